@@ -1,0 +1,1 @@
+"""The recipes that come with sepkit: one YAML file a result."""
