@@ -1,0 +1,146 @@
+"""Energy ratios of a whole recording: sdr, snr, si_sdr, sd_sdr. Waveforms in, decibels out.
+
+All sums run over samples and channels together (one scale for all channels); leading dimensions are free.
+To score channels one by one, move them into the leading dimensions: `sdr(estimate.unsqueeze(-2), ...)`.
+A silent target has no score: NaN, with a gradient of zero, so that it can be left out of a mean.
+"""
+
+import torch
+from torch import Tensor
+
+
+def sdr(estimate: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
+    """Measure the signal-to-distortion ratio of the whole recording (global SDR, utterance SDR).
+
+    Args:
+        estimate: (..., C, T).
+        target: (..., C, T).
+        eps: added to both energies, in squared full scale times samples. A perfect estimate scores
+            10 log10(energy / eps + 1), with 0 it scores +inf.
+
+    Returns:
+        (...,), in dB; NaN where the target is silent.
+
+    Raises:
+        ValueError: the shapes differ, or hold no sample.
+
+    Source:
+        Mitsufuji et al., Music Demixing Challenge 2021, Front. Signal Process. 1:808395, 2022, eq. 1; there a
+        silent target scores about -10 log10(noise / eps). The score of a song is the mean over its stems.
+    """
+    estimate, target = _aligned(estimate, target)
+    return _ratio(_energy(target), _energy(target - estimate), target, eps)
+
+
+def snr(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+    """Measure the signal-to-noise ratio: `sdr` with an eps that is too small to be seen.
+
+    Args:
+        estimate: (..., C, T).
+        target: (..., C, T).
+        eps: added to both energies, in squared full scale times samples.
+
+    Returns:
+        (...,), in dB; NaN where the target is silent.
+
+    Raises:
+        ValueError: the shapes differ, or hold no sample.
+    """
+    return sdr(estimate, target, eps)
+
+
+def si_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12, zero_mean: bool = False) -> Tensor:
+    """Measure the scale-invariant signal-to-distortion ratio, with one scale for all channels.
+
+    Args:
+        estimate: (..., C, T).
+        target: (..., C, T).
+        eps: added to both energies, in squared full scale times samples.
+        zero_mean: remove the mean of each channel first; the result is then called SI-SNR.
+
+    Returns:
+        (...,), in dB; NaN where the target is silent.
+
+    Raises:
+        ValueError: the shapes differ, or hold no sample.
+
+    Source:
+        Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, eq. 4.
+    """
+    estimate, target = _aligned(estimate, target)
+    if zero_mean:
+        estimate = estimate - estimate.mean(-1, keepdim=True)
+        target = target - target.mean(-1, keepdim=True)
+    scaled = _projected(estimate, target)
+    return _ratio(_energy(scaled), _energy(scaled - estimate), target, eps)
+
+
+def sd_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+    """Measure the scale-dependent ratio: as `si_sdr`, but a wrong gain counts as distortion.
+
+    Args:
+        estimate: (..., C, T).
+        target: (..., C, T).
+        eps: added to both energies, in squared full scale times samples.
+
+    Returns:
+        (...,), in dB; NaN where the target is silent.
+
+    Raises:
+        ValueError: the shapes differ, or hold no sample.
+
+    Source:
+        Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, eq. 9.
+    """
+    estimate, target = _aligned(estimate, target)
+    return _ratio(_energy(_projected(estimate, target)), _energy(target - estimate), target, eps)
+
+
+def improvement(score: Tensor, mixture_score: Tensor) -> Tensor:
+    """Subtract what the unprocessed mixture scores as an estimate.
+
+    Args:
+        score: (...,), in dB, of the estimate.
+        mixture_score: (...,), in dB, by the same metric with the mixture as estimate.
+
+    Returns:
+        (...,), in dB: SDRi, SI-SDRi, NSDR; NaN where either is NaN.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if score.shape != mixture_score.shape:
+        raise ValueError(
+            f"score and mixture_score must have one shape, got {tuple(score.shape)} and "
+            f"{tuple(mixture_score.shape)}"
+        )
+    return score - mixture_score
+
+
+def _aligned(estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Check the shapes, and leave half precision, whose range is too short for energies."""
+    if estimate.shape != target.shape or target.ndim < 2:
+        raise ValueError(
+            f"estimate and target must both be (..., C, T), got {tuple(estimate.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    if target.numel() == 0:
+        raise ValueError(f"target must hold at least one sample, got {tuple(target.shape)}")
+    dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
+    return estimate.to(dtype), target.to(dtype)
+
+
+def _energy(waveform: Tensor) -> Tensor:
+    return waveform.square().sum((-2, -1))
+
+
+def _projected(estimate: Tensor, target: Tensor) -> Tensor:
+    """Scale the target to be the part of it that the estimate contains; a silent target stays silent."""
+    energy = _energy(target)
+    scale = (estimate * target).sum((-2, -1)) / torch.where(energy > 0, energy, 1.0)
+    return scale[..., None, None] * target
+
+
+def _ratio(signal: Tensor, noise: Tensor, target: Tensor, eps: float) -> Tensor:
+    score = 10 * torch.log10((signal + eps) / (noise + eps))
+    return torch.where((target == 0).all(-1).all(-1), torch.nan, score)
