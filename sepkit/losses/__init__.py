@@ -1,1 +1,33 @@
-"""TODO"""
+"""Losses: what an estimate is compared with its target by.
+
+A loss is an `nn.Module` whose `forward` names the quantities it compares (`estimate, target`: waveforms
+(B, C, T); `estimate_magnitude, target_magnitude`: (B, C, F, N); and so on) and whose value falls as the
+estimate improves. `reduction` is mean, sum or none; none gives one value per item, or per item and channel where
+a loss treats channels one by one. A loss made of several terms has also `parts(...)`: it takes what `forward`
+takes and returns a dictionary of the weighted terms by name, each reduced like the loss; they add up to it.
+"""
+
+from sepkit.losses.latent import KLDivergenceLoss, kl_div_loss
+from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
+from sepkit.losses.spectral import L1Loss, L2Loss, LogL1Loss, LogL2Loss, RelativeSpectralLoss, RMSELoss
+from sepkit.losses.waveform import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, dbrms, si_sdr_loss
+
+__all__ = [
+    "ComponentLoss",
+    "KLDivergenceLoss",
+    "L1Loss",
+    "L1SNRDBLoss",
+    "L1SNRLoss",
+    "L2Loss",
+    "L2SNRLoss",
+    "LogL1Loss",
+    "LogL2Loss",
+    "MaskLoss",
+    "RMSELoss",
+    "RelativeSpectralLoss",
+    "component_loss",
+    "dbrms",
+    "kl_div_loss",
+    "mask_loss",
+    "si_sdr_loss",
+]

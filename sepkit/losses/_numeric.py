@@ -1,0 +1,69 @@
+"""What every loss does with its numbers: widen half precision, reduce, divide and take roots safely."""
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def widen(value: Any) -> Any:
+    """Turn a half precision tensor into a single precision one; leave anything else alone."""
+    if isinstance(value, Tensor):
+        return value.to(_WIDER.get(value.dtype, value.dtype))
+    return value
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager:
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+def full_precision(function: _Call) -> _Call:
+    """Run a function on tensors of float32 or wider, with autocast off: squares overflow in halves."""
+
+    @functools.wraps(function)
+    def widened(*args: Any, **kwargs: Any) -> Any:
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        with _without_autocast(tensors[0].device) if tensors else nullcontext():
+            return function(*map(widen, args), **{name: widen(value) for name, value in kwargs.items()})
+
+    return widened  # type: ignore[return-value]
+
+
+def reduce(values: Tensor, reduction: str) -> Tensor:
+    """Average, add up, or hand over the values of a loss.
+
+    Args:
+        values: one value per item, or per item and channel.
+        reduction: mean, sum or none.
+
+    Returns:
+        A scalar, or `values` for none.
+    """
+    if reduction == "mean":
+        return values.mean()
+    return values.sum() if reduction == "sum" else values
+
+
+def item_mean(values: Tensor) -> Tensor:
+    """Average everything but the first dimension: (B, ...) to (B,)."""
+    return values.reshape(values.shape[0], -1).mean(1)
+
+
+def item_sum(values: Tensor) -> Tensor:
+    """Add up everything but the first dimension: (B, ...) to (B,)."""
+    return values.reshape(values.shape[0], -1).sum(1)
+
+
+def safe_sqrt(power: Tensor) -> Tensor:
+    """Take the root of a power with a finite gradient: 0 where the power is 0."""
+    positive = power > 0
+    return torch.where(positive, torch.where(positive, power, 1.0).sqrt(), power)

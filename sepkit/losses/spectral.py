@@ -1,0 +1,164 @@
+"""Losses on spectrograms and magnitudes that are handed over: no transform of their own."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sepkit.losses._check import check_complex, check_range, check_real, check_reduction, check_same_shape
+from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, safe_sqrt
+
+
+def _difference(estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+    check_same_shape(1, "(B, ...)", estimate_magnitude=estimate_magnitude, target_magnitude=target_magnitude)
+    check_real(estimate_magnitude=estimate_magnitude, target_magnitude=target_magnitude)
+    return estimate_magnitude - target_magnitude
+
+
+def _reduce_elements(distances: Tensor, reduction: str) -> Tensor:
+    return item_sum(distances).sum() if reduction == "sum" else reduce(item_mean(distances), reduction)
+
+
+class L1Loss(nn.Module):
+    """Compare magnitudes by their mean absolute difference.
+
+    Args:
+        reduction: mean or sum over elements; none: the mean over each item.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+
+    @full_precision
+    def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+        """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
+        return _reduce_elements(_difference(estimate_magnitude, target_magnitude).abs(), self.reduction)
+
+
+class L2Loss(nn.Module):
+    """Compare magnitudes by their mean squared difference.
+
+    Args:
+        reduction: mean or sum over elements; none: the mean over each item.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+
+    @full_precision
+    def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+        """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
+        return _reduce_elements(_difference(estimate_magnitude, target_magnitude).square(), self.reduction)
+
+
+class RMSELoss(nn.Module):
+    """Compare magnitudes by the root of each item's mean squared difference.
+
+    Args:
+        eps: added to the mean square, in squared units of the magnitudes.
+        reduction: mean, sum or none, over items.
+    """
+
+    def __init__(self, eps: float = 1e-6, reduction: str = "mean") -> None:
+        super().__init__()
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.eps, self.reduction = eps, reduction
+
+    @full_precision
+    def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+        """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
+        square = item_mean(_difference(estimate_magnitude, target_magnitude).square())
+        return reduce((square + self.eps).sqrt(), self.reduction)
+
+
+class LogL1Loss(nn.Module):
+    """Compare magnitudes by each item's mean absolute difference, in dB.
+
+    Args:
+        eps: added to the mean, in the unit of the magnitudes.
+        reduction: mean, sum or none, over items.
+
+    Source:
+        E. Guso, J. Pons, S. Pascual, J. Serra, On loss functions and evaluation metrics for music source
+        separation, 2022; means over elements, so that the length does not matter.
+    """
+
+    def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.eps, self.reduction = eps, reduction
+
+    @full_precision
+    def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+        """Compare (B, ...); returns a scalar in dB, or (B,) for reduction none."""
+        difference = item_mean(_difference(estimate_magnitude, target_magnitude).abs())
+        return reduce(10.0 * (difference + self.eps).log10(), self.reduction)
+
+
+class LogL2Loss(nn.Module):
+    """Compare magnitudes by each item's mean squared difference, in dB.
+
+    Args:
+        eps: added to the mean square, in squared units of the magnitudes.
+        reduction: mean, sum or none, over items.
+
+    Source:
+        E. Guso, J. Pons, S. Pascual, J. Serra, On loss functions and evaluation metrics for music source
+        separation, 2022; means over elements, so that the length does not matter.
+    """
+
+    def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.eps, self.reduction = eps, reduction
+
+    @full_precision
+    def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+        """Compare (B, ...); returns a scalar in dB, or (B,) for reduction none."""
+        difference = item_mean(_difference(estimate_magnitude, target_magnitude).square())
+        return reduce(10.0 * (difference + self.eps).log10(), self.reduction)
+
+
+def _power(spectrogram: Tensor) -> Tensor:
+    return item_mean(torch.view_as_real(spectrogram.resolve_conj()).square()) * 2.0
+
+
+class RelativeSpectralLoss(nn.Module):
+    """Compare spectrograms by the root of the error's power over the mixture's power, per item.
+
+    Unlike an error without a norm it does not let the loud songs decide, and unlike one over the target's power
+    it is bounded where the target is silent.
+
+    Args:
+        floor_db: level of the mixture, in dB re 1 per bin, below which it counts no further down.
+        reduction: mean, sum or none, over items.
+    """
+
+    def __init__(self, floor_db: float = -100.0, reduction: str = "mean") -> None:
+        super().__init__()
+        check_range("floor_db", floor_db, -300.0)
+        check_reduction(reduction)
+        self.floor_db, self.reduction = floor_db, reduction
+
+    @full_precision
+    def forward(
+        self, estimate_spectrogram: Tensor, target_spectrogram: Tensor, mixture_spectrogram: Tensor
+    ) -> Tensor:
+        """Compare complex (B, C, F, N); returns a scalar, or (B,) for reduction none."""
+        spectrograms = {
+            "estimate_spectrogram": estimate_spectrogram,
+            "target_spectrogram": target_spectrogram,
+            "mixture_spectrogram": mixture_spectrogram,
+        }
+        check_same_shape(2, "(B, ...)", **spectrograms)
+        check_complex(**spectrograms)
+        error = _power(estimate_spectrogram - target_spectrogram)
+        mixture = _power(mixture_spectrogram).clamp(min=math.pow(10.0, self.floor_db / 10.0))
+        return reduce(safe_sqrt(error / mixture), self.reduction)
