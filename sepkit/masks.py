@@ -1,0 +1,149 @@
+"""Masks that are known when the sources are: oracles, and the multichannel Wiener filter.
+
+Sources stand in their own dimension: targets (B, S, C, F, N) against a mixture (B, C, F, N), both complex.
+"""
+
+import torch
+from torch import Tensor
+
+
+def ideal_ratio_mask(target_spectrogram: Tensor, rest_spectrogram: Tensor | None = None, power: float = 1.0) -> Tensor:
+    """Give every source its share of all magnitudes.
+
+    Args:
+        target_spectrogram: complex (B, S, C, F, N).
+        rest_spectrogram: complex (B, C, F, N), what the mixture holds besides the targets; None: nothing.
+        power: exponent of the magnitudes, > 0; 2 gives the Wiener-like mask.
+
+    Returns:
+        (B, S, C, F, N) in [0, 1]; equal shares where everything is silent.
+
+    Source:
+        D. Wang, J. Chen, Supervised Speech Separation Based on Deep Learning, 2018, section III.B, with
+        beta = 1 and the exponent inside the sum.
+    """
+    powers = _check_targets(target_spectrogram).abs() ** power
+    total = powers.sum(1, keepdim=True)
+    n_shares = powers.shape[1]
+    if rest_spectrogram is not None:
+        total = total + rest_spectrogram.abs().unsqueeze(1) ** power
+        n_shares += 1
+    silent = total <= torch.finfo(total.dtype).tiny
+    return torch.where(silent, 1 / n_shares, powers / total.masked_fill(silent, 1.0))
+
+
+def ideal_binary_mask(target_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:
+    """Keep the bins in which a source is louder than all the rest together.
+
+    Args:
+        target_spectrogram: complex (B, S, C, F, N).
+        mixture_spectrogram: complex (B, C, F, N).
+
+    Returns:
+        (B, S, C, F, N) of 0 and 1, real.
+
+    Source:
+        D. Wang, On Ideal Binary Mask as the Computational Goal of Auditory Scene Analysis, 2005, criterion 0 dB.
+    """
+    mixture = _check_mixture(target_spectrogram, mixture_spectrogram)
+    target_magnitude = target_spectrogram.abs()
+    return (target_magnitude > (mixture - target_spectrogram).abs()).to(target_magnitude.dtype)
+
+
+def phase_sensitive_mask(target_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:
+    """Find the best real mask: the part of the source that lies in the mixture's phase.
+
+    Args:
+        target_spectrogram: complex (B, S, C, F, N).
+        mixture_spectrogram: complex (B, C, F, N).
+
+    Returns:
+        (B, S, C, F, N), real, cut to [0, 1]; 0 where the mixture is silent.
+
+    Source:
+        H. Erdogan et al., Phase-Sensitive and Recognition-Boosted Speech Separation, 2015, eq. 12.
+    """
+    return ideal_complex_mask(target_spectrogram, mixture_spectrogram).real.clamp(0, 1)
+
+
+def ideal_complex_mask(target_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:
+    """Divide each source by the mixture: the mask that restores it exactly.
+
+    Args:
+        target_spectrogram: complex (B, S, C, F, N).
+        mixture_spectrogram: complex (B, C, F, N).
+
+    Returns:
+        Complex (B, S, C, F, N), unbounded; 0 where the mixture is silent.
+
+    Source:
+        D. Williamson et al., Complex Ratio Masking for Monaural Speech Separation, 2016, eq. 9-10, uncompressed.
+    """
+    mixture = _check_mixture(target_spectrogram, mixture_spectrogram)
+    silent = mixture.abs() < 1e-12
+    return (target_spectrogram / mixture.masked_fill(silent, 1.0)).masked_fill(silent, 0.0)
+
+
+def wiener(
+    estimate_spectrogram: Tensor, mixture_spectrogram: Tensor, iterations: int = 1, window: int | None = 300
+) -> Tensor:
+    """Refine estimates by expectation-maximisation of a multichannel Wiener filter.
+
+    The estimates must explain the whole mixture: give the rest as a source of its own.
+
+    Args:
+        estimate_spectrogram: complex (B, S, C, F, N), S >= 2.
+        mixture_spectrogram: complex (B, C, F, N).
+        iterations: rounds of expectation-maximisation, >= 1.
+        window: frames that share one spatial model; None: all.
+
+    Returns:
+        Complex (B, S, C, F, N).
+
+    Raises:
+        ValueError: there are not at least two sources, or shapes or ranges are off.
+
+    Source:
+        A. Nugraha, A. Liutkus, E. Vincent, Multichannel Audio Source Separation with Deep Neural Networks, 2016,
+        section III; the constants 1e-10 and 1e-5, and the scaling to a maximum of 10, are Open-Unmix's.
+    """
+    mixture = _check_mixture(estimate_spectrogram, mixture_spectrogram)[:, 0]
+    if estimate_spectrogram.shape[1] < 2:
+        raise ValueError("wiener needs at least two sources: add mixture minus estimate as the second")
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    window = window or mixture.shape[-1]
+    blocks = zip(estimate_spectrogram.split(window, -1), mixture.split(window, -1), strict=True)
+    return torch.cat([_expectation_maximisation(*block, iterations) for block in blocks], -1)
+
+
+def _expectation_maximisation(estimate: Tensor, mixture: Tensor, iterations: int) -> Tensor:
+    scale = (mixture.abs().amax((-3, -2, -1), keepdim=True) / 10).clamp(min=1)
+    mixture = mixture / scale
+    estimate = estimate / scale.unsqueeze(1)
+    eye = 1e-5 * torch.eye(mixture.shape[1], dtype=mixture.dtype, device=mixture.device)
+    for _ in range(iterations):
+        psd = (estimate.abs() ** 2).mean(2)  # (B, S, F, N)
+        covariance = torch.einsum("bscfn,bsdfn->bsfcd", estimate, estimate.conj())
+        covariance = covariance / (psd.sum(-1) + 1e-10)[..., None, None]
+        mixed = torch.einsum("bsfn,bsfcd->bfncd", psd.to(covariance.dtype), covariance) + eye
+        whitened = torch.linalg.solve(mixed, mixture.permute(0, 2, 3, 1).unsqueeze(-1))[..., 0]  # (B, F, N, C)
+        estimate = torch.einsum("bsfcd,bfnd->bscfn", covariance, whitened) * psd.unsqueeze(2)
+    return estimate * scale.unsqueeze(1)
+
+
+def _check_targets(target_spectrogram: Tensor) -> Tensor:
+    if target_spectrogram.dim() != 5 or not target_spectrogram.is_complex():
+        raise ValueError(
+            f"sources must be a complex (B, S, C, F, N), got {target_spectrogram.dtype} {tuple(target_spectrogram.shape)}"
+        )
+    return target_spectrogram
+
+
+def _check_mixture(target_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:
+    """Check that the two belong together and give the mixture as (B, 1, C, F, N)."""
+    _check_targets(target_spectrogram)
+    wanted = target_spectrogram.shape[:1] + target_spectrogram.shape[2:]
+    if mixture_spectrogram.shape != wanted:
+        raise ValueError(f"mixture must be {tuple(wanted)}, got {tuple(mixture_spectrogram.shape)}")
+    return mixture_spectrogram.unsqueeze(1)

@@ -1,0 +1,198 @@
+"""BLSTM: recurrence over time on the loudness in bands, masks at full resolution."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_LINEAR_BELOW = 600.0  # Hz
+_FLOOR = 1e-4  # magnitudes are compressed as log(floor + magnitude)
+
+
+class BLSTM(nn.Module):
+    """Estimate masks by a bidirectional LSTM over the frames.
+
+    The magnitudes are summed into triangular bands, linear up to 600 Hz and logarithmic above, compressed by
+    the logarithm and standardised; the recurrence sees all channels at once, and a last layer gives every bin
+    of every source and channel its mask.
+
+    Args:
+        n_sources: S.
+        n_channels: C.
+        n_bins: F.
+        sample_rate: Hz.
+        hidden_size: features between the layers, even, >= 2.
+        n_layers: recurrent layers, >= 1.
+        n_bands: bands per channel, >= 1.
+        bandwidth: Hz above which nothing is heard and the masks are zero; None: all bins count.
+        mask: "sigmoid", [0, 1]; "relu", >= 0; "softmax" over the sources and an implicit rest; "tanh",
+            [-1, 1]; "hardtanh", [0, 1] with straight edges; "complex", unbounded, which also turns the phase.
+        dropout: share of the features that is dropped between recurrent layers in training, [0, 1).
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source:
+        F. Stöter et al., Open-Unmix, 2019, with bands in place of its learned scaling, and all sources at once.
+    """
+
+    outputs = ("mask",)
+
+    def __init__(
+        self,
+        n_sources: int,
+        n_channels: int,
+        n_bins: int,
+        sample_rate: int,
+        hidden_size: int = 160,
+        n_layers: int = 2,
+        n_bands: int = 128,
+        bandwidth: float | None = None,
+        mask: str = "sigmoid",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if mask not in _ACTIVATIONS:
+            raise ValueError(f"mask must be one of {', '.join(_ACTIVATIONS)}, got {mask!r}")
+        if hidden_size < 2 or hidden_size % 2:
+            raise ValueError(f"hidden_size must be even and at least 2, got {hidden_size}")
+        if min(n_layers, n_bands) < 1:
+            raise ValueError(f"n_layers and n_bands must be at least 1, got {n_layers} and {n_bands}")
+        nyquist = sample_rate / 2
+        bandwidth = nyquist if bandwidth is None else bandwidth
+        if not 0 < bandwidth <= nyquist:
+            raise ValueError(f"bandwidth must be above 0 and at most {nyquist} Hz, got {bandwidth}")
+        n_heard = int(bandwidth / nyquist * (n_bins - 1)) + 1
+        self.core = _Core(
+            triangular_bands(torch.linspace(0, nyquist, n_bins)[:n_heard], n_bands),
+            (n_sources, n_channels, n_bins),
+            hidden_size,
+            n_layers,
+            mask,
+            dropout,
+        )
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        """Estimate the masks of a spectrogram.
+
+        Args:
+            spectrogram: complex (B, C, F, N).
+
+        Returns:
+            (B, S, C, F, N), real, or complex where `mask="complex"`.
+        """
+        mask = self.core(spectrogram.abs())
+        return torch.view_as_complex(mask.float().contiguous()) if self.core.mask == "complex" else mask
+
+    def fit(self, spectrograms: Iterable[Tensor]) -> None:
+        """Measure the mean and spread of the compressed bands over complex spectrograms (B, C, F, N)."""
+        self.core.fit(spectrogram.abs() for spectrogram in spectrograms)
+
+
+class _Core(nn.Module):
+    """The real-valued part: magnitudes (B, C, F, N) in, masks (B, S, C, F, N) or (B, S, C, F, N, 2) out."""
+
+    def __init__(
+        self,
+        bands: Tensor,
+        shape: tuple[int, int, int],
+        hidden_size: int,
+        n_layers: int,
+        mask: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.n_sources, self.n_channels, self.n_bins = shape
+        self.mask = mask
+        n_bands, self.n_heard = bands.shape
+        self.register_buffer("bands", bands, persistent=False)
+        self.register_buffer("mean", torch.full((n_bands, 1), -2.0))
+        self.register_buffer("scale", torch.full((n_bands, 1), 0.5))
+        self.encode = nn.Sequential(
+            nn.Linear(self.n_channels * n_bands, hidden_size), nn.LayerNorm(hidden_size), nn.Tanh()
+        )
+        self.recurrence = nn.LSTM(
+            hidden_size,
+            hidden_size // 2,
+            n_layers,
+            batch_first=True,
+            dropout=dropout if n_layers > 1 else 0.0,
+            bidirectional=True,
+        )
+        n_parts = 2 if mask == "complex" else 1
+        self.decode = nn.Sequential(
+            nn.Linear(2 * hidden_size, hidden_size),
+            nn.ReLU(),
+            nn.Linear(hidden_size, self.n_sources * self.n_channels * self.n_heard * n_parts),
+        )
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        bands = (self.compress(magnitude) - self.mean) * self.scale  # (B, C, K, N)
+        encoded = self.encode(bands.flatten(1, 2).mT)  # (B, N, H)
+        recurrent, _ = self.recurrence(encoded)
+        mask = self.decode(torch.cat([encoded, recurrent], -1)).mT  # (B, S * C * F * parts, N)
+        shape = (self.n_sources, self.n_channels, self.n_heard, -1)
+        if self.mask == "complex":
+            mask = mask.unflatten(1, shape).transpose(-1, -2)
+            return F.pad(mask, (0, 0, 0, 0, 0, self.n_bins - self.n_heard))
+        mask = _ACTIVATIONS[self.mask](mask.unflatten(1, shape[:3]))
+        return F.pad(mask, (0, 0, 0, self.n_bins - self.n_heard))
+
+    def compress(self, magnitude: Tensor) -> Tensor:
+        """Take the logarithm of the mean magnitude in each band: (B, C, F, N) to (B, C, K, N)."""
+        return torch.log(self.bands @ magnitude[:, :, : self.n_heard] + _FLOOR)
+
+    @torch.no_grad()
+    def fit(self, magnitudes: Iterable[Tensor]) -> None:
+        """Set mean and scale to the statistics of the compressed bands, over items, channels and frames."""
+        count, total, squares = 0, 0.0, 0.0
+        for magnitude in magnitudes:
+            bands = self.compress(magnitude).double()
+            count += bands.numel() // bands.shape[2]
+            total = total + bands.sum((0, 1, 3))
+            squares = squares + (bands**2).sum((0, 1, 3))
+        if not count:
+            return
+        mean = total / count
+        spread = (squares / count - mean**2).clamp(min=0).sqrt()
+        self.mean.copy_(mean[:, None])
+        self.scale.copy_(1 / spread.clamp(min=0.1)[:, None])
+
+
+def triangular_bands(frequencies: Tensor, n_bands: int) -> Tensor:
+    """Build triangular bands, linear up to 600 Hz and logarithmic above; each averages its bins.
+
+    Args:
+        frequencies: of the bins, Hz, evenly spaced from 0, (F,).
+        n_bands: K.
+
+    Returns:
+        (K, F), each row sums to 1.
+    """
+    highest = float(frequencies[-1])
+    knee = min(_LINEAR_BELOW, highest)
+    steps = torch.linspace(0, 1 + math.log(highest / knee), n_bands + 2, dtype=torch.float64)
+    edges = knee * torch.where(steps < 1, steps, torch.exp(steps - 1))
+    spacing = float(frequencies[1]) if len(frequencies) > 1 else 1.0
+    widths = edges.diff().clamp(min=spacing)  # so that each triangle reaches at least one bin
+    distances = frequencies.double() - edges[1:-1, None]  # (K, F)
+    rising, falling = 1 + distances / widths[:-1, None], 1 - distances / widths[1:, None]
+    bands = torch.minimum(rising, falling).clamp(min=0)
+    return (bands / bands.sum(1, keepdim=True).clamp(min=1e-9)).float()
+
+
+def _softmax_with_rest(logits: Tensor) -> Tensor:
+    """Share (B, S, ...) among the sources and a rest whose logit is 0."""
+    return torch.softmax(F.pad(logits.movedim(1, -1), (0, 1)), -1)[..., :-1].movedim(-1, 1)
+
+
+_ACTIVATIONS = {
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "softmax": _softmax_with_rest,
+    "tanh": torch.tanh,
+    "hardtanh": lambda mask: (mask + 0.5).clamp(0, 1),
+    "complex": None,
+}

@@ -1,0 +1,207 @@
+"""The heart: a Separator is an STFT, a network that estimates masks, and the inverse STFT."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from sepkit.build import build
+
+QUANTITIES = (
+    "mixture",
+    "mixture_spectrogram",
+    "mixture_magnitude",
+    "mask",
+    "estimate",
+    "estimate_spectrogram",
+    "estimate_magnitude",
+    "target",
+    "target_spectrogram",
+    "target_magnitude",
+    "residual_magnitude",
+)
+PER_SOURCE = frozenset(QUANTITIES[3:])
+
+
+class Separator(nn.Module):
+    """Separate mixtures into sources; made of plain data, so that it can be written down and rebuilt.
+
+    Args:
+        sources: names of the S sources, in the order of the output.
+        network: mapping with `class` and arguments, a class of `sepkit.models` or a dotted path.
+        sample_rate: Hz.
+        n_channels: C.
+        segment: seconds of audio that it is trained on and separates at a time.
+        transform: mapping with `class` and arguments, a class of `sepkit.transforms`; None: STFT's defaults.
+        trusted: let `class` be any importable class, not only one of this package.
+
+    Raises:
+        ValueError: an argument is out of range.
+        sepkit.build.BuildError: a class or its arguments cannot be used.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        network: Mapping[str, Any],
+        sample_rate: int = 44100,
+        n_channels: int = 2,
+        segment: float = 3.0,
+        transform: Mapping[str, Any] | None = None,
+        trusted: bool = True,
+    ) -> None:
+        super().__init__()
+        if not sources or len(set(sources)) < len(sources):
+            raise ValueError(f"sources must be different names, at least one, got {list(sources)}")
+        if sample_rate < 1 or n_channels < 1 or segment <= 0:
+            raise ValueError(
+                f"sample_rate, n_channels and segment must be positive, got {sample_rate}, {n_channels}, {segment}"
+            )
+        self.sources, self.sample_rate = list(sources), sample_rate
+        self.n_channels, self.segment = n_channels, segment
+        self._transform, self._network = dict(transform or {"class": "STFT"}), dict(network)
+        self.transform = build(self._transform, "sepkit.transforms", trusted=trusted)
+        provided = {
+            "n_sources": len(self.sources),
+            "n_channels": n_channels,
+            "n_bins": self.transform.n_bins,
+            "sample_rate": sample_rate,
+        }
+        self.network = build(self._network, "sepkit.models", provided, trusted=trusted)
+        self.outputs = tuple(getattr(self.network, "outputs", ("mask",)))
+        self.frame_multiple = getattr(self.network, "frame_multiple", 1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {
+            "sources": list(self.sources),
+            "sample_rate": self.sample_rate,
+            "n_channels": self.n_channels,
+            "segment": self.segment,
+            "transform": dict(self._transform),
+            "network": dict(self._network),
+        }
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable values."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Separate a mixture.
+
+        Args:
+            mixture: (B, C, T) at `sample_rate`, of any length.
+
+        Returns:
+            (B, S, C, T).
+        """
+        return self.analyze(mixture).estimate
+
+    def analyze(self, mixture: Tensor, targets: Tensor | None = None) -> "Separation":
+        """Run the network once and keep all that is known, for training.
+
+        Args:
+            mixture: (B, C, T).
+            targets: (B, S, C, T), or None.
+
+        Raises:
+            ValueError: a shape is not this separator's.
+        """
+        self._check(mixture, targets)
+        spectrogram = self.spectrogram(mixture)
+        outputs = self.network(spectrogram)
+        if isinstance(outputs, Tensor):
+            outputs = {self.outputs[0]: outputs}
+        return Separation(self, mixture, targets, spectrogram, outputs)
+
+    def spectrogram(self, waveform: Tensor) -> Tensor:
+        """Transform (..., T) into complex (..., F, N), N a multiple of what the network asks for."""
+        length = waveform.shape[-1]
+        missing = self.transform.padded_length(length, self.frame_multiple) - length
+        return self.transform(nn.functional.pad(waveform, (0, missing)) if missing else waveform)
+
+    def _check(self, mixture: Tensor, targets: Tensor | None) -> None:
+        if mixture.dim() != 3 or mixture.shape[1] != self.n_channels:
+            raise ValueError(f"mixture must be (B, {self.n_channels}, T), got {tuple(mixture.shape)}")
+        if targets is None:
+            return
+        wanted = (mixture.shape[0], len(self.sources), *mixture.shape[1:])
+        if targets.shape != wanted:
+            raise ValueError(f"targets must be {wanted} for this mixture, got {tuple(targets.shape)}")
+
+
+class Separation:
+    """What one pass through a Separator knows, under the field's names, each derived once on first use.
+
+    Waveforms are (B, C, T) or, per source, (B, S, C, T); spectrograms (B, C, F, N) or (B, S, C, F, N). What the
+    network returned besides its mask or spectrum is here under the network's own names.
+
+    Attributes:
+        mixture: waveform.
+        mixture_spectrogram: complex.
+        mixture_magnitude: its absolute value.
+        mask: real or complex, per source; only where the network estimates masks.
+        estimate: waveform per source.
+        estimate_spectrogram: complex, per source.
+        estimate_magnitude: its absolute value.
+        target: waveform per source; only where targets were given, as all below.
+        target_spectrogram: complex, per source.
+        target_magnitude: its absolute value.
+        residual_magnitude: mixture_magnitude - target_magnitude, per source, signed.
+    """
+
+    def __init__(
+        self,
+        separator: Separator,
+        mixture: Tensor,
+        targets: Tensor | None,
+        mixture_spectrogram: Tensor,
+        outputs: Mapping[str, Tensor],
+    ) -> None:
+        self._separator, self._targets = separator, targets
+        self.mixture, self.mixture_spectrogram = mixture, mixture_spectrogram
+        self._spectrum = outputs.get("spectrum")
+        for name, value in outputs.items():
+            setattr(self, name, value)
+
+    @cached_property
+    def mixture_magnitude(self) -> Tensor:  # noqa: D102
+        return self.mixture_spectrogram.abs()
+
+    @cached_property
+    def estimate_spectrogram(self) -> Tensor:  # noqa: D102
+        if self._spectrum is not None:
+            return self._spectrum
+        mask = self.mask if self.mask.is_complex() else self.mask.to(self.mixture.dtype)
+        return mask * self.mixture_spectrogram.unsqueeze(1)
+
+    @cached_property
+    def estimate_magnitude(self) -> Tensor:  # noqa: D102
+        if self._spectrum is not None:
+            return self._spectrum.abs()
+        return self.mask.abs() * self.mixture_magnitude.unsqueeze(1)
+
+    @cached_property
+    def estimate(self) -> Tensor:  # noqa: D102
+        return self._separator.transform.inverse(self.estimate_spectrogram, self.mixture.shape[-1])
+
+    @property
+    def target(self) -> Tensor:  # noqa: D102
+        if self._targets is None:
+            raise ValueError("this separation has no targets: give them to analyze(mixture, targets)")
+        return self._targets
+
+    @cached_property
+    def target_spectrogram(self) -> Tensor:  # noqa: D102
+        return self._separator.spectrogram(self.target)
+
+    @cached_property
+    def target_magnitude(self) -> Tensor:  # noqa: D102
+        return self.target_spectrogram.abs()
+
+    @cached_property
+    def residual_magnitude(self) -> Tensor:  # noqa: D102
+        return self.mixture_magnitude.unsqueeze(1) - self.target_magnitude

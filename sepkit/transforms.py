@@ -1,0 +1,313 @@
+"""Waveforms to spectrograms and back: STFT, and AudioTransform, which adds mel bands and decibels."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_WINDOWS = {
+    "hann": torch.hann_window,
+    "hamming": torch.hamming_window,
+    "blackman": torch.blackman_window,
+    "rectangular": lambda size, dtype: torch.ones(size, dtype=dtype),
+}
+_PAD_MODES = ("reflect", "constant", "replicate")
+_TOP_DB = 80.0  # dynamic range of a decibel spectrogram
+
+
+class STFT(nn.Module):
+    """Short-time Fourier transform with an exact inverse.
+
+    The end of the waveform is padded with zeros to a whole number of hops, so that every sample lies under
+    enough windows to be recovered.
+
+    Args:
+        num_fft: samples per transformed frame, even, >= 2.
+        hop_length: samples between frames, >= 1.
+        window_size: samples under the window, <= num_fft; None: num_fft.
+        window: "hann", "hamming", "blackman" or "rectangular", all periodic.
+        normalized: divide the spectrogram by sqrt(num_fft), and multiply in the inverse.
+        center: frame n is centred on sample n * hop_length; False: it ends where hop n ends, so that no
+            frame looks ahead.
+        pad_mode: what stands before the first sample, and with `center` also after the last: "reflect",
+            "constant" (zeros) or "replicate".
+
+    Raises:
+        ValueError: a size is out of range, or window and hop cannot be inverted.
+    """
+
+    def __init__(
+        self,
+        num_fft: int = 2048,
+        hop_length: int = 1024,
+        window_size: int | None = None,
+        window: str = "hann",
+        normalized: bool = False,
+        center: bool = True,
+        pad_mode: str = "reflect",
+    ) -> None:
+        super().__init__()
+        window_size = num_fft if window_size is None else window_size
+        _check_sizes(num_fft, hop_length, window_size)
+        if window not in _WINDOWS:
+            raise ValueError(f"window must be one of {', '.join(_WINDOWS)}, got {window!r}")
+        if pad_mode not in _PAD_MODES:
+            raise ValueError(f"pad_mode must be one of {', '.join(_PAD_MODES)}, got {pad_mode!r}")
+        self.num_fft, self.hop_length, self.window_size = num_fft, hop_length, window_size
+        self.normalized, self.center, self.pad_mode = normalized, center, pad_mode
+        before = (num_fft - window_size) // 2
+        shape = _WINDOWS[window](window_size, dtype=torch.float64)
+        shape = F.pad(shape, (before, num_fft - window_size - before))
+        if _lowest_overlap(shape, hop_length) < 1e-6:
+            raise ValueError(
+                f"window {window} of {window_size} samples and hop_length {hop_length} cannot be inverted: "
+                "use a smaller hop_length"
+            )
+        self.register_buffer("window", shape.float(), persistent=False)
+
+    @property
+    def n_bins(self) -> int:
+        """Number of frequency bins F."""
+        return self.num_fft // 2 + 1
+
+    def n_frames(self, length: int) -> int:
+        """Number of frames N of a waveform of `length` samples."""
+        return max(1, math.ceil(length / self.hop_length)) + self._extra_frames
+
+    def padded_length(self, length: int, frame_multiple: int = 1) -> int:
+        """Length in samples, >= `length`, that fills whole hops and a multiple of `frame_multiple` frames."""
+        n_frames = math.ceil(self.n_frames(length) / frame_multiple) * frame_multiple
+        return (n_frames - self._extra_frames) * self.hop_length
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform a waveform.
+
+        Args:
+            waveform: (..., T), T >= 1; half precision is computed in float32.
+
+        Returns:
+            Complex (..., F, N).
+
+        Raises:
+            ValueError: there is no sample.
+        """
+        if waveform.shape[-1] == 0:
+            raise ValueError(f"waveform must hold at least one sample, got shape {tuple(waveform.shape)}")
+        if waveform.dtype not in (torch.float32, torch.float64):
+            waveform = waveform.float()
+        flat = waveform.reshape(-1, waveform.shape[-1])
+        spectrogram = torch.stft(
+            self._pad(flat),
+            self.num_fft,
+            self.hop_length,
+            window=self.window.to(flat.dtype),
+            center=False,
+            normalized=self.normalized,
+            return_complex=True,
+        )
+        return spectrogram.reshape(*waveform.shape[:-1], *spectrogram.shape[-2:])
+
+    def inverse(self, spectrogram: Tensor, length: int | None = None) -> Tensor:
+        """Transform a spectrogram back: overlap-add, divided by the sum of the squared windows.
+
+        Args:
+            spectrogram: complex (..., F, N).
+            length: samples to return; None: all the hops that the frames cover.
+
+        Returns:
+            (..., T).
+
+        Raises:
+            ValueError: the bins are not this transform's, or the frames do not reach `length`.
+        """
+        n_bins, n_frames = spectrogram.shape[-2:]
+        if n_bins != self.n_bins:
+            raise ValueError(f"spectrogram must be (..., {self.n_bins}, N), got {tuple(spectrogram.shape)}")
+        covered = max(1, n_frames - self._extra_frames) * self.hop_length
+        length = covered if length is None else length
+        if length > covered:
+            raise ValueError(f"length must be at most {covered}, what {n_frames} frames hold, got {length}")
+        frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
+        window = self.window.to(frames.dtype)
+        waveform = self._overlap_add(frames.reshape(-1, n_frames, self.num_fft) * window, length)
+        envelope = self._overlap_add((window**2).expand(1, n_frames, self.num_fft), length)
+        return (waveform / envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
+
+    @property
+    def _left(self) -> int:
+        """Samples before the first one."""
+        return self.num_fft // 2 if self.center else max(0, self.num_fft - self.hop_length)
+
+    @property
+    def _extra_frames(self) -> int:
+        """Frames beyond one per hop."""
+        return 1 if self.center else math.ceil(self._left / self.hop_length)
+
+    def _pad(self, flat: Tensor) -> Tensor:
+        """Fill the last hop with zeros and both sides by `pad_mode`."""
+        padded_length = self.padded_length(flat.shape[-1])
+        flat = F.pad(flat, (0, padded_length - flat.shape[-1]))
+        left = self._left
+        right = (self.n_frames(padded_length) - 1) * self.hop_length + self.num_fft - left - padded_length
+        if not self.center:
+            return F.pad(_pad_ends(flat, left, 0, self.pad_mode), (0, right))
+        return _pad_ends(flat, left, right, self.pad_mode)
+
+    def _overlap_add(self, frames: Tensor, length: int) -> Tensor:
+        """Sum (B, N, num_fft) at their places, hop by hop, and cut the first `length` samples out."""
+        hop, n_frames = self.hop_length, frames.shape[1]
+        n_parts = math.ceil(self.num_fft / hop)
+        if self.num_fft % hop:
+            frames = F.pad(frames, (0, n_parts * hop - self.num_fft))
+        parts = frames.unflatten(-1, (n_parts, hop))
+        summed = frames.new_zeros(len(frames), n_frames + n_parts - 1, hop)
+        for part in range(n_parts):
+            summed[:, part : part + n_frames] += parts[:, :, part]
+        return summed.flatten(1)[:, self._left : self._left + length]
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return f"num_fft={self.num_fft}, hop_length={self.hop_length}, window_size={self.window_size}"
+
+
+class AudioTransform(nn.Module):
+    """An STFT with the pictures that people look at: mel bands and decibels.
+
+    Args:
+        num_fft: samples per transformed frame, even.
+        hop_length: samples between frames.
+        window_size: samples under the periodic Hann window, <= num_fft.
+        sample_rate: Hz.
+        device: where the constants live.
+
+    Raises:
+        ValueError: a size is out of range, or a mel band would hold no bin.
+    """
+
+    def __init__(
+        self,
+        num_fft: int,
+        hop_length: int,
+        window_size: int,
+        sample_rate: int = 44100,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.stft = STFT(num_fft, hop_length, window_size)
+        highest = min(16384.0, sample_rate / 2)
+        n_mels = _most_bands(self.stft.n_bins, highest, sample_rate)
+        filters = mel_filters(self.stft.n_bins, n_mels, sample_rate, 1.0, highest)
+        self.register_buffer("filters", filters, persistent=False)
+        self.to(device)
+
+    def to_spectrogram(self, audio: Tensor, use_padding: bool = True) -> Tensor:
+        """Transform a waveform.
+
+        Args:
+            audio: (..., T).
+            use_padding: let the last, incomplete hop count, filled with zeros; False: drop it.
+
+        Returns:
+            Complex (..., F, N).
+        """
+        if not use_padding:
+            hop = self.stft.hop_length
+            audio = audio[..., : max(1, audio.shape[-1] // hop) * hop]
+        return self.stft(audio)
+
+    def to_audio(self, complex_spec: Tensor, length: int | None = None) -> Tensor:
+        """Transform a spectrogram (..., F, N) back to a waveform of `length` samples (None: whole hops)."""
+        return self.stft.inverse(complex_spec, length)
+
+    def to_mel_scale(self, spectrogram: Tensor, to_db: bool = True) -> Tensor:
+        """Sum a magnitude spectrogram into mel bands.
+
+        Args:
+            spectrogram: magnitudes (..., F, N), linear.
+            to_db: return decibels below the loudest band instead of magnitudes.
+
+        Returns:
+            (..., M, N) with 64 mel bands (fewer where the bins are too coarse for 64), 1 Hz to 16384 Hz or
+            the Nyquist frequency, HTK scale, no area normalisation.
+        """
+        mel = self.filters.to(spectrogram.dtype) @ spectrogram  # (..., M, N)
+        return self.to_decibel(mel) if to_db else mel
+
+    def to_decibel(self, spectrogram: Tensor) -> Tensor:
+        """Express magnitudes in dB below the loudest value of each (F, N) spectrogram.
+
+        Args:
+            spectrogram: magnitudes (..., F, N), >= 0.
+
+        Returns:
+            (..., F, N) in [-80, 0] dB; a silent spectrogram is -80 dB throughout.
+        """
+        loudest = spectrogram.amax(dim=(-2, -1), keepdim=True)
+        tiny = torch.finfo(spectrogram.dtype).tiny
+        relative = spectrogram / loudest.clamp(min=tiny)
+        return 20 * torch.log10(relative.clamp(min=10 ** (-_TOP_DB / 20)))
+
+    def audio_to_mel(self, audio: Tensor, to_db: bool = True) -> Tensor:
+        """Transform a waveform (..., T) into mel bands (..., M, N), in dB or linear."""
+        return self.to_mel_scale(self.to_spectrogram(audio).abs(), to_db)
+
+    def pad_audio(self, audio: Tensor) -> Tensor:
+        """Fill the last hop of a waveform (..., T) with zeros; whole hops stay as they are."""
+        return F.pad(audio, (0, self.stft.padded_length(audio.shape[-1]) - audio.shape[-1]))
+
+
+def mel_filters(n_bins: int, n_mels: int, sample_rate: int, lowest: float, highest: float) -> Tensor:
+    """Build triangular mel filters on the HTK scale, without area normalisation.
+
+    Args:
+        n_bins: frequency bins F, from 0 Hz to the Nyquist frequency.
+        n_mels: bands M.
+        sample_rate: Hz.
+        lowest: lower edge of the first band, Hz.
+        highest: upper edge of the last band, Hz.
+
+    Returns:
+        (M, F).
+
+    Source:
+        S. Young et al., The HTK Book, 2006, section 5.4.
+    """
+    bins = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
+    ends = [2595 * math.log10(1 + edge / 700) for edge in (lowest, highest)]
+    edges = 700 * (10 ** (torch.linspace(*ends, n_mels + 2, dtype=torch.float64) / 2595) - 1)
+    widths = edges.diff()[:, None]
+    slopes = bins - edges[:, None]  # (M + 2, F)
+    rising, falling = slopes[:-2] / widths[:-1], -slopes[2:] / widths[1:]
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def _most_bands(n_bins: int, highest: float, sample_rate: int) -> int:
+    """Find the largest number of mel bands, at most 64, none of which is empty."""
+    for n_mels in range(64, 0, -1):
+        if (mel_filters(n_bins, n_mels, sample_rate, 1.0, highest).sum(1) > 0).all():
+            return n_mels
+    raise ValueError(f"num_fft must give a mel band at least one bin, got {n_bins} bins")
+
+
+def _check_sizes(num_fft: int, hop_length: int, window_size: int) -> None:
+    if num_fft < 2 or num_fft % 2:
+        raise ValueError(f"num_fft must be even and at least 2, got {num_fft}")
+    if not 1 <= window_size <= num_fft:
+        raise ValueError(f"window_size must be between 1 and num_fft {num_fft}, got {window_size}")
+    if not 1 <= hop_length <= window_size:
+        raise ValueError(f"hop_length must be between 1 and window_size {window_size}, got {hop_length}")
+
+
+def _lowest_overlap(window: Tensor, hop_length: int) -> float:
+    """Smallest sum of squared windows that a sample can lie under."""
+    padded = F.pad(window**2, (0, -len(window) % hop_length))
+    return float(padded.reshape(-1, hop_length).sum(0).min())
+
+
+def _pad_ends(flat: Tensor, left: int, right: int, mode: str) -> Tensor:
+    """Pad (B, T) at both ends; what a reflection cannot reach in a short signal is zero."""
+    reach = flat.shape[-1] - 1 if mode == "reflect" else max(left, right)
+    near = F.pad(flat[:, None], (min(left, reach), min(right, reach)), mode=mode)[:, 0]
+    return F.pad(near, (max(0, left - reach), max(0, right - reach)))
