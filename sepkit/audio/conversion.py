@@ -1,0 +1,96 @@
+"""Change the rate and the number of channels of a waveform."""
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+
+def _check_rates(rate_from: int, rate_to: int) -> None:
+    if min(rate_from, rate_to) <= 0:
+        raise ValueError(f"Sample rates must be positive, got {rate_from} and {rate_to} Hz.")
+
+
+def resample(waveform: Tensor, rate_from: int, rate_to: int) -> Tensor:
+    """Resample a waveform with soxr's HQ filter (flat to 0.91 of the lower Nyquist frequency).
+
+    Args:
+        waveform: (C, T) float32 on the CPU.
+        rate_from: its sample rate in Hz.
+        rate_to: the wanted sample rate in Hz.
+
+    Returns:
+        (C, floor(T * rate_to / rate_from + 1/2)); the waveform itself where the rates are equal.
+
+    Raises:
+        ValueError: a rate is not positive, or the waveform is not (C, T).
+    """
+    _check_rates(rate_from, rate_to)
+    if waveform.ndim != 2:
+        raise ValueError(f"resample wants a waveform (C, T), got {tuple(waveform.shape)}.")
+    if rate_from == rate_to:
+        return waveform
+    resampled = soxr.resample(waveform.contiguous().numpy().T, rate_from, rate_to, quality="HQ")
+    return torch.from_numpy(np.ascontiguousarray(resampled.T))
+
+
+class Resampler:
+    """Resample block by block, bit-equal to one call of `resample` over the whole.
+
+    Args:
+        rate_from: sample rate of the blocks in Hz.
+        rate_to: wanted sample rate in Hz.
+        n_channels: channels of the blocks.
+
+    Raises:
+        ValueError: a rate is not positive.
+    """
+
+    def __init__(self, rate_from: int, rate_to: int, n_channels: int):
+        _check_rates(rate_from, rate_to)
+        self.n_channels = n_channels
+        self._stream = None
+        if rate_from != rate_to:
+            self._stream = soxr.ResampleStream(rate_from, rate_to, n_channels, dtype="float32", quality="HQ")
+
+    def push(self, block: Tensor) -> Tensor:
+        """Take a block (C, t) and return what is finished by then: (C, any number, also 0)."""
+        if block.ndim != 2 or block.shape[0] != self.n_channels:
+            raise ValueError(f"The resampler wants blocks ({self.n_channels}, T), got {tuple(block.shape)}.")
+        return block if self._stream is None else self._run(block, last=False)
+
+    def flush(self) -> Tensor:
+        """Return the rest (C, t) after the last block; the resampler is used up then."""
+        rest = torch.zeros(self.n_channels, 0)
+        return rest if self._stream is None else self._run(rest, last=True)
+
+    def _run(self, block: Tensor, last: bool) -> Tensor:
+        interleaved = np.ascontiguousarray(block.numpy().T)
+        resampled = self._stream.resample_chunk(interleaved, last=last)
+        return torch.from_numpy(np.ascontiguousarray(resampled.T))
+
+
+def adapt_channels(waveform: Tensor, n_channels: int) -> Tensor:
+    """Copy one channel to many, or average many to one.
+
+    Args:
+        waveform: (..., C, T).
+        n_channels: wanted number of channels, >= 1.
+
+    Returns:
+        (..., n_channels, T); the waveform itself where it has that many.
+
+    Raises:
+        ValueError: neither side is mono, so that the mapping would be a guess.
+    """
+    present = waveform.shape[-2]
+    if present == n_channels:
+        return waveform
+    if present == 1 and n_channels > 1:
+        return waveform.repeat_interleave(n_channels, dim=-2)
+    if n_channels == 1 and present > 1:
+        return waveform.mean(dim=-2, keepdim=True)
+    raise ValueError(
+        f"Cannot map {present} channels to {n_channels}: only mono to many and many to mono are defined; "
+        "mix the file down first."
+    )

@@ -1,0 +1,190 @@
+"""Read waveforms: whole files, segments at a sample position, blocks of files of any length."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sepkit.audio.info import AudioError, AudioInfo
+from sepkit.audio.probing import probe
+from sepkit.audio.sources import DecodeError, open_source, path_text
+
+BLOCK = 1 << 16
+
+
+class AudioReader:
+    """Read one audio stream of a file from any position; open one reader per thread.
+
+    Args:
+        path: the file.
+        stream: which of the file's audio streams.
+        allow_truncated: read what decodes of a file whose end is missing; `info` tells how much that is.
+        info: what `probe` found earlier; saves probing again.
+
+    Raises:
+        AudioError: the file cannot be read, or it is truncated and that is not allowed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        stream: int = 0,
+        allow_truncated: bool = False,
+        info: AudioInfo | None = None,
+    ):
+        self.info = info = info or probe(path, stream)
+        self.position = 0
+        self._path = path_text(path)
+        if info.truncated and not allow_truncated:
+            raise AudioError(_truncation(self._path, info))
+        try:
+            self._source = open_source(self._path, info.reader, stream)
+        except DecodeError as error:
+            raise AudioError(f"Cannot open {self._path}: {error}; check that it is still there.") from error
+
+    def __enter__(self) -> "AudioReader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def seek(self, position: int) -> None:
+        """Go to a sample, 0 <= position <= info.n_frames."""
+        if not 0 <= position <= self.info.n_frames:
+            raise AudioError(
+                f"{self._path} has {self.info.n_frames} samples, position {position} was wanted; stay within."
+            )
+        if position != self.position:
+            self._decode("seek", position)
+            self.position = position
+
+    def read(self, n_frames: int | None = None) -> Tensor:
+        """Read the next samples.
+
+        Args:
+            n_frames: at most so many; None reads all that are left.
+
+        Returns:
+            (C, T) float32, values beyond 1 kept; shorter than wanted only at the end.
+
+        Raises:
+            AudioError: a sample is NaN or infinite, or the file breaks off before its known end.
+        """
+        left = self.info.n_frames - self.position
+        wanted = left if n_frames is None else min(n_frames, left)
+        samples = self._decode("read", wanted)
+        if len(samples) < wanted:
+            raise AudioError(
+                f"{self._path} breaks off at sample {self.position + len(samples)} of {self.info.n_frames}; "
+                "it was changed or damaged: probe it again."
+            )
+        self._refuse_nonfinite(samples)
+        self.position += wanted
+        return torch.from_numpy(np.ascontiguousarray(samples.T))
+
+    def blocks(self, n_frames: int = BLOCK) -> Iterator[Tensor]:
+        """Yield the samples from here to the end as (C, <= n_frames)."""
+        while self.position < self.info.n_frames:
+            yield self.read(n_frames)
+
+    def _decode(self, action: str, argument: int) -> np.ndarray:
+        try:
+            return getattr(self._source, action)(argument)
+        except DecodeError as error:
+            raise AudioError(
+                f"{self._path} does not decode near sample {self.position}: {error}; export or download it again."
+            ) from error
+
+    def _refuse_nonfinite(self, samples: np.ndarray) -> None:
+        finite = np.isfinite(samples)
+        if not finite.all():
+            offset, channel = np.argwhere(~finite)[0]
+            raise AudioError(
+                f"{self._path} holds {samples[offset, channel]} at sample {self.position + offset} of channel "
+                f"{channel}; repair the file."
+            )
+
+
+def _truncation(path: str, info: AudioInfo) -> str:
+    declared = "an unknown number of" if info.n_declared is None else info.n_declared
+    return (
+        f"{path} is truncated: {info.n_frames} of {declared} samples are there; get the whole file, or allow "
+        "truncated files to use what there is."
+    )
+
+
+def read(
+    path: str | os.PathLike,
+    start: int = 0,
+    n_frames: int | None = None,
+    stream: int = 0,
+    allow_truncated: bool = False,
+    info: AudioInfo | None = None,
+) -> tuple[Tensor, int]:
+    """Read a file or a segment of it.
+
+    The same samples come whether the segment or the whole file is read; in AAC up to the decoder's noise
+    substitution, which depends on where decoding began.
+
+    Args:
+        path: the file.
+        start: first sample.
+        n_frames: number of samples; None reads to the end.
+        stream: which of the file's audio streams.
+        allow_truncated: read what decodes of a file whose end is missing.
+        info: what `probe` found earlier; saves probing again, for many segments of the same file.
+
+    Returns:
+        (C, T) float32, values beyond 1 kept, and the sample rate in Hz.
+
+    Raises:
+        AudioError: the file cannot be read, is truncated, ends before the segment, or holds NaN or infinity.
+    """
+    with AudioReader(path, stream, allow_truncated, info) as reader:
+        reader.seek(start)
+        if n_frames is not None and not 0 <= n_frames <= reader.info.n_frames - start:
+            raise AudioError(
+                f"{path_text(path)} has {reader.info.n_frames} samples, {start} to {start + n_frames} were wanted; "
+                "shorten the segment or move it."
+            )
+        return reader.read(n_frames), reader.info.sample_rate
+
+
+def stream_blocks(
+    path: str | os.PathLike, block: int = BLOCK, stream: int = 0, allow_truncated: bool = False
+) -> Iterator[Tensor]:
+    """Yield a file of any length as blocks (C, <= block), in memory for one block; see `AudioReader`."""
+    with AudioReader(path, stream, allow_truncated) as reader:
+        yield from reader.blocks(block)
+
+
+def read_streams(
+    path: str | os.PathLike, start: int = 0, n_frames: int | None = None, allow_truncated: bool = False
+) -> tuple[list[Tensor], int]:
+    """Read all audio streams of a file, for instance the mixture and the stems of a `.stem.mp4`.
+
+    Args:
+        path: the file.
+        start: first sample.
+        n_frames: number of samples; None reads each stream to its end.
+        allow_truncated: read what decodes of a file whose end is missing.
+
+    Returns:
+        One (C, T) float32 for each stream, and their sample rate in Hz.
+
+    Raises:
+        AudioError: as of `read`, or the streams differ in rate.
+    """
+    n_streams = probe(path).n_streams
+    waveforms, rates = zip(
+        *(read(path, start, n_frames, stream, allow_truncated) for stream in range(n_streams)), strict=True
+    )
+    if len(set(rates)) > 1:
+        raise AudioError(f"The streams of {path_text(path)} have the rates {rates} Hz; read them one by one.")
+    return list(waveforms), rates[0]
