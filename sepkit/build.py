@@ -252,10 +252,9 @@ def _take_from_shelf(name: str, shelf: str) -> type:
     if _is_offered(module, name):
         return getattr(module, name)
     known = _offered(module)
-    raise _class_error(
-        f"there is no class '{name}' in {shelf} (there are: {', '.join(known) or 'none'}; one from elsewhere "
-        f"is named with its module, as in 'mymodule.{name}')" + did_you_mean(name, known)
-    )
+    elsewhere = f"one from elsewhere is named with its module, as in 'mymodule.{name}'"
+    near = did_you_mean(name, known) or f" (there are: {', '.join(known) or 'none'}; {elsewhere})"
+    raise _class_error(f"there is no class '{name}' in {shelf}{near}")
 
 
 def _import_class(path: str) -> type:
@@ -296,9 +295,8 @@ def _has_torch_constructor(cls: type) -> bool:
 
 
 def _unknown(cls: type, name: str, known: Sequence[str]) -> Problem:
-    near = did_you_mean(name, known)
-    listed = "" if near else f" (it has: {', '.join(known) or 'none'})"
-    return Problem((name,), f"{cls.__name__} has no such argument{listed}{near}", at_key=True)
+    near = did_you_mean(name, known) or f" (it has: {', '.join(known) or 'none'})"
+    return Problem((name,), f"{cls.__name__} has no such argument{near}", at_key=True)
 
 
 def _wrong_type(name: str, annotation: Any, value: object) -> Problem:

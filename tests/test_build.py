@@ -86,7 +86,7 @@ def test_a_dotted_path_is_imported(shelf):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("net", r"class: there is no class 'net' in toolshelf \(there are: Net, .*did you mean 'Net'\?"),
+        ("net", r"class: there is no class 'net' in toolshelf; did you mean 'Net'\?"),
         ("Zebra", r"there are: Net, Open, Plain, Typed, Wrapper; one from elsewhere is named with its module"),
         ("helper", "there is no class 'helper' in toolshelf"),
         ("torch.nn.L1Los", r"there is no class 'L1Los' in torch.nn; did you mean 'L1Loss'\?"),

@@ -1,0 +1,249 @@
+"""YAML text -> plain data that remembers the line and column of each of its parts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sepkit.build import Problem, dotted, show
+
+Place = tuple[int, int]  # line and column, from 1
+Keys = tuple[str | int, ...]
+
+
+class RecipeError(ValueError):
+    """A recipe with mistakes; `problems` has a line for each."""
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class _Loader(yaml.SafeLoader):
+    """Read YAML 1.2's plain values: 1e-3 is a number, `on` and dates are words."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+_WORDS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+)
+for _word, _pattern, _first in _WORDS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_word}", re.compile(f"^(?:{_pattern})$"), _first)
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{word}" for word in ("map", "seq", "str", *(word for word, *_ in _WORDS))}
+
+
+class Dumper(yaml.SafeDumper):
+    """Write YAML that this module, and a YAML 1.1 reader, read back as it was."""
+
+
+for _word, _pattern, _first in _WORDS:
+    Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_word}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+@dataclass
+class Document:
+    """Plain data, where each part comes from, and what is wrong with it.
+
+    Attributes:
+        values: the outermost mapping.
+        label: the file as the user named it; empty for a mapping.
+        places: keys -> (place of the key, place of the value).
+        overridden: keys -> how the override was written.
+        problems: found so far.
+    """
+
+    values: dict[str, Any]
+    label: str = ""
+    places: dict[Keys, tuple[Place, Place]] = field(default_factory=dict)
+    overridden: dict[Keys, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "Document":
+        """Copy a mapping; tuples become lists and paths strings, what is not plain data becomes a problem."""
+        values = _plain(mapping)
+        return cls(values, problems=_find_foreign(values))
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Document":
+        """Read a YAML file.
+
+        Raises:
+            RecipeError: it cannot be read, is not valid YAML, or is not a mapping.
+        """
+        text, label = _read(path), str(path)
+        try:
+            values, places, problems = _parse(text)
+        except yaml.YAMLError as error:
+            raise RecipeError([_explain(error, text, label)]) from None
+        if values is None:
+            raise RecipeError([f"{label}:1:1: the file is empty; a recipe has separator, data and losses"])
+        if not isinstance(values, dict):
+            line, column = places[()][1]
+            raise RecipeError([f"{label}:{line}:{column}: must be a mapping, got {show(values)}"])
+        return cls(values, label, places, problems=problems)
+
+    def override(self, text: str) -> None:
+        """Apply `key.sub=value`; what cannot be applied becomes a problem."""
+        key, equals, value = text.partition("=")
+        path, label = tuple(key.strip().split(".")), f"override {text}"
+        if not equals or not all(path):
+            self._refuse(path, label, "an override is written key.sub=value")
+            return
+        try:
+            parsed, _, problems = _parse(value)
+        except yaml.YAMLError as error:
+            self._refuse(path, label, f"the value is not valid YAML: {getattr(error, 'problem', error)}")
+            return
+        path = self.put(path, parsed, label)
+        self.problems += [problem.below(*path) for problem in problems]
+
+    def put(self, path: Keys, value: Any, label: str) -> Keys:
+        """Set one value, making the mappings on the way; return its path with numbers for list positions."""
+        container, done = self.values, []
+        for depth, key in enumerate(path):
+            if isinstance(container, list):
+                if not str(key).isdecimal() or int(key) >= len(container):
+                    where = f"{dotted(done)} has {len(container)} entries, counted from 0; there is no '{key}'"
+                    return self._refuse(path, label, where)
+                key = int(key)
+            elif not isinstance(container, dict):
+                return self._refuse(path, label, f"{dotted(done)} is {show(container)}, which has no keys")
+            done.append(key)
+            if depth == len(path) - 1:
+                container[key] = value
+            elif isinstance(container, dict) and container.get(key) is None:
+                container[key] = {}
+            container = container[key]
+        self.overridden[tuple(done)] = label
+        return tuple(done)
+
+    def describe_problems(self) -> list[str]:
+        """Write each problem with where it stands, in the order of the file, the overrides last."""
+        lines = sorted((*self._locate(problem), str(problem)) for problem in self.problems)
+        return [f"{prefix}{message}" for _, prefix, message in lines]
+
+    def _refuse(self, path: Keys, label: str, message: str) -> Keys:
+        self.overridden[path] = label
+        self.problems.append(Problem(path, message))
+        return path
+
+    def _locate(self, problem: Problem) -> tuple[tuple, str]:
+        """Return what to sort a problem by, and its prefix."""
+        path = problem.path
+        by_override = [keys for keys in self.overridden if path[: len(keys)] == keys]
+        if not by_override and path not in self.places:
+            by_override = [keys for keys in self.overridden if keys[: len(path)] == path]
+        if by_override:
+            return (1, 0, 0), f"{self.overridden[max(by_override, key=len)]}: "
+        if not self.label:
+            return (0, 0, 0), ""
+        known = path
+        while known not in self.places:
+            known = known[:-1]
+        line, column = self.places[known][not problem.at_key and known == path]
+        return (0, line, column), f"{self.label}:{line}:{column}: "
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise RecipeError([f"{path}: there is no such file; name a recipe's YAML file"]) from None
+    except OSError as error:
+        raise RecipeError([f"{path}: the recipe cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError([f"{path}: a recipe is UTF-8 text, but byte {error.start} is not"]) from None
+
+
+def _parse(text: str) -> tuple[Any, dict[Keys, tuple[Place, Place]], list[Problem]]:
+    """Turn YAML into plain data, the places of its parts, and the keys that stand twice."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}, []
+        places, problems = {(): (_place(node), _place(node))}, []
+        _survey(node, (), places, problems)
+        return loader.construct_document(node), places, problems
+    except ValueError as error:  # an explicit tag that its value does not fit
+        raise yaml.YAMLError(str(error)) from None
+    finally:
+        loader.dispose()
+
+
+def _survey(
+    node: yaml.Node, path: Keys, places: dict, problems: list[Problem], outer: tuple[yaml.Node, ...] = ()
+) -> None:
+    """Note the places of all parts below a node."""
+    if node.tag not in _PLAIN_TAGS:
+        raise _at(node, f"the tag {node.tag!r} is not allowed, a recipe holds plain values")
+    if node in outer:
+        raise _at(node, "an alias may not stand inside what it repeats")
+    if isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            inner = (*path, position)
+            places[inner] = (_place(item), _place(item))
+            _survey(item, inner, places, problems, (*outer, node))
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise _at(key, "keys must be words")
+            inner = (*path, key.value)
+            if key.value in seen:
+                twice = f"the key '{key.value}' stands twice (first on line {seen[key.value]})"
+                problems.append(Problem(inner, twice, at_key=True))
+            seen.setdefault(key.value, _place(key)[0])
+            places[inner] = (_place(key), _place(value))
+            _survey(value, inner, places, problems, (*outer, node))
+
+
+def _place(node: yaml.Node) -> Place:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _at(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
+
+
+def _explain(error: yaml.YAMLError, text: str, label: str) -> str:
+    """Say in one line what is wrong with YAML text, and where."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return f"{label}: not valid YAML: {' '.join(str(error).split())}"
+    line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
+    tab = "\t" in line[: mark.column + 1] and not line[: mark.column].strip()
+    reason = "lines are indented with spaces, not with tabs" if tab else error.problem
+    return f"{label}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {reason}"
+
+
+def _plain(value: Any) -> Any:
+    """Copy nested data; tuples become lists and paths strings."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _find_foreign(value: Any, path: Keys = ()) -> list[Problem]:
+    """List what could not be written as YAML."""
+    if isinstance(value, dict):
+        return [problem for key, inner in value.items() for problem in _find_foreign(inner, (*path, key))]
+    if isinstance(value, list):
+        return [problem for i, inner in enumerate(value) for problem in _find_foreign(inner, (*path, i))]
+    if value is None or type(value) in (bool, int, float, str):
+        return []
+    return [Problem(path, f"must be plain data (null, bool, int, float, str), got a {type(value).__name__}")]

@@ -1,0 +1,209 @@
+"""The keys of a recipe, their types, ranges and defaults."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
+
+from sepkit.build import dotted
+from sepkit.recipe.document import Dumper
+
+ClassMapping = dict[str, Any]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=False)
+
+
+class SeparatorSettings(_Settings):
+    """What the Separator is made of.
+
+    Attributes:
+        sources: names of the stems to estimate.
+        sample_rate: Hz.
+        n_channels: of every recording.
+        segment: seconds of audio in one training example.
+        transform: class mapping, from sepkit.transforms.
+        network: class mapping, from sepkit.models.
+    """
+
+    sources: Annotated[list[str], Field(min_length=1)]
+    sample_rate: Count = 44100
+    n_channels: Count = 2
+    segment: Positive = 3.0
+    transform: ClassMapping = {"class": "STFT"}
+    network: ClassMapping
+
+
+class DataSettings(_Settings):
+    """Which examples there are.
+
+    Attributes:
+        root: folder of the songs, relative to the current folder; `demo`: the built-in songs.
+        resample: let songs of another rate be resampled.
+        items_per_epoch: examples.
+        remix: share of the items whose stems come from different songs, 0 to 1.
+        augment: class mappings, from sepkit.augment.
+        workers: processes that read songs, beside the main one.
+    """
+
+    root: Annotated[str, Field(min_length=1)]
+    resample: bool = False
+    items_per_epoch: Count = 400
+    remix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    augment: list[ClassMapping] = []
+    workers: Annotated[int, Field(ge=0)] = 2
+
+
+class Ramp(_Settings):
+    """A weight that changes linearly.
+
+    Attributes:
+        start: weight in the first epoch, `from` in the recipe.
+        end: weight from `epochs` on, `to` in the recipe.
+        epochs: epochs in between.
+    """
+
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+    epochs: Count
+
+
+class LossSettings(_Settings):
+    """One term of the objective; all further keys are arguments of its class, from sepkit.losses.
+
+    Attributes:
+        class_name: `class` in the recipe.
+        weight: a number, or a Ramp.
+        sources: stems that the term is limited to; None: all.
+        inputs: argument of the loss -> quantity of the separation, where their names differ.
+        name: under which the term is logged; the class's own unless given.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    class_name: str = Field(alias="class")
+    weight: Annotated[
+        Annotated[float, Tag("number")] | Annotated[Ramp, Tag("ramp")],
+        Discriminator(lambda weight: "ramp" if isinstance(weight, Mapping | Ramp) else "number"),
+    ] = 1.0
+    sources: Annotated[list[str], Field(min_length=1)] | None = None
+    inputs: dict[str, str] = {}
+    name: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_after_the_class(cls, settings: Any) -> Any:
+        if not isinstance(settings, Mapping) or settings.get("name") is not None:
+            return settings
+        return {**settings, "name": str(settings.get("class")).rpartition(".")[2]}
+
+
+class TrainingSettings(_Settings):
+    """How the network is trained.
+
+    Attributes:
+        epochs: passes over the data's items.
+        batch_size: examples per optimizer step, over all processes, accumulation included.
+        accumulate: parts in which a batch is computed.
+        optimizer: class mapping, from torch.optim.
+        schedule: class mapping, from sepkit.schedules.
+        clip: greatest norm of the gradient; None: no limit.
+        ema: decay of the averaged weights per step, [0, 1); None: no averaging.
+        precision: of the network's arithmetic; auto: what the device is good at.
+        seed: decides the weights at the start and every example.
+        max_minutes: wall time after which training ends; None: no limit.
+        early_stop: epochs without a better score after which training ends; None: never.
+        compile: compile the network's core.
+    """
+
+    epochs: Count = 40
+    batch_size: Count = 8
+    accumulate: Count = 1
+    optimizer: ClassMapping = {"class": "AdamW", "lr": 1e-3}
+    schedule: ClassMapping = {"class": "Cosine"}
+    clip: Positive | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    max_minutes: Positive | None = None
+    early_stop: Count | None = None
+    compile: bool = False
+
+
+class ValidationSettings(_Settings):
+    """How often, and on what, the network is validated.
+
+    Attributes:
+        every: epochs.
+        excerpt: seconds of each song; None: whole songs.
+        batch_size: segments at a time; None: the training's.
+    """
+
+    every: Count = 1
+    excerpt: Positive | None = 10.0
+    batch_size: Count | None = None
+
+
+class Recipe(_Settings):
+    """A checked recipe; `load_recipe` makes one.
+
+    Attributes:
+        separator: what is trained.
+        data: on which examples.
+        losses: against which losses.
+        training: how.
+        validation: how it is judged on the way.
+        observers: class mappings of what looks on while training.
+    """
+
+    separator: SeparatorSettings
+    data: DataSettings
+    losses: Annotated[list[LossSettings], Field(min_length=1)]
+    training: TrainingSettings = TrainingSettings()
+    validation: ValidationSettings = ValidationSettings()
+    observers: list[ClassMapping] = []
+    _path: Path | None = PrivateAttr(None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it was read from; None for a mapping."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The file's name without suffix; "recipe" for a mapping."""
+        return self._path.stem if self._path else "recipe"
+
+    def located(self, path: Path | None) -> "Recipe":
+        """Return the same recipe as read from a file."""
+        copy = self.model_copy()
+        copy._path = path
+        return copy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain data, every default filled in but those of the classes."""
+        return self.model_dump(by_alias=True)
+
+    def dump(self) -> str:
+        """Write the recipe as YAML, every default filled in but those of the classes."""
+        return yaml.dump(self.to_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """List the keys, dotted, in which another recipe's `to_dict` is not the same."""
+        mine, theirs = dict(_leaves(self.to_dict())), dict(_leaves(other))
+        missing = object()
+        keys = dict.fromkeys([*mine, *theirs])
+        return [dotted(key) for key in keys if mine.get(key, missing) != theirs.get(key, missing)]
+
+
+def _leaves(value: Any, path: tuple = ()) -> list[tuple[tuple, Any]]:
+    """List the values of nested data by their paths; an empty mapping or list is a value."""
+    if not isinstance(value, Mapping | list) or not value:
+        return [(path, value)]
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    return [leaf for key, inner in items for leaf in _leaves(inner, (*path, key))]
