@@ -208,7 +208,7 @@ def _evaluate(term: Term, quantities: dict[str, Tensor], n_items: int, report: d
         return torch.stack([term.loss(**row).mean() for row in rows])
     if hasattr(term.loss, "parts"):
         parts = term.loss.parts(**quantities)
-        values = parts.pop("loss")
+        values = sum(parts.values())
         report.update({f"{term.name}/{name}": part.detach().mean() for name, part in parts.items()})
     else:
         values = term.loss(**quantities)

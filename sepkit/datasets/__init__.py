@@ -1,1 +1,23 @@
-"""TODO"""
+"""Songs with stems: folders, memory, MUSDB18, and the songs that come built in."""
+
+from sepkit.datasets.folder import AudioFolder, SongDataset, create_audio_folder, finish
+from sepkit.datasets.memory import AudioDataset, create_audio_dataset, load_stems, verify_dataset
+from sepkit.datasets.plan import EpochSampler, Plan, Planner
+from sepkit.datasets.songs import DatasetError, Song, find_songs
+
+__all__ = [
+    "AudioDataset",
+    "AudioFolder",
+    "DatasetError",
+    "EpochSampler",
+    "Plan",
+    "Planner",
+    "Song",
+    "SongDataset",
+    "create_audio_dataset",
+    "create_audio_folder",
+    "find_songs",
+    "finish",
+    "load_stems",
+    "verify_dataset",
+]

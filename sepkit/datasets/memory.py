@@ -1,0 +1,158 @@
+"""AudioDataset: examples from songs that are held in memory."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sepkit.datasets.plan import Number, Plan, Planner
+from sepkit.datasets.songs import find_songs
+
+
+class AudioDataset(Dataset):
+    """Random chunks of songs in memory, planned one by one as they are asked for.
+
+    Args:
+        dataset: songs as `load_stems` returns them.
+        targets: names of the S stems to return, in this order.
+        chunk_size: seconds per chunk.
+        num_chunks: number of chunks; exactly this many are returned.
+        sample_rate: Hz.
+        seed: the same seed gives the same chunks.
+
+    Raises:
+        ValueError: there are no songs, a target is missing, or a size is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[Mapping[str, Tensor | int]],
+        targets: Sequence[str],
+        chunk_size: float = 1,
+        num_chunks: int = 1_000_000,
+        sample_rate: int = 44100,
+        seed: int = 0,
+    ) -> None:
+        self.segment = round(chunk_size * sample_rate)
+        if self.segment < 1 or num_chunks < 1:
+            raise ValueError(f"chunk_size and num_chunks must be above 0, got {chunk_size} and {num_chunks}")
+        if not dataset:
+            raise ValueError("dataset must hold at least one song, got none")
+        missing = sorted({name for song in dataset for name in targets if name not in song})
+        if missing or not targets:
+            raise ValueError(f"every song must have the targets, missing: {', '.join(missing) or 'all of none'}")
+        self.dataset, self.targets, self.num_chunks = list(dataset), list(targets), int(num_chunks)
+        lengths = [int(song["duration"]) for song in self.dataset]
+        whole = np.ones((len(lengths), 1), dtype=bool)
+        self.planner = Planner(lengths, [1] * len(lengths), whole, self.segment, seed=seed)
+
+    def __len__(self) -> int:
+        return self.num_chunks
+
+    def plan(self, number: Number) -> Plan:
+        """Tell the song and the position of chunk (epoch, i)."""
+        return self.planner.plan(number)
+
+    def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
+        """Get a chunk by (epoch, i), or by i alone: mixture (C, T) and targets (S, C, T)."""
+        epoch, i = number if isinstance(number, tuple) else (0, number)
+        if not -self.num_chunks <= i < self.num_chunks:
+            raise IndexError(f"the dataset has {self.num_chunks} chunks, got index {i}")
+        plan = self.plan((epoch, i % self.num_chunks))
+        song, start = self.dataset[plan.songs[0]], plan.positions[0]
+        chunks = [song[name][:, start : start + self.segment] for name in ("mixture", *self.targets)]
+        chunks = [torch.nn.functional.pad(chunk, (0, self.segment - chunk.shape[-1])) for chunk in chunks]
+        return chunks[0], torch.stack(chunks[1:])
+
+
+def load_stems(
+    dataset_path: str | Path,
+    targets: Sequence[str],
+    split: str = "train",
+    max_num_tracks: int | None = None,
+    sample_rate: int = 44100,
+    mono: bool = True,
+) -> list["OrderedDict[str, Tensor | int]"]:
+    """Read whole songs into memory.
+
+    Args:
+        dataset_path: the root, laid out as for AudioFolder.
+        targets: names of the stems to load.
+        split: "train", "valid" or "test".
+        max_num_tracks: songs to load at most; None: all.
+        sample_rate: Hz; files of another rate are refused.
+        mono: average the channels to one; False: stereo.
+
+    Returns:
+        One mapping a song: "mixture" and the targets, each (C, T) float32, and "duration" in samples.
+
+    Raises:
+        DatasetError: the folder cannot be used, with all findings.
+    """
+    songs = find_songs(dataset_path, split, targets, sample_rate, 1 if mono else 2)
+    loaded = []
+    for song in songs[:max_num_tracks]:
+        entries = [("mixture", song.read_mixture(0, song.n_frames))]
+        entries += [(name, song.read_stem(name, 0, song.n_frames)) for name in targets]
+        loaded.append(OrderedDict([*entries, ("duration", song.n_frames)]))
+    return loaded
+
+
+def create_audio_dataset(
+    dataset_path: str | Path,
+    targets: Sequence[str],
+    split: str = "train",
+    chunk_size: float = 1,
+    num_chunks: int = 1_000_000,
+    max_num_tracks: int | None = None,
+    sample_rate: int = 44100,
+    mono: bool = True,
+    seed: int = 0,
+) -> AudioDataset:
+    """Load songs into memory and draw chunks from them.
+
+    Args:
+        dataset_path: the root, laid out as for AudioFolder.
+        targets: names of the S stems to return.
+        split: "train", "valid" or "test".
+        chunk_size: seconds per chunk.
+        num_chunks: number of chunks.
+        max_num_tracks: songs to load at most; None: all.
+        sample_rate: Hz.
+        mono: average the channels to one; False: stereo.
+        seed: the same seed gives the same chunks.
+
+    Raises:
+        DatasetError: the folder cannot be used, with all findings.
+    """
+    dataset = load_stems(dataset_path, targets, split, max_num_tracks, sample_rate, mono)
+    return AudioDataset(dataset, targets, chunk_size, num_chunks, sample_rate, seed)
+
+
+def verify_dataset(
+    dataset_path: str | Path,
+    targets: Sequence[str] | None = None,
+    subset: str = "train",
+    sample_rate: int = 44100,
+    num_channels: int = 2,
+) -> int:
+    """Check a root without reading its audio: stems, rates, channels, lengths, truncated files.
+
+    Args:
+        dataset_path: the root, laid out as for AudioFolder.
+        targets: stems that every song must have; None: any.
+        subset: "train", "valid" or "test".
+        sample_rate: Hz.
+        num_channels: C.
+
+    Returns:
+        Number of songs.
+
+    Raises:
+        DatasetError: something is wrong, with all findings.
+    """
+    return len(find_songs(dataset_path, subset, targets, sample_rate, num_channels))
