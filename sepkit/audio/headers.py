@@ -5,6 +5,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+MPEG_REACH = 1 << 13  # bytes behind the ID3 tag in which the first MPEG frame must begin
+OTHER_MAGICS = (b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b"riff", b"fLaC", b"OggS", b".snd", b"caff")
 STREAMED = ((0x7FFFF000, 0x7FFFFFFF), (0xFFFFF000, 0xFFFFFFFF))  # sizes that a writer to a pipe leaves
 
 
@@ -83,7 +85,7 @@ def flac_ends_at(path: str, n_frames: int) -> bool:
         block = int.from_bytes(info[8:10], "big")
         reach = 2 * int.from_bytes(info[15:18], "big") + 4096  # two of the largest frames, and tags behind them
         file.seek(max(0, os.fstat(file.fileno()).st_size - max(reach, 1 << 16)))
-        tail = file.read()
+        tail = file.read() + bytes(16)  # the last frame may be shorter than the longest header
     place = tail.rfind(b"\xff")
     while place >= 0:
         if _flac_frame_end(tail[place : place + 17], block) == n_frames:
@@ -131,7 +133,7 @@ def ogg_is_cut(path: str) -> bool:
         tail = file.read()
     place = tail.rfind(b"OggS")
     header = tail[place : place + 27]
-    if place < 0 or len(header) == 27 and header[5] & 4:
+    if place < 0 or (len(header) == 27 and header[5] & 4):
         return False
     segments = tail[place + 27 : place + 27 + header[26]] if len(header) == 27 else b""
     return len(header) < 27 or len(segments) < header[26] or place + 27 + len(segments) + sum(segments) > len(tail)
@@ -161,12 +163,21 @@ class MpegChain:
     declared: int | None
     broken: bool
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing contradicts that all frames are there."""
+        return not self.broken and self.declared in (None, self.counted)
 
-def mpeg_frames(path: str) -> MpegChain:
-    """Follow the chain of MPEG audio frames to the end of the file."""
+
+def mpeg_frames(path: str) -> MpegChain | None:
+    """Follow the chain of MPEG audio frames to the end of the file; None where none begins near the start."""
     with open(path, "rb") as file:
         skip_id3(file)
-        stream = file.read()
+        head = file.read(MPEG_REACH)
+        start = None if head.startswith(OTHER_MAGICS) or head[4:8] == b"ftyp" else _first_mpeg_frame(head)
+        if start is None:
+            return None
+        stream = head[start:] + file.read()
     place, counted, declared, end = 0, 0, None, len(stream)
     while place + 4 <= end and stream[place : place + 3] not in (b"TAG", b"APE"):
         size, samples = _mpeg_frame(stream[place : place + 4])
@@ -178,6 +189,17 @@ def mpeg_frames(path: str) -> MpegChain:
             counted += samples
         place += size
     return MpegChain(counted, declared, broken=False)
+
+
+def _first_mpeg_frame(head: bytes) -> int | None:
+    place = head.find(b"\xff")
+    while 0 <= place < len(head) - 4:
+        size, _ = _mpeg_frame(head[place : place + 4])
+        following = head[place + size : place + size + 4]
+        if size and (len(following) < 4 or _mpeg_frame(following)[0]):
+            return place
+        place = head.find(b"\xff", place + 1)
+    return None
 
 
 def _xing(frame: bytes) -> int | None:

@@ -4,13 +4,17 @@ import os
 import stat
 from pathlib import Path
 
-from sepkit.audio.headers import flac_ends_at, mpeg_frames, ogg_is_cut, pcm_sizes
+from sepkit.audio.headers import MpegChain, flac_ends_at, mpeg_frames, ogg_is_cut, pcm_sizes
 from sepkit.audio.info import AudioError, AudioInfo
 from sepkit.audio.sources import SKIP_BLOCK, AvSource, DecodeError, FormatChangeError, SoundfileSource, path_text
 
 SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".aif", ".aiff", ".au", ".caf", ".rf64", ".w64"
 )  # fmt: skip
+
+SAMPLE_BYTES = {
+    "PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8
+}  # fmt: skip
 
 
 def is_audio_name(path: str | os.PathLike) -> bool:
@@ -60,15 +64,18 @@ def _check_file(path: str) -> None:
 
 def _probe_soundfile(path: str, stream: int) -> AudioInfo | None:
     """Describe a file that libsndfile reads without loss; None leaves it to PyAV."""
+    chain = mpeg_frames(path)
+    if chain is not None and not chain.whole:  # libsndfile's MP3 decoder would complain on stderr
+        return None
     try:
         source = SoundfileSource(path)
     except DecodeError:
         return None
     try:
-        lengths = _lengths(path, source)
+        lengths = _lengths(path, source, chain)
     finally:
         source.close()
-    if lengths is None or not lengths[0]:
+    if lengths is None:
         return None
     if stream:
         raise AudioError(f"{path} has 1 audio stream, stream {stream} was wanted; use stream 0.")
@@ -79,38 +86,35 @@ def _probe_soundfile(path: str, stream: int) -> AudioInfo | None:
     )  # fmt: skip
 
 
-def _lengths(path: str, source: SoundfileSource) -> tuple[int, int | None, bool] | None:
+def _lengths(
+    path: str, source: SoundfileSource, chain: MpegChain | None
+) -> tuple[int, int | None, bool] | None:
     """Return (samples that decode, samples declared, truncated); None where libsndfile would lose some."""
     n_frames = source.n_declared
-    if n_frames is None or source.format == "RAW":
+    if chain is not None and chain.declared is None:  # libsndfile's length is an estimate then
+        return _count(source), None, False
+    if not n_frames or source.format == "RAW" or not _ends_well(source):
         return None
-    if source.format == "FLAC":
-        return (n_frames, n_frames, False) if flac_ends_at(path, n_frames) and _ends_well(source) else None
-    if source.format == "MP3":
-        return _mp3_lengths(path, source)
+    if source.format == "FLAC" and not flac_ends_at(path, n_frames):
+        return None
+    if source.format in ("FLAC", "MP3"):
+        return n_frames, n_frames, False
     if source.format == "OGG":
         return n_frames, None, ogg_is_cut(path)
     declared, present = pcm_sizes(path)
     if declared is None or declared <= present:
         return n_frames, None if declared is None else n_frames, False
-    return n_frames, n_frames * declared // present if present else None, True
+    frame_bytes = SAMPLE_BYTES.get(source.subtype, present / n_frames) * source.n_channels
+    return n_frames, round(declared / frame_bytes), True
 
 
 def _ends_well(source: SoundfileSource) -> bool:
+    """Say whether the last sample that is announced decodes."""
     try:
         source.seek(source.n_declared - 1)
         return len(source.read(1)) == 1
     except DecodeError:
         return False
-
-
-def _mp3_lengths(path: str, source: SoundfileSource) -> tuple[int, int | None, bool] | None:
-    chain = mpeg_frames(path)
-    if chain.broken:
-        return None
-    if chain.declared is None:  # without a Xing header, libsndfile estimates the length
-        return _count(source), None, False
-    return (source.n_declared, source.n_declared, False) if chain.counted == chain.declared else None
 
 
 def _probe_av(path: str, stream: int) -> AudioInfo:
@@ -158,7 +162,8 @@ def _declared_by_container(path: str, source: AvSource) -> int | None:
         _refuse_other_channels(path, source)
         return source.n_declared
     if source.format == "mp3":
-        return source.n_declared if mpeg_frames(path).declared is not None else None
+        chain = mpeg_frames(path)
+        return source.n_declared if chain is not None and chain.declared is not None else None
     return source.n_declared if source.indexed else None
 
 

@@ -12,6 +12,7 @@ from sepkit.audio.probing import probe
 from sepkit.audio.sources import DecodeError, open_source, path_text
 
 BLOCK = 1 << 16
+PIECE = 1 << 18  # samples decoded at a time, so that a long file is not held twice
 
 
 class AudioReader:
@@ -78,15 +79,22 @@ class AudioReader:
         """
         left = self.info.n_frames - self.position
         wanted = left if n_frames is None else min(n_frames, left)
-        samples = self._decode("read", wanted)
-        if len(samples) < wanted:
+        waveform = np.empty((self.info.n_channels, wanted), np.float32)
+        for start in range(0, wanted, PIECE):
+            piece = waveform[:, start : start + PIECE]
+            piece[:] = self._next(piece.shape[1]).T
+        return torch.from_numpy(waveform)
+
+    def _next(self, n_frames: int) -> np.ndarray:
+        samples = self._decode("read", n_frames)
+        if len(samples) < n_frames:
             raise AudioError(
                 f"{self._path} breaks off at sample {self.position + len(samples)} of {self.info.n_frames}; "
                 "it was changed or damaged: probe it again."
             )
         self._refuse_nonfinite(samples)
-        self.position += wanted
-        return torch.from_numpy(np.ascontiguousarray(samples.T))
+        self.position += n_frames
+        return samples
 
     def blocks(self, n_frames: int = BLOCK) -> Iterator[Tensor]:
         """Yield the samples from here to the end as (C, <= n_frames)."""

@@ -92,6 +92,7 @@ class AvSource:
     def _restart(self, frames: Iterator) -> None:
         self._frames = frames
         self._buffer = None  # (n, C), decoded and not yet handed out
+        self._fault = None
 
     def _to_samples(self, timestamp: int) -> int:
         return round(timestamp * self._stream.time_base * self.sample_rate)
@@ -138,21 +139,28 @@ class AvSource:
         """Return the next (<= n_frames, C) float32; fewer only at the end."""
         parts = [] if self._buffer is None else [self._buffer]
         held = sum(map(len, parts))
-        while held < n_frames and (frame := self._next_frame()) is not None:
+        while held < n_frames and (frame := self._next_frame(held)) is not None:
             parts.append(frame)
             held += len(frame)
         joined = np.concatenate(parts) if parts else np.zeros((0, self.n_channels), np.float32)
         self._buffer = joined[n_frames:] if len(joined) > n_frames else None
         return joined[:n_frames]
 
-    def _next_frame(self) -> np.ndarray | None:
+    def _next_frame(self, held: int) -> np.ndarray | None:
+        """Decode a frame; None at the end, and at a fault as long as samples from before it are held."""
         import av
 
-        try:
-            frame = next(self._frames, None)
-        except av.FFmpegError as error:
-            raise DecodeError(_first_part(error)) from error
-        return None if frame is None else self._convert(frame)
+        if self._fault is None:
+            try:
+                frame = next(self._frames, None)
+                return None if frame is None else self._convert(frame)
+            except av.FFmpegError as error:
+                self._fault = DecodeError(_first_part(error))
+            except DecodeError as error:
+                self._fault = error
+        if held:
+            return None
+        raise self._fault
 
     def _convert(self, frame) -> np.ndarray:
         n_channels = frame.layout.nb_channels
@@ -166,19 +174,21 @@ class AvSource:
         return _to_float(samples)
 
     def packet_end(self) -> int:
-        """Return the position in samples at which the last packet ends, without decoding."""
+        """Return the sample at which the last packet ends, from the container's index, without decoding."""
         import av
 
-        end = 0
+        origin, end = self._stream.start_time or 0, 0
         try:
+            if self._stream.duration:
+                self._container.seek(origin + self._stream.duration, stream=self._stream)
             for packet in self._container.demux(self._stream):
-                if packet.pts is not None:
-                    end = max(end, self._to_samples(packet.pts + (packet.duration or 0)))
                 if packet.is_corrupt:
                     raise DecodeError("a packet is incomplete")
+                if packet.pts is not None:
+                    end = max(end, self._to_samples(packet.pts + (packet.duration or 0) - origin))
         except av.FFmpegError as error:
             raise DecodeError(_first_part(error)) from error
-        return end - self._to_samples(self._stream.start_time or 0)
+        return end
 
     def close(self) -> None:
         """Close the file."""

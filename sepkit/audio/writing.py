@@ -44,7 +44,8 @@ class _WavSink:
         fact = b"fact" + struct.pack("<II", 4, min(n_frames, 0xFFFFFFFF))
         riff_size = 4 + 36 + len(self._layout) + len(fact) + 8 + self._size + self._size % 2
         if riff_size > RIFF_LIMIT:
-            start = struct.pack("<4sI4s4sIQQQI", b"RF64", 0xFFFFFFFF, b"WAVE", b"ds64", 28, riff_size, self._size, n_frames, 0)
+            sizes = (28, riff_size, self._size, n_frames, 0)
+            start = struct.pack("<4sI4s4sIQQQI", b"RF64", 0xFFFFFFFF, b"WAVE", b"ds64", *sizes)
             return start + self._layout + fact + struct.pack("<4sI", b"data", 0xFFFFFFFF)
         start = struct.pack("<4sI4s4sI28x", b"RIFF", riff_size, b"WAVE", b"JUNK", 28)
         return start + self._layout + fact + struct.pack("<4sI", b"data", self._size)
@@ -166,6 +167,6 @@ def _quantize(samples: np.ndarray, subtype: str) -> np.ndarray:
 def write(path: str | os.PathLike, waveform: Tensor, sample_rate: int, subtype: str | None = None) -> None:
     """Write a waveform (C, T) to a file; see `AudioWriter`."""
     if waveform.ndim != 2:
-        raise AudioError(f"A file takes a waveform (C, T), got {tuple(waveform.shape)} for {path_text(path)}; reshape it.")
+        raise AudioError(f"{path_text(path)} takes a waveform (C, T), got {tuple(waveform.shape)}; reshape it.")
     with AudioWriter(path, sample_rate, waveform.shape[0], subtype) as writer:
         writer.write(waveform)
