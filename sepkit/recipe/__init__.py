@@ -58,7 +58,7 @@ def load_recipe(
     for override in overrides:
         document.override(override)
     if data is not None:
-        document.put(("data", "root"), str(data), "--data")
+        document.put(("data", "root"), str(data), f"--data {data}")
     # Only now: it imports torch, and what is wrong with the file itself should be answered at once.
     from sepkit.recipe.checks import find_problems
 
@@ -72,13 +72,13 @@ def load_recipe(
 @contextmanager
 def importable(folder: Path | None) -> Iterator[None]:
     """Let the modules of a folder be imported for as long as the context lasts; None: change nothing."""
-    before = list(sys.path)
-    if folder is not None:
-        sys.path.insert(0, str(folder.resolve()))
+    added = [str(folder.resolve())] if folder else []
+    sys.path[:0] = added
     try:
         yield
     finally:
-        sys.path[:] = before
+        for entry in added:
+            sys.path.remove(entry)
 
 
 def _open(recipe: str | Path | Mapping[str, Any]) -> tuple[Document, Path | None]:

@@ -115,7 +115,8 @@ def _right_key(path: tuple[str | int, ...], values: dict[str, Any]) -> str:
     if key in elsewhere:
         return f"; did you mean '{elsewhere[key]}'?"
     near = did_you_mean(key, beside)
-    return near or next((f"; did you mean '{elsewhere[k]}'?" for k in elsewhere if did_you_mean(key, [k], 0.8)), "")
+    farther = (f"; did you mean '{elsewhere[k]}'?" for k in elsewhere if did_you_mean(key, [k], 0.8))
+    return near or next(farther, f" (there are: {', '.join(beside)})")
 
 
 def _sections() -> dict[tuple[str], type[BaseModel]]:
@@ -258,12 +259,14 @@ def _check_inputs(
     if network is None or not isinstance(declared, tuple | list):  # unknown before it is built
         return
     known = [*dict.fromkeys([*(name for name in QUANTITIES if name != "mask"), *declared])]
-    lacking = f"neither part of every separation nor declared by {network.__name__} ({', '.join(declared)})"
+    lacking = f"which neither every separation has nor {network.__name__} declares (it declares: {', '.join(declared)})"
     for name, quantity in inputs.items():
         if name in taken and isinstance(quantity, str) and quantity not in known:
-            near = did_you_mean(quantity, known)
-            yield Problem(("inputs", name), f"'{quantity}' is {lacking}{near}")
-    for name, parameter in taken.items():
-        if name not in (*inputs, *known) and parameter.default is parameter.empty:
-            message = f"{cls.__name__} takes '{name}', which is {lacking}; say in `inputs` what it is to take"
-            yield Problem(("class",), message)
+            yield Problem(
+                ("inputs", name), f"must be a quantity, got '{quantity}', {lacking}{did_you_mean(quantity, known)}"
+            )
+    required = [name for name, parameter in taken.items() if parameter.default is parameter.empty]
+    missing = [f"'{name}'" for name in required if name not in (*inputs, *known)]
+    if missing:
+        message = f"{cls.__name__} takes {' and '.join(missing)}, {lacking}; say in `inputs` what it is to take"
+        yield Problem(("class",), message)

@@ -1,0 +1,710 @@
+"""Recipes: every mistake is answered at its place, with what is wanted and the nearest right name."""
+# ruff: noqa: E501 -- an expected message stands on one line, as it is printed
+
+import copy
+import importlib.util
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sepkit.recipe import Recipe, RecipeError, importable, load_recipe, recipe_names
+
+PARTS = '''
+from torch import nn
+
+class Halves(nn.Module):
+    """Declares two quantities of its own and takes what the package gives."""
+    outputs = ("mask", "mu", "sigma")
+    def __init__(self, n_sources, n_channels, n_bins, sample_rate, hidden_size=8, mask: str = "sigmoid"):
+        super().__init__()
+
+class Spectra(nn.Module):
+    outputs = ("spectrum",)
+    def __init__(self, n_sources: int):
+        super().__init__()
+
+class Unsettled(nn.Module):
+    @property
+    def outputs(self):
+        return ("mask",)
+
+class Cosine:
+    def __init__(self, warmup: float = 0.0):
+        pass
+
+class Shift:
+    def __init__(self, steps: int):
+        pass
+
+class Watch:
+    pass
+
+class Latent(nn.Module):
+    def __init__(self, sample_rate: int, reduction: str = "mean", alpha: float = 1.0):
+        super().__init__()
+    def forward(self, mu, sigma):
+        return mu
+
+class Optional(nn.Module):
+    def forward(self, estimate, target, unknown=None, *, mask=None):
+        return estimate
+
+class Silent(nn.Module):
+    pass
+
+class NoLoss:
+    pass
+'''
+TEXT = """\
+# A comment
+separator:
+  sources: [vocals, drums]
+  sample_rate: 44100
+  n_channels: 2
+  segment: 3.0
+  transform: {class: STFT, num_fft: 2048, hop_length: 1024}
+  network: {class: recipeparts.Halves, hidden_size: 160}
+data:
+  root: demo
+  items_per_epoch: 400
+  remix: 0.7
+  augment: [{class: Gain, low_db: -6, high_db: 6}, {class: Sign}]
+losses:
+  - {class: RelativeSpectralLoss, weight: 1.0}
+  - class: torch.nn.L1Loss
+    weight: {from: 0, to: 1, epochs: 5}
+    sources: [vocals]
+    inputs: {input: estimate}
+training:
+  epochs: 40
+  batch_size: 8
+  optimizer: {class: AdamW, lr: 4.0e-3, weight_decay: 0.01}
+  schedule: {class: recipeparts.Cosine, warmup: 0.04}
+  clip: 1.0
+  ema: 0.99
+  precision: auto
+  seed: 0
+validation: {every: 1, excerpt: 10.0}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder with the classes that the recipes of these tests name, and the current one."""
+    (tmp_path / "recipeparts.py").write_text(PARTS)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("recipeparts", None)
+
+
+@pytest.fixture
+def values(folder: Path) -> dict[str, Any]:
+    """The recipe as a mapping."""
+    with importable(folder):
+        import recipeparts  # noqa: F401
+    return yaml.safe_load(TEXT.replace("4.0e-3", "0.004"))
+
+
+def problems_of(folder: Path, text: str, overrides: tuple[str, ...] = ()) -> list[str]:
+    (folder / "recipe.yaml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("recipe.yaml", overrides)
+    return caught.value.problems
+
+
+def changed(old: str, new: str) -> str:
+    assert TEXT.count(old) == 1, old
+    return TEXT.replace(old, new)
+
+
+def test_a_right_recipe_becomes_settings(folder):
+    (folder / "mine.yaml").write_text(TEXT)
+    recipe = load_recipe(folder / "mine.yaml")
+    assert (recipe.name, recipe.path) == ("mine", folder / "mine.yaml")
+    assert recipe.separator.sources == ["vocals", "drums"]
+    assert recipe.separator.network == {"class": "recipeparts.Halves", "hidden_size": 160}
+    assert recipe.training.optimizer["lr"] == 4e-3
+    assert recipe.losses[0].name == "RelativeSpectralLoss"
+    assert (recipe.losses[1].weight.start, recipe.losses[1].weight.end) == (0, 1)
+    assert recipe.validation.excerpt == 10.0
+
+
+def test_what_a_recipe_leaves_out_has_defaults(values):
+    del values["training"], values["validation"], values["separator"]["transform"]
+    recipe = load_recipe(values)
+    assert (recipe.name, recipe.path) == ("recipe", None)
+    assert recipe.separator.transform == {"class": "STFT"}
+    assert recipe.to_dict()["training"] == {
+        "epochs": 40,
+        "batch_size": 8,
+        "accumulate": 1,
+        "optimizer": {"class": "AdamW", "lr": 1e-3},
+        "schedule": {"class": "Cosine"},
+        "clip": None,
+        "ema": None,
+        "precision": "auto",
+        "seed": 0,
+        "max_minutes": None,
+        "early_stop": None,
+        "compile": False,
+    }
+    assert recipe.to_dict()["validation"] == {"every": 1, "excerpt": 10.0, "batch_size": None}
+    assert recipe.to_dict()["losses"][0]["sources"] is None
+
+
+NO_SCHEDULES = importlib.util.find_spec("sepkit.schedules") is None
+
+
+@pytest.mark.skipif(NO_SCHEDULES, reason="the schedules' shelf is not there")
+def test_the_defaults_pass_the_checks_that_given_values_pass(values):
+    del values["training"]
+    resolved = load_recipe(values).to_dict()
+    assert load_recipe(resolved).to_dict() == resolved
+
+
+MISTAKES = [
+    # keys
+    ("  segment: 3.0", "  segments: 3.0", "6:3: separator.segments: unknown key; did you mean 'segment'?"),
+    (
+        "  n_channels: 2",
+        "  num_fft: 2",
+        "5:3: separator.num_fft: unknown key; did you mean 'separator.transform.num_fft'?",
+    ),
+    ("  epochs: 40", "  lr: 1", "21:3: training.lr: unknown key; did you mean 'training.optimizer.lr'?"),
+    (
+        "  epochs: 40",
+        "  items_per_epochs: 4",
+        "21:3: training.items_per_epochs: unknown key; did you mean 'data.items_per_epoch'?",
+    ),
+    (
+        "validation: {every: 1,",
+        "validation: {zebra: 1,",
+        "29:14: validation.zebra: unknown key (there are: every, excerpt, batch_size)",
+    ),
+    (
+        "validation: {",
+        "number: {",
+        "29:1: number: unknown key (there are: separator, data, losses, training, validation, observers)",
+    ),
+    ("weight: {from: 0,", "weight: {form: 0,", "17:14: losses.1.weight.form: unknown key; did you mean 'from'?"),
+    ("  root: demo\n", "", "9:1: data.root: must be given"),
+    # types and ranges
+    ("sources: [vocals, drums]", "sources: vocals", "3:12: separator.sources: must be a list, got 'vocals'"),
+    ("[vocals, drums]", "[]", "3:12: separator.sources: must not be empty, got []"),
+    ("[vocals, drums]", "[vocals, 3]", "3:21: separator.sources.1: must be a string, got 3"),
+    ("sample_rate: 44100", "sample_rate: 44.1", "4:16: separator.sample_rate: must be an int, got 44.1"),
+    ("sample_rate: 44100", "sample_rate: 010", "4:16: separator.sample_rate: must be an int, got '010'"),
+    ("n_channels: 2", "n_channels: true", "5:15: separator.n_channels: must be an int, got true"),
+    ("n_channels: 2", "n_channels: 0", "5:15: separator.n_channels: must be >= 1, got 0"),
+    ("segment: 3.0", "segment: long", "6:12: separator.segment: must be a float, got 'long'"),
+    ("segment: 3.0", "segment: 0", "6:12: separator.segment: must be > 0, got 0"),
+    ("segment: 3.0", "segment: .inf", "6:12: separator.segment: must be a finite number, got inf"),
+    ("root: demo", "root: ''", "10:9: data.root: must not be empty, got ''"),
+    ("remix: 0.7", "remix: 1.7", "12:10: data.remix: must be <= 1, got 1.7"),
+    ("remix: 0.7", "resample: 1", "12:13: data.resample: must be true or false, got 1"),
+    ("ema: 0.99", "ema: 1.0", "26:8: training.ema: must be < 1, got 1.0"),
+    (
+        "precision: auto",
+        "precision: bf16",
+        "27:14: training.precision: must be 'auto', 'float32', 'bfloat16' or 'float16', got 'bf16'; did you mean 'bfloat16'?",
+    ),
+    ("validation: {every: 1, excerpt: 10.0}", "validation: [1]", "29:13: validation: must be a mapping, got [1]"),
+    (
+        "transform: {class: STFT, num_fft: 2048, hop_length: 1024}",
+        "transform: STFT",
+        "7:14: separator.transform: must be a mapping, got 'STFT'",
+    ),
+    ("weight: 1.0}", "weight: heavy}", "15:43: losses.0.weight: must be a float, got 'heavy'"),
+    ("to: 1, epochs: 5}", "to: 1}", "17:5: losses.1.weight.epochs: must be given"),
+    # classes and their arguments
+    (
+        "{class: STFT, num",
+        "{num",
+        "7:14: separator.transform: must be a mapping with `class:`, got {'num_fft': 2048, 'hop_length': 1024}",
+    ),
+    (
+        "{class: STFT",
+        "{class: SFTF",
+        "7:22: separator.transform.class: there is no class 'SFTF' in sepkit.transforms; did you mean 'STFT'?",
+    ),
+    (
+        "hop_length: 1024",
+        "hop_lenght: 1024",
+        "7:43: separator.transform.hop_lenght: STFT has no such argument; did you mean 'hop_length'?",
+    ),
+    ("num_fft: 2048", "num_fft: many", "7:37: separator.transform.num_fft: must be an int, got 'many'"),
+    (
+        "recipeparts.Halves",
+        "recipeparts.Halfs",
+        "8:20: separator.network.class: there is no class 'Halfs' in recipeparts; did you mean 'Halves'?",
+    ),
+    (
+        "recipeparts.Halves",
+        "recipepart.Halves",
+        "8:20: separator.network.class: there is no module 'recipepart' to take 'recipepart.Halves' from; install it or put it beside the recipe",
+    ),
+    (
+        "{class: Sign}",
+        "{class: sign}",
+        "13:60: data.augment.1.class: there is no class 'sign' in sepkit.augment; did you mean 'Sign'?",
+    ),
+    (
+        "{class: Sign}",
+        "{class: recipeparts.Shift}",
+        "13:52: data.augment.1.steps: must be given: Shift has no default for it",
+    ),
+    ("{class: RelativeSpectralLoss, weight", "{weight", "15:5: losses.0.class: must be given"),
+    (
+        "RelativeSpectralLoss",
+        "RelativeSpectrumLoss",
+        "15:13: losses.0.class: there is no class 'RelativeSpectrumLoss' in sepkit.losses; did you mean 'RelativeSpectralLoss'?",
+    ),
+    (
+        "weight: 1.0}",
+        "wieght: 1.0}",
+        "15:35: losses.0.wieght: RelativeSpectralLoss has no such argument; did you mean 'weight'?",
+    ),
+    (
+        "{class: AdamW",
+        "{class: adamw",
+        "23:22: training.optimizer.class: there is no class 'adamw' in torch.optim; did you mean 'AdamW'?",
+    ),
+    ("weight_decay: 0.01", "weight_decay: high", "23:55: training.optimizer.weight_decay: must be a float, got 'high'"),
+    (
+        "warmup: 0.04",
+        "wramup: 0.04",
+        "24:41: training.schedule.wramup: Cosine has no such argument; did you mean 'warmup'?",
+    ),
+    (
+        "validation:",
+        "observers: [{class: Watch}]\nvalidation:",
+        "29:21: observers.0.class: 'Watch' must be a dotted path such as 'mymodule.Watch'",
+    ),
+    # how the parts fit together
+    (
+        "[vocals, drums]",
+        "[vocals, vocals]",
+        "3:21: separator.sources.1: each source must be named once, got 'vocals' again",
+    ),
+    (
+        "[vocals, drums]",
+        "[vocals, mixture]",
+        "3:21: separator.sources.1: 'mixture' is what the sources are separated from; it cannot be one of them",
+    ),
+    (
+        "[vocals, drums]",
+        "[vocals, ../drums]",
+        "3:21: separator.sources.1: a source must be a name that files can have, got '../drums'",
+    ),
+    (
+        "sources: [vocals]",
+        "sources: [vocal]",
+        "18:15: losses.1.sources.0: must be one of separator.sources (vocals, drums), got 'vocal'; did you mean 'vocals'?",
+    ),
+    (
+        "batch_size: 8",
+        "batch_size: 8\n  accumulate: 3",
+        "23:15: training.accumulate: must divide training.batch_size, which is 8, got 3",
+    ),
+    ("weight: 1.0}", "name: loss}", "15:41: losses.0.name: 'loss' is the sum of all terms; give this one another name"),
+    (
+        "inputs: {input: estimate}",
+        "reduction: sum\n    inputs: {input: estimate}",
+        "19:5: losses.1.reduction: must be left out: the objective sets it, to get a value for each item",
+    ),
+    (
+        "inputs: {input: estimate}",
+        "name: one",
+        "16:12: losses.1.class: L1Loss takes 'input', which neither every separation has nor Halves declares (it declares: mask, mu, sigma); say in `inputs` what it is to take",
+    ),
+    (
+        "inputs: {input: estimate}",
+        "inputs: {imput: estimate}",
+        "19:14: losses.1.inputs.imput: L1Loss's forward has no such argument (it has: input, target); did you mean 'input'?",
+    ),
+    (
+        "{input: estimate}",
+        "{input: estimates}",
+        "19:21: losses.1.inputs.input: must be a quantity, got 'estimates', which neither every separation has nor Halves declares (it declares: mask, mu, sigma); did you mean 'estimate'?",
+    ),
+    ("{input: estimate}", "{input: 3}", "19:21: losses.1.inputs.input: must be a string, got 3"),
+    (
+        "RelativeSpectralLoss",
+        "recipeparts.NoLoss",
+        "15:13: losses.0.class: NoLoss is not a loss: it has no forward that names what it takes",
+    ),
+    (
+        "RelativeSpectralLoss",
+        "recipeparts.Silent",
+        "15:13: losses.0.class: Silent is not a loss: it has no forward that names what it takes",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), MISTAKES)
+def test_a_mistake_is_answered_at_its_line_and_column(folder, old, new, expected):
+    problems = problems_of(folder, changed(old, new))
+    assert f"recipe.yaml:{expected}" in problems
+
+
+def test_two_losses_of_one_name_are_refused(folder):
+    assert problems_of(folder, changed("weight: 1.0}", "name: L1Loss}")) == [
+        "recipe.yaml:16:5: losses.1.name: another loss is called 'L1Loss' too; give this one a name of its own"
+    ]
+
+
+def test_a_loss_may_take_what_the_network_declares(folder):
+    text = changed("RelativeSpectralLoss", "recipeparts.Latent, alpha: 0.5")
+    (folder / "recipe.yaml").write_text(text)
+    assert load_recipe("recipe.yaml").losses[0].model_extra == {"alpha": 0.5}
+
+
+def test_a_loss_may_not_take_what_another_network_does_not_declare(folder):
+    text = changed("RelativeSpectralLoss", "recipeparts.Latent").replace(
+        "recipeparts.Halves, hidden_size: 160", "BLSTM, hidden_size: 8"
+    )
+    (problem,) = problems_of(folder, text)
+    assert problem.startswith("recipe.yaml:15:13: losses.0.class: Latent takes 'mu' and 'sigma', which neither")
+    assert "nor BLSTM declares (it declares: mask)" in problem
+
+
+def test_a_mask_is_there_only_where_the_network_declares_it(folder):
+    text = changed("{input: estimate}", "{input: mask}")
+    assert load_recipe(yaml_of(folder, text)).losses[1].inputs == {"input": "mask"}
+    text = text.replace("recipeparts.Halves, hidden_size: 160", "recipeparts.Spectra")
+    (problem,) = problems_of(folder, text)
+    assert "must be a quantity, got 'mask', which neither" in problem
+
+
+def test_what_a_network_declares_only_when_built_is_not_judged(folder):
+    text = changed("{input: estimate}", "{input: anything}").replace(
+        "recipeparts.Halves, hidden_size: 160", "recipeparts.Unsettled"
+    )
+    assert load_recipe(yaml_of(folder, text)).losses[1].inputs == {"input": "anything"}
+
+
+def test_arguments_of_forward_with_defaults_need_no_quantity(folder):
+    text = changed("RelativeSpectralLoss", "recipeparts.Optional")
+    assert load_recipe(yaml_of(folder, text)).losses[0].class_name == "recipeparts.Optional"
+
+
+def yaml_of(folder: Path, text: str) -> str:
+    (folder / "recipe.yaml").write_text(text)
+    return "recipe.yaml"
+
+
+def test_all_mistakes_are_answered_at_once_in_the_order_of_the_file(folder):
+    text = TEXT.replace("segment: 3.0", "segment: 0").replace("hop_length", "hop").replace("  seed: 0", "  sed: 0")
+    text = text.replace("RelativeSpectralLoss", "NoSuchLoss").replace("root: demo", "root: demo\n  root: here")
+    problems = problems_of(folder, text, ("training.epochs=many",))
+    assert [problem.split(": ")[0] for problem in problems] == [
+        "recipe.yaml:6:12",
+        "recipe.yaml:7:43",
+        "recipe.yaml:11:3",
+        "recipe.yaml:16:13",
+        "recipe.yaml:29:3",
+        "override training.epochs=many",
+    ]
+
+
+UNPARSABLE = [
+    ("", "recipe.yaml:1:1: the file is empty; a recipe has separator, data and losses"),
+    ("# nothing\n", "recipe.yaml:1:1: the file is empty"),
+    ("\n- 1\n- 2\n", "recipe.yaml:2:1: must be a mapping, got [1, 2]"),
+    ("data:\n\troot: demo\n", "recipe.yaml:2:1: not valid YAML: lines are indented with spaces, not with tabs"),
+    ("data: {root: demo\n", "recipe.yaml:2:1: not valid YAML: expected ',' or '}'"),
+    ("data: a: b\n", "recipe.yaml:1:8: not valid YAML: mapping values are not allowed here"),
+    (
+        "data: !!python/object/apply:os.getcwd []\n",
+        "recipe.yaml:1:7: not valid YAML: the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd' is not allowed",
+    ),
+    ("data: !mine 3\n", "recipe.yaml:1:7: not valid YAML: the tag '!mine' is not allowed, a recipe holds plain values"),
+    ("data: !!int three\n", "recipe.yaml: not valid YAML: invalid literal for int"),
+    ("data: &a [*a]\n", "recipe.yaml:1:7: not valid YAML: an alias may not stand inside what it repeats"),
+    ("data: *b\n", "recipe.yaml:1:7: not valid YAML: found undefined alias 'b'"),
+    ("1: 2\n", "recipe.yaml:1:1: not valid YAML: keys must be words"),
+    ("[a]: 2\n", "recipe.yaml:1:1: not valid YAML: keys must be words"),
+    ("a: 1\n---\nb: 2\n", "recipe.yaml:2:1: not valid YAML: but found another document"),
+    ("a: \x01\n", "recipe.yaml: not valid YAML: unacceptable character"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), UNPARSABLE)
+def test_text_that_is_no_recipe_is_answered_in_one_line(folder, text, expected):
+    (problem,) = problems_of(folder, text)
+    assert problem.startswith(expected)
+    assert "\n" not in problem
+
+
+def test_a_key_that_stands_twice_is_answered_with_both_lines(folder):
+    problems = problems_of(folder, changed("  seed: 0", "  seed: 0\n  epochs: 3"))
+    assert problems == ["recipe.yaml:29:3: training.epochs: the key 'epochs' stands twice (first on line 21)"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        ("-.5", -0.5),
+        ("44_100", 44100),
+        ("on", "on"),
+        ("2024-01-01", "2024-01-01"),
+        ("1:30", "1:30"),
+        ("'1e-3'", "1e-3"),
+        ("~", None),
+        ("True", True),
+    ],
+)
+def test_plain_values_are_read_as_one_expects(folder, written, read):
+    text = changed("hidden_size: 160", f"hidden_size: {written}")
+    recipe = load_recipe(yaml_of(folder, text))
+    value = recipe.separator.network["hidden_size"]
+    assert (type(value), value) == (type(read), read)
+    assert load_recipe(yaml_of(folder, recipe.dump())).separator.network["hidden_size"] == read
+
+
+def test_an_alias_repeats_what_its_anchor_names(folder):
+    text = changed("optimizer: {class", "optimizer: {betas: &pair [0.9, 0.99], class")
+    assert load_recipe(yaml_of(folder, text)).training.optimizer["betas"] == [0.9, 0.99]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.yaml", None, r"^missing.yaml: there is no such file; name a recipe's YAML file$"),
+        ("bytes.yaml", b"a: \xff\xfe", r"^bytes.yaml: a recipe is UTF-8 text, but byte 3 is not$"),
+        ("runs/vocals", None, r"^runs.vocals: there is no such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(folder, name, content, message):
+    if content:
+        (folder / name).write_bytes(content)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(name)
+
+
+def test_a_folder_is_not_a_recipe(folder):
+    (folder / "sub.yaml").mkdir()
+    with pytest.raises(RecipeError, match=r"^sub.yaml: the recipe cannot be read: "):
+        load_recipe("sub.yaml")
+
+
+def test_a_byte_order_mark_is_no_mistake(folder):
+    (folder / "recipe.yaml").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert load_recipe("recipe.yaml").training.epochs == 40
+
+
+@pytest.fixture
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the installed recipes."""
+    (folder / "shelf").mkdir()
+    (folder / "shelf" / "vocals.yaml").write_text(TEXT)
+    (folder / "shelf" / "recipeparts.py").write_text(PARTS)
+    monkeypatch.setattr("sepkit.recipe.resources.files", lambda _: folder / "shelf")
+    return folder / "shelf"
+
+
+def test_a_bare_name_is_an_installed_recipe(installed):
+    assert recipe_names() == ["vocals"]
+    assert load_recipe("vocals").path == installed / "vocals.yaml"
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_unknown_name_is_answered_with_the_installed_ones():
+    message = (
+        "there is no recipe 'vocal' (there are: vocals; a file is named with its suffix, as in vocal.yaml)"
+        "; did you mean 'vocals'?"
+    )
+    with pytest.raises(RecipeError, match=f"^{re.escape(message)}$"):
+        load_recipe("vocal")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.skipif(NO_SCHEDULES, reason="the schedules' shelf is not there")
+def test_every_installed_recipe_is_right(name):
+    assert load_recipe(name).name == name
+
+
+def test_overrides_change_single_values(values):
+    overrides = ["training.epochs=3", "losses.0.weight=2", "losses.1.weight={from: 1, to: 2, epochs: 3}"]
+    overrides += ["training.optimizer.lr=1e-3", "training.clip=", "separator.network.hidden_size=9"]
+    recipe = load_recipe(values, overrides)
+    assert (recipe.training.epochs, recipe.losses[0].weight, recipe.losses[1].weight.end) == (3, 2, 2)
+    assert (recipe.training.optimizer["lr"], recipe.training.clip) == (1e-3, None)
+    assert recipe.separator.network == {"class": "recipeparts.Halves", "hidden_size": 9}
+
+
+def test_an_override_makes_the_section_that_is_not_there(values):
+    values["validation"] = None
+    del values["data"]["remix"]
+    recipe = load_recipe(values, ["validation.every=3", "data.remix=0.5"])
+    assert (recipe.validation.every, recipe.data.remix) == (3, 0.5)
+
+
+def test_a_mapping_is_not_changed_by_overrides(values):
+    before = copy.deepcopy(values)
+    load_recipe(values, ["training.epochs=3"], data="here")
+    assert values == before
+
+
+BAD_OVERRIDES = [
+    ("training.epohcs=3", "training.epohcs: unknown key; did you mean 'epochs'?"),
+    ("trainig.epochs=3", "trainig: unknown key; did you mean 'training'?"),
+    ("training.epochs=many", "training.epochs: must be an int, got 'many'"),
+    ("training.epochs", "training.epochs: an override is written key.sub=value"),
+    ("=3", ": an override is written key.sub=value"),
+    ("training.epochs=[3", "training.epochs: the value is not valid YAML: expected ',' or ']'"),
+    ("training.epochs.x=3", "training.epochs.x: training.epochs is 40, which has no keys"),
+    ("losses.7.weight=2", "losses.7.weight: losses has 2 entries, counted from 0; there is no '7'"),
+    ("losses.first.weight=2", "losses.first.weight: losses has 2 entries, counted from 0; there is no 'first'"),
+    (
+        "separator.network.hidden=3",
+        "separator.network.hidden: Halves has no such argument; did you mean 'hidden_size'?",
+    ),
+    ("training.optimizer={class: SGD, lr: {a: 1, a: 2}}", "training.optimizer.lr: must be a float, got {'a': 2}"),
+    (
+        "training.optimizer={class: SGD, lr: 1, lr: 2}",
+        "training.optimizer.lr: the key 'lr' stands twice (first on line 1)",
+    ),
+    ("data.augment=[{class: recipeparts.Shift}]", "data.augment.0.steps: must be given: Shift has no default for it"),
+]
+
+
+@pytest.mark.parametrize(("override", "expected"), BAD_OVERRIDES)
+def test_a_wrong_override_is_answered_with_its_own_words(folder, override, expected):
+    problems = problems_of(folder, TEXT, (override,))
+    assert any(problem.startswith(f"override {override}: {expected}") for problem in problems), problems
+
+
+def test_data_replaces_the_root_and_nothing_else(values, tmp_path):
+    plain, moved = load_recipe(values), load_recipe(values, data=tmp_path)
+    assert moved.data.root == str(tmp_path)
+    assert moved.differences(plain.to_dict()) == ["data.root"]
+
+
+def test_data_stands_in_for_a_root_that_is_not_there(values):
+    del values["data"]["root"]
+    assert load_recipe(values, data="songs").data.root == "songs"
+
+
+def test_a_wrong_data_argument_is_answered_as_such(folder):
+    text = TEXT.replace("\ndata:\n", "\ndata: demo\nlater:\n")
+    assert "--data songs: data.root: data is 'demo', which has no keys" in problems_of_data(folder, text)
+
+
+def problems_of_data(folder: Path, text: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(yaml_of(folder, text), data="songs")
+    return caught.value.problems
+
+
+def test_a_mapping_is_answered_without_lines(values):
+    values["training"]["epochs"] = 0
+    with pytest.raises(RecipeError, match=r"^training.epochs: must be >= 1, got 0$"):
+        load_recipe(values)
+
+
+def test_a_mapping_may_hold_tuples_and_paths(values, tmp_path):
+    values["separator"]["sources"] = ("vocals", "drums")
+    values["data"]["root"] = tmp_path
+    recipe = load_recipe(values)
+    assert recipe.separator.sources == ["vocals", "drums"]
+    assert recipe.data.root == str(tmp_path)
+
+
+def test_a_mapping_holds_plain_data_only(values):
+    values["separator"]["network"]["hidden_size"] = object()
+    message = r"^separator.network.hidden_size: must be plain data \(null, bool, int, float, str\), got a object$"
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(values)
+
+
+def test_a_key_of_a_mapping_is_a_word(values):
+    values["training"][3] = 4
+    with pytest.raises(RecipeError, match="keys must be words, got 3"):
+        load_recipe(values)
+
+
+def test_a_dumped_recipe_reads_back_the_same(folder):
+    recipe = load_recipe(yaml_of(folder, TEXT))
+    again = load_recipe(yaml_of(folder, recipe.dump()))
+    assert again.to_dict() == recipe.to_dict()
+    assert again.differences(recipe.to_dict()) == []
+    assert yaml.safe_load(recipe.dump()) == recipe.to_dict()  # a YAML 1.1 reader agrees
+
+
+def test_differences_are_named_by_their_keys(values):
+    recipe = load_recipe(values)
+    other = load_recipe(values, ["training.epochs=3", "losses.0.weight=2", "data.augment=[]"]).to_dict()
+    other["later"] = 1
+    assert recipe.differences(other) == [
+        "data.augment.0.class",
+        "data.augment.0.low_db",
+        "data.augment.0.high_db",
+        "data.augment.1.class",
+        "losses.0.weight",
+        "training.epochs",
+        "data.augment",
+        "later",
+    ]
+
+
+def test_a_default_that_is_written_out_is_no_difference(values):
+    recipe = load_recipe(values)
+    assert recipe.differences(load_recipe(values, ["training.accumulate=1"]).to_dict()) == []
+
+
+def test_the_recipes_folder_is_importable_only_while_it_is_read(folder, monkeypatch):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "recipe.yaml").write_text(TEXT)
+    (folder / "recipeparts.py").rename(folder / "deep" / "recipeparts.py")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(folder))])
+    before = list(sys.path)
+    assert load_recipe("deep/recipe.yaml").name == "recipe"
+    assert sys.path == before
+
+
+def test_settings_cannot_be_changed(values):
+    recipe = load_recipe(values)
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.training.epochs = 3
+
+
+JUNK = [None, True, 0, -1, 1.5, "", "word", [], [None], [[]], {}, {"class": 3}, {"class": None}, {"a": {"b": 1}}]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_junk_anywhere_is_a_recipe_error_and_nothing_else(values, seed):
+    chance = random.Random(seed)
+    place, depth = values, chance.randint(1, 4)
+    for _ in range(depth):
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = chance.choice(keys)
+        if not isinstance(place[key], dict | list) or not place[key]:
+            break
+        parent, place = place, place[key]
+    else:
+        place = parent
+    place[key] = chance.choice(JUNK)
+    try:
+        assert isinstance(load_recipe(values), Recipe)
+    except RecipeError as error:
+        assert error.problems  # noqa: PT017
+
+
+def test_an_unreadable_file_is_answered_without_importing_torch(tmp_path):
+    code = (
+        "import sys; from sepkit.recipe import load_recipe, RecipeError\n"
+        "try: load_recipe('nowhere.yaml')\n"
+        "except RecipeError: print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert shown.stdout.strip() == "False"
