@@ -104,14 +104,14 @@ def _pattern(rng: np.random.Generator, song: Song) -> list[tuple[float, float, i
 def _play(rng: np.random.Generator, song: Song, section: Section, sound: Sound, notes: dict, track: np.ndarray) -> None:
     """Play a section into a mono track, reusing notes of the same pitch and length."""
     bar = _pattern(rng, song)
-    octave = 0 if song.root < 43 else -12
+    lowest = int(rng.integers(27, 34))
     for first in np.arange(section.start, section.end, 4.0):
         for start, length, step in bar:
             beat = first + start
             if beat >= section.end or chance(rng, 0.03):
                 continue
-            midi = song.pitch(max(0, song.chord(beat) + step)) + octave
-            midi -= 12 if midi > 55 else 0
+            midi = song.pitch(song.chord(beat) + step)
+            midi -= 12 * int(max(0, midi - lowest) // 12) - (12 if step == 7 else 0)
             key = midi, round(length, 2), int(rng.integers(2))
             if key not in notes:
                 notes[key] = play_note(rng, sound, midi, length * 60.0 / song.bpm, song.sample_rate)
@@ -127,7 +127,7 @@ def render_bass(rng: np.random.Generator, song: Song) -> np.ndarray:
         _play(rng, song, section, sound, notes, track)
     if track.any() and chance(rng, 0.45):
         track = saturate(track, float(np.exp(rng.uniform(np.log(0.3), np.log(5.0)))))
-    stereo = pan(track, rng.normal(0.0, 0.03))
+    stereo = pan(track, rng.normal(0.0, 0.015))
     if chance(rng, 0.5):
         stereo = compress(stereo, rng.uniform(1.0, 3.0))
-    return finish(rng, "bass", stereo, song, rng.uniform(-45.0, -18.0))
+    return finish(rng, "bass", stereo, song, rng.uniform(-60.0, -22.0))

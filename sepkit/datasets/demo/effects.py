@@ -10,11 +10,11 @@ _CENTRES = np.array([31.5, 63.0, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 80
 # Energy of the octaves of recorded stems relative to the stem, mean and spread over songs, in dB.
 _SPECTRA = {
     "vocals": (
-        (-45.0, -40.0, -21.5, -8.9, -4.6, -6.3, -10.9, -15.5, -17.5, -30.0),
+        (-42.0, -38.0, -21.5, -8.9, -4.6, -6.3, -10.9, -15.5, -17.5, -30.0),
         (6.0, 8.0, 6.0, 2.5, 1.7, 2.5, 2.0, 3.5, 3.5, 5.0),
     ),
     "drums": (
-        (-13.6, -4.3, -8.5, -9.8, -13.0, -14.0, -15.5, -16.5, -17.5, -25.0),
+        (-11.5, -4.3, -8.5, -9.8, -13.0, -14.0, -15.5, -16.5, -17.5, -25.0),
         (5.0, 2.3, 3.0, 2.2, 2.5, 3.0, 2.0, 3.0, 3.0, 5.0),
     ),
     "bass": (
@@ -26,9 +26,10 @@ _SPECTRA = {
         (7.0, 4.0, 3.3, 2.5, 2.2, 2.2, 3.4, 5.5, 7.0, 8.0),
     ),
 }
-_LEVELS = {"vocals": -20.0, "drums": -19.5, "bass": -21.5, "other": -22.5}  # dB RMS where active
+_LEVELS = {"vocals": -20.0, "drums": -18.5, "bass": -21.5, "other": -22.5}  # dB RMS where active
 _BLOCK = 1 << 17
 _TAPS = 4096
+_KNEE = 0.9  # full scale of the limiter every stem passes
 
 
 def compress(waveform: np.ndarray, ratio: float) -> np.ndarray:
@@ -103,7 +104,7 @@ def _filter(rng: np.random.Generator, gains_db: np.ndarray, song: Song) -> np.nd
     for _ in range(rng.integers(0, 4)):
         centre, width = rng.uniform(4.5, 9.2), rng.uniform(0.08, 0.5)
         curve += rng.normal(0.0, 3.0) * np.exp(-0.5 * ((np.log(grid) - centre) / width) ** 2)
-    if chance(rng, 0.1):
+    if chance(rng, 0.05):
         curve -= 30.0 * np.maximum(0.0, np.log2(grid / rng.uniform(1500.0, 7000.0)))
     curve -= 200.0 * np.maximum(0.0, np.log2(grid / song.cutoff))
     return _minimum_phase(amplitude(np.interp(bins, grid, np.maximum(curve, -90.0))))
@@ -135,15 +136,14 @@ def _room(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
 def _convolve(waveform: np.ndarray, direct: np.ndarray, room: np.ndarray) -> np.ndarray:
     """Filter each channel by `direct` (n,) and add the filtered sum of both sent through `room` (2, n)."""
     n_samples = waveform.shape[-1]
-    step = _BLOCK // 2
-    n_blocks = -(-n_samples // step)
-    blocks = np.pad(waveform, ((0, 0), (0, n_blocks * step - n_samples))).reshape(2, n_blocks, step)
-    spectrum = fft.rfft(blocks, _BLOCK) * fft.rfft(direct, _BLOCK)  # (2, blocks, F)
-    spectrum = spectrum + 0.5 * spectrum.sum(0) * fft.rfft(room, _BLOCK)[:, None]
-    parts = fft.irfft(spectrum, _BLOCK)
-    joined = np.zeros((2, (n_blocks + 1) * step), dtype=np.float32)
-    joined[:, : n_blocks * step] += parts[..., :step].reshape(2, -1)
-    joined[:, step:] += parts[..., step:].reshape(2, -1)
+    step = _BLOCK - len(direct) - room.shape[-1]
+    room_spectrum = 0.5 * fft.rfft(room, _BLOCK)
+    direct_spectrum = fft.rfft(direct, _BLOCK)
+    joined = np.zeros((2, n_samples + _BLOCK), dtype=np.float32)
+    for start in range(0, n_samples, step):
+        spectrum = fft.rfft(waveform[:, start : start + step], _BLOCK) * direct_spectrum  # (2, F)
+        spectrum += spectrum.sum(0) * room_spectrum
+        joined[:, start : start + _BLOCK] += fft.irfft(spectrum, _BLOCK)
     return joined[:, :n_samples]
 
 
@@ -175,5 +175,7 @@ def finish(rng: np.random.Generator, stem: str, waveform: np.ndarray, song: Song
     wet = _convolve(waveform, direct, _room(rng, song.sample_rate) * np.float32(amplitude(wet_db)))
     level = amplitude(_LEVELS[stem] + np.clip(rng.normal(0.0, 2.5), -6.0, 6.0))
     wet *= np.float32(level / (active_level(wet) + 1e-9))
-    knee = 0.8 if stem == "drums" else 0.65
-    return np.float32(knee) * np.tanh(wet / np.float32(knee))
+    if stem == "other":
+        side = np.float32(0.5 * (1.0 - rng.uniform(0.15, 1.0))) * (wet[0] - wet[1])
+        wet = wet - np.stack([side, -side])
+    return np.float32(_KNEE) * np.tanh(wet / np.float32(_KNEE))

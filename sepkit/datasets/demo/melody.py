@@ -94,7 +94,7 @@ def _sing_note(
         second_vowel=second,
         onset=onset,
         coda=coda,
-        effort=float(np.clip(effort + rng.normal(0.0, 0.12), 0.25, 1.0)),
+        effort=float(np.clip(effort + rng.normal(0.0, 0.16), 0.2, 1.0)),
         breath=False,
     )
 
@@ -112,6 +112,10 @@ def _phrases(rng: np.random.Generator, song: Song, section: Section, style: str,
                 syllables.append(replace(sung, breath=not syllables or sung.start > _end(syllables[-1]) + 0.25))
         beat += 4.0
     return syllables
+
+
+def _closure(syllable: Syllable) -> float:
+    return 0.0 if syllable.onset in ("", *VOICED) else _CLOSURE
 
 
 def _end(syllable: Syllable) -> float:
@@ -141,13 +145,9 @@ def compose(
     syllables.sort(key=lambda syllable: syllable.start)
     end = song.n_samples / song.sample_rate
     line = []
-    for syllable, following in zip(syllables, [*syllables[1:], None], strict=True):
-        stop = _end(syllable)
-        if following is not None:
-            gap = 0.0 if following.onset in ("", *VOICED) else _CLOSURE
-            stop = min(stop, following.start - gap)
-        stop = min(stop, end)
-        start = max(0.0, syllable.start)
+    for k, syllable in enumerate(syllables):
+        limits = [end, *(after.start - _closure(after) for after in syllables[k + 1 : k + 2])]
+        start, stop = max(0.0, syllable.start), min(_end(syllable), *limits)
         if stop - start > 0.03:
             line.append(replace(syllable, start=start, duration=stop - start))
     return line

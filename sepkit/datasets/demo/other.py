@@ -24,7 +24,7 @@ from sepkit.datasets.demo.synthesis import (
 )
 
 _TIMBRES = ("piano", "electric", "guitar", "pluck", "mallet", "stab", "fuzz")
-_LAYERS = {"keys": 0.48, "pad": 0.2, "lead": 0.16, "low": 0.07, "texture": 0.09}
+_LAYERS = {"keys": 0.4, "pad": 0.15, "lead": 0.16, "low": 0.2, "texture": 0.09}
 _LOOP = 131072
 
 
@@ -143,7 +143,7 @@ def _keys(rng: np.random.Generator, song: Song, sections: list[Section]) -> np.n
     timbre = str(rng.choice(_TIMBRES, p=[0.2, 0.13, 0.22, 0.15, 0.08, 0.12, 0.1]))
     style = str(rng.choice(["held", "comp", "arpeggio", "offbeat"], p=[0.25, 0.35, 0.28, 0.12]))
     style = "comp" if timbre == "fuzz" and style == "arpeggio" else style
-    settings, octave, notes = _settings(rng), int(rng.choice([0, 12, 12, 24])), {}
+    settings, octave, notes = _settings(rng), int(rng.choice([0, 0, 12, 12, 24])), {}
     seeds = rng.integers(1 << 32, size=2)
     track = np.zeros((2, song.n_samples), dtype=np.float32)
     width = rng.uniform(0.0, 0.8)
@@ -176,7 +176,7 @@ def _chord_loop(rng: np.random.Generator, song: Song, settings: dict, pitches: l
 def _pad(rng: np.random.Generator, song: Song, sections: list[Section]) -> np.ndarray:
     """Hold chords on strings, organ or a soft synthesiser, (2, T)."""
     settings = _settings(rng) | {"organ": chance(rng, 0.3), "drawbars": rng.uniform(0.0, 1.0, 7) ** 2 + 0.03}
-    attack, octave, loops = float(np.exp(rng.uniform(-4.5, -0.3))), int(rng.choice([0, 12, 12, 24])), {}
+    attack, octave, loops = float(np.exp(rng.uniform(-4.5, -0.3))), int(rng.choice([0, 0, 12, 12, 24])), {}
     track = np.zeros((2, song.n_samples), dtype=np.float32)
     for section in sections:
         step = float(min(song.beats_per_chord, 4))
@@ -237,7 +237,7 @@ def _low(rng: np.random.Generator, song: Song, sections: list[Section]) -> np.nd
     track = np.zeros(song.n_samples, dtype=np.float32)
     for section in sections:
         for beat in np.arange(section.start, section.end, 2.0):
-            midi = song.pitch(song.chord(beat))
+            midi = song.pitch(song.chord(beat) % 7) - (12 if song.root > 40 else 0)
             if midi not in notes:
                 notes[midi] = bass.play_note(rng, sound, midi, 120.0 / song.bpm, song.sample_rate)
             place(track, notes[midi], song.sample(beat), rng.uniform(0.7, 1.0))
@@ -261,6 +261,7 @@ def _texture(rng: np.random.Generator, song: Song, sections: list[Section]) -> n
 
 def render_other(rng: np.random.Generator, song: Song) -> np.ndarray:
     """Play all further instruments of a song in one to three layers, (2, T) float32."""
+    rumble = np.float32(amplitude(rng.uniform(-36.0, -18.0)))
     players = {"keys": _keys, "pad": _pad, "lead": _lead, "low": _low, "texture": _texture}
     names, odds = list(_LAYERS), list(_LAYERS.values())
     chosen = [str(rng.choice(["keys", "pad", "lead"], p=[0.55, 0.3, 0.15]))]
@@ -276,6 +277,8 @@ def render_other(rng: np.random.Generator, song: Song) -> np.ndarray:
             delay = int(float(rng.choice([0.5, 0.75, 1.0])) * 60.0 / song.bpm * song.sample_rate)
             layer = echo(layer, delay, rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.5))
         track += layer * np.float32(amplitude(rng.uniform(-10.0, 0.0) * (k > 0)) / (rms(layer) + 1e-9))
+    if track.any() and chance(rng, 0.85):  # what a stage, a tape or a distant traffic adds
+        track += rumble * drift(rng, song.n_samples, song.sample_rate // 220).astype(np.float32)
     if chance(rng, 0.4):
         track = compress(track, rng.uniform(1.0, 2.0))
     return finish(rng, "other", track, song, rng.uniform(-28.0, -6.0))

@@ -59,7 +59,7 @@ _BURSTS = {
     "k": (0.05, -10.0, (300, 1000, 1900, 3500, 8000, 16000), (-20, -8, 0, -8, -12, -24)),
     "p": (0.03, -12.0, (100, 400, 1200, 4000, 8000, 16000), (-2, 0, -6, -14, -20, -30)),
     "ch": (0.09, -8.0, (500, 1500, 2800, 4500, 8000, 16000), (-35, -18, 0, -1, -7, -20)),
-    "breath": (0.35, -24.0, (300, 1000, 1800, 4000, 8000, 16000), (-18, -4, 0, -4, -8, -18)),
+    "breath": (0.24, -29.0, (300, 1000, 1800, 4000, 8000, 16000), (-18, -4, 0, -4, -8, -18)),
 }
 _BURST_OF = {"d": "t", "b": "p", "g": "k", "v": "f", "z": "s"}  # weaker, and the voice goes on
 
@@ -165,7 +165,7 @@ def _mouth(rng: np.random.Generator, syllables: list[Syllable], rate: float, n: 
         sounds[first:] = syllable.vowel
         sounds[middle:] = syllable.second_vowel
         course = np.linspace(0.0, 1.0, last - first)
-        loudness[first:last] = amplitude(12.0 * (syllable.effort - 0.6) - rng.uniform(0.0, 9.0) * course**2)
+        loudness[first:last] = amplitude(18.0 * (syllable.effort - 0.6) - rng.uniform(0.0, 12.0) * course**2)
         effort[first:] = syllable.effort
         if syllable.onset in _VOICED:
             stop = min(last, first + int(rng.uniform(0.04, 0.1) * rate) + 1)
@@ -182,13 +182,14 @@ def _mouth(rng: np.random.Generator, syllables: list[Syllable], rate: float, n: 
     return ndimage.gaussian_filter1d(loudness, 0.008 * rate) * shimmer, effort, shares
 
 
-def _shape(excitation: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Filter (T,) by gains that change from frame to frame, (N, F) with a hop of HOP."""
-    n_frames, n_samples = len(gains), len(excitation)
+def _shape(excitation: np.ndarray, gains: np.ndarray, sounding: np.ndarray) -> np.ndarray:
+    """Filter (T,) by gains of the frames, HOP apart, that are `sounding` (N,); the others fall silent."""
+    n_frames, n_samples = len(sounding), len(excitation)
     window = np.sqrt(np.hanning(_FRAME + 1)[:-1]).astype(np.float32)
     padded = np.pad(excitation, (_FRAME // 2, n_frames * HOP + _FRAME // 2 - n_samples))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::HOP][:n_frames] * window
-    parts = fft.irfft(fft.rfft(frames) * gains, _FRAME) * (0.5 * window)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::HOP][:n_frames][sounding]
+    parts = np.zeros((n_frames, _FRAME), dtype=np.float32)
+    parts[sounding] = fft.irfft(fft.rfft(frames * window) * gains, _FRAME) * (0.5 * window)
     joined = np.zeros((n_frames + 3, HOP), dtype=np.float32)
     for k in range(4):
         joined[k : k + n_frames] += parts[:, k * HOP : (k + 1) * HOP]
@@ -208,12 +209,13 @@ def _voice(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], 
     if singer.grit:
         glottis *= 1.0 + np.float32(singer.grit) * np.cos(np.pi * phase).astype(np.float32)
     air = np.diff(noise(rng, song.n_samples + 1)) * (0.3 + 0.5 * np.abs(glottis))
+    sounding = loudness > 1e-4
     excitation = (glottis + np.float32(singer.breath) * air) * stretch(loudness, song.n_samples)
     bins = fft.rfftfreq(_FRAME, 1.0 / song.sample_rate)
     tilt = 0.9 * np.log2(np.clip(bins, 300.0, 5000.0) / 300.0).astype(np.float32)
     bright = ndimage.gaussian_filter1d(effort, 0.05 * rate)[:, None].astype(np.float32) - 0.7
-    gains = np.exp(shares.astype(np.float32) @ _envelopes(singer, song.sample_rate) + bright * tilt)
-    return _shape(excitation, gains)
+    gains = np.exp(shares[sounding] @ _envelopes(singer, song.sample_rate) + bright[sounding] * tilt)
+    return _shape(excitation, gains, sounding)
 
 
 def _burst(rng: np.random.Generator, singer: Singer, kind: str, song: Song) -> np.ndarray:
@@ -263,7 +265,7 @@ def _backing(rng: np.random.Generator, singer: Singer, lead: list[Syllable], son
     """Render up to three more voices that join the lead in some sections, (2, T)."""
     track = np.zeros((2, song.n_samples), dtype=np.float32)
     width, level = rng.uniform(0.2, 1.0), rng.uniform(-12.0, -2.0)
-    for _ in range(rng.choice(4, p=[0.0, 0.5, 0.3, 0.2])):
+    for _ in range(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])):
         joined = {section for section in song.sections if chance(rng, 0.65)}
         spans = [(song.seconds(section.start), song.seconds(section.end)) for section in joined]
         part = [s for s in lead if any(start <= s.start < end for start, end in spans)]
@@ -298,7 +300,7 @@ def render_vocals(rng: np.random.Generator, song: Song) -> np.ndarray:
             stereo += level * pan(copy, side)
     if chance(rng, 0.7 if style == "legato" else 0.45):
         stereo += _backing(rng, singer, lead, song)
-    stereo = compress(stereo, rng.uniform(1.0, 3.5))
+    stereo = compress(stereo, rng.uniform(0.8, 1.8))
     if chance(rng, 0.4):
         delay = int(float(rng.choice([0.25, 0.5, 0.75, 1.0])) * 60.0 / song.bpm * song.sample_rate)
         stereo = echo(stereo, delay, rng.uniform(0.2, 0.6), rng.uniform(0.1, 0.45))
