@@ -2,7 +2,6 @@
 # ruff: noqa: E501 -- an expected message stands on one line, as it is printed
 
 import copy
-import importlib.util
 import random
 import re
 import subprocess
@@ -158,10 +157,6 @@ def test_what_a_recipe_leaves_out_has_defaults(values):
     assert recipe.to_dict()["losses"][0]["sources"] is None
 
 
-NO_SCHEDULES = importlib.util.find_spec("sepkit.schedules") is None
-
-
-@pytest.mark.skipif(NO_SCHEDULES, reason="the schedules' shelf is not there")
 def test_the_defaults_pass_the_checks_that_given_values_pass(values):
     del values["training"]
     resolved = load_recipe(values).to_dict()
@@ -527,7 +522,6 @@ def test_an_unknown_name_is_answered_with_the_installed_ones():
 
 
 @pytest.mark.parametrize("name", recipe_names())
-@pytest.mark.skipif(NO_SCHEDULES, reason="the schedules' shelf is not there")
 def test_every_installed_recipe_is_right(name):
     assert load_recipe(name).name == name
 

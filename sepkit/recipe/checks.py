@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -121,7 +121,12 @@ def _right_key(path: tuple[str | int, ...], values: dict[str, Any]) -> str:
 
 def _sections() -> dict[tuple[str], type[BaseModel]]:
     annotations = {name: field.annotation for name, field in Recipe.model_fields.items()}
-    return {(name,): a for name, a in annotations.items() if isinstance(a, type) and issubclass(a, BaseModel)}
+    return {(name,): model for name, model in annotations.items() if _is_section(model)}
+
+
+def _is_section(annotation: Any) -> bool:
+    """Tell a section from a list of them, which is a type too on Python 3.10."""
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _keys_of(model: type[BaseModel]) -> list[str]:
