@@ -11,7 +11,7 @@ _HOMES = {
     "train": "training",
     "evaluate": "evaluation",
 }
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str):

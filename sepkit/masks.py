@@ -135,7 +135,7 @@ def _expectation_maximisation(estimate: Tensor, mixture: Tensor, iterations: int
 def _check_targets(target_spectrogram: Tensor) -> Tensor:
     if target_spectrogram.dim() != 5 or not target_spectrogram.is_complex():
         raise ValueError(
-            f"sources must be a complex (B, S, C, F, N), got {target_spectrogram.dtype} {tuple(target_spectrogram.shape)}"
+            f"sources must be complex (B, S, C, F, N), got {target_spectrogram.dtype} {tuple(target_spectrogram.shape)}"
         )
     return target_spectrogram
 

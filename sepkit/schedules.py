@@ -1,0 +1,83 @@
+"""How the learning rate moves during training.
+
+A schedule has two methods: `factor(progress)`, by which the learning rate is multiplied at a share of the
+training in [0, 1], and `observe(score)`, called with the score of each validation. Its attributes are its state.
+"""
+
+import math
+
+
+class Constant:
+    """Keep the learning rate after the warm-up.
+
+    Args:
+        warmup: share of the training in which the rate rises from 0, [0, 1).
+    """
+
+    def __init__(self, warmup: float = 0.0) -> None:
+        self.warmup = _check_share("warmup", warmup)
+
+    def factor(self, progress: float) -> float:
+        """Factor at a share of the training, [0, 1]."""
+        return _rise(progress, self.warmup)
+
+    def observe(self, score: float) -> None:
+        """Take note of a validation score, dB."""
+
+
+class Cosine(Constant):
+    """Let the learning rate fall along half a cosine.
+
+    Args:
+        warmup: share of the training in which the rate rises from 0, [0, 1).
+        final: factor at the end, [0, 1].
+    """
+
+    def __init__(self, warmup: float = 0.0, final: float = 0.02) -> None:
+        super().__init__(warmup)
+        self.final = _check_share("final", final)
+
+    def factor(self, progress: float) -> float:
+        """Factor at a share of the training, [0, 1]."""
+        if progress < self.warmup:
+            return _rise(progress, self.warmup)
+        fallen = min(1.0, (progress - self.warmup) / (1 - self.warmup))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * fallen)) / 2
+
+
+class Plateau(Constant):
+    """Lower the learning rate when the score stops rising.
+
+    Args:
+        decay: factor at each plateau, (0, 1).
+        patience: validations without a better score that make a plateau, >= 1.
+        warmup: share of the training in which the rate rises from 0, [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.3, patience: int = 5, warmup: float = 0.0) -> None:
+        super().__init__(warmup)
+        if not 0 < decay < 1 or patience < 1:
+            raise ValueError(f"decay must lie in (0, 1) and patience be at least 1, got {decay} and {patience}")
+        self.decay, self.patience = decay, patience
+        self.level, self.best, self.waited = 1.0, -math.inf, 0
+
+    def factor(self, progress: float) -> float:
+        """Factor at a share of the training, [0, 1]."""
+        return self.level * _rise(progress, self.warmup)
+
+    def observe(self, score: float) -> None:
+        """Take note of a validation score, dB."""
+        self.waited = 0 if score > self.best else self.waited + 1
+        self.best = max(self.best, score)
+        if self.waited >= self.patience:
+            self.level, self.waited = self.level * self.decay, 0
+
+
+def _rise(progress: float, warmup: float) -> float:
+    return min(1.0, progress / warmup) if warmup else 1.0
+
+
+def _check_share(name: str, share: float) -> float:
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {share}")
+    return share

@@ -1,0 +1,7 @@
+"""Train a separator from a recipe into a run folder."""
+
+from sepkit.training.door import dry_run, train
+from sepkit.training.loop import TrainingError
+from sepkit.training.stopping import TrainingInterrupted
+
+__all__ = ["TrainingError", "TrainingInterrupted", "dry_run", "train"]

@@ -1,0 +1,177 @@
+"""What users call: `train` and `dry_run`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sepkit.checkpoint import load_model
+from sepkit.datasets import Song, open_songs
+from sepkit.recipe import Recipe, importable, load_recipe
+from sepkit.training.devices import choose_device, peak_memory
+from sepkit.training.loop import StemItems, Trainer
+from sepkit.training.run_folder import RunFolder
+from sepkit.training.stopping import StopRequest, TrainingInterrupted
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any],
+    run: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    data: str | Path | None = None,
+    restart: bool = False,
+    initial: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    tell: Callable[[str], object] = print,
+) -> Path:
+    """Train a separator, or go on with an unfinished training of the same recipe.
+
+    Args:
+        recipe: name of an installed recipe, path of a YAML file, or the mapping itself.
+        run: the run folder; None: `runs/<recipe name>`.
+        overrides: `key.sub=value` each, applied to the recipe.
+        data: takes the place of the recipe's `data.root`.
+        restart: remove an earlier training from the folder and start anew.
+        initial: folder of a trained separator, whose weights are taken to start from.
+        device: "auto", "cpu", "cuda" or "mps".
+        quiet: show no progress bar.
+        tell: called with each line meant for the user.
+
+    Returns:
+        The run folder, with `model.json` and `model.safetensors` of the best epoch.
+
+    Raises:
+        sepkit.recipe.RecipeError: the recipe has mistakes.
+        sepkit.datasets.DatasetError: the data cannot be used.
+        ValueError: the folder holds another training, or the initial weights do not fit.
+        TrainingError: the training cannot go on.
+        TrainingInterrupted: a signal stopped it; the state was saved.
+    """
+    checked = load_recipe(recipe, overrides, data)
+    folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
+    chosen = choose_device(device)
+    state = folder.load()
+    if state and state["finished"]:
+        tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
+        return folder.path
+    with importable(checked.path.parent if checked.path else None):
+        trainer = Trainer(checked, open_data(checked), chosen, folder, tell)
+    if state:
+        trainer.load_state(state)
+        tell(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
+    elif initial is not None:
+        start_from(trainer, initial)
+        tell(f"starting from the weights of {initial}")
+    tell(describe(trainer))
+    with StopRequest() as stop:
+        trainer.run(stop, quiet)
+    if stop.requested and not trainer.finished:
+        raise TrainingInterrupted(stop.requested)
+    best = trainer.best
+    tell(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
+    return folder.path
+
+
+def open_data(recipe: Recipe) -> dict[str, list[Song]]:
+    """Find the songs to train on and to validate on."""
+    separator, data = recipe.separator, recipe.data
+    return {
+        subset: open_songs(
+            data.root, subset, separator.sources, separator.sample_rate, separator.n_channels, data.resample
+        )
+        for subset in ("train", "valid")
+    }
+
+
+def start_from(trainer: Trainer, initial: str | Path) -> None:
+    """Take over the weights of another separator.
+
+    Raises:
+        ValueError: names or shapes of the weights differ.
+    """
+    other = load_model(initial, trust=True).state_dict()
+    own = trainer.separator.state_dict()
+    different = [name for name in {**own, **other} if name not in own or name not in other]
+    different += [name for name in own if name in other and own[name].shape != other[name].shape]
+    if different:
+        raise ValueError(f"the weights of {initial} do not fit this recipe: {', '.join(sorted(different)[:5])} differ")
+    trainer.separator.load_state_dict(other)
+    if trainer.ema:
+        trainer.ema.load_state_dict(other)
+
+
+def describe(trainer: Trainer) -> str:
+    """Say in two lines what is trained on what."""
+    songs, separator = trainer.dataset.songs, trainer.separator
+    minutes = sum(song.n_frames for song in songs) / separator.sample_rate / 60
+    return (
+        f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
+        f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
+        f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
+        f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
+    )
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What one step of a recipe needs.
+
+    Attributes:
+        description: what would be trained on what.
+        loss: of the first batch.
+        n_parameters: trainable values.
+        shapes: of the tensors that flow, by name.
+        peak_memory: bytes, of the device on CUDA, else of the process.
+    """
+
+    description: str
+    loss: float
+    n_parameters: int
+    shapes: dict[str, tuple[int, ...]]
+    peak_memory: int
+
+
+def dry_run(
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    data: str | Path | None = None,
+    device: str = "auto",
+) -> DryRun:
+    """Build everything that a recipe names, do one step, and write nothing.
+
+    Args:
+        recipe: name of an installed recipe, path of a YAML file, or the mapping itself.
+        overrides: `key.sub=value` each, applied to the recipe.
+        data: takes the place of the recipe's `data.root`.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        sepkit.recipe.RecipeError: the recipe has mistakes.
+        sepkit.datasets.DatasetError: the data cannot be used.
+    """
+    checked = load_recipe(recipe, overrides, data)
+    with importable(checked.path.parent if checked.path else None):
+        trainer = Trainer(checked, open_data(checked), choose_device(device))
+    items = (StemItems(trainer.dataset)[number] for number in next(iter(trainer.sampler)))
+    stems, drawn = torch.utils.data.default_collate(list(items))
+    trainer.take_step(iter([(stems, drawn)] * checked.training.accumulate))
+    mixture, targets = trainer.dataset[0]
+    spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
+    batch = len(stems)
+    return DryRun(
+        describe(trainer),
+        float(trainer.sums["loss"]),
+        trainer.separator.n_parameters,
+        {
+            "stems": tuple(stems.shape),
+            "mixture": (batch, *mixture.shape),
+            "targets": (batch, *targets.shape),
+            "spectrogram": (batch, *spectrogram.shape[1:]),
+        },
+        peak_memory(trainer.device),
+    )

@@ -1,0 +1,354 @@
+"""The loop: epochs of steps, validation, and a state from which a run goes on as if it had never stopped."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from sepkit.build import build
+from sepkit.checkpoint import save_model
+from sepkit.datasets import EpochSampler, Song, SongDataset, finish
+from sepkit.objective import Objective
+from sepkit.recipe import Recipe
+from sepkit.separator import Separator
+from sepkit.training.devices import available_cores, choose_precision, quiet_worker
+from sepkit.training.run_folder import RunFolder
+from sepkit.training.stopping import StopRequest
+from sepkit.training.validation import validate
+
+STATE_FORMAT = 1
+_FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
+_CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
+
+
+class TrainingError(RuntimeError):
+    """A training cannot go on."""
+
+
+class Trainer:
+    """Everything that a training consists of, and where it stands.
+
+    Args:
+        recipe: what is trained, and how.
+        songs: by subset, "train" and "valid".
+        device: where.
+        folder: of the run; None: nothing is written.
+        tell: called with a line for the user at the end of each epoch.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        songs: Mapping[str, Sequence[Song]],
+        device: torch.device,
+        folder: RunFolder | None = None,
+        tell: Callable[[str], object] = print,
+    ) -> None:
+        self.recipe, self.device, self.folder, self.tell = recipe, device, folder, tell
+        self.valid_songs = songs["valid"]
+        settings, plain = recipe.training, recipe.to_dict()
+        torch.manual_seed(settings.seed)
+        self.separator = Separator(**plain["separator"]).to(device)
+        self.objective = Objective(plain["losses"], self.separator).to(device)
+        self.augment = [build(spec, "sepkit.augment") for spec in recipe.data.augment]
+        self.dataset = SongDataset(
+            songs["train"],
+            recipe.separator.sources,
+            round(recipe.separator.segment * recipe.separator.sample_rate),
+            recipe.data.items_per_epoch,
+            recipe.data.remix,
+            self.augment,
+            settings.seed,
+        )
+        self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
+        self.optimizer = build(settings.optimizer, "torch.optim", {"params": self.separator.parameters()})
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule = build(settings.schedule, "sepkit.schedules")
+        self.ema = copy.deepcopy(self.separator) if settings.ema is not None else None
+        self.precision = choose_precision(settings.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        self.epoch = self.step = self.waited = 0
+        self.seconds = 0.0
+        self.sums: dict[str, float] = {}  # of the current epoch
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, float] = {}
+        self.finished: str | None = None
+        if settings.compile:
+            getattr(self.separator.network, "core", self.separator.network).compile()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return math.ceil(len(self.dataset) / self.recipe.training.batch_size)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done: in steps, or in time where that is limited and further."""
+        settings = self.recipe.training
+        share = self.step / (settings.epochs * self.steps_per_epoch)
+        if settings.max_minutes:
+            share = max(share, self.seconds / (60 * settings.max_minutes))
+        return min(1.0, share)
+
+    @property
+    def kept(self) -> Separator:
+        """The separator that is validated and saved: with averaged weights where the recipe asks for them."""
+        return self.ema or self.separator
+
+    def run(self, stop: StopRequest, quiet: bool = False) -> None:
+        """Train to the end, or until a stop is requested; the state is saved in both cases."""
+        if not self.step:
+            self._fit()
+        loader = self._loader()
+        while not self.finished:
+            self._run_epoch(loader, stop, quiet)
+            if stop.requested:
+                break
+        self.save()
+
+    def _loader(self) -> DataLoader:
+        workers = min(self.recipe.data.workers, available_cores())
+        return DataLoader(
+            StemItems(self.dataset),
+            batch_sampler=self.sampler,
+            num_workers=workers,
+            worker_init_fn=quiet_worker,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),
+        )
+
+    def _fit(self) -> None:
+        """Let the network measure its statistics on the first examples, where it wants to."""
+        fit = getattr(self.separator.network, "fit", None)
+        if fit is None:
+            return
+        n_items = min(_FIT_ITEMS, len(self.dataset))
+        mixtures = (self.dataset[i][0][None].to(self.device) for i in range(n_items))
+        with torch.no_grad():
+            fit(self.separator.spectrogram(mixture) for mixture in mixtures)
+        if self.ema:
+            self.ema.load_state_dict(self.separator.state_dict())
+
+    def _run_epoch(self, loader: DataLoader, stop: StopRequest, quiet: bool) -> None:
+        """Do the steps of an epoch that are left, then validate; a requested stop ends it between two steps."""
+        done = self.step - self.epoch * self.steps_per_epoch
+        self.sampler.epoch = self.epoch
+        self.sampler.first_batch = done * self.recipe.training.accumulate
+        limit = self.recipe.training.max_minutes
+        label = f"epoch {self.epoch + 1}/{self.recipe.training.epochs}"
+        batches = iter(loader)
+        with tqdm(
+            total=self.steps_per_epoch, initial=done, desc=label, unit="step", leave=False, disable=quiet or None
+        ) as bar:
+            for position in range(done, self.steps_per_epoch):
+                self.take_step(batches, position)
+                if self.step % _CHECK_EVERY == 0:
+                    bar.set_postfix(loss=f"{self._mean_loss():.4f}", refresh=False)
+                bar.update()
+                if stop.requested:
+                    return
+                if limit and self.seconds >= 60 * limit:
+                    self.finished = f"after {limit} minutes"
+                    break
+        self._mean_loss()
+        self._end_epoch()
+
+    def take_step(self, batches: Iterator, position: int = 0) -> None:
+        """Do one optimizer step, the `position`-th of its epoch, on the next batches of stems."""
+        started = time.perf_counter()
+        settings = self.recipe.training
+        n_items = min(settings.batch_size, len(self.dataset) - position * settings.batch_size)
+        seen = 0
+        while seen < n_items:
+            waited = time.perf_counter()
+            stems, drawn = next(batches)
+            self._add("data_wait", time.perf_counter() - waited)
+            report = self._forward(stems, drawn)
+            share = len(stems) / n_items
+            self.scaler.scale(report["loss"] * share).backward()
+            for name, value in report.items():
+                self._add(name, value.detach() * share)
+            seen += len(stems)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * self.schedule.factor(self.progress)
+        self._update()
+        self._add("steps", 1)
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+
+    def _forward(self, stems: Tensor, drawn: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Augment and sum stems (B, K, C, T), separate the mixture, and judge it."""
+        stems = stems.to(self.device, non_blocking=True)
+        drawn = [decided.to(self.device, non_blocking=True) for decided in drawn]
+        mixture, targets = finish(stems, drawn, self.augment, len(self.separator.sources))
+        enabled = self.precision is not torch.float32
+        with torch.autocast(self.device.type, self.precision, enabled=enabled):
+            separation = self.separator.analyze(mixture, targets)
+        return self.objective(separation, epoch=self.step / self.steps_per_epoch)
+
+    def _update(self) -> None:
+        """Clip the gradients, step the optimizer, and average the weights."""
+        settings = self.recipe.training
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.separator.parameters(), settings.clip or math.inf)
+        self._add("grad_norm", norm.detach())
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            average(self.ema, self.separator, min(settings.ema, (1 + self.step) / (10 + self.step)))
+
+    def _add(self, name: str, value: float | Tensor) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def _mean_loss(self) -> float:
+        """Mean loss of the epoch so far; a training whose loss is not finite cannot go on."""
+        loss = float(self.sums["loss"]) / self.sums["steps"]
+        if not math.isfinite(loss):
+            terms = [term.name for term in self.objective.terms if not math.isfinite(float(self.sums[term.name]))]
+            raise TrainingError(
+                f"the loss became {loss} by step {self.step} ({', '.join(terms) or 'the sum'}): lower the learning "
+                "rate, set training.clip, or choose precision float32; the last saved state is untouched"
+            )
+        return loss
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the best, write the epoch down."""
+        started = time.perf_counter()
+        settings, validation = self.recipe.training, self.recipe.validation
+        self.epoch += 1
+        if self.epoch >= settings.epochs:
+            self.finished = self.finished or f"after {settings.epochs} epochs"
+        row = self._averages()
+        if self.epoch % validation.every == 0 or self.finished:
+            row.update(self._validate())
+            better = row["SDR"] > self.best.get("SDR", -math.inf)
+            self.waited = 0 if better else self.waited + 1
+            self.schedule.observe(row["SDR"])
+            if better or not self.best:
+                self.best = {name: value for name, value in row.items() if name.startswith(("epoch", "SDR"))}
+                row["best"] = True
+        if settings.early_stop and self.waited >= settings.early_stop:
+            self.finished = self.finished or f"after {self.waited} validations without a better score"
+        self.seconds += time.perf_counter() - started
+        row["seconds"] = round(self.seconds - (self.history[-1]["total_seconds"] if self.history else 0.0), 3)
+        row["total_seconds"] = round(self.seconds, 3)
+        self.history.append(row)
+        self.sums = {}
+        if row.get("best") and self.folder:
+            save_model(self.kept, self.folder.path, self.card())
+        self.save()
+        self.tell(describe_epoch(row, settings.epochs))
+
+    def _averages(self) -> dict[str, Any]:
+        """What the steps of the epoch gave: means, except the total of the seconds waited for data."""
+        n_steps = self.sums["steps"]
+        row = {"epoch": self.epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
+        means = {name: float(value) / n_steps for name, value in self.sums.items() if name != "steps"}
+        means["data_wait"] *= n_steps
+        return {**row, **{name: round(value, 6) for name, value in means.items()}}
+
+    def _validate(self) -> dict[str, float]:
+        settings = self.recipe.validation
+        batch_size = settings.batch_size or self.sampler.batch_size
+        scores = validate(self.kept, self.valid_songs, settings.excerpt, batch_size)
+        known = [score for score in scores.values() if not math.isnan(score)]
+        if not known:
+            raise TrainingError(
+                "no validation excerpt has a second in which all targets sound: set validation.excerpt to a longer "
+                "time or null, or choose other songs for valid/"
+            )
+        named = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
+        return {"SDR": round(sum(known) / len(known), 4), **named}
+
+    def card(self) -> dict[str, Any]:
+        """What the model card says about the training."""
+        return {
+            "recipe": self.recipe.name,
+            "data": self.recipe.data.root,
+            "licence": None,
+            "epoch": self.epoch,
+            "validation": {name: value for name, value in self.best.items() if name != "epoch"},
+        }
+
+    def save(self) -> None:
+        """Save all that a run needs to go on."""
+        if self.folder:
+            self.folder.save(self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides how the training goes on, as tensors and plain data."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "format": STATE_FORMAT,
+            "separator": self.separator.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": dict(vars(self.schedule)),
+            "scaler": self.scaler.state_dict(),
+            "random": random,
+            "sums": {name: float(value) for name, value in self.sums.items()},
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state that `state` gave."""
+        if state["format"] != STATE_FORMAT:
+            raise ValueError(f"the run has format {state['format']}, sepkit reads {STATE_FORMAT}: start with --restart")
+        self.separator.load_state_dict(state["separator"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        vars(self.schedule).update(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        self.sums = dict(state["sums"])
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+
+
+_COUNTERS = ("epoch", "step", "seconds", "history", "best", "waited", "finished")
+
+
+class StemItems(torch.utils.data.Dataset):
+    """The stems of a SongDataset before augmentation, which is done on the device."""
+
+    def __init__(self, dataset: SongDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.dataset.read(number)
+
+
+@torch.no_grad()
+def average(kept: nn.Module, trained: nn.Module, decay: float) -> None:
+    """Move the weights of `kept` towards those of `trained`: kept = decay * kept + (1 - decay) * trained."""
+    for own, new in zip(kept.parameters(), trained.parameters(), strict=True):
+        own.lerp_(new, 1 - decay)
+    for own, new in zip(kept.buffers(), trained.buffers(), strict=True):
+        own.copy_(new)
+
+
+def describe_epoch(row: Mapping[str, Any], n_epochs: int) -> str:
+    """Say in one line what an epoch gave."""
+    parts = [f"epoch {row['epoch']:>{len(str(n_epochs))}}/{n_epochs}", f"loss {row['loss']:.4f}"]
+    if "SDR" in row:
+        scores = [f"{name.partition('/')[2]} {row[name]:.2f}" for name in row if name.startswith("SDR/")]
+        detail = f" ({', '.join(scores)})" if scores else ""
+        parts.append(f"SDR {row['SDR']:6.2f} dB{detail}{' *' if row.get('best') else '  '}")
+    parts.append(f"{row['seconds']:.1f} s, {row['data_wait']:.1f} s of it waiting for data")
+    return "  ".join(parts)
