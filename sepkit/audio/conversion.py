@@ -1,7 +1,6 @@
 """Change the rate and the number of channels of a waveform."""
 
 import numpy as np
-import soxr
 import torch
 from torch import Tensor
 
@@ -30,6 +29,8 @@ def resample(waveform: Tensor, rate_from: int, rate_to: int) -> Tensor:
         raise ValueError(f"resample wants a waveform (C, T), got {tuple(waveform.shape)}.")
     if rate_from == rate_to:
         return waveform
+    import soxr
+
     resampled = soxr.resample(waveform.contiguous().numpy().T, rate_from, rate_to, quality="HQ")
     return torch.from_numpy(np.ascontiguousarray(resampled.T))
 
@@ -51,6 +52,8 @@ class Resampler:
         self.n_channels = n_channels
         self._stream = None
         if rate_from != rate_to:
+            import soxr
+
             self._stream = soxr.ResampleStream(rate_from, rate_to, n_channels, dtype="float32", quality="HQ")
 
     def push(self, block: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 class AudioError(ValueError):
     """Say in one sentence which file has which problem and what to do."""
@@ -39,3 +41,12 @@ class AudioInfo:
     def duration(self) -> float:
         """Seconds of audio that can be decoded."""
         return self.n_frames / self.sample_rate
+
+
+def nonfinite(samples: np.ndarray, position: int) -> str | None:
+    """Name the first NaN or infinity in samples (n, C), the first of which stands at a position; None without one."""
+    finite = np.isfinite(samples)
+    if finite.all():
+        return None
+    offset, channel = np.argwhere(~finite)[0]
+    return f"{samples[offset, channel]} at sample {position + offset} of channel {channel}"

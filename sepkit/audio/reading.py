@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sepkit.audio.info import AudioError, AudioInfo
+from sepkit.audio.info import AudioError, AudioInfo, nonfinite
 from sepkit.audio.probing import probe
 from sepkit.audio.sources import DecodeError, open_source, path_text
 
@@ -92,7 +92,8 @@ class AudioReader:
                 f"{self._path} breaks off at sample {self.position + len(samples)} of {self.info.n_frames}; "
                 "it was changed or damaged: probe it again."
             )
-        self._refuse_nonfinite(samples)
+        if (found := nonfinite(samples, self.position)) is not None:
+            raise AudioError(f"{self._path} holds {found}; repair the file.")
         self.position += n_frames
         return samples
 
@@ -108,15 +109,6 @@ class AudioReader:
             raise AudioError(
                 f"{self._path} does not decode near sample {self.position}: {error}; export or download it again."
             ) from error
-
-    def _refuse_nonfinite(self, samples: np.ndarray) -> None:
-        finite = np.isfinite(samples)
-        if not finite.all():
-            offset, channel = np.argwhere(~finite)[0]
-            raise AudioError(
-                f"{self._path} holds {samples[offset, channel]} at sample {self.position + offset} of channel "
-                f"{channel}; repair the file."
-            )
 
 
 def _truncation(path: str, info: AudioInfo) -> str:

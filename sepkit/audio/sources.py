@@ -27,7 +27,7 @@ class SoundfileSource:
         try:
             self._file = soundfile.SoundFile(path)
         except (soundfile.SoundFileRuntimeError, TypeError, ValueError, OSError) as error:
-            raise DecodeError(_last_part(error)) from error
+            raise DecodeError(last_part(error)) from error
         self.sample_rate = self._file.samplerate
         self.n_channels = self._file.channels
         self.n_declared = self._file.frames if self._file.frames < 1 << 62 else None
@@ -39,21 +39,22 @@ class SoundfileSource:
         try:
             self._file.seek(position)
         except soundfile.SoundFileRuntimeError as error:
-            raise DecodeError(_last_part(error)) from error
+            raise DecodeError(last_part(error)) from error
 
     def read(self, n_frames: int) -> np.ndarray:
         """Return the next (<= n_frames, C) float32; fewer only at the end."""
         try:
             return self._file.read(n_frames, dtype="float32", always_2d=True)
         except soundfile.SoundFileRuntimeError as error:
-            raise DecodeError(_last_part(error)) from error
+            raise DecodeError(last_part(error)) from error
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _last_part(error: Exception) -> str:
+def last_part(error: Exception) -> str:
+    """Return what libsndfile says, without its prefixes."""
     return str(error).rsplit(": ", 1)[-1].strip(" .")
 
 
@@ -68,7 +69,7 @@ class AvSource:
         self._open()
         codec = self._stream.codec_context
         self.sample_rate = codec.sample_rate
-        self.n_channels = codec.layout.nb_channels
+        self.n_channels = len(codec.layout.channels)
         self.format = self._container.format.name.split(",")[0]
         self.subtype = codec.name
         self.n_streams = len(self._container.streams.audio)
@@ -83,10 +84,13 @@ class AvSource:
         except (av.FFmpegError, ValueError, OSError) as error:
             raise DecodeError(_first_part(error)) from error
         streams = self._container.streams.audio
-        if self._index >= len(streams):
+        if not 0 <= self._index < len(streams):
             self.close()
             raise DecodeError(f"it has {len(streams)} audio streams, stream {self._index} was wanted")
         self._stream = streams[self._index]
+        if self._stream.codec_context is None or not self._stream.codec_context.sample_rate:
+            self.close()
+            raise DecodeError("FFmpeg has no decoder for it")
         self._restart(self._container.decode(self._stream))
 
     def _restart(self, frames: Iterator) -> None:
@@ -154,7 +158,7 @@ class AvSource:
             try:
                 frame = next(self._frames, None)
                 return None if frame is None else self._convert(frame)
-            except av.FFmpegError as error:
+            except (av.FFmpegError, ValueError) as error:
                 self._fault = DecodeError(_first_part(error))
             except DecodeError as error:
                 self._fault = error
@@ -163,7 +167,7 @@ class AvSource:
         raise self._fault
 
     def _convert(self, frame) -> np.ndarray:
-        n_channels = frame.layout.nb_channels
+        n_channels = len(frame.layout.channels)
         if (frame.sample_rate, n_channels) != (self.sample_rate, self.n_channels):
             raise FormatChangeError(
                 f"it changes from {self.n_channels} channels at {self.sample_rate} Hz "
@@ -204,7 +208,8 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
         return (samples.astype(np.float32) - 128) / 128
     if samples.dtype.kind == "i":
         return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    return samples.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which reading refuses
+        return samples.astype(np.float32)
 
 
 def open_source(path: str, reader: str, stream: int) -> SoundfileSource | AvSource:

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from sepkit.audio.info import AudioError
-from sepkit.audio.sources import path_text
+from sepkit.audio.info import AudioError, nonfinite
+from sepkit.audio.sources import last_part, path_text
 
 SUBTYPES = {
     ".wav": ("FLOAT", "PCM_24", "PCM_16"),
@@ -20,6 +20,7 @@ SUBTYPES = {
     ".mp3": ("MPEG_LAYER_III",),
 }  # the first is the default
 ENCODER_BLOCK = 1 << 14  # libsndfile's Vorbis encoder keeps a block on the stack
+VORBIS_LIMITS = (200000, 255)  # Hz and channels; beyond them the encoder crashes
 RIFF_LIMIT = 0xFFFFFFFF  # bytes; longer files become RF64
 
 
@@ -51,7 +52,7 @@ class _WavSink:
         return start + self._layout + fact + struct.pack("<4sI", b"data", self._size)
 
     def write(self, samples: np.ndarray) -> None:
-        """Append (t, C), float32 or int32 with the value in the upper bits."""
+        """Append (t, C): float32, or int32 with the value in the upper bits."""
         raw = samples.astype("<i4" if samples.dtype.kind == "i" else "<f4").view(np.uint8)
         raw = raw.reshape(samples.size, 4)[:, 4 - self._width :].tobytes()
         self._file.write(raw)
@@ -66,6 +67,8 @@ class _WavSink:
 
 
 class _LibsndfileSink:
+    """Write FLAC, Vorbis and MP3."""
+
     def __init__(self, path: str, sample_rate: int, n_channels: int, subtype: str, suffix: str):
         best = {".mp3": {"bitrate_mode": "CONSTANT", "compression_level": 0.0}, ".ogg": {"compression_level": 0.2}}
         self._file = soundfile.SoundFile(
@@ -73,10 +76,12 @@ class _LibsndfileSink:
         )
 
     def write(self, samples: np.ndarray) -> None:
+        """Append (t, C): float32, or int32 with the value in the upper bits."""
         for start in range(0, len(samples), ENCODER_BLOCK):
             self._file.write(samples[start : start + ENCODER_BLOCK])
 
     def close(self) -> None:
+        """Complete the file and close."""
         self._file.close()
 
 
@@ -104,6 +109,12 @@ class AudioWriter:
         known = SUBTYPES[self._suffix]
         if subtype is not None and subtype not in known:
             raise AudioError(f"Cannot write {self._path} as {subtype}: {self._suffix} takes {' or '.join(known)}.")
+        max_rate, max_channels = VORBIS_LIMITS if self._suffix == ".ogg" else ((1 << 31) - 1, (1 << 16) - 1)
+        if not (0 < sample_rate <= max_rate and 0 < n_channels <= max_channels):
+            raise AudioError(
+                f"Cannot write {self._path} with {n_channels} channels at {sample_rate} Hz: {self._suffix} takes "
+                f"1 to {max_channels} channels at 1 to {max_rate} Hz."
+            )
         if not self._path.parent.is_dir():
             raise AudioError(f"Cannot write {self._path}: the folder is missing; create it.")
         self.sample_rate = sample_rate
@@ -119,8 +130,8 @@ class AudioWriter:
         except (soundfile.SoundFileRuntimeError, OSError, ValueError, struct.error) as error:
             self._part.unlink(missing_ok=True)
             raise AudioError(
-                f"Cannot write {self._path} with {self.n_channels} channels at {self.sample_rate} Hz: {error}; "
-                "choose another format or folder."
+                f"Cannot write {self._path} with {self.n_channels} channels at {self.sample_rate} Hz: "
+                f"{last_part(error)}; choose another format or folder."
             ) from error
         return self
 
@@ -141,10 +152,8 @@ class AudioWriter:
                 f"{self._path} takes blocks ({self.n_channels}, T), got {tuple(block.shape)}; reshape the block."
             )
         samples = np.ascontiguousarray(block.detach().cpu().float().numpy().T)
-        if not np.isfinite(samples).all():
-            raise AudioError(
-                f"Cannot write {self._path}: NaN or infinity in the samples from {self.n_frames} on; repair them first."
-            )
+        if (found := nonfinite(samples, self.n_frames)) is not None:
+            raise AudioError(f"Cannot write {self._path}: the waveform holds {found}; find out where that comes from.")
         self._attempt(self._sink.write, _quantize(samples, self.subtype))
         self.n_frames += len(samples)
 
@@ -161,7 +170,7 @@ def _quantize(samples: np.ndarray, subtype: str) -> np.ndarray:
         return samples
     bits = int(subtype[4:])
     top = 1 << bits - 1
-    return np.rint(samples * np.float32(top)).clip(-top, top - 1).astype(np.int32) << 32 - bits
+    return np.rint(samples.clip(-1, 1) * np.float32(top)).clip(max=top - 1).astype(np.int32) << 32 - bits
 
 
 def write(path: str | os.PathLike, waveform: Tensor, sample_rate: int, subtype: str | None = None) -> None:
