@@ -1,6 +1,7 @@
 """Frames of a recording, when one counts as silent, and the framewise SDR that needs nothing else."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -88,6 +89,7 @@ def framewise_sdr(
         or well done?, ICASSP 2019, section 2.
     """
     check_sources(estimate, target)
+    estimate, target = with_float64(estimate), with_float64(target)
     scored, unscored_frames = silence(estimate, target, window, hop, silent)
     signal, noise = frame_energies(estimate, target, frame_bounds(target.shape[-1], window, hop))
     score = decibels(signal, noise)
@@ -105,6 +107,11 @@ def check_sources(estimate: Tensor, target: Tensor) -> None:
         )
     if target.numel() == 0:
         raise ValueError(f"target must hold at least one sample, got {tuple(target.shape)}")
+
+
+def with_float64(waveform: Tensor) -> Tensor:
+    """Move what lies on a device without float64 (MPS) to the CPU."""
+    return waveform.cpu() if waveform.device.type == "mps" else waveform
 
 
 def silence(
@@ -143,31 +150,30 @@ def silence(
     return ~silent_target.cpu(), torch.tensor(unscored)
 
 
-def frame_energies(estimate: Tensor, target: Tensor, bounds: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def frame_energies(
+    estimate: Sequence[Tensor], target: Sequence[Tensor], bounds: list[tuple[int, int]]
+) -> tuple[Tensor, Tensor]:
     """Sum the squares of target and error in each frame.
 
     Args:
-        estimate: (S, C, T).
-        target: (S, C, T).
+        estimate: S waveforms (C, T).
+        target: S waveforms (C, T).
         bounds: start and stop of each frame, in samples.
 
     Returns:
         target and error energy, each (S, frames), float64, on the CPU.
     """
-    if target.device.type == "mps":  # no float64 there
-        estimate, target = estimate.cpu(), target.cpu()
-    n_sources, n_channels, _ = target.shape
-    longest = max(stop - start for start, stop in bounds)
-    work = target.new_empty(n_channels * longest, dtype=torch.float64)
-    energies = target.new_empty((2, n_sources, len(bounds)), dtype=torch.float64)
+    n_channels = len(target[0])
+    work = target[0].new_empty(n_channels * max(stop - start for start, stop in bounds), dtype=torch.float64)
+    energies = work.new_empty((2, len(target), len(bounds)))
     with torch.no_grad():
-        for source in range(n_sources):
+        for source, (given, wanted) in enumerate(zip(estimate, target, strict=True)):
             for frame, (start, stop) in enumerate(bounds):
                 flat = work[: n_channels * (stop - start)]
                 part = flat.view(n_channels, stop - start)
-                part.copy_(target[source, :, start:stop])
+                part.copy_(wanted[:, start:stop])
                 energies[0, source, frame] = torch.dot(flat, flat)
-                part.sub_(estimate[source, :, start:stop])
+                part.sub_(given[:, start:stop])
                 energies[1, source, frame] = torch.dot(flat, flat)
     signal, noise = energies.cpu()
     return signal, noise
