@@ -56,7 +56,7 @@ def _hiss(rng: np.random.Generator, knots: tuple[float, float, float], decay: fl
 
 
 def _kick(rng: np.random.Generator, rate: int) -> np.ndarray:
-    kind = rng.choice(["acoustic", "electronic", "long"], p=[0.45, 0.3, 0.25])
+    kind = rng.choice(["acoustic", "electronic", "long"], p=[0.4, 0.28, 0.32])
     low = rng.uniform(*{"acoustic": (45.0, 75.0), "electronic": (38.0, 58.0), "long": (30.0, 52.0)}[kind])
     decay = rng.uniform(*{"acoustic": (0.06, 0.16), "electronic": (0.1, 0.25), "long": (0.3, 0.7)}[kind])
     body = _thump((low, low * rng.uniform(2.5, 7.0)), decay, rng.uniform(0.008, 0.03), rate)

@@ -22,7 +22,7 @@ _SPECTRA = {
         (5.0, 2.5, 2.5, 3.5, 6.0, 7.0, 8.0, 9.0, 9.0, 9.0),
     ),
     "other": (
-        (-23.7, -13.4, -12.1, -9.5, -5.0, -7.0, -11.0, -17.5, -25.0, -38.0),
+        (-22.0, -13.0, -12.1, -9.5, -5.0, -7.0, -11.0, -17.5, -25.0, -38.0),
         (7.0, 4.0, 3.3, 2.5, 2.2, 2.2, 3.4, 5.5, 7.0, 8.0),
     ),
 }
@@ -91,7 +91,7 @@ def _equaliser(rng: np.random.Generator, stem: str, waveform: np.ndarray, song: 
     mean, spread = np.array(_SPECTRA[stem])
     wanted = mean + spread * rng.normal(0.0, 0.8, 10)
     pull = rng.uniform(0.7, 1.0)
-    gains = np.clip(pull * (wanted - measured), -35.0, 22.0)
+    gains = np.clip(pull * (wanted - measured), -35.0, 18.0)
     gains += np.interp(np.arange(10), np.arange(0, 10, 3), rng.normal(0.0, 1.5, 4))
     return gains
 
@@ -175,7 +175,7 @@ def finish(rng: np.random.Generator, stem: str, waveform: np.ndarray, song: Song
     wet = _convolve(waveform, direct, _room(rng, song.sample_rate) * np.float32(amplitude(wet_db)))
     level = amplitude(_LEVELS[stem] + np.clip(rng.normal(0.0, 2.5), -6.0, 6.0))
     wet *= np.float32(level / (active_level(wet) + 1e-9))
-    if stem == "other":
+    if stem in ("drums", "other"):
         side = np.float32(0.5 * (1.0 - rng.uniform(0.15, 1.0))) * (wet[0] - wet[1])
         wet = wet - np.stack([side, -side])
     return np.float32(_KNEE) * np.tanh(wet / np.float32(_KNEE))

@@ -24,7 +24,7 @@ from sepkit.datasets.demo.synthesis import (
 )
 
 _TIMBRES = ("piano", "electric", "guitar", "pluck", "mallet", "stab", "fuzz")
-_LAYERS = {"keys": 0.4, "pad": 0.15, "lead": 0.16, "low": 0.2, "texture": 0.09}
+_LAYERS = {"keys": 0.5, "pad": 0.2, "lead": 0.2, "texture": 0.1}
 _LOOP = 131072
 
 
@@ -261,23 +261,25 @@ def _texture(rng: np.random.Generator, song: Song, sections: list[Section]) -> n
 
 def render_other(rng: np.random.Generator, song: Song) -> np.ndarray:
     """Play all further instruments of a song in one to three layers, (2, T) float32."""
-    rumble = np.float32(amplitude(rng.uniform(-36.0, -18.0)))
+    rumble = np.float32(amplitude(rng.uniform(-50.0, -30.0)))
     players = {"keys": _keys, "pad": _pad, "lead": _lead, "low": _low, "texture": _texture}
     names, odds = list(_LAYERS), list(_LAYERS.values())
     chosen = [str(rng.choice(["keys", "pad", "lead"], p=[0.55, 0.3, 0.15]))]
     chosen += [str(name) for name in rng.choice(names, int(rng.choice(4, p=[0.2, 0.35, 0.3, 0.15])), p=odds)]
+    if not song.active("bass") or chance(rng, 0.7):
+        chosen.append("low")
     track = np.zeros((2, song.n_samples), dtype=np.float32)
     active = song.active("other")
     for k, name in enumerate(chosen):
-        sections = [section for section in active if k == 0 or chance(rng, 0.75)]
+        sections = [section for section in active if k == 0 or chance(rng, 0.85)]
         layer = players[name](rng, song, sections) if sections else np.zeros_like(track)
         if not layer.any():
             continue
         if chance(rng, 0.25):
             delay = int(float(rng.choice([0.5, 0.75, 1.0])) * 60.0 / song.bpm * song.sample_rate)
             layer = echo(layer, delay, rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.5))
-        track += layer * np.float32(amplitude(rng.uniform(-10.0, 0.0) * (k > 0)) / (rms(layer) + 1e-9))
-    if track.any() and chance(rng, 0.85):  # what a stage, a tape or a distant traffic adds
+        track += layer * np.float32(amplitude(rng.uniform(-8.0, 1.0) * (k > 0)) / (rms(layer) + 1e-9))
+    if track.any() and chance(rng, 0.4):  # what a stage, a tape or a distant traffic adds
         track += rumble * drift(rng, song.n_samples, song.sample_rate // 220).astype(np.float32)
     if chance(rng, 0.4):
         track = compress(track, rng.uniform(1.0, 2.0))

@@ -282,6 +282,19 @@ def _backing(rng: np.random.Generator, singer: Singer, lead: list[Syllable], son
     return track
 
 
+def _choir(rng: np.random.Generator, song: Song) -> np.ndarray:
+    """Hold long notes behind the lead with a voice of its own, often in parallel and wide, (2, T)."""
+    singer = draw_singer(rng, "legato")
+    sections = [section for section in song.active("vocals") if chance(rng, 0.75)]
+    line = compose(rng, song, "legato", singer.centre + rng.uniform(-5.0, 5.0), sections)
+    track = np.zeros((2, song.n_samples), dtype=np.float32)
+    for interval in (0, 2, 4)[: rng.integers(1, 4)] if line else ():
+        voice = _line(rng, replace(singer, sibilance=-10.0), harmonise(rng, song, line, interval), song)
+        copy = chorus(rng, voice, rng.uniform(0.015, 0.05), rng.uniform(0.001, 0.005), song.sample_rate)
+        track += np.stack([voice, copy] if chance(rng, 0.5) else [copy, voice])
+    return track * np.float32(amplitude(rng.uniform(-14.0, -2.0)))
+
+
 def render_vocals(rng: np.random.Generator, song: Song) -> np.ndarray:
     """Sing the vocals of a song, (2, T) float32."""
     style = STYLES[rng.choice(4, p=[0.5, 0.22, 0.16, 0.12])]
@@ -300,6 +313,8 @@ def render_vocals(rng: np.random.Generator, song: Song) -> np.ndarray:
             stereo += level * pan(copy, side)
     if chance(rng, 0.7 if style == "legato" else 0.45):
         stereo += _backing(rng, singer, lead, song)
+    if chance(rng, 0.25):
+        stereo += _choir(rng, song)
     stereo = compress(stereo, rng.uniform(0.8, 1.8))
     if chance(rng, 0.4):
         delay = int(float(rng.choice([0.25, 0.5, 0.75, 1.0])) * 60.0 / song.bpm * song.sample_rate)
