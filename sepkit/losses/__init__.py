@@ -7,10 +7,11 @@ a loss treats channels one by one. A loss made of several terms has also `parts(
 takes and returns a dictionary of the weighted terms by name, each reduced like the loss; they add up to it.
 """
 
+from sepkit.losses.l1snr import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, MultiL1SNRDBLoss, STFTL1SNRDBLoss, dbrms
 from sepkit.losses.latent import KLDivergenceLoss, kl_div_loss
 from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
 from sepkit.losses.spectral import L1Loss, L2Loss, LogL1Loss, LogL2Loss, RelativeSpectralLoss, RMSELoss
-from sepkit.losses.waveform import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, dbrms, si_sdr_loss
+from sepkit.losses.waveform import si_sdr_loss
 
 __all__ = [
     "ComponentLoss",
@@ -23,8 +24,10 @@ __all__ = [
     "LogL1Loss",
     "LogL2Loss",
     "MaskLoss",
+    "MultiL1SNRDBLoss",
     "RMSELoss",
     "RelativeSpectralLoss",
+    "STFTL1SNRDBLoss",
     "component_loss",
     "dbrms",
     "kl_div_loss",

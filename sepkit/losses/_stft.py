@@ -1,0 +1,317 @@
+"""One short-time Fourier transform for all losses: sums over bins and their exact slopes, in bounded memory.
+
+A loss on spectra is a function of a few sums over bins and frames. They are taken chunk by chunk, so that a whole
+spectrogram never exists; and the slope of each sum with respect to the waveform is formed in the same pass, while
+the chunk is at hand, by the adjoint transform (an inverse FFT and an overlap-add). The backward pass is then a
+weighted sum of waveforms, and it needs no spectra.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sepkit.losses._check import check_range
+
+# Complex bins of one chunk, all rows together: small enough for a CPU's cache, large enough to keep a GPU busy.
+_CHUNK, _CHUNK_ELSEWHERE = 1 << 17, 1 << 24
+
+
+class ChunkSums(NamedTuple):
+    """What a kernel makes of the spectra of one chunk.
+
+    `sums` depend on the estimate, `references` on the target alone: (R,) each. The slopes are complex (R, N, F), one
+    for each sum; those with respect to the target go on with one for each reference. Not needed: empty.
+    """
+
+    sums: list[Tensor]
+    references: list[Tensor]
+    estimate_slopes: list[Tensor]
+    target_slopes: list[Tensor]
+
+
+# (estimate, target: complex (R, N, F); options; tables; whether the estimate and the target need slopes)
+Kernel = Callable[[Tensor, Tensor, Sequence[float], Sequence[Tensor], Sequence[bool]], ChunkSums]
+
+
+class Constant(nn.Module):
+    """Hold a table that moves with its module, is never rounded, and enters no checkpoint.
+
+    Args:
+        values: float64, any shape.
+    """
+
+    values: Tensor
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__()
+        table = torch.from_numpy(np.array(values, np.float64))
+        self.register_buffer("values", table, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constant":  # noqa: ARG002
+        device = fn(self.values.new_empty(0, dtype=torch.float32)).device
+        widest = torch.float32 if device.type == "mps" else torch.float64
+        self.values = self.values.to(device, widest)
+        return self
+
+    def forward(self, like: Tensor) -> Tensor:
+        """Give the table in the type and on the device of what it is used with."""
+        return self.values.to(like.dtype).to(like.device)
+
+
+class Resolution(nn.Module):
+    """Hold the sizes and the window of one transform: centred frames of a reflected signal, no norm.
+
+    Args:
+        n_fft: samples of a Fourier transform, >= 2.
+        hop_length: samples from frame to frame.
+        window: (win_length,), at most n_fft long; zeros surround it evenly.
+    """
+
+    def __init__(self, n_fft: int, hop_length: int, window: np.ndarray) -> None:
+        super().__init__()
+        check_range("n_fft", n_fft, 2)
+        check_range("hop_length", hop_length, 1)
+        if not 1 <= len(window) <= n_fft:
+            raise ValueError(f"win_length must be 1 to n_fft, {n_fft}, got {len(window)}")
+        self.n_fft, self.hop_length, self.window = n_fft, hop_length, Constant(window)
+
+    def n_frames(self, n_samples: int) -> int:
+        """Count the frames of a signal."""
+        return _n_frames(n_samples, self.n_fft, self.hop_length)
+
+    def check_length(self, n_samples: int) -> None:
+        """Refuse a signal that is too short to be reflected."""
+        if n_samples <= self.n_fft // 2:
+            raise ValueError(
+                f"a transform of {self.n_fft} samples needs more than {self.n_fft // 2} of signal, got {n_samples}; "
+                "take smaller transforms"
+            )
+
+    def sums(
+        self,
+        operator: Callable,
+        estimate: Tensor,
+        target: Tensor,
+        options: Sequence[float] = (),
+        tables: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Apply a `spectral_operator`.
+
+        Args:
+            operator: what to sum.
+            estimate: (R, T).
+            target: (R, T).
+            options: of the operator.
+            tables: of the operator.
+
+        Returns:
+            Sums (R, K) and references (R, L), differentiable once.
+        """
+        self.check_length(estimate.shape[1])
+        needs = [torch.is_grad_enabled() and signal.requires_grad for signal in (estimate, target)]
+        sizes = self.window(estimate), self.n_fft, self.hop_length
+        sums, references, _ = operator(estimate, target, *sizes, list(options), list(tables), needs)
+        return sums, references
+
+    def spectrum(self, signal: Tensor) -> Tensor:
+        """Transform a whole signal by torch's own, differentiable transform: (R, T) to (R, N, F)."""
+        self.check_length(signal.shape[1])
+        window = self.window(signal)
+        spectrum = torch.stft(
+            signal, self.n_fft, self.hop_length, len(window), window, center=True, return_complex=True
+        )
+        return spectrum.mT
+
+
+def _n_frames(n_samples: int, n_fft: int, hop_length: int) -> int:
+    return 1 + (n_samples + 2 * (n_fft // 2) - n_fft) // hop_length
+
+
+def reflect(signal: Tensor, n: int) -> Tensor:
+    """Mirror n samples at both ends: (R, T) to (R, T + 2 n)."""
+    n_rows, n_samples = signal.shape
+    padded = signal.new_empty(n_rows, n_samples + 2 * n)
+    padded[:, n : n + n_samples] = signal
+    padded[:, :n] = signal[:, 1 : n + 1].flip(1)
+    padded[:, n + n_samples :] = signal[:, n_samples - 1 - n : n_samples - 1].flip(1)
+    return padded
+
+
+def _fold(padded: Tensor, n: int, signal: Tensor) -> None:
+    """Undo `reflect` for slopes: what the mirrored samples did counts for the samples they came from."""
+    n_samples = signal.shape[1]
+    signal.copy_(padded[:, n : n + n_samples])
+    signal[:, 1 : n + 1] += padded[:, :n].flip(1)
+    signal[:, n_samples - 1 - n : n_samples - 1] += padded[:, n + n_samples : 2 * n + n_samples].flip(1)
+
+
+class _Transform:
+    """The transform of one resolution, forth and back, a few frames at a time."""
+
+    def __init__(self, n_fft: int, hop_length: int, window: Tensor, n_samples: int) -> None:
+        self.n_fft, self.hop, self.window, self.n_samples = n_fft, hop_length, window, n_samples
+        self.win = len(window)
+        self.left = (n_fft - self.win) // 2
+        self.n_frames = _n_frames(n_samples, n_fft, hop_length)
+
+    def chunks(self, n_rows: int) -> list[tuple[int, int]]:
+        budget = _CHUNK if self.window.device.type == "cpu" else _CHUNK_ELSEWHERE
+        step = max(1, budget // (n_rows * (self.n_fft // 2 + 1)))
+        return [(start, min(start + step, self.n_frames)) for start in range(0, self.n_frames, step)]
+
+    def spectrum(self, padded: Tensor, start: int, stop: int) -> Tensor:
+        """Transform frames of a padded signal: (R, T + 2 n) to (R, N, F)."""
+        first = self.left + start * self.hop
+        span = padded[:, first : first + (stop - start - 1) * self.hop + self.win]
+        frames = span.unfold(1, self.win, self.hop)
+        if self.win == self.n_fft:
+            return torch.fft.rfft(frames * self.window)
+        buffer = padded.new_zeros(padded.shape[0], stop - start, self.n_fft)
+        torch.mul(frames, self.window, out=buffer[..., self.left : self.left + self.win])
+        return torch.fft.rfft(buffer)
+
+    def accumulator(self, like: Tensor) -> Tensor:
+        """Make an empty sum of frames, long enough for whole hops behind the last one."""
+        n_hops = self.n_frames + -(-self.win // self.hop)
+        length = max(self.left + n_hops * self.hop, self.n_samples + 2 * (self.n_fft // 2))
+        return like.new_zeros(like.shape[0], length)
+
+    def add_adjoint(self, accumulator: Tensor, gradient: Tensor, start: int) -> None:
+        """Turn the gradient (R, N, F) with respect to spectra, which it overwrites, into one of the samples."""
+        # Of a real signal's spectrum only half is there: inner bins count twice in the inverse, so halve the rest.
+        gradient[..., 0] *= 2.0
+        if self.n_fft % 2 == 0:
+            gradient[..., -1] *= 2.0
+        frames = torch.fft.irfft(gradient, n=self.n_fft, norm="forward")
+        frames = frames[..., self.left : self.left + self.win] * (0.5 * self.window)
+        n_frames = frames.shape[1]
+        for offset in range(0, self.win, self.hop):
+            piece = frames[..., offset : offset + self.hop]
+            first = self.left + start * self.hop + offset
+            place = accumulator[:, first : first + n_frames * self.hop].unflatten(1, (n_frames, self.hop))
+            place[..., : piece.shape[2]] += piece
+
+    def fold(self, accumulator: Tensor, signal: Tensor) -> None:
+        """Write a finished sum of frames as slopes of the samples (R, T)."""
+        _fold(accumulator, self.n_fft // 2, signal)
+
+
+def _all_sums(
+    kernel: Kernel,
+    transform: _Transform,
+    signals: list[Tensor],
+    options: Sequence[float],
+    tables: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a kernel over all chunks: its sums (R, K), its references (R, L), its slopes (J, R, T)."""
+    padded = [reflect(signal, transform.n_fft // 2) for signal in signals]
+    totals, accumulators, n_sums = 0.0, [], 0
+    for start, stop in transform.chunks(len(signals[0])):
+        estimate, target = (transform.spectrum(signal, start, stop) for signal in padded)
+        chunk = kernel(estimate, target, options, tables, needs)
+        n_sums = len(chunk.sums)
+        totals = totals + torch.stack(chunk.sums + chunk.references, 1)
+        slopes = chunk.estimate_slopes + chunk.target_slopes
+        accumulators = accumulators or [transform.accumulator(padded[0]) for _ in slopes]
+        for accumulator, slope in zip(accumulators, slopes, strict=True):
+            transform.add_adjoint(accumulator, slope, start)
+    stacked = signals[0].new_empty(len(accumulators), *signals[0].shape)
+    for accumulator, place in zip(accumulators, stacked, strict=True):
+        transform.fold(accumulator, place)
+    return totals[:, :n_sums].clone(), totals[:, n_sums:].clone(), stacked
+
+
+_LIBRARY = torch.library.Library("sepkit", "FRAGMENT")
+_SCHEMA = (
+    "(Tensor estimate, Tensor target, Tensor window, int n_fft, int hop_length, float[] options, Tensor[] tables, "
+    "bool[] needs) -> (Tensor, Tensor, Tensor)"
+)
+
+
+def spectral_operator(
+    name: str, count: Callable[[Sequence[float]], tuple[int, int]]
+) -> Callable[[Kernel], Callable]:
+    """Make an operator of torch, opaque to compilers, of a kernel.
+
+    The operator takes estimate and target (R, T), window, n_fft, hop_length, options, tables and needs, and returns
+    sums (R, K) and references (R, L), differentiable once with respect to both signals; and their slopes (J, R, T).
+
+    Args:
+        name: of the operator.
+        count: tells K and L from the options.
+    """
+
+    def make(kernel: Kernel) -> Callable:
+        def run(
+            estimate: Tensor,
+            target: Tensor,
+            window: Tensor,
+            n_fft: int,
+            hop_length: int,
+            options: list[float],
+            tables: list[Tensor],
+            needs: list[bool],
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            transform = _Transform(n_fft, hop_length, window, estimate.shape[1])
+            return _all_sums(kernel, transform, [estimate, target], options, tables, needs)
+
+        def fake(estimate: Tensor, *arguments: object) -> tuple[Tensor, Tensor, Tensor]:
+            options, _, needs = arguments[4:]
+            n_sums, n_references = count(options)
+            n_slopes = needs[0] * n_sums + needs[1] * (n_sums + n_references)
+            n_rows = estimate.shape[0]
+            shapes = (n_rows, n_sums), (n_rows, n_references), (n_slopes, *estimate.shape)
+            return tuple(estimate.new_empty(shape) for shape in shapes)
+
+        _LIBRARY.define(name + _SCHEMA)
+        _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"sepkit::{name}", fake, lib=_LIBRARY)
+        torch.library.register_autograd(
+            f"sepkit::{name}", _backward, setup_context=_keep_slopes, lib=_LIBRARY
+        )
+        return getattr(torch.ops.sepkit, name)
+
+    return make
+
+
+def _keep_slopes(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.needs, ctx.n_tables = inputs[7], len(inputs[6])
+    ctx.shapes = [part.shape for part in output[:2]]
+    ctx.save_for_backward(output[2])
+
+
+def _backward(
+    ctx: torch.autograd.function.FunctionCtx, sums: Tensor | None, references: Tensor | None, _: None
+) -> tuple:
+    (slopes,) = ctx.saved_tensors
+    given = zip((sums, references), ctx.shapes, strict=True)
+    weights = [slopes.new_zeros(shape) if part is None else part for part, shape in given]
+    n_sums = ctx.shapes[0][1]
+    estimate = _weighted_sum(slopes[:n_sums], weights[0]) if ctx.needs[0] else None
+    of_target = slopes[n_sums if ctx.needs[0] else 0 :]
+    target = _weighted_sum(of_target, torch.cat(weights, 1)) if ctx.needs[1] else None
+    return estimate, target, None, None, None, None, [None] * ctx.n_tables, None
+
+
+def _weighted_sum(slopes: Tensor, weights: Tensor) -> Tensor:
+    """Add up slopes (J, R, T) with weights (R, J): (R, T)."""
+    result = slopes[0] * weights[:, :1]
+    for slope, weight in zip(slopes[1:], weights.unbind(1)[1:], strict=True):
+        result.addcmul_(slope, weight[:, None])
+    return result
+
+
+def total(values: Tensor) -> Tensor:
+    """Add up all but the first dimension: (R, ...) to (R,)."""
+    return values.flatten(1).sum(1)
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """Square magnitudes, twice as fast as `abs`."""
+    real, imaginary = spectrum.real, spectrum.imag
+    return (real * real).addcmul_(imaginary, imaginary)

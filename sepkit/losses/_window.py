@@ -1,0 +1,30 @@
+"""Windows by the names of torch and of scipy."""
+
+import numpy as np
+import torch
+
+
+def make_window(name: object, length: int) -> np.ndarray:
+    """Make a periodic window.
+
+    Args:
+        name: a window of torch (`hann_window`), or anything `scipy.signal.get_window` takes (`flattop`,
+            `("kaiser", 8.0)`).
+        length: samples, >= 1.
+
+    Returns:
+        (length,), float64; windows of torch have the precision of its default, float32, as everywhere else.
+
+    Raises:
+        ValueError: nobody knows the window.
+    """
+    if isinstance(name, str) and name.endswith("_window") and hasattr(torch, name):
+        return getattr(torch, name)(length, dtype=torch.float32).double().numpy()
+    from scipy.signal import get_window  # 0.2 s, and only some losses need a window
+
+    try:
+        return get_window(name, length, fftbins=True)
+    except ValueError as error:
+        raise ValueError(
+            f"window must be one of torch or scipy, such as hann_window, got {name!r}"
+        ) from error
