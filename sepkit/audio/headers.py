@@ -13,7 +13,10 @@ STREAMED = ((0x7FFFF000, 0x7FFFFFFF), (0xFFFFF000, 0xFFFFFFFF))  # sizes that a 
 def pcm_sizes(path: str) -> tuple[int | None, int]:
     """Return the declared bytes of audio (None: not declared) and those present, of WAV, AIFF, W64 and AU."""
     with open(path, "rb") as file:
-        located = _locate_samples(file)
+        try:
+            located = _locate_samples(file)
+        except (struct.error, OSError, OverflowError):  # a header too damaged to declare anything
+            located = None
         present = os.fstat(file.fileno()).st_size - (located[0] if located else 0)
     if located is None or any(low <= located[1] <= high for low, high in STREAMED):
         return None, present
@@ -163,11 +166,6 @@ class MpegChain:
     declared: int | None
     broken: bool
 
-    @property
-    def whole(self) -> bool:
-        """Whether nothing contradicts that all frames are there."""
-        return not self.broken and self.declared in (None, self.counted)
-
 
 def mpeg_frames(path: str) -> MpegChain | None:
     """Follow the chain of MPEG audio frames to the end of the file; None where none begins near the start."""
@@ -204,7 +202,7 @@ def _first_mpeg_frame(head: bytes) -> int | None:
 
 def _xing(frame: bytes) -> int | None:
     place = max(frame.find(b"Xing", 0, 48), frame.find(b"Info", 0, 48))
-    if place < 0 or not frame[place + 7] & 1:
+    if place < 0 or not int.from_bytes(frame[place + 4 : place + 8], "big") & 1:
         return None
     return int.from_bytes(frame[place + 8 : place + 12], "big")
 

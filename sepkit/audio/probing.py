@@ -63,16 +63,18 @@ def _check_file(path: str) -> None:
 
 
 def _probe_soundfile(path: str, stream: int) -> AudioInfo | None:
-    """Describe a file that libsndfile reads without loss; None leaves it to PyAV."""
-    chain = mpeg_frames(path)
-    if chain is not None and not chain.whole:  # libsndfile's MP3 decoder would complain on stderr
+    """Describe a file that libsndfile reads without loss; None leaves it to PyAV.
+
+    So is MPEG audio, which libsndfile reads no faster, while it prints complaints and passes over damage.
+    """
+    if mpeg_frames(path) is not None:
         return None
     try:
         source = SoundfileSource(path)
     except DecodeError:
         return None
     try:
-        lengths = _lengths(path, source, chain)
+        lengths = _lengths(path, source)
     finally:
         source.close()
     if lengths is None:
@@ -86,19 +88,13 @@ def _probe_soundfile(path: str, stream: int) -> AudioInfo | None:
     )  # fmt: skip
 
 
-def _lengths(
-    path: str, source: SoundfileSource, chain: MpegChain | None
-) -> tuple[int, int | None, bool] | None:
+def _lengths(path: str, source: SoundfileSource) -> tuple[int, int | None, bool] | None:
     """Return (samples that decode, samples declared, truncated); None where libsndfile would lose some."""
     n_frames = source.n_declared
-    if chain is not None and chain.declared is None:  # libsndfile's length is an estimate then
-        return _count(source), None, False
-    if not n_frames or source.format == "RAW" or not _ends_well(source):
+    if not n_frames or source.format in ("RAW", "MP3") or not _ends_at(source, n_frames):
         return None
-    if source.format == "FLAC" and not flac_ends_at(path, n_frames):
-        return None
-    if source.format in ("FLAC", "MP3"):
-        return n_frames, n_frames, False
+    if source.format == "FLAC":
+        return (n_frames, n_frames, False) if flac_ends_at(path, n_frames) else None
     if source.format == "OGG":
         return n_frames, None, ogg_is_cut(path)
     declared, present = pcm_sizes(path)
@@ -108,19 +104,20 @@ def _lengths(
     return n_frames, round(declared / frame_bytes), True
 
 
-def _ends_well(source: SoundfileSource) -> bool:
-    """Say whether the last sample that is announced decodes."""
+def _ends_at(source: SoundfileSource | AvSource, n_frames: int) -> bool:
+    """Say whether so many samples decode and no more."""
     try:
-        source.seek(source.n_declared - 1)
-        return len(source.read(1)) == 1
+        source.seek(n_frames - 1)
+        return len(source.read(2)) == 1
     except DecodeError:
         return False
 
 
 def _probe_av(path: str, stream: int) -> AudioInfo:
+    chain = mpeg_frames(path)
     source = AvSource(path, stream)
     try:
-        n_frames = _packets_end(source) if source.indexed else None
+        n_frames = _undecoded_length(source, chain)
         if n_frames is None:
             source.seek(0)
             n_frames = _count(source)
@@ -128,11 +125,21 @@ def _probe_av(path: str, stream: int) -> AudioInfo:
         source.close()
     if not n_frames:
         raise AudioError(f"{path} holds no audio: it declares a format and no samples; export it again.")
-    n_declared = _declared_by_container(path, source)
+    n_declared = _declared_by_container(path, source, chain)
     return AudioInfo(
         path, source.sample_rate, source.n_channels, n_frames, n_declared, source.format, source.subtype,
         source.n_streams, "av", n_declared is not None and n_frames < n_declared,
     )  # fmt: skip
+
+
+def _undecoded_length(source: AvSource, chain: MpegChain | None) -> int | None:
+    """Return the length where it can be known without decoding everything."""
+    if source.format == "mov":
+        return _packets_end(source)
+    if chain is None or chain.broken or chain.declared not in (None, chain.counted):
+        return None
+    n_frames = chain.counted if chain.declared is None else source.n_declared
+    return n_frames if n_frames and _ends_at(source, n_frames) else None
 
 
 def _packets_end(source: AvSource) -> int | None:
@@ -156,15 +163,12 @@ def _count(source: SoundfileSource | AvSource) -> int:
     return count
 
 
-def _declared_by_container(path: str, source: AvSource) -> int | None:
+def _declared_by_container(path: str, source: AvSource, chain: MpegChain | None) -> int | None:
     """Return the length that is written in the file, where FFmpeg's own may also be an estimate."""
     if source.format == "flac":
         _refuse_other_channels(path, source)
-        return source.n_declared
-    if source.format == "mp3":
-        chain = mpeg_frames(path)
-        return source.n_declared if chain is not None and chain.declared is not None else None
-    return source.n_declared if source.indexed else None
+    written = source.format in ("flac", "mov") or (chain is not None and chain.declared is not None)
+    return source.n_declared if written else None
 
 
 def _refuse_other_channels(path: str, source: AvSource) -> None:

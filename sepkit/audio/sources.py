@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 
 SKIP_BLOCK = 1 << 16  # samples decoded at a time where a position is reached by decoding up to it
-PREROLL = 4096  # samples decoded before a sought position, so that overlapping frames are complete
+PREROLL = 1 << 14  # samples decoded before a sought position: AAC's overlap, MP3's bit reservoir
 
 
 class DecodeError(Exception):
@@ -103,8 +103,8 @@ class AvSource:
 
     @property
     def indexed(self) -> bool:
-        """Whether the container lists its packets, so that seeking and counting need no decoding."""
-        return self.format == "mov"
+        """Whether seeking finds the exact packet without decoding."""
+        return self.format in ("mov", "mp3")
 
     def seek(self, position: int) -> None:
         """Go to a sample; decode up to it where the container has no index."""
