@@ -18,7 +18,7 @@ class Gain:
     """
 
     def __init__(self, low_db: float = -6.0, high_db: float = 6.0) -> None:
-        if low_db > high_db:
+        if not low_db <= high_db:
             raise ValueError(f"low_db must not exceed high_db, got {low_db} and {high_db}")
         self.low_db, self.high_db = low_db, high_db
 

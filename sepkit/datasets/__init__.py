@@ -2,10 +2,12 @@
 
 from sepkit.datasets.folder import AudioFolder, SongDataset, create_audio_folder, finish
 from sepkit.datasets.memory import AudioDataset, create_audio_dataset, load_stems, verify_dataset
+from sepkit.datasets.musdb import MUSDB18
 from sepkit.datasets.plan import EpochSampler, Plan, Planner
-from sepkit.datasets.songs import DatasetError, Song, find_songs
+from sepkit.datasets.songs import DatasetError, Song, open_songs
 
 __all__ = [
+    "MUSDB18",
     "AudioDataset",
     "AudioFolder",
     "DatasetError",
@@ -16,8 +18,8 @@ __all__ = [
     "SongDataset",
     "create_audio_dataset",
     "create_audio_folder",
-    "find_songs",
     "finish",
     "load_stems",
+    "open_songs",
     "verify_dataset",
 ]

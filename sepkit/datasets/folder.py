@@ -1,4 +1,4 @@
-"""AudioFolder: examples from folders of songs, read from disk as they are needed."""
+"""SongDataset and AudioFolder: examples from songs on disk, read as they are needed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sepkit.datasets.plan import Number, Plan, Planner
-from sepkit.datasets.songs import DatasetError, Song, find_songs, stem_names
+from sepkit.datasets.plan import Number, Plan, Planner, check_number
+from sepkit.datasets.songs import DatasetError, Song, open_songs, stem_names
 
 
 class SongDataset(Dataset):
@@ -17,9 +17,9 @@ class SongDataset(Dataset):
 
     Args:
         songs: what examples are drawn from.
-        targets: names of the S stems that an example returns.
+        targets: names of the S stems that an example returns; every song has them.
         segment: length of an example, samples.
-        n_items: examples per epoch.
+        n_items: examples per epoch; None: as many as the songs are long.
         remix: share of the examples whose stems come from different songs, [0, 1].
         augment: augmentations of `sepkit.augment`, applied in order to all stems before they are summed.
         seed: the same seed gives the same examples.
@@ -30,14 +30,20 @@ class SongDataset(Dataset):
         songs: Sequence[Song],
         targets: Sequence[str],
         segment: int,
-        n_items: int,
+        n_items: int | None = None,
         remix: float = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
     ) -> None:
-        if segment < 1 or n_items < 1:
+        if segment < 1 or (n_items is not None and n_items < 1):
             raise ValueError(f"an example and an epoch must not be empty, got {segment} samples and {n_items} examples")
-        self.songs, self.targets, self.segment, self.n_items = list(songs), list(targets), segment, n_items
+        if not targets or len(set(targets)) < len(targets):
+            raise ValueError(f"targets must name at least one stem, each once, got {list(targets)}")
+        missing = [f"{song.name}: {name}" for song in songs for name in targets if name not in song.stems]
+        if missing or not songs:
+            raise ValueError(f"every song must have the targets, missing are {', '.join(missing) or 'the songs'}")
+        self.songs, self.targets, self.segment = list(songs), list(targets), segment
+        self.n_items = n_items or max(1, sum(song.n_frames for song in songs) // segment)
         self.stems = stem_names(songs, targets)
         self.augment = list(augment)
         self.planner = Planner(
@@ -53,6 +59,11 @@ class SongDataset(Dataset):
     def __len__(self) -> int:
         return self.n_items
 
+    @property
+    def n_channels(self) -> int:
+        """C."""
+        return self.songs[0].n_channels
+
     def plan(self, number: Number) -> Plan:
         """Tell the songs, positions and augmentations of example (epoch, i) without reading."""
         return self.planner.plan(number)
@@ -64,17 +75,18 @@ class SongDataset(Dataset):
             The stems as recorded, the targets first; and for each augmentation what it has drawn (K, ...).
         """
         plan = self.plan(number)
-        channels = self.n_channels
-        stems = torch.zeros(len(self.stems), channels, self.segment)
-        for k, (name, song, position) in enumerate(zip(self.stems, plan.songs, plan.positions, strict=True)):
-            if song is not None:
-                stems[k] = self.songs[song].read_stem(name, position, self.segment)
-        return stems, tuple(torch.from_numpy(drawn) for drawn in plan.drawn)
-
-    @property
-    def n_channels(self) -> int:
-        """C."""
-        return next(iter(self.songs[0].stems.values())).n_channels
+        stems = torch.empty(len(self.stems), self.n_channels, self.segment)
+        places = set(zip(plan.songs, plan.positions, strict=True)) - {(None, plan.positions[0])}
+        if len(places) == 1:
+            ((song, position),) = places
+            self.songs[song].read_into(stems, self.stems, position)
+        else:
+            for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
+                if song is None:
+                    stems[k].zero_()
+                else:
+                    self.songs[song].read_into(stems[k : k + 1], self.stems[k : k + 1], position)
+        return stems, tuple(torch.as_tensor(drawn, dtype=torch.float32) for drawn in plan.drawn)
 
     def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
         """Get an example.
@@ -85,10 +97,8 @@ class SongDataset(Dataset):
         Returns:
             mixture (C, T), the sum of all stems, and targets (S, C, T).
         """
-        epoch, i = number if isinstance(number, tuple) else (0, number)
-        if not -self.n_items <= i < self.n_items:
-            raise IndexError(f"the dataset has {self.n_items} examples, got index {i}")
-        return finish(*self.read((epoch, i % self.n_items)), self.augment, len(self.targets))
+        number = check_number(number, self.n_items)
+        return finish(*self.read(number), self.augment, len(self.targets))
 
 
 def finish(stems: Tensor, drawn: Sequence[Tensor], augment: Sequence[Any], n_targets: int) -> tuple[Tensor, Tensor]:
@@ -112,12 +122,12 @@ class AudioFolder(SongDataset):
     """Examples from a folder of songs: `root/{train,valid,test}/song/{vocals,drums,bass,other,...}.wav`.
 
     Any readable format is taken. A flat `root/song/` counts as train; where `valid` is absent, whole songs of
-    train are set aside for it. The mixture is the sum of all stems of the song, whether wanted or not; what a
-    recorded `mixture` holds beside them belongs to it. Stems may be silent throughout. A song shorter than an
-    example is filled with silence.
+    train are set aside for it, see `open_songs`. The mixture is the sum of all stems of the song, whether wanted
+    or not; what a recorded `mixture` holds beside them belongs to it. Stems may be silent throughout. A song
+    shorter than an example is filled with silence.
 
     Args:
-        dataset_path: the root.
+        dataset_path: the root; "demo": the built-in songs.
         targets: names of the S stems to return, in this order; None: all stems of the first song, sorted.
         sample_length: seconds per example.
         subset: "train", "valid" or "test".
@@ -151,20 +161,14 @@ class AudioFolder(SongDataset):
         valid_share: float = 0.1,
         split_seed: int = 0,
     ) -> None:
-        if sample_length <= 0:
-            raise ValueError(f"sample_length must be above 0 seconds, got {sample_length}")
-        songs = find_songs(
-            dataset_path, subset, targets, sample_rate, num_channels, resample, valid_share, split_seed
-        )
+        songs = open_songs(dataset_path, subset, targets, sample_rate, num_channels, resample, valid_share, split_seed)
         if targets is None:
             targets = sorted(songs[0].stems)
             missing = {name for song in songs for name in targets if name not in song.stems}
             if missing:
-                raise DatasetError(dataset_path, [f"not all songs have {', '.join(sorted(missing))}: name the targets"])
-        segment = max(1, round(sample_length * sample_rate))
-        n_items = items_per_epoch or max(1, sum(song.n_frames for song in songs) // segment)
+                raise DatasetError(dataset_path, [f"not all songs have {', '.join(sorted(missing))}; name the targets"])
         self.sample_rate, self.sample_length = sample_rate, sample_length
-        super().__init__(songs, targets, segment, n_items, remix, augment, seed)
+        super().__init__(songs, targets, round(sample_length * sample_rate), items_per_epoch, remix, augment, seed)
 
 
 def create_audio_folder(

@@ -4,13 +4,12 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sepkit.datasets.plan import Number, Plan, Planner
-from sepkit.datasets.songs import find_songs
+from sepkit.datasets.plan import Number, Plan, Planner, check_number
+from sepkit.datasets.songs import Song, open_songs
 
 
 class AudioDataset(Dataset):
@@ -38,17 +37,19 @@ class AudioDataset(Dataset):
         seed: int = 0,
     ) -> None:
         self.segment = round(chunk_size * sample_rate)
-        if self.segment < 1 or num_chunks < 1:
-            raise ValueError(f"chunk_size and num_chunks must be above 0, got {chunk_size} and {num_chunks}")
-        if not dataset:
-            raise ValueError("dataset must hold at least one song, got none")
-        missing = sorted({name for song in dataset for name in targets if name not in song})
-        if missing or not targets:
-            raise ValueError(f"every song must have the targets, missing: {', '.join(missing) or 'all of none'}")
+        if self.segment < 1 or num_chunks < 1 or num_chunks != int(num_chunks):
+            raise ValueError(
+                f"chunk_size must be above 0 seconds and num_chunks a whole number above 0, got {chunk_size} and "
+                f"{num_chunks}"
+            )
+        if not dataset or not targets:
+            raise ValueError(f"wanted are songs and targets, got {len(dataset)} songs and {len(targets)} targets")
+        missing = sorted({name for song in dataset for name in ("mixture", *targets) if name not in song})
+        if missing:
+            raise ValueError(f"every song must have the mixture and the targets, missing: {', '.join(missing)}")
         self.dataset, self.targets, self.num_chunks = list(dataset), list(targets), int(num_chunks)
         lengths = [int(song["duration"]) for song in self.dataset]
-        whole = np.ones((len(lengths), 1), dtype=bool)
-        self.planner = Planner(lengths, [1] * len(lengths), whole, self.segment, seed=seed)
+        self.planner = Planner(lengths, [1] * len(lengths), [[True]] * len(lengths), self.segment, seed=seed)
 
     def __len__(self) -> int:
         return self.num_chunks
@@ -59,10 +60,7 @@ class AudioDataset(Dataset):
 
     def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
         """Get a chunk by (epoch, i), or by i alone: mixture (C, T) and targets (S, C, T)."""
-        epoch, i = number if isinstance(number, tuple) else (0, number)
-        if not -self.num_chunks <= i < self.num_chunks:
-            raise IndexError(f"the dataset has {self.num_chunks} chunks, got index {i}")
-        plan = self.plan((epoch, i % self.num_chunks))
+        plan = self.plan(check_number(number, self.num_chunks))
         song, start = self.dataset[plan.songs[0]], plan.positions[0]
         chunks = [song[name][:, start : start + self.segment] for name in ("mixture", *self.targets)]
         chunks = [torch.nn.functional.pad(chunk, (0, self.segment - chunk.shape[-1])) for chunk in chunks]
@@ -93,13 +91,19 @@ def load_stems(
     Raises:
         DatasetError: the folder cannot be used, with all findings.
     """
-    songs = find_songs(dataset_path, split, targets, sample_rate, 1 if mono else 2)
-    loaded = []
-    for song in songs[:max_num_tracks]:
-        entries = [("mixture", song.read_mixture(0, song.n_frames))]
-        entries += [(name, song.read_stem(name, 0, song.n_frames)) for name in targets]
-        loaded.append(OrderedDict([*entries, ("duration", song.n_frames)]))
-    return loaded
+    if max_num_tracks is not None and max_num_tracks < 1:
+        raise ValueError(f"max_num_tracks must be above 0, got {max_num_tracks}")
+    songs = open_songs(dataset_path, split, targets, sample_rate, 1 if mono else 2)
+    return [_load(song, targets) for song in songs[:max_num_tracks]]
+
+
+def _load(song: Song, targets: Sequence[str]) -> "OrderedDict[str, Tensor | int]":
+    """Read the mixture and the targets of a song, each file at most once."""
+    names = list(dict.fromkeys([*targets, *([] if song.mixture else song.stems)]))
+    stems = {name: song.read_stem(name, 0, song.n_frames) for name in names}
+    mixture = song.read_mixture(0, song.n_frames) if song.mixture else sum(stems.values())
+    entries = [(name, stems[name]) for name in targets]
+    return OrderedDict([("mixture", mixture), *entries, ("duration", song.n_frames)])
 
 
 def create_audio_dataset(
@@ -155,4 +159,4 @@ def verify_dataset(
     Raises:
         DatasetError: something is wrong, with all findings.
     """
-    return len(find_songs(dataset_path, subset, targets, sample_rate, num_channels))
+    return len(open_songs(dataset_path, subset, targets, sample_rate, num_channels))

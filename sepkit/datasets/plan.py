@@ -1,5 +1,6 @@
 """Which songs, positions and augmentations an example has: from (seed, epoch, i) alone."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,15 @@ import numpy as np
 from torch.utils.data import Sampler
 
 Number = tuple[int, int]  # epoch and index of an example
+
+
+def check_number(number: int | Number, n_items: int) -> Number:
+    """Complete the number of an example to (epoch, i), 0 <= i < n_items; i alone is of epoch 0."""
+    epoch, i = number if isinstance(number, tuple) else (0, number)
+    epoch, i = operator.index(epoch), operator.index(i)
+    if not -n_items <= i < n_items:
+        raise IndexError(f"the dataset has {n_items} examples, got index {i}")
+    return epoch, i % n_items
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Plan:
 class Planner:
     """Decide examples: reproducible, in any order, by any number of workers and processes.
 
-    Songs are drawn in proportion to the number of positions that they offer.
+    Songs are drawn in proportion to their length, stems that a song lacks are silent, also in remixed examples.
 
     Args:
         n_frames: length of each song, samples.
@@ -37,14 +47,14 @@ class Planner:
         segment: length of an example, samples; shorter songs start at 0.
         remix: share of the examples whose stems come from different songs, [0, 1].
         augment: augmentations, whose `draw` is called in this order.
-        seed: the same seed gives the same examples.
+        seed: >= 0; the same seed gives the same examples.
     """
 
     def __init__(
         self,
         n_frames: Sequence[int],
         quanta: Sequence[int],
-        has_stem: np.ndarray,
+        has_stem: Sequence[Sequence[bool]],
         segment: int,
         remix: float = 0.0,
         augment: Sequence[Any] = (),
@@ -52,8 +62,11 @@ class Planner:
     ) -> None:
         if not 0 <= remix <= 1:
             raise ValueError(f"remix must lie in [0, 1], got {remix}")
-        self.quanta, self.has_stem = np.asarray(quanta), np.asarray(has_stem, dtype=bool)
-        self.n_positions = np.maximum(0, np.asarray(n_frames) - segment) // self.quanta + 1
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or above, got {seed}")
+        self.quanta, self.has_stem = list(quanta), np.asarray(has_stem, dtype=bool)
+        self.last = [max(0, length - segment) for length in n_frames]
+        self.ends = np.cumsum(n_frames)
         self.remix, self.augment, self.seed = remix, list(augment), seed
 
     def plan(self, number: Number) -> Plan:
@@ -61,19 +74,18 @@ class Planner:
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *number])))
         n_stems = self.has_stem.shape[1]
         if generator.random() < self.remix:
-            drawn = [self._draw(generator, self.has_stem[:, stem]) for stem in range(n_stems)]
-            songs, positions = zip(*drawn, strict=True)
+            drawn = [self._draw(generator) for _ in range(n_stems)]
         else:
-            song, position = self._draw(generator, np.ones(len(self.has_stem), dtype=bool))
-            songs = tuple(song if has else None for has in self.has_stem[song])
-            positions = (position,) * n_stems
+            drawn = [self._draw(generator)] * n_stems
+        songs = tuple(song if self.has_stem[song, k] else None for k, (song, _) in enumerate(drawn))
+        positions = tuple(position for _, position in drawn)
         return Plan(songs, positions, tuple(step.draw(generator, n_stems) for step in self.augment))
 
-    def _draw(self, generator: np.random.Generator, allowed: np.ndarray) -> tuple[int, int]:
-        """Draw a song among the allowed ones, and a position in it."""
-        shares = np.where(allowed, self.n_positions, 0)
-        song = int(generator.choice(len(shares), p=shares / shares.sum()))
-        return song, int(generator.integers(self.n_positions[song]) * self.quanta[song])
+    def _draw(self, generator: np.random.Generator) -> tuple[int, int]:
+        """Draw a song and a position in it."""
+        song = int(np.searchsorted(self.ends, generator.integers(self.ends[-1]), side="right"))
+        position = int(generator.integers(self.last[song] + 1))
+        return song, position // self.quanta[song] * self.quanta[song]
 
 
 class EpochSampler(Sampler):
@@ -83,14 +95,20 @@ class EpochSampler(Sampler):
         n_items: examples per epoch.
         batch_size: examples per batch; the last batch is smaller where it does not divide.
         epoch: the current epoch; set it before each epoch.
+        first_batch: batches of the current epoch to leave out, because they were used before an interruption;
+            set it back to 0 for the next epoch.
     """
 
-    def __init__(self, n_items: int, batch_size: int, epoch: int = 0) -> None:
-        self.n_items, self.batch_size, self.epoch = n_items, batch_size, epoch
+    def __init__(self, n_items: int, batch_size: int, epoch: int = 0, first_batch: int = 0) -> None:
+        if n_items < 1 or batch_size < 1:
+            raise ValueError(f"n_items and batch_size must be above 0, got {n_items} and {batch_size}")
+        self.n_items, self.batch_size, self.epoch, self.first_batch = n_items, batch_size, epoch, first_batch
 
     def __len__(self) -> int:
-        return -(-self.n_items // self.batch_size)
+        """Count the batches that are handed out."""
+        return max(0, -(-self.n_items // self.batch_size) - self.first_batch)
 
     def __iter__(self) -> Iterator[list[Number]]:
-        for first in range(0, self.n_items, self.batch_size):
-            yield [(self.epoch, i) for i in range(first, min(first + self.batch_size, self.n_items))]
+        epoch = self.epoch
+        for first in range(self.first_batch * self.batch_size, self.n_items, self.batch_size):
+            yield [(epoch, i) for i in range(first, min(first + self.batch_size, self.n_items))]

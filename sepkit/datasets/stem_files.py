@@ -1,0 +1,142 @@
+"""What is MUSDB18's own: its validation songs, and its `.stem.mp4` files decoded into the cache."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sepkit import audio
+
+_ABANDONED = 3600.0  # s after which a half-decoded song belongs to a process that died
+
+
+def is_stem_file(path: Path) -> bool:
+    """Say whether a path is a song in one `.stem.mp4` file."""
+    return path.name.lower().endswith(".stem.mp4") and not path.name.startswith(".") and path.is_file()
+
+
+def song_name(path: Path) -> str:
+    """Name a song after its folder, or after its file without `.stem.mp4`."""
+    return path.name[: -len(".stem.mp4")] if is_stem_file(path) else path.name
+
+
+@cache
+def _musdb_settings() -> dict:
+    """Read the settings of the package musdb, which itself cannot be imported without ffmpeg on the PATH."""
+    import yaml
+
+    folder = Path(importlib.util.find_spec("musdb").submodule_search_locations[0])
+    return yaml.safe_load((folder / "configs" / "mus.yaml").read_text(encoding="utf-8"))
+
+
+def validation_names() -> frozenset[str]:
+    """Name the 14 songs of MUSDB18's train folder that are by convention for validation."""
+    return frozenset(_musdb_settings()["validation_tracks"])
+
+
+def source_names() -> list[str]:
+    """Name MUSDB18's stems: vocals, drums, bass, other."""
+    return list(_musdb_settings()["sources"])
+
+
+def _stream_names() -> list[str]:
+    """Name the streams of a `.stem.mp4` in their order."""
+    numbers = _musdb_settings()["stem_ids"]
+    return sorted(numbers, key=numbers.get)
+
+
+def check_stem_file(path: Path) -> str | None:
+    """Say what is wrong with a `.stem.mp4`, without decoding it; None: nothing."""
+    try:
+        info = audio.probe(path)
+    except audio.AudioError as error:
+        return str(error)
+    names = _stream_names()
+    if info.n_streams != len(names):
+        return f"{path}: wanted are {len(names)} streams ({', '.join(names)}), it has {info.n_streams}: replace it"
+    if info.truncated:
+        return f"{path}: truncated, {info.n_frames} of {info.n_declared} samples decode: download it again"
+    return None
+
+
+def decode_stem_files(paths: Sequence[Path]) -> tuple[dict[Path, Path], list[str]]:
+    """Decode `.stem.mp4` files to 16-bit WAV, as musdb does, once: they stay in `$SEPKIT_CACHE/musdb`.
+
+    A song takes 50 MB a minute. Processes may call at once; a song appears when it is complete.
+
+    Args:
+        paths: files that `check_stem_file` found to be in order.
+
+    Returns:
+        For each file the folder with `mixture.wav`, `drums.wav` ..., and what went wrong.
+    """
+    folders = {path: _cache_folder(path) for path in paths}
+    missing = [path for path, folder in folders.items() if not folder.is_dir()]
+    if missing and not shutil.which("ffmpeg"):
+        return folders, [
+            f"{missing[0]} and {len(missing) - 1} more are decoded by ffmpeg, which is not on the PATH: install it "
+            "(apt install ffmpeg, brew install ffmpeg, conda install ffmpeg), or use the wav version, MUSDB18-HQ"
+        ]
+    findings = [_decode(path, folders[path]) for path in tqdm(missing, "decoding", unit="song", disable=not missing)]
+    return folders, [finding for finding in findings if finding]
+
+
+def _cache_folder(path: Path) -> Path:
+    """Tell where the decoded file belongs: another path, size or time of change gives another place."""
+    from sepkit.datasets.demo import cache_directory
+
+    path = path.resolve()
+    status = path.stat()
+    key = f"{path}\n{status.st_size}\n{status.st_mtime_ns}"
+    return cache_directory() / "musdb" / hashlib.sha256(os.fsencode(key)).hexdigest()[:24]
+
+
+def _decode(path: Path, folder: Path) -> str | None:
+    """Decode a file into its folder in the cache; tell what went wrong."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder.parent)
+    work = Path(tempfile.mkdtemp(prefix=".decoding-", dir=folder.parent))
+    try:
+        finding = _run_ffmpeg(path, work)
+        if not finding:
+            _publish(work, folder)
+        return finding
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _run_ffmpeg(path: Path, work: Path) -> str | None:
+    """Write one WAV a stream; tell what went wrong."""
+    outputs = [work / f"{name}.wav" for name in _stream_names()]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", os.fspath(path.resolve())]
+    for k, output in enumerate(outputs):
+        command += ["-map", f"0:a:{k}", "-c:a", "pcm_s16le", "-bitexact", os.fspath(output)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        return f"{path}: ffmpeg does not decode it ({said[-1]}): download it again"
+    wanted, found = audio.probe(path).n_frames, min(audio.probe(output).n_frames for output in outputs)
+    return f"{path}: {found} of {wanted} samples decode: download it again" if found < wanted else None
+
+
+def _publish(work: Path, folder: Path) -> None:
+    """Move a complete folder to its place; where another process was faster, its files stay."""
+    try:
+        work.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for left in folder.glob(".decoding-*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
