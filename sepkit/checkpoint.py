@@ -42,8 +42,13 @@ def save_model(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    content = {"format": FORMAT, "sepkit": __version__, "separator": separator.settings, **(card or {})}
-    with atomic(folder / CARD) as temporary:
+    write_card(separator, folder, card or {})
+
+
+def write_card(separator: Separator, folder: str | Path, card: Mapping[str, Any]) -> None:
+    """Write `model.json` beside weights that are there already."""
+    content = {"format": FORMAT, "sepkit": __version__, "separator": separator.settings, **card}
+    with atomic(Path(folder) / CARD) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 

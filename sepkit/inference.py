@@ -85,7 +85,8 @@ def separate(
 
     Raises:
         sepkit.audio.AudioError: the recording cannot be read.
-        ValueError: an argument is out of range, or a stem exists and `overwrite` is not set.
+        ValueError: an argument is out of range.
+        FileExistsError: a stem exists and `overwrite` is not set.
     """
     if output is not None:
         if isinstance(recording, Tensor):
@@ -145,7 +146,8 @@ def separate_file(
 
     Raises:
         sepkit.audio.AudioError: the recording cannot be read, or a stem not be written.
-        ValueError: an argument is out of range, or a stem exists and `overwrite` is not set.
+        ValueError: an argument is out of range.
+        FileExistsError: a stem exists and `overwrite` is not set.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -156,7 +158,7 @@ def separate_file(
     targets = {stem: folder / f"{stem}{suffix}" for stem in names}
     existing = [str(path) for path in targets.values() if path.exists()]
     if existing and not overwrite:
-        raise ValueError(f"{', '.join(existing)} exists: choose another output, or allow to overwrite it")
+        raise FileExistsError(f"{', '.join(existing)} exists: choose another output, or allow to overwrite it")
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
         info = reader.info
         blocks = separate_blocks(

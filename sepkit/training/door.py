@@ -9,8 +9,8 @@ import torch
 
 from sepkit.checkpoint import load_model
 from sepkit.datasets import Song, open_songs
+from sepkit.devices import choose_device, peak_memory
 from sepkit.recipe import Recipe, importable, load_recipe
-from sepkit.training.devices import choose_device, peak_memory
 from sepkit.training.loop import StemItems, Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted

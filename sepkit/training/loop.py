@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sepkit.build import build
-from sepkit.checkpoint import save_model
+from sepkit.checkpoint import save_model, write_card
 from sepkit.datasets import EpochSampler, Song, SongDataset, finish
+from sepkit.devices import available_cores, choose_precision, quiet_worker
 from sepkit.objective import Objective
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
-from sepkit.training.devices import available_cores, choose_precision, quiet_worker
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest
 from sepkit.training.validation import validate
@@ -111,6 +111,8 @@ class Trainer:
             if stop.requested:
                 break
         self.save()
+        if self.finished and self.folder:
+            write_card(self.separator, self.folder.path, self.card())
 
     def _loader(self) -> DataLoader:
         workers = min(self.recipe.data.workers, available_cores())
@@ -274,8 +276,8 @@ class Trainer:
             "recipe": self.recipe.name,
             "data": self.recipe.data.root,
             "licence": None,
-            "epoch": self.epoch,
-            "validation": {name: value for name, value in self.best.items() if name != "epoch"},
+            "validation": self.best,
+            "finished": self.finished,
         }
 
     def save(self) -> None:

@@ -1,5 +1,6 @@
 """What to compute on, in which precision, and how much memory it took."""
 
+import ctypes
 import os
 import resource
 import signal
@@ -7,6 +8,7 @@ import sys
 
 import torch
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -56,3 +58,17 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def keep_memory() -> None:
+    """Let the C library keep freed blocks for the next step, on Linux with glibc.
+
+    By default it gives every block above 32 MB back to the system and has it zeroed when it is asked for again,
+    which costs a training step on the CPU about a third of its time.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, 512 << 20)

@@ -1,0 +1,291 @@
+"""The commands: parse, call one function, say where the result lies.
+
+Only the standard library is imported before a command knows what it has to do.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from sepkit import __version__
+
+_FORMATS = ("wav", "wav24", "wav16", "flac", "flac16", "ogg", "mp3")
+_DEVICES = "auto (CUDA, else MPS, else CPU), cpu, cuda or mps"
+
+
+def train_command(arguments: Sequence[str] | None = None) -> int:
+    """Run `sepkit-train`."""
+    parser = _parser(
+        "sepkit-train",
+        "Train a separator from a recipe; the same command goes on with an unfinished run.",
+        "sepkit-train vocals\n"
+        "sepkit-train vocals --data my_songs --run runs/mine\n"
+        "sepkit-train my_recipe.yaml training.epochs=10 training.optimizer.lr=1e-3\n"
+        "sepkit-train my_recipe.yaml --dry-run",
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a recipe that comes with sepkit")
+    parser.add_argument("overrides", metavar="KEY.SUB=VALUE", nargs="*", help="values that replace the recipe's")
+    parser.add_argument("--data", metavar="ROOT", help="folder of songs that replaces the recipe's data.root")
+    parser.add_argument("--run", metavar="DIR", help="run folder (default: runs/<recipe name>)")
+    parser.add_argument("--restart", action="store_true", help="remove the run in the folder and train anew")
+    parser.add_argument("--from", metavar="DIR", dest="initial", help="start from the weights of this model folder")
+    parser.add_argument("--device", default="auto", help=_DEVICES)
+    parser.add_argument("--dry-run", action="store_true", help="build everything, do one step, write nothing")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no line an epoch")
+    return _run(parser, _train, arguments)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from sepkit import training
+    from sepkit.devices import keep_memory
+
+    keep_memory()
+    if options.dry_run:
+        result = training.dry_run(
+            options.recipe, overrides=options.overrides, data=options.data, device=options.device
+        )
+        print(result.description)
+        for name, shape in result.shapes.items():
+            print(f"  {name:12} {' x '.join(map(str, shape))}")
+        print(f"  loss         {result.loss:.4f}\n  peak memory  {result.peak_memory / 2**20:.0f} MB")
+        return 0
+    try:
+        folder = training.train(
+            options.recipe,
+            options.run,
+            overrides=options.overrides,
+            data=options.data,
+            restart=options.restart,
+            initial=options.initial,
+            device=options.device,
+            quiet=options.quiet,
+            tell=_keep_silent if options.quiet else print,
+        )
+    except training.TrainingInterrupted as stop:
+        print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
+        return 128 + stop.signal
+    print(f"model      {folder / 'model.safetensors'}\ncurves     {folder / 'history.png'}")
+    print(f"next       sepkit-separate SONG --model {folder}")
+    return 0
+
+
+def _keep_silent(_line: str) -> None:
+    """Tell nobody."""
+
+
+def separate_command(arguments: Sequence[str] | None = None) -> int:
+    """Run `sepkit-separate`."""
+    parser = _parser(
+        "sepkit-separate",
+        "Separate recordings into stems, OUTPUT/<name>/<stem>.wav.",
+        "sepkit-separate song.mp3\n"
+        "sepkit-separate album/ --model runs/vocals --output stems --format flac\n"
+        "sepkit-separate song.wav --stems vocals --batch-size 4 --device cuda",
+        "Without --model, the folder in $SEPKIT_MODEL is taken, else the newest finished run under runs/.",
+    )
+    parser.add_argument("recordings", metavar="FILE|FOLDER", nargs="+", help="audio files, or folders of them")
+    parser.add_argument("--model", metavar="DIR", help="model folder")
+    parser.add_argument("--output", metavar="DIR", default="separated", help="where the stems go (default: separated)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="chunks at once (default: 1)")
+    parser.add_argument("--overlap", type=float, default=0.25, metavar="X", help="of chunks, 0 to 0.9 (default: 0.25)")
+    parser.add_argument("--stems", nargs="+", metavar="STEM", help="only these stems")
+    parser.add_argument("--residual", action="store_true", help="also write the recording minus all estimates")
+    parser.add_argument("--format", default="wav", choices=_FORMATS, help="wav is 32-bit float and never scaled")
+    parser.add_argument("--device", default="auto", help=_DEVICES)
+    parser.add_argument("--overwrite", action="store_true", help="replace stems that exist")
+    parser.add_argument("--trust", action="store_true", help="let the model folder name code outside sepkit")
+    return _run(parser, _separate, arguments)
+
+
+def _separate(options: argparse.Namespace) -> int:
+    from sepkit.checkpoint import load_model
+    from sepkit.devices import choose_device
+
+    recordings = find_recordings(options.recordings)
+    folder = options.model or find_model()
+    separator = load_model(folder, choose_device(options.device), options.trust)
+    print(f"model {folder}: {', '.join(separator.sources)} at {separator.sample_rate} Hz")
+    return separate_all(separator, recordings, options)
+
+
+def separate_all(separator, recordings: dict[str, Path], options: argparse.Namespace) -> int:
+    """Separate recordings one by one; a broken one does not stop the others.
+
+    Args:
+        separator: the model.
+        recordings: by name of their output folder.
+        options: of `sepkit-separate`.
+
+    Returns:
+        The exit code: 1 if any failed.
+    """
+    from tqdm import tqdm
+
+    from sepkit import audio
+    from sepkit.inference import choose_stems, separate_file
+
+    choose_stems(separator.sources, options.stems, options.residual)
+    durations, failures = {}, []
+    for name, path in recordings.items():
+        try:
+            durations[name] = audio.probe(path).duration
+        except audio.AudioError as error:
+            failures.append(str(error))
+    unit = {"unit": "s", "unit_scale": True, "disable": None, "leave": False}
+    with tqdm(total=sum(durations.values()), desc="separating", **unit) as bar:
+        for name in durations:
+            try:
+                result = separate_file(
+                    separator,
+                    recordings[name],
+                    options.output,
+                    name=name,
+                    stems=options.stems,
+                    residual=options.residual,
+                    batch_size=options.batch_size,
+                    overlap=options.overlap,
+                    format=options.format,
+                    overwrite=options.overwrite,
+                    allow_truncated=True,
+                    progress=bar.update,
+                )
+            except (audio.AudioError, FileExistsError) as error:
+                failures.append(str(error))
+                continue
+            for line in describe_separated(result):
+                bar.write(line, file=sys.stdout)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def describe_separated(result) -> Iterable[str]:
+    """Say where the stems of a recording lie, and what had to be done to them."""
+    folder = next(iter(result.stems.values())).parent
+    yield f"{result.recording} -> {folder}/{{{','.join(path.name for path in result.stems.values())}}}"
+    if result.gain < 1:
+        from math import log10
+
+        yield f"  all stems scaled by {20 * log10(result.gain):.2f} dB to fit the format; wav keeps them as they are"
+    if result.missing is None:
+        yield f"  the recording is truncated: {result.duration:.2f} s of it decode"
+    elif result.missing:
+        yield f"  the recording is truncated: {result.missing} samples are missing, {result.duration:.2f} s decode"
+
+
+def find_recordings(given: Iterable[str]) -> dict[str, Path]:
+    """List the recordings in files and folders, by the name of their output folder.
+
+    Of a folder, all audio files are taken, at any depth; where one is called `mixture`, it alone.
+
+    Raises:
+        ValueError: something does not exist, or two recordings would be written into one folder.
+    """
+    from sepkit.audio import is_audio_name
+    from sepkit.inference import output_name
+
+    paths: list[Path] = []
+    for entry in map(Path, given):
+        if entry.is_dir():
+            found = sorted(path for path in entry.rglob("*") if path.is_file() and is_audio_name(path))
+            mixed = {path.parent for path in found if path.stem == "mixture"}
+            paths += [path for path in found if path.parent not in mixed or path.stem == "mixture"]
+        elif entry.exists():
+            paths.append(entry)
+        else:
+            raise ValueError(f"{entry} does not exist")
+    if not paths:
+        raise ValueError(f"there is no audio file in {', '.join(map(str, given))}")
+    named: dict[str, Path] = {}
+    for path in dict.fromkeys(paths):
+        name = output_name(path)
+        if name in named:
+            raise ValueError(f"{named[name]} and {path} would both be written to {name}/: separate them one by one")
+        named[name] = path
+    return named
+
+
+def find_model() -> Path:
+    """Find the model to use when none is named: `$SEPKIT_MODEL`, else the newest finished run under `runs/`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if os.environ.get("SEPKIT_MODEL"):
+        return Path(os.environ["SEPKIT_MODEL"])
+    from sepkit.checkpoint import CARD, ModelError, read_card
+
+    finished = []
+    for card in Path("runs").glob(f"*/{CARD}"):
+        try:
+            if read_card(card.parent).get("finished"):
+                finished.append(card)
+        except ModelError:
+            continue
+    if not finished:
+        raise ValueError("no model: name one with --model or $SEPKIT_MODEL, or train one with `sepkit-train vocals`")
+    return max(finished, key=lambda card: card.stat().st_mtime).parent
+
+
+def evaluate_command(arguments: Sequence[str] | None = None) -> int:
+    """Run `sepkit-evaluate`."""
+    raise NotImplementedError
+
+
+def _parser(name: str, description: str, examples: str, note: str = "") -> argparse.ArgumentParser:
+    """Make a parser with what all commands share."""
+    parser = argparse.ArgumentParser(
+        name,
+        description=description,
+        epilog=f"{note}\n\nexamples:\n" + "\n".join(f"  {line}" for line in examples.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sepkit {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def _run(
+    parser: argparse.ArgumentParser,
+    job: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Parse and do the job: exit code 2 for a wrong call, 1 for a failed job, each with one line."""
+    options = parser.parse_intermixed_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        return job(options)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"{parser.prog}: {_explain(error)}", file=sys.stderr)
+        return _exit_code(error)
+
+
+def _exit_code(error: Exception) -> int:
+    """Tell a wrong call, 2, from a failed job, 1."""
+    from sepkit.audio import AudioError
+    from sepkit.datasets import DatasetError
+
+    return 2 if isinstance(error, ValueError) and not isinstance(error, AudioError | DatasetError) else 1
+
+
+def _explain(error: Exception) -> str:
+    """Say an error in a sentence; what this package did not foresee is called by its name."""
+    if "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError):
+        return "out of memory: lower training.batch_size or raise training.accumulate; for separation, --batch-size 1"
+    foreseen = type(error).__module__.startswith("sepkit") or isinstance(error, ValueError)
+    return str(error) if foreseen else f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _show_warning(message, category, _filename, _line_number, _file=None, _line=None) -> None:
+    """Show what users can act on in a line, and leave out what libraries tell their developers."""
+    if not issubclass(category, DeprecationWarning | FutureWarning | ImportWarning | ResourceWarning):
+        print(f"note: {message}", file=sys.stderr)
