@@ -194,9 +194,7 @@ def test_songs_that_cannot_be_moved_raise(tmp_path):
         demo._publish(tmp_path / "missing", tmp_path / "root")
 
 
-@pytest.mark.parametrize(
-    ("scale", "counts"), [("0.5", (5, 2, 4)), ("0.01", (2, 1, 2)), ("1", (10, 4, 8))]
-)
+@pytest.mark.parametrize(("scale", "counts"), [("0.5", (5, 2, 4)), ("0.01", (2, 1, 2)), ("1", (10, 4, 8))])
 def test_the_scale_variable_shortens_the_demo_down_to_the_least(monkeypatch, scale, counts):
     monkeypatch.setenv("SEPKIT_DEMO_SCALE", scale)
     assert tuple(demo._counts({"train": 10, "valid": 4, "test": 8}).values()) == counts

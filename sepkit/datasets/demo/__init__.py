@@ -4,8 +4,9 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +88,9 @@ def demo_root(
     root = cache_directory() / name
     if root.is_dir():
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(root.parent)
-    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root.parent))
+    work = root.parent / f".{name}-{uuid.uuid4().hex}"
+    work.mkdir(parents=True)
     try:
         _write(work, counts, duration, progress)
         _publish(work, root)
@@ -153,5 +154,6 @@ def _publish(work: Path, root: Path) -> None:
 
 def _remove_abandoned(folder: Path) -> None:
     for left in folder.glob(".demo-*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its process may just have finished
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)

@@ -122,9 +122,7 @@ def _end(syllable: Syllable) -> float:
     return syllable.start + syllable.duration
 
 
-def compose(
-    rng: np.random.Generator, song: Song, style: str, centre: float, sections: list[Section]
-) -> list[Syllable]:
+def compose(rng: np.random.Generator, song: Song, style: str, centre: float, sections: list[Section]) -> list[Syllable]:
     """Write the line of one singer through some sections of a song.
 
     Args:
