@@ -31,18 +31,19 @@ def music(n_frames: int, n_channels: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy((0.9 * smooth / np.abs(smooth).max()).astype(np.float32))[:, :n_frames]
 
 
-def write_aac(path: Path, waveforms: list[torch.Tensor], fast_start: bool = False) -> None:
+def write_aac(path: Path, waveforms: list[torch.Tensor], fast_start: bool = False, rates: tuple = ()) -> None:
     """Encode streams as AAC without noise substitution, whose random state would depend on where decoding begins."""
     import av
 
     options = {"movflags": "faststart"} if fast_start else {}
     with av.open(str(path), "w", format="mp4", options=options) as container:
-        layout = {"rate": RATE, "layout": "stereo", "options": {"aac_pns": "0"}}
-        streams = [container.add_stream("aac", **layout) for _ in waveforms]
-        for stream, waveform in zip(streams, waveforms, strict=True):
+        rates = rates or (RATE,) * len(waveforms)
+        layout = {"layout": "stereo", "options": {"aac_pns": "0"}}
+        streams = [container.add_stream("aac", rate=rate, **layout) for rate in rates]
+        for stream, waveform, rate in zip(streams, waveforms, rates, strict=True):
             stream.bit_rate = 256000
             frame = av.AudioFrame.from_ndarray(waveform.numpy(), format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
             for packet in [*stream.encode(frame), *stream.encode(None)]:
                 container.mux(packet)
 
@@ -312,6 +313,12 @@ def test_all_streams_of_a_stem_file_are_read(tmp_path):
         assert (waveform[:, :RATE] - stem).square().mean() < 0.01 * stem.square().mean()
     segments, _ = audio.read_streams(tmp_path / "song.stem.mp4", 20000, 3000)
     torch.testing.assert_close(segments[1], waveforms[1][:, 20000:23000], atol=1e-5, rtol=0)
+
+
+def test_streams_of_different_rates_are_refused(tmp_path):
+    write_aac(tmp_path / "mixed.mp4", [music(RATE), music(RATE)], rates=(44100, 48000))
+    with pytest.raises(AudioError, match=r"have the rates \(44100, 48000\) Hz; read them one by one"):
+        audio.read_streams(tmp_path / "mixed.mp4")
 
 
 def test_streams_of_an_ordinary_file_are_its_only_one(files):

@@ -158,13 +158,25 @@ class MpegChain:
 
     Args:
         counted: in the whole frames, without the Xing header's.
-        declared: by the Xing header, before the encoder's delay is taken off; None without one.
+        announced: in the frames that the Xing header counts; None without one.
+        trimmed: of these, the encoder's delay and padding, which decoding takes off.
         broken: whether something else than a frame stands between them.
     """
 
     counted: int
-    declared: int | None
+    announced: int | None
+    trimmed: int
     broken: bool
+
+    @property
+    def declared(self) -> int | None:
+        """The length by the Xing header."""
+        return None if self.announced is None else self.announced - self.trimmed
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing contradicts that all frames are there."""
+        return not self.broken and self.announced in (None, self.counted)
 
 
 def mpeg_frames(path: str) -> MpegChain | None:
@@ -176,17 +188,17 @@ def mpeg_frames(path: str) -> MpegChain | None:
         if start is None:
             return None
         stream = head[start:] + file.read()
-    place, counted, declared, end = 0, 0, None, len(stream)
+    size, samples = _mpeg_frame(stream[:4])
+    n_announced, trimmed = _xing(stream[:size])
+    announced = None if n_announced is None else n_announced * samples
+    place, counted, end = 0 if announced is None else size, 0, len(stream)
     while place + 4 <= end and stream[place : place + 3] not in (b"TAG", b"APE"):
         size, samples = _mpeg_frame(stream[place : place + 4])
         if not size:
-            return MpegChain(counted, declared, broken=True)
-        if place == 0 and (xing := _xing(stream[:size])) is not None:
-            declared = xing * samples
-        elif place + size <= end:
-            counted += samples
+            return MpegChain(counted, announced, trimmed, broken=True)
+        counted += samples if place + size <= end else 0
         place += size
-    return MpegChain(counted, declared, broken=False)
+    return MpegChain(counted, announced, trimmed, broken=False)
 
 
 def _first_mpeg_frame(head: bytes) -> int | None:
@@ -200,11 +212,16 @@ def _first_mpeg_frame(head: bytes) -> int | None:
     return None
 
 
-def _xing(frame: bytes) -> int | None:
+def _xing(frame: bytes) -> tuple[int | None, int]:
+    """Return the frames that a Xing header counts (None: not one), and the samples of delay and padding."""
     place = max(frame.find(b"Xing", 0, 48), frame.find(b"Info", 0, 48))
-    if place < 0 or not int.from_bytes(frame[place + 4 : place + 8], "big") & 1:
-        return None
-    return int.from_bytes(frame[place + 8 : place + 12], "big")
+    flags = int.from_bytes(frame[place + 4 : place + 8], "big")
+    if place < 0 or not flags & 1:
+        return None, 0
+    n_frames = int.from_bytes(frame[place + 8 : place + 12], "big")
+    place += 8 + 4 * bool(flags & 1) + 4 * bool(flags & 2) + 100 * bool(flags & 4) + 4 * bool(flags & 8)
+    delays = int.from_bytes(frame[place + 21 : place + 24], "big")
+    return n_frames, (delays >> 12) + (delays & 0xFFF)
 
 
 def _mpeg_frame(header: bytes) -> tuple[int, int]:

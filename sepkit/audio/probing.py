@@ -136,10 +136,10 @@ def _undecoded_length(source: AvSource, chain: MpegChain | None) -> int | None:
     """Return the length where it can be known without decoding everything."""
     if source.format == "mov":
         return _packets_end(source)
-    if chain is None or chain.broken or chain.declared not in (None, chain.counted):
+    if chain is None or not chain.whole:
         return None
-    n_frames = chain.counted if chain.declared is None else source.n_declared
-    return n_frames if n_frames and _ends_at(source, n_frames) else None
+    n_frames = chain.counted if chain.declared is None else chain.declared
+    return n_frames if n_frames > 0 and _ends_at(source, n_frames) else None
 
 
 def _packets_end(source: AvSource) -> int | None:
@@ -167,8 +167,9 @@ def _declared_by_container(path: str, source: AvSource, chain: MpegChain | None)
     """Return the length that is written in the file, where FFmpeg's own may also be an estimate."""
     if source.format == "flac":
         _refuse_other_channels(path, source)
-    written = source.format in ("flac", "mov") or (chain is not None and chain.declared is not None)
-    return source.n_declared if written else None
+    if source.format in ("flac", "mov"):
+        return source.n_declared
+    return None if chain is None else chain.declared
 
 
 def _refuse_other_channels(path: str, source: AvSource) -> None:
