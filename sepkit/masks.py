@@ -18,15 +18,20 @@ def ideal_ratio_mask(target_spectrogram: Tensor, rest_spectrogram: Tensor | None
     Returns:
         (B, S, C, F, N) in [0, 1]; equal shares where everything is silent.
 
+    Raises:
+        ValueError: a shape or the power is off.
+
     Source:
         D. Wang, J. Chen, Supervised Speech Separation Based on Deep Learning, 2018, section III.B, with
         beta = 1 and the exponent inside the sum.
     """
+    if power <= 0:
+        raise ValueError(f"power must be above 0, got {power}")
     powers = _check_targets(target_spectrogram).abs() ** power
     total = powers.sum(1, keepdim=True)
     n_shares = powers.shape[1]
     if rest_spectrogram is not None:
-        total = total + rest_spectrogram.abs().unsqueeze(1) ** power
+        total = total + _check_mixture(target_spectrogram, rest_spectrogram, "rest").abs() ** power
         n_shares += 1
     silent = total <= torch.finfo(total.dtype).tiny
     return torch.where(silent, 1 / n_shares, powers / total.masked_fill(silent, 1.0))
@@ -95,7 +100,7 @@ def wiener(
         estimate_spectrogram: complex (B, S, C, F, N), S >= 2.
         mixture_spectrogram: complex (B, C, F, N).
         iterations: rounds of expectation-maximisation, >= 1.
-        window: frames that share one spatial model; None: all.
+        window: frames that share one spatial model, >= 1; None: all.
 
     Returns:
         Complex (B, S, C, F, N).
@@ -110,9 +115,9 @@ def wiener(
     mixture = _check_mixture(estimate_spectrogram, mixture_spectrogram)[:, 0]
     if estimate_spectrogram.shape[1] < 2:
         raise ValueError("wiener needs at least two sources: add mixture minus estimate as the second")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
-    window = window or mixture.shape[-1]
+    window = mixture.shape[-1] if window is None else window
+    if min(iterations, window) < 1:
+        raise ValueError(f"iterations and window must be at least 1, got {iterations} and {window}")
     blocks = zip(estimate_spectrogram.split(window, -1), mixture.split(window, -1), strict=True)
     return torch.cat([_expectation_maximisation(*block, iterations) for block in blocks], -1)
 
@@ -140,10 +145,10 @@ def _check_targets(target_spectrogram: Tensor) -> Tensor:
     return target_spectrogram
 
 
-def _check_mixture(target_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:
+def _check_mixture(target_spectrogram: Tensor, mixture_spectrogram: Tensor, name: str = "mixture") -> Tensor:
     """Check that the two belong together and give the mixture as (B, 1, C, F, N)."""
     _check_targets(target_spectrogram)
     wanted = target_spectrogram.shape[:1] + target_spectrogram.shape[2:]
     if mixture_spectrogram.shape != wanted:
-        raise ValueError(f"mixture must be {tuple(wanted)}, got {tuple(mixture_spectrogram.shape)}")
+        raise ValueError(f"{name} must be {tuple(wanted)}, got {tuple(mixture_spectrogram.shape)}")
     return mixture_spectrogram.unsqueeze(1)

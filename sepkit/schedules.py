@@ -15,7 +15,9 @@ class Constant:
     """
 
     def __init__(self, warmup: float = 0.0) -> None:
-        self.warmup = _check_share("warmup", warmup)
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup must lie in [0, 1), got {warmup}")
+        self.warmup = warmup
 
     def factor(self, progress: float) -> float:
         """Factor at a share of the training, [0, 1]."""
@@ -35,7 +37,9 @@ class Cosine(Constant):
 
     def __init__(self, warmup: float = 0.0, final: float = 0.02) -> None:
         super().__init__(warmup)
-        self.final = _check_share("final", final)
+        if not 0 <= final <= 1:
+            raise ValueError(f"final must lie in [0, 1], got {final}")
+        self.final = final
 
     def factor(self, progress: float) -> float:
         """Factor at a share of the training, [0, 1]."""
@@ -75,9 +79,3 @@ class Plateau(Constant):
 
 def _rise(progress: float, warmup: float) -> float:
     return min(1.0, progress / warmup) if warmup else 1.0
-
-
-def _check_share(name: str, share: float) -> float:
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {share}")
-    return share

@@ -90,11 +90,13 @@ class STFT(nn.Module):
             Complex (..., F, N).
 
         Raises:
-            ValueError: there is no sample.
+            ValueError: there is no sample, or they are not floating point.
         """
         if waveform.shape[-1] == 0:
             raise ValueError(f"waveform must hold at least one sample, got shape {tuple(waveform.shape)}")
-        if waveform.dtype not in (torch.float32, torch.float64):
+        if not waveform.is_floating_point():
+            raise ValueError(f"waveform must be floating point in [-1, 1], got {waveform.dtype}: scale it first")
+        if waveform.dtype != torch.float64:
             waveform = waveform.float()
         flat = waveform.reshape(-1, waveform.shape[-1])
         spectrogram = torch.stft(
@@ -112,22 +114,23 @@ class STFT(nn.Module):
         """Transform a spectrogram back: overlap-add, divided by the sum of the squared windows.
 
         Args:
-            spectrogram: complex (..., F, N).
-            length: samples to return; None: all the hops that the frames cover.
+            spectrogram: complex (..., F, N), with the frames of at least one hop.
+            length: samples to return, >= 1; None: all the hops that the frames cover.
 
         Returns:
             (..., T).
 
         Raises:
-            ValueError: the bins are not this transform's, or the frames do not reach `length`.
+            ValueError: the spectrogram is not this transform's, or the frames do not reach `length`.
         """
         n_bins, n_frames = spectrogram.shape[-2:]
-        if n_bins != self.n_bins:
-            raise ValueError(f"spectrogram must be (..., {self.n_bins}, N), got {tuple(spectrogram.shape)}")
-        covered = max(1, n_frames - self._extra_frames) * self.hop_length
+        covered = (n_frames - self._extra_frames) * self.hop_length
+        if not spectrogram.is_complex() or n_bins != self.n_bins or covered < 1:
+            wanted = f"complex (..., {self.n_bins}, N >= {self._extra_frames + 1})"
+            raise ValueError(f"spectrogram must be {wanted}, got {spectrogram.dtype} {tuple(spectrogram.shape)}")
         length = covered if length is None else length
-        if length > covered:
-            raise ValueError(f"length must be at most {covered}, what {n_frames} frames hold, got {length}")
+        if not 1 <= length <= covered:
+            raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length}")
         frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
         window = self.window.to(frames.dtype)
         waveform = self._overlap_add(frames.reshape(-1, n_frames, self.num_fft) * window, length)
@@ -231,7 +234,14 @@ class AudioTransform(nn.Module):
         Returns:
             (..., M, N) with 64 mel bands (fewer where the bins are too coarse for 64), 1 Hz to 16384 Hz or
             the Nyquist frequency, HTK scale, no area normalisation.
+
+        Raises:
+            ValueError: the spectrogram is complex, or its bins are not this transform's.
         """
+        n_bins = self.stft.n_bins
+        if spectrogram.is_complex() or spectrogram.shape[-2] != n_bins:
+            found = f"{spectrogram.dtype} {tuple(spectrogram.shape)}"
+            raise ValueError(f"spectrogram must hold magnitudes (..., {n_bins}, N), got {found}: take abs()")
         mel = self.filters.to(spectrogram.dtype) @ spectrogram  # (..., M, N)
         return self.to_decibel(mel) if to_db else mel
 
@@ -271,9 +281,15 @@ def mel_filters(n_bins: int, n_mels: int, sample_rate: int, lowest: float, highe
     Returns:
         (M, F).
 
+    Raises:
+        ValueError: the edges are not in order, or beyond the Nyquist frequency.
+
     Source:
         S. Young et al., The HTK Book, 2006, section 5.4.
     """
+    if not 0 <= lowest < highest <= sample_rate / 2:
+        wanted = f"rise from 0 to at most half of sample_rate {sample_rate}"
+        raise ValueError(f"lowest and highest must {wanted}, got {lowest} and {highest} Hz")
     bins = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
     ends = [2595 * math.log10(1 + edge / 700) for edge in (lowest, highest)]
     edges = 700 * (10 ** (torch.linspace(*ends, n_mels + 2, dtype=torch.float64) / 2595) - 1)
