@@ -61,9 +61,9 @@ def check_stem_file(path: Path) -> str | None:
         return str(error)
     names = _stream_names()
     if info.n_streams != len(names):
-        return f"{path}: wanted are {len(names)} streams ({', '.join(names)}), it has {info.n_streams}: replace it"
+        return f"{path}: wanted are {len(names)} streams ({', '.join(names)}), it has {info.n_streams}; replace it"
     if info.truncated:
-        return f"{path}: truncated, {info.n_frames} of {info.n_declared} samples decode: download it again"
+        return f"{path}: truncated, {info.n_frames} of {info.n_declared} samples decode; download it again"
     return None
 
 
@@ -82,7 +82,7 @@ def decode_stem_files(paths: Sequence[Path]) -> tuple[dict[Path, Path], list[str
     missing = [path for path, folder in folders.items() if not folder.is_dir()]
     if missing and not shutil.which("ffmpeg"):
         return folders, [
-            f"{missing[0]} and {len(missing) - 1} more are decoded by ffmpeg, which is not on the PATH: install it "
+            f"{missing[0]} and {len(missing) - 1} more are decoded by ffmpeg, which is not on the PATH; install it "
             "(apt install ffmpeg, brew install ffmpeg, conda install ffmpeg), or use the wav version, MUSDB18-HQ"
         ]
     findings = [_decode(path, folders[path]) for path in tqdm(missing, "decoding", unit="song", disable=not missing)]
@@ -122,9 +122,9 @@ def _run_ffmpeg(path: Path, work: Path) -> str | None:
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        return f"{path}: ffmpeg does not decode it ({said[-1]}): download it again"
+        return f"{path}: ffmpeg does not decode it ({said[-1]}); download it again, or make room in {work.parent}"
     wanted, found = audio.probe(path).n_frames, min(audio.probe(output).n_frames for output in outputs)
-    return f"{path}: {found} of {wanted} samples decode: download it again" if found < wanted else None
+    return f"{path}: {found} of {wanted} samples decode; download it again" if found < wanted else None
 
 
 def _publish(work: Path, folder: Path) -> None:

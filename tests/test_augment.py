@@ -1,0 +1,72 @@
+"""Augmentations: what they draw, and what that does to the stems."""
+
+import numpy as np
+import pytest
+import torch
+
+from sepkit.augment import Gain, Sign, SwapChannels
+
+
+def drawn_by(step, n_stems: int = 10000, seed: int = 0) -> np.ndarray:
+    return step.draw(np.random.default_rng(seed), n_stems)
+
+
+def stems(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_gains_are_uniform_in_decibels_between_the_bounds():
+    levels = 20 * np.log10(drawn_by(Gain(-10, 4)))
+    assert (levels.min(), levels.max()) == pytest.approx((-10, 4), abs=0.02)  # 10000 draws over 14 dB
+    assert np.histogram(levels, 7, (-10, 4))[0] == pytest.approx(1429, rel=0.1)  # 4 standard deviations
+
+
+@pytest.mark.parametrize(("step", "value"), [(Sign(0.25), -1.0), (SwapChannels(0.25), 1.0)])
+def test_signs_and_swaps_are_as_frequent_as_wanted(step, value):
+    assert np.mean(drawn_by(step) == value) == pytest.approx(0.25, abs=0.02)  # 4 standard deviations
+
+
+@pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels()])
+def test_the_same_generator_draws_the_same(step):
+    assert np.array_equal(drawn_by(step), drawn_by(step))
+    assert not np.array_equal(drawn_by(step), drawn_by(step, seed=1))
+
+
+@pytest.mark.parametrize("step", [Gain(), Sign()])
+def test_each_stem_is_scaled_by_its_factor(step):
+    waveforms, drawn = stems(3, 4, 2, 50), torch.tensor([[0.5, -1.0, 2.0, 1.0]] * 3)
+    before = waveforms.clone()
+    scaled = step(waveforms, drawn)
+    torch.testing.assert_close(scaled, torch.einsum("bkct,bk->bkct", waveforms, drawn))
+    assert torch.equal(waveforms, before)
+
+
+def test_left_and_right_are_swapped_where_drawn():
+    waveforms = stems(2, 2, 2, 50)
+    swapped = SwapChannels()(waveforms, torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert torch.equal(swapped[0, 0], waveforms[0, 0].flip(0))
+    assert torch.equal(swapped[0, 1], waveforms[0, 1])
+    assert torch.equal(swapped[1], waveforms[1])
+
+
+@pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_dtype_of_the_stems_is_kept_with_and_without_a_batch(step, dtype):
+    drawn = torch.from_numpy(drawn_by(step, 3))
+    single = step(stems(3, 2, 50).to(dtype), drawn)
+    batched = step(stems(3, 2, 50).to(dtype)[None], drawn[None])
+    assert single.dtype == dtype
+    assert torch.equal(single, batched[0])
+
+
+@pytest.mark.parametrize(
+    ("step", "arguments", "message"),
+    [
+        (Gain, (3, -3), "low_db must not exceed high_db, got 3 and -3"),
+        (Sign, (1.5,), r"probability must lie in \[0, 1\], got 1.5"),
+        (SwapChannels, (-0.1,), r"probability must lie in \[0, 1\], got -0.1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(step, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        step(*arguments)
