@@ -1,0 +1,41 @@
+# make demo: train on the built-in songs, separate one, score.   make test: ruff and the tests.
+# Variables: PYTHON, the interpreter to make .venv with; SEPKIT_DEMO_SCALE, a fraction that shortens the demo.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+EPOCHS := 36
+SCALE := $(or $(SEPKIT_DEMO_SCALE),1)
+DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
+
+.PHONY: demo test test-all lint bench docs ffmpeg
+
+demo: $(INSTALLED) ffmpeg
+	$(BIN)/sepkit-train vocals --run $(DEMO) training.epochs=$$(awk 'BEGIN {n = $(SCALE) * $(EPOCHS); print (n < 1 ? 1 : int(n))}')
+	$(BIN)/sepkit-separate "$$($(BIN)/python -c 'from sepkit.datasets import demo_song; print(demo_song())')" --model $(DEMO) --output $(DEMO)/separated --overwrite
+	$(BIN)/sepkit-evaluate --model $(DEMO) --data demo --output $(DEMO)/scores
+	@echo "model and curves: $(DEMO)   stems: $(DEMO)/separated   scores: $(DEMO)/scores"
+
+test: lint ffmpeg
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint ffmpeg
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+bench: $(INSTALLED)
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# museval and musdb read with ffmpeg; without it all but their numbers still works.
+ffmpeg:
+	@command -v ffmpeg > /dev/null || { \
+	  run=$$(test "$$(id -u)" = 0 || command -v sudo); \
+	  { $$run apt-get update && $$run apt-get install --yes ffmpeg; } > /dev/null 2>&1 \
+	  || echo "ffmpeg is missing and could not be installed: install it for museval's numbers"; }
