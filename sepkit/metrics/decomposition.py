@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .alignment import suspicion
 from .correlations import Correlator
 from .frames import check_sources, decibels, frame_bounds, frame_energies, is_silent, silence, with_float64
 from .projections import Frames, Parts, Split
@@ -21,7 +22,8 @@ _RIDGE = float(np.finfo(np.float64).eps)
 # Correlations of all frames are kept up to this size; beyond, the recording is read twice.
 _KEPT_BYTES = 512 * 2**20
 _GROUP = 8
-_EMPTY_BAND = 1e-14
+# Least power of the references in any band, relative to their mean: 16-bit rounding leaves 1e-9 and more.
+_EMPTY_BAND = 1e-11
 
 
 class BSSEval(NamedTuple):
@@ -81,8 +83,8 @@ def bss_eval(
         ValueError: an argument is out of range, samples are not finite, or silence that the mode forbids.
 
     Warns:
-        UserWarning: the references leave a band empty, so that SIR and SAR are determined by rounding; or an
-            estimate looks delayed, inverted or rescaled.
+        UserWarning: the references leave a band empty, so that rounding decides ISR, SIR and SAR (in museval, too);
+            or an estimate looks delayed, inverted or scaled.
 
     Source:
         museval 0.4.1, metrics.bss_eval; Vincent et al., Performance measurement in blind audio source separation,
@@ -132,7 +134,8 @@ def _score_pairs(recording: _Recording, framewise_filters: bool, permute: bool, 
     table[0, rows, columns] = decibels(signal, error)
     if permute or not only_sdr:
         _require_finite(error)
-        _warn_of_alignment(recording, signal)
+        if not permute:
+            _warn_of_alignment(recording, signal)
         parts = _framewise_parts(recording, pairs) if framewise_filters else _global_parts(recording, pairs)
         parts = Parts(*parts.cpu())
         table[1, rows, columns] = decibels(signal, parts.spatial)
@@ -161,7 +164,7 @@ def _global_parts(recording: _Recording, pairs: list[tuple[int, int]]) -> Tensor
         groups = (_correlate(correlator, bounds) for bounds in _grouped(recording.bounds, _GROUP))
     _require_finite(total)
     n_rows = len(total)
-    splits = _splits(total[None, :, :n_rows], total[None, :, n_rows:], len(recording.targets), pairs)[0]
+    splits = _splits(total[None, :, :n_rows], total[None, :, n_rows:], recording, pairs)[0]
     return torch.cat([_parts(splits, frames, recording) for frames in groups], dim=-1)
 
 
@@ -173,7 +176,7 @@ def _framewise_parts(recording: _Recording, pairs: list[tuple[int, int]]) -> Ten
     for group in _grouped(places, _GROUP):
         frames = _correlate(correlator, [recording.bounds[place] for place in group])
         _require_finite(frames.energies)
-        splits = _splits(frames.references, frames.estimates, len(recording.targets), pairs)
+        splits = _splits(frames.references, frames.estimates, recording, pairs)
         for index, place in enumerate(group):
             one = Frames(frames.bounds[index : index + 1], *(part[index : index + 1] for part in frames[1:]))
             parts[..., place] = _parts(splits[index], one, recording)[..., 0].cpu()
@@ -181,21 +184,20 @@ def _framewise_parts(recording: _Recording, pairs: list[tuple[int, int]]) -> Ten
 
 
 def _splits(
-    references: Tensor, estimates: Tensor, n_sources: int, pairs: list[tuple[int, int]]
+    references: Tensor, estimates: Tensor, recording: _Recording, pairs: list[tuple[int, int]]
 ) -> list[list[Split]]:
     """Solve for the filters of all pairs, of Q frames or of the recording.
 
     Args:
         references: (Q, M, M, L), correlations among the references.
         estimates: (Q, M, M, L), from the references to the estimates.
-        n_sources: R.
+        recording: what is scored, R sources.
         pairs: of reference and estimate.
     """
+    n_sources = len(recording.targets)
     n_systems, n_rows, _, n_lags = references.shape
     n_channels = n_rows // n_sources
-    ridged = references.clone()
-    ridged[..., 0].diagonal(dim1=1, dim2=2).add_(_RIDGE)
-    right = estimates.transpose(2, 3)  # (Q, M, L, M)
+    ridged, right = _determined(references, estimates.transpose(2, 3), _copies(recording.targets))
     system = BlockToeplitz(ridged)
     filters, trusted = system.solve(right)
     _warn_of_empty_band(system, trusted)
@@ -217,6 +219,38 @@ def _splits(
         ]
         for q in range(n_systems)
     ]
+
+
+def _determined(references: Tensor, right: Tensor, copies: list[int]) -> tuple[Tensor, Tensor]:
+    """Add museval's ridge, and set aside channels that are silent or copies, whose filters may be anything.
+
+    The projection is the same without them, and the equations then have one solution, found without pivots.
+    """
+    references, right = references.clone(), right.clone()
+    diagonal = references[..., 0].diagonal(dim1=1, dim2=2)  # (Q, M), a view
+    power = diagonal.amax(1, keepdim=True).clamp(min=1.0).expand_as(diagonal)
+    aside = diagonal == 0
+    aside[:, copies] = True
+    references[aside] = 0
+    references.transpose(1, 2)[aside] = 0
+    right[aside] = 0
+    diagonal[aside] = power[aside]
+    diagonal += _RIDGE
+    return references, right
+
+
+def _copies(targets: list[Tensor]) -> list[int]:
+    """Number the channels that equal an earlier channel of the same reference, as in mono files in stereo."""
+    copies = []
+    for source, target in enumerate(targets):
+        for channel in range(1, len(target)):
+            if any(_equal(target[earlier], target[channel]) for earlier in range(channel)):
+                copies.append(source * len(target) + channel)
+    return copies
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    return torch.equal(left[:1024], right[:1024]) and torch.equal(left, right)
 
 
 def _parts(splits: list[Split], frames: Frames, recording: _Recording) -> Tensor:
@@ -260,17 +294,24 @@ def _best_order(sir: Tensor, n_orders: int, keep_given: bool) -> Tensor:
 
 
 def _warn_of_empty_band(system: BlockToeplitz, trusted: Tensor) -> None:
-    eigenvalue = system.smallest_eigenvalue()
-    if not trusted.all() or (eigenvalue < _EMPTY_BAND).any():
+    if not trusted.all() or (system.conditioning() < _EMPTY_BAND).any():
         warnings.warn(
-            "the references leave a band empty or are copies of each other: SIR and SAR mean nothing, "
-            "compare SDR and ISR only, or score 16-bit versions of the files",
+            "the references leave a band empty or are copies of each other, so that rounding decides ISR, SIR and "
+            "SAR: compare SDR, or score 16-bit versions of the files",
             stacklevel=2,
         )
 
 
 def _warn_of_alignment(recording: _Recording, signal: Tensor) -> None:
-    pass
+    """Warn of estimates that look delayed, inverted or scaled in the loudest frames of signal, (R, frames)."""
+    found = []
+    for source, (estimate, target) in enumerate(zip(recording.estimates, recording.targets, strict=True)):
+        loudest = [sum(recording.bounds[frame]) // 2 for frame in signal[source].argsort(descending=True)]
+        fault = suspicion(estimate, target, loudest)
+        if fault:
+            found.append(f"estimate {source} looks {fault}")
+    if found:
+        warnings.warn(f"{', '.join(found)}: align the estimates with the references", stacklevel=2)
 
 
 def _grouped(items: list, size: int) -> Iterator[list]:

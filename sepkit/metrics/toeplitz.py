@@ -52,21 +52,21 @@ class BlockToeplitz:
             filters[system] = solve_densely(self.lags[system], right[system])
         return filters, trusted
 
-    def smallest_eigenvalue(self, n_iterations: int = 4) -> Tensor:
-        """Estimate the smallest eigenvalue from above, relative to the mean one, by inverse iteration: (Q,).
+    def conditioning(self, n_iterations: int = 4) -> Tensor:
+        """Estimate the smallest eigenvalue, (Q,), of the matrix whose diagonal has been scaled to ones.
 
-        It is 0 where no inverse was found.
+        It is the power that the signals share at least in any direction, such as a band; 0: no inverse was found.
         """
         n_systems, n_channels, _, n_lags = self.lags.shape
         if self._inverse is None:
             return self.lags.new_zeros(n_systems)
+        scale = self.lags[..., 0].diagonal(dim1=1, dim2=2).sqrt()[..., None, None]
         generator = torch.Generator().manual_seed(0)
-        vector = torch.randn(n_systems, n_channels, n_lags, 1, generator=generator, dtype=torch.float64)
-        vector = vector.to(self.lags.device)
+        vector = torch.randn((1, n_channels, n_lags, 1), generator=generator, dtype=torch.float64)
+        vector = vector.to(scale.device).repeat(n_systems, 1, 1, 1)
         for _ in range(n_iterations):
-            vector = self._inverted(vector / _norm(vector))
-        mean = self.lags[..., 0].diagonal(dim1=1, dim2=2).mean(-1)
-        return 1 / (_norm(vector).flatten() * mean)
+            vector = scale * self._inverted(scale * vector / _norm(vector))
+        return 1 / _norm(vector).flatten()
 
     def _factors(self) -> Tensor | None:
         """Return the spectra of the two triangular factors of the inverse, (Q, K, M, 2 M)."""
