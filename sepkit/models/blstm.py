@@ -26,10 +26,11 @@ class BLSTM(nn.Module):
         hidden_size: features between the layers, even, >= 2.
         n_layers: recurrent layers, >= 1.
         n_bands: bands per channel, >= 1.
-        bandwidth: Hz above which nothing is heard and the masks are zero; None: all bins count.
+        bandwidth: Hz above which nothing is heard and the masks are zero, at least one bin's; None: no limit.
         mask: "sigmoid", [0, 1]; "relu", >= 0; "softmax" over the sources and an implicit rest; "tanh",
             [-1, 1]; "hardtanh", [0, 1] with straight edges; "complex", unbounded, which also turns the phase.
-        dropout: share of the features that is dropped between recurrent layers in training, [0, 1).
+        dropout: share of the features that is dropped between recurrent layers in training, [0, 1); 0 where
+            there is one layer.
 
     Raises:
         ValueError: an argument is out of range.
@@ -60,13 +61,15 @@ class BLSTM(nn.Module):
             raise ValueError(f"hidden_size must be even and at least 2, got {hidden_size}")
         if min(n_layers, n_bands) < 1:
             raise ValueError(f"n_layers and n_bands must be at least 1, got {n_layers} and {n_bands}")
+        if not 0 <= dropout < 1 or (dropout and n_layers == 1):
+            raise ValueError(f"dropout must lie in [0, 1), and be 0 where n_layers is 1, got {dropout}")
         nyquist = sample_rate / 2
+        frequencies = torch.linspace(0, nyquist, n_bins, dtype=torch.float64)
         bandwidth = nyquist if bandwidth is None else bandwidth
-        if not 0 < bandwidth <= nyquist:
-            raise ValueError(f"bandwidth must be above 0 and at most {nyquist} Hz, got {bandwidth}")
-        n_heard = int(bandwidth / nyquist * (n_bins - 1)) + 1
+        if not frequencies[1] <= bandwidth <= nyquist:
+            raise ValueError(f"bandwidth must lie in [{frequencies[1]:g}, {nyquist:g}] Hz, got {bandwidth}")
         self.core = _Core(
-            triangular_bands(torch.linspace(0, nyquist, n_bins)[:n_heard], n_bands),
+            triangular_bands(frequencies[frequencies <= bandwidth], n_bands),
             (n_sources, n_channels, n_bins),
             hidden_size,
             n_layers,
@@ -84,7 +87,9 @@ class BLSTM(nn.Module):
             (B, S, C, F, N), real, or complex where `mask="complex"`.
         """
         mask = self.core(spectrogram.abs())
-        return torch.view_as_complex(mask.float().contiguous()) if self.core.mask == "complex" else mask
+        if self.core.mask != "complex":
+            return mask
+        return torch.view_as_complex(mask.to(spectrogram.real.dtype).contiguous())
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Measure the mean and spread of the compressed bands over complex spectrograms (B, C, F, N)."""
@@ -118,7 +123,7 @@ class _Core(nn.Module):
             hidden_size // 2,
             n_layers,
             batch_first=True,
-            dropout=dropout if n_layers > 1 else 0.0,
+            dropout=dropout,
             bidirectional=True,
         )
         n_parts = 2 if mask == "complex" else 1
@@ -149,7 +154,7 @@ class _Core(nn.Module):
         """Set mean and scale to the statistics of the compressed bands, over items, channels and frames."""
         count, total, squares = 0, 0.0, 0.0
         for magnitude in magnitudes:
-            bands = self.compress(magnitude).double()
+            bands = self.compress(magnitude).cpu().double()
             count += bands.numel() // bands.shape[2]
             total = total + bands.sum((0, 1, 3))
             squares = squares + (bands**2).sum((0, 1, 3))
@@ -165,7 +170,7 @@ def triangular_bands(frequencies: Tensor, n_bands: int) -> Tensor:
     """Build triangular bands, linear up to 600 Hz and logarithmic above; each averages its bins.
 
     Args:
-        frequencies: of the bins, Hz, evenly spaced from 0, (F,).
+        frequencies: of the bins, Hz, evenly spaced from 0, (F,), F >= 2.
         n_bands: K.
 
     Returns:
@@ -175,9 +180,8 @@ def triangular_bands(frequencies: Tensor, n_bands: int) -> Tensor:
     knee = min(_LINEAR_BELOW, highest)
     steps = torch.linspace(0, 1 + math.log(highest / knee), n_bands + 2, dtype=torch.float64)
     edges = knee * torch.where(steps < 1, steps, torch.exp(steps - 1))
-    spacing = float(frequencies[1]) if len(frequencies) > 1 else 1.0
-    widths = edges.diff().clamp(min=spacing)  # so that each triangle reaches at least one bin
-    distances = frequencies.double() - edges[1:-1, None]  # (K, F)
+    widths = edges.diff().clamp(min=float(frequencies[1]))  # so that each triangle reaches at least one bin
+    distances = frequencies - edges[1:-1, None]  # (K, F)
     rising, falling = 1 + distances / widths[:-1, None], 1 - distances / widths[1:, None]
     bands = torch.minimum(rising, falling).clamp(min=0)
     return (bands / bands.sum(1, keepdim=True).clamp(min=1e-9)).float()
