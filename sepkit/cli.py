@@ -102,8 +102,9 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
 
 def _separate(options: argparse.Namespace) -> int:
     from sepkit.checkpoint import load_model
-    from sepkit.devices import choose_device
+    from sepkit.devices import choose_device, keep_memory
 
+    keep_memory()
     recordings = find_recordings(options.recordings)
     folder = options.model or find_model()
     separator = load_model(folder, choose_device(options.device), options.trust)
@@ -232,7 +233,69 @@ def find_model() -> Path:
 
 def evaluate_command(arguments: Sequence[str] | None = None) -> int:
     """Run `sepkit-evaluate`."""
-    raise NotImplementedError
+    parser = _parser(
+        "sepkit-evaluate",
+        "Score a model on songs, or estimates against references: museval's SDR, ISR, SIR and SAR, SI-SDR, uSDR.",
+        "sepkit-evaluate --model runs/vocals --data demo\n"
+        "sepkit-evaluate --model runs/vocals --data musdb18hq --split test --output scores\n"
+        "sepkit-evaluate --estimates separated --references my_songs/test",
+        "SDR, ISR, SIR and SAR are medians over frames of a second; the table gives median and mean over tracks.\n"
+        "Beside a model stand the mixture divided by the number of targets, silence, and the ideal ratio mask.",
+    )
+    parser.add_argument("--model", metavar="DIR", help="model folder (default: as for sepkit-separate)")
+    parser.add_argument("--data", metavar="ROOT", help="folder of songs, or demo for the built-in ones")
+    parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="of the data (default: test)")
+    parser.add_argument("--estimates", metavar="DIR", help="score these files: DIR/<track>/<stem>.wav")
+    parser.add_argument("--references", metavar="DIR", help="against these, of the same names")
+    parser.add_argument("--output", metavar="DIR", help="for scores.csv and museval's JSON (default: evaluation/<name>)")
+    parser.add_argument("--engine", default="sepkit", choices=("sepkit", "museval"), help="what computes the scores")
+    parser.add_argument("--no-baselines", action="store_true", help="score the model alone")
+    parser.add_argument("--window", type=float, default=1.0, metavar="S", help="seconds per frame (default: 1)")
+    parser.add_argument("--hop", type=float, default=1.0, metavar="S", help="seconds between frames (default: 1)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="chunks at once (default: 1)")
+    parser.add_argument("--overlap", type=float, default=0.25, metavar="X", help="of chunks, 0 to 0.9 (default: 0.25)")
+    parser.add_argument("--resample", action="store_true", help="let songs have another sample rate than the model")
+    parser.add_argument("--device", default="auto", help=_DEVICES)
+    parser.add_argument("--trust", action="store_true", help="let the model folder name code outside sepkit")
+    return _run(parser, _evaluate, arguments)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if (options.estimates is None) != (options.references is None):
+        raise ValueError("--estimates and --references belong together: give both")
+    if (options.estimates is None) == (options.data is None):
+        raise ValueError("say what is scored: --data ROOT for a model, or --estimates DIR and --references DIR")
+    from sepkit.checkpoint import load_model
+    from sepkit.devices import choose_device, keep_memory
+    from sepkit.evaluation import evaluate
+
+    keep_memory()
+    model, name = None, "estimates"
+    if options.estimates is None:
+        folder = Path(options.model or find_model())
+        model, name = load_model(folder, choose_device(options.device), options.trust), folder.resolve().name
+        print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
+    elif options.model:
+        raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
+    output = Path(options.output or Path("evaluation") / name)
+    scores = evaluate(
+        model,
+        options.data,
+        split=options.split,
+        estimates=options.estimates,
+        references=options.references,
+        output=output,
+        engine=options.engine,
+        baselines=not options.no_baselines,
+        window=options.window,
+        hop=options.hop,
+        batch_size=options.batch_size,
+        overlap=options.overlap,
+        resample=options.resample,
+    )
+    print(scores.table())
+    print(f"scores     {output / 'scores.csv'}")
+    return 0
 
 
 def _parser(name: str, description: str, examples: str, note: str = "") -> argparse.ArgumentParser:
