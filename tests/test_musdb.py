@@ -160,6 +160,18 @@ def test_what_ffmpeg_does_not_decode_is_named(root, monkeypatch):
         MUSDB18(root, "test")
 
 
+@with_ffmpeg
+def test_a_file_with_a_damaged_middle_is_refused_and_not_cached(root):
+    path = root / "test" / "Other - Song.stem.mp4"
+    damaged = bytearray(path.read_bytes())
+    middle = slice(len(damaged) // 3, len(damaged) * 2 // 3)
+    damaged[middle] = np.random.default_rng(0).bytes(len(damaged[middle]))
+    path.write_bytes(damaged)
+    with pytest.raises(DatasetError, match=r"Song\.stem\.mp4: \d+ of \d+ samples decode; download it again"):
+        MUSDB18(root, "test")
+    assert cached(root) == []
+
+
 def test_the_wav_version_is_read_without_ffmpeg(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     names = ["mixture", "vocals", "drums", "bass", "other"]
