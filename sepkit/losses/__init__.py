@@ -10,24 +10,58 @@ takes and returns a dictionary of the weighted terms by name, each reduced like 
 from sepkit.losses.l1snr import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, MultiL1SNRDBLoss, STFTL1SNRDBLoss, dbrms
 from sepkit.losses.latent import KLDivergenceLoss, kl_div_loss
 from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
-from sepkit.losses.spectral import L1Loss, L2Loss, LogL1Loss, LogL2Loss, RelativeSpectralLoss, RMSELoss
-from sepkit.losses.waveform import si_sdr_loss
+from sepkit.losses.perceptual import FIRFilter, SumAndDifference
+from sepkit.losses.spectral import (
+    L1Loss,
+    L2Loss,
+    LogL1Loss,
+    LogL2Loss,
+    RelativeSpectralLoss,
+    RMSELoss,
+    SpectralConvergenceLoss,
+    STFTMagnitudeLoss,
+)
+from sepkit.losses.stft import (
+    ChromaSTFTLoss,
+    MelSTFTLoss,
+    MultiResolutionSTFTLoss,
+    RandomResolutionSTFTLoss,
+    STFTLoss,
+    SumAndDifferenceSTFTLoss,
+)
+from sepkit.losses.waveform import DCLoss, ESRLoss, LogCoshLoss, SDSDRLoss, SISDRLoss, SNRLoss, si_sdr_loss
 
 __all__ = [
+    "ChromaSTFTLoss",
     "ComponentLoss",
+    "DCLoss",
+    "ESRLoss",
+    "FIRFilter",
     "KLDivergenceLoss",
     "L1Loss",
     "L1SNRDBLoss",
     "L1SNRLoss",
     "L2Loss",
     "L2SNRLoss",
+    "LogCoshLoss",
     "LogL1Loss",
     "LogL2Loss",
     "MaskLoss",
+    "MelSTFTLoss",
     "MultiL1SNRDBLoss",
+    "MultiResolutionSTFTLoss",
     "RMSELoss",
+    "RandomResolutionSTFTLoss",
     "RelativeSpectralLoss",
+    "SDSDRLoss",
+    "SISDRLoss",
+    "SNRLoss",
     "STFTL1SNRDBLoss",
+    "STFTLoss",
+    "STFTMagnitudeLoss",
+    "SpectralConvergenceLoss",
+    "SumAndDifference",
+    "SumAndDifferenceSTFTLoss",
     "component_loss",
     "dbrms",
     "kl_div_loss",

@@ -550,4 +550,6 @@ def _check_time_loss(module: nn.Module | None, params: Mapping[str, Any] | None,
     if not isinstance(module, nn.Module):
         raise ValueError(f"time_loss_module must be a loss object, got {module!r}")
     if reduction != "mean" and getattr(module, "reduction", None) != "none":
-        raise ValueError('time_loss_module must be built with reduction="none", which gives one value per item')
+        raise ValueError(
+            'time_loss_module must be built with reduction="none", which gives one value per item'
+        )

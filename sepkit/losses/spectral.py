@@ -5,7 +5,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_complex, check_range, check_real, check_reduction, check_same_shape
+from sepkit.losses._check import (
+    check_choice,
+    check_complex,
+    check_flag,
+    check_range,
+    check_real,
+    check_reduction,
+    check_same_shape,
+)
 from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, safe_sqrt
 
 
@@ -162,3 +170,67 @@ class RelativeSpectralLoss(nn.Module):
         error = _power(estimate_spectrogram - target_spectrogram)
         mixture = _power(mixture_spectrogram).clamp(min=math.pow(10.0, self.floor_db / 10.0))
         return reduce(safe_sqrt(error / mixture), self.reduction)
+
+
+class SpectralConvergenceLoss(nn.Module):
+    """Compare magnitudes by the norm of the error over the target's norm.
+
+    Args:
+        reduction: mean or sum, one ratio over all elements as in auraloss; none: one for each item.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+
+    @full_precision
+    def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+        """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
+        error = item_sum(_difference(estimate_magnitude, target_magnitude).square())
+        reference = item_sum(target_magnitude.square())
+        if self.reduction != "none":
+            error, reference = error.sum(), reference.sum()
+        return safe_sqrt(error / reference.clamp(min=torch.finfo(reference.dtype).tiny))
+
+
+class STFTMagnitudeLoss(nn.Module):
+    """Compare magnitudes, or their natural logarithms, by an L1 or L2 distance.
+
+    Args:
+        log: compare logarithms of magnitudes above 0.
+        distance: L1 or L2.
+        reduction: mean or sum over elements; none: the mean over each item.
+        log_eps: added inside the logarithm; without it a magnitude of 0 counts as the least normal number.
+        log_fac: factor inside the logarithm.
+    """
+
+    def __init__(
+        self,
+        log: bool = True,
+        distance: str = "L1",
+        reduction: str = "mean",
+        log_eps: float = 0.0,
+        log_fac: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_flag("log", log)
+        check_choice("distance", distance, ("L1", "L2"))
+        check_reduction(reduction)
+        check_range("log_eps", log_eps)
+        check_range("log_fac", log_fac, above=True)
+        self.log, self.squared, self.reduction = log, distance == "L2", reduction
+        self.log_eps, self.log_fac = log_eps, log_fac
+
+    @full_precision
+    def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
+        """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
+        difference = _difference(estimate_magnitude, target_magnitude)
+        if self.log:
+            tiny = torch.finfo(difference.dtype).tiny
+            logarithms = (
+                (self.log_fac * magnitude + self.log_eps).clamp(min=tiny).log()
+                for magnitude in (estimate_magnitude, target_magnitude)
+            )
+            difference = next(logarithms) - next(logarithms)
+        return _reduce_elements(difference.square() if self.squared else difference.abs(), self.reduction)

@@ -1,8 +1,10 @@
 """Losses on waveforms, computed in the time domain."""
 
-from torch import Tensor
+import math
 
-from sepkit.losses._check import check_range, check_reduction, check_waveforms
+from torch import Tensor, nn
+
+from sepkit.losses._check import check_flag, check_range, check_reduction, check_waveforms
 from sepkit.losses._numeric import full_precision, item_sum, reduce
 
 
@@ -32,3 +34,192 @@ def si_sdr_loss(estimate: Tensor, target: Tensor, reduction: str = "mean", eps: 
     projection = gain * target
     kept, lost = item_sum(projection.square()), item_sum((estimate - projection).square())
     return reduce(-10.0 * ((kept + eps) / (lost + eps)).log10(), reduction)
+
+
+class ESRLoss(nn.Module):
+    """Compare waveforms by the error's energy over the target's, channel by channel.
+
+    Args:
+        eps: added to the target's energy (sum of squares); a silent target gives the error's energy over this.
+        reduction: mean or sum over channels of all items, or none.
+
+    Source:
+        A. Wright, V. Valimaki, Perceptual loss function for neural modelling of audio systems, 2020, eq. 3.
+    """
+
+    def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.eps, self.reduction = eps, reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (..., T); returns a scalar, or (...) for reduction none."""
+        check_waveforms(estimate, target)
+        error = estimate - target
+        ratio = _energy(error) / (_energy(target) + self.eps)
+        return reduce(ratio, self.reduction)
+
+
+class DCLoss(nn.Module):
+    """Compare the means of waveforms: the squared mean of the error over the target's mean square.
+
+    Args:
+        eps: added to the target's mean square.
+        reduction: mean or sum over channels of all items, or none.
+
+    Source:
+        A. Wright, V. Valimaki, Perceptual loss function for neural modelling of audio systems, 2020, eq. 4.
+    """
+
+    def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.eps, self.reduction = eps, reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (..., T); returns a scalar, or (...) for reduction none."""
+        check_waveforms(estimate, target)
+        offset = (estimate - target).mean(-1)
+        mean_square = _energy(target) / target.shape[-1]
+        return reduce(offset.square() / (mean_square + self.eps), self.reduction)
+
+
+class LogCoshLoss(nn.Module):
+    """Compare waveforms by log(cosh(a e) + eps) / a: quadratic for small errors, linear for large ones.
+
+    Args:
+        a: where it turns linear, at an error of 1 / a.
+        eps: added to cosh.
+        reduction: mean or sum over channels of all items, or none.
+
+    Source:
+        Q. Chen et al., Log hyperbolic cosine loss improves variational auto-encoder, 2018; the mean over samples.
+    """
+
+    def __init__(self, a: float = 1.0, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_range("a", a, above=True)
+        check_range("eps", eps)
+        check_reduction(reduction)
+        self.a, self.eps, self.reduction = a, eps, reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (..., T); returns a scalar, or (...) for reduction none."""
+        check_waveforms(estimate, target)
+        argument = self.a * (estimate - target)
+        # cosh = 1 + 2 sinh(half)^2 loses no digits at 0; far out the logarithm is a straight line.
+        half = argument.clamp(-_LINEAR, _LINEAR).mul(0.5).sinh()
+        curved = (2.0 * half * half + self.eps).log1p()
+        loss = curved + (argument.abs() - _LINEAR).relu()
+        return reduce(loss.mean(-1) / self.a, self.reduction)
+
+
+_LINEAR = 20.0
+
+
+def _energy(waveform: Tensor) -> Tensor:
+    return (waveform * waveform).sum(-1)
+
+
+def _centre(waveform: Tensor) -> Tensor:
+    return waveform - waveform.mean(-1, keepdim=True)
+
+
+def _negative_db(kept: Tensor, lost: Tensor, eps: Tensor | float) -> Tensor:
+    return (kept / (lost + eps) + eps).log() * (-10.0 / math.log(10.0))
+
+
+class SNRLoss(nn.Module):
+    """Compare waveforms by the negative signal-to-noise ratio in dB, channel by channel.
+
+    Args:
+        zero_mean: remove means first.
+        eps: added to the error's energy, and to the ratio: the loss ends at 10 log10(1 / eps) dB, and a silent target
+            gives that, without a gradient.
+        reduction: mean or sum over channels of all items, or none.
+    """
+
+    def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_flag("zero_mean", zero_mean)
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (..., T); returns a scalar in dB, or (...) for reduction none."""
+        check_waveforms(estimate, target)
+        if self.zero_mean:
+            estimate, target = _centre(estimate), _centre(target)
+        return reduce(_negative_db(_energy(target), _energy(estimate - target), self.eps), self.reduction)
+
+
+def _project(estimate: Tensor, target: Tensor, eps: float) -> Tensor:
+    gain = (estimate * target).sum(-1, keepdim=True) / (_energy(target) + eps).unsqueeze(-1)
+    return gain * target
+
+
+class SISDRLoss(nn.Module):
+    """Compare waveforms by the negative scale-invariant signal-to-distortion ratio in dB, channel by channel.
+
+    It is blind to the gain of the estimate. A silent estimate has no direction, hence no gradient.
+
+    Args:
+        zero_mean: remove means first.
+        eps: added to energies, and to the ratio; being absolute, it makes quiet signals score lower.
+        reduction: mean or sum over channels of all items, or none.
+
+    Source:
+        J. Le Roux, S. Wisdom, H. Erdogan, J. Hershey, SDR - half-baked or well done?, 2019, eq. 4.
+    """
+
+    def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_flag("zero_mean", zero_mean)
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (..., T); returns a scalar in dB, or (...) for reduction none."""
+        check_waveforms(estimate, target)
+        if self.zero_mean:
+            estimate, target = _centre(estimate), _centre(target)
+        kept = _project(estimate, target, self.eps)
+        return reduce(_negative_db(_energy(kept), _energy(estimate - kept), self.eps), self.reduction)
+
+
+class SDSDRLoss(nn.Module):
+    """Compare waveforms by the negative scale-dependent signal-to-distortion ratio in dB, channel by channel.
+
+    Args:
+        zero_mean: remove means first.
+        eps: added to energies, and to the ratio.
+        reduction: mean or sum over channels of all items, or none.
+
+    Source:
+        J. Le Roux, S. Wisdom, H. Erdogan, J. Hershey, SDR - half-baked or well done?, 2019, section 4.
+    """
+
+    def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
+        super().__init__()
+        check_flag("zero_mean", zero_mean)
+        check_range("eps", eps, above=True)
+        check_reduction(reduction)
+        self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (..., T); returns a scalar in dB, or (...) for reduction none."""
+        check_waveforms(estimate, target)
+        if self.zero_mean:
+            estimate, target = _centre(estimate), _centre(target)
+        kept = _project(estimate, target, self.eps)
+        return reduce(_negative_db(_energy(kept), _energy(estimate - target), self.eps), self.reduction)
