@@ -76,17 +76,18 @@ class SongDataset(Dataset):
         """
         plan = self.plan(number)
         stems = torch.empty(len(self.stems), self.n_channels, self.segment)
-        places = set(zip(plan.songs, plan.positions, strict=True)) - {(None, plan.positions[0])}
-        if len(places) == 1:
-            ((song, position),) = places
-            self.songs[song].read_into(stems, self.stems, position)
-        else:
-            for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
-                if song is None:
-                    stems[k].zero_()
-                else:
-                    self.songs[song].read_into(stems[k : k + 1], self.stems[k : k + 1], position)
+        if plan.remixed:
+            self._read_remixed(stems, plan)
+        else:  # the first stem is a target, which every song has
+            self.songs[plan.songs[0]].read_into(stems, self.stems, plan.positions[0])
         return stems, tuple(torch.as_tensor(drawn, dtype=torch.float32) for drawn in plan.drawn)
+
+    def _read_remixed(self, stems: Tensor, plan: Plan) -> None:
+        for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
+            if song is None:
+                stems[k].zero_()
+            else:
+                self.songs[song].read_into(stems[k : k + 1], self.stems[k : k + 1], position)
 
     def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
         """Get an example.

@@ -28,11 +28,13 @@ class Plan:
         songs: index of the song per stem; None where the song lacks the stem, which then is silent.
         positions: first sample per stem.
         drawn: what each augmentation decided, an array whose first dimension is the stems.
+        remixed: whether song and position were drawn for each stem; else they are one song's.
     """
 
     songs: tuple[int | None, ...]
     positions: tuple[int, ...]
     drawn: tuple[np.ndarray, ...]
+    remixed: bool
 
 
 class Planner:
@@ -73,13 +75,11 @@ class Planner:
         """Decide the example with this number (epoch, i)."""
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *number])))
         n_stems = self.has_stem.shape[1]
-        if generator.random() < self.remix:
-            drawn = [self._draw(generator) for _ in range(n_stems)]
-        else:
-            drawn = [self._draw(generator)] * n_stems
+        remixed = bool(generator.random() < self.remix)
+        drawn = [self._draw(generator) for _ in range(n_stems)] if remixed else [self._draw(generator)] * n_stems
         songs = tuple(song if self.has_stem[song, k] else None for k, (song, _) in enumerate(drawn))
         positions = tuple(position for _, position in drawn)
-        return Plan(songs, positions, tuple(step.draw(generator, n_stems) for step in self.augment))
+        return Plan(songs, positions, tuple(step.draw(generator, n_stems) for step in self.augment), remixed)
 
     def _draw(self, generator: np.random.Generator) -> tuple[int, int]:
         """Draw a song and a position in it."""
