@@ -62,7 +62,7 @@ class Objective(nn.Module):
         separator: whose estimates are judged; it says the sources and the sample rate.
 
     Raises:
-        ValueError: a term names an unknown source or quantity.
+        ValueError: a term names an unknown source, argument or quantity, or its weight or name cannot be.
         sepkit.build.BuildError: a class or its arguments cannot be used.
     """
 
@@ -71,8 +71,8 @@ class Objective(nn.Module):
         self.sources = list(separator.sources)
         self.terms = [self._term(settings, separator) for settings in losses]
         names = [term.name for term in self.terms]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"losses must have different names, at least one, got {names}: set `name`")
+        if not names or len({*names, "loss"}) <= len(names):
+            raise ValueError(f"losses must have different names, at least one and not 'loss', got {names}: set `name`")
         self.losses = nn.ModuleList(term.loss for term in self.terms)
 
     def forward(
@@ -87,36 +87,49 @@ class Objective(nn.Module):
 
         Returns:
             Scalars: "loss", to be minimised; every term under its name, before weighting; "name/source" where
-            a term counts several sources; "name/part" where a loss reports parts.
+            a term counts several sources; "name/part" where a loss reports parts. What no stem is present for is 0.
+
+        Raises:
+            ValueError: `present` has another shape, or a loss gives other than one value per item.
         """
+        wanted = (len(separation.mixture), len(self.sources))
+        if present is not None and (present.shape != wanted or present.dtype != torch.bool):
+            raise ValueError(f"present must be bool {wanted}, got {present.dtype} {tuple(present.shape)}")
         report: dict[str, Tensor] = {}
         total = separation.mixture.new_zeros(())
         for term in self.terms:
-            if term.all_sources:
-                value = self._judge_all(term, separation, report)
-            else:
-                pairs = _pairs(len(separation.mixture), term.columns, present, separation.mixture.device)
-                value = self._judge_pairs(term, separation, pairs, report)
+            judge = self._judge_all if term.all_sources else self._judge_pairs
+            value = judge(term, separation, present, report)
             report[term.name] = value.detach()
             total = total + term.weight.at(epoch) * value
         report["loss"] = total
         return report
 
-    def _judge_all(self, term: Term, separation: Separation, report: dict[str, Tensor]) -> Tensor:
-        quantities = {name: getattr(separation, quantity) for name, quantity in term.inputs.items()}
-        return _evaluate(term, quantities, len(separation.mixture), report).mean()
+    def _judge_all(
+        self, term: Term, separation: Separation, present: Tensor | None, report: dict[str, Tensor]
+    ) -> Tensor:
+        """Average a term over the items that have all of its sources."""
+        columns = list(term.columns)
+        items = slice(None) if present is None else present[:, columns].all(1)
+        quantities = {}
+        for name, quantity in term.inputs.items():
+            value = getattr(separation, quantity)[items]
+            quantities[name] = value[:, columns] if quantity in PER_SOURCE else value
+        n_items = len(separation.mixture[items])
+        return _evaluate(term, quantities, n_items, report).mean() if n_items else _connected_zero(quantities)
 
     def _judge_pairs(
-        self, term: Term, separation: Separation, pairs: tuple[Tensor, Tensor], report: dict[str, Tensor]
+        self, term: Term, separation: Separation, present: Tensor | None, report: dict[str, Tensor]
     ) -> Tensor:
         """Average a term over pairs of item and source, and report it per source."""
+        pairs = _pairs(len(separation.mixture), term.columns, present, separation.mixture.device)
         items, columns = pairs
-        if not len(items):
-            return separation.mixture.new_zeros(())
         folded = {
             name: _fold(getattr(separation, quantity), quantity in PER_SOURCE, pairs)
             for name, quantity in term.inputs.items()
         }
+        if not len(items):
+            return _connected_zero(folded)
         values = _evaluate(term, folded, len(items), report)
         if len(term.columns) > 1:
             counts = torch.bincount(columns, minlength=len(self.sources)).clamp(min=1)
@@ -128,7 +141,7 @@ class Objective(nn.Module):
     def _term(self, settings: Mapping[str, Any], separator: Separator) -> Term:
         """Build one term from its settings."""
         spec = {key: value for key, value in settings.items() if key not in _TERM_KEYS}
-        cls = resolve_class(spec["class"], "sepkit.losses")
+        cls = resolve_class(spec.get("class"), "sepkit.losses")
         per_item = "reduction" in inspect.signature(cls).parameters
         if "reduction" in spec:
             raise ValueError(f"{spec['class']}: leave `reduction` out, the objective asks for one value per item")
@@ -138,12 +151,13 @@ class Objective(nn.Module):
         unknown = sorted(set(limited) - set(self.sources))
         if unknown:
             raise ValueError(f"losses may only name sources {self.sources}, got {unknown}")
+        known = [name for name in (*QUANTITIES, *separator.outputs) if name != "mask" or name in separator.outputs]
         return Term(
             name=settings.get("name") or cls.__name__,
             loss=loss,
             weight=_weight(settings.get("weight", 1.0)),
             columns=tuple(i for i, source in enumerate(self.sources) if source in limited),
-            inputs=match_inputs(loss, settings.get("inputs") or {}, (*QUANTITIES, *separator.outputs)),
+            inputs=match_inputs(loss, settings.get("inputs") or {}, known),
             per_item=per_item,
             all_sources=getattr(loss, "all_sources", False),
         )
@@ -158,14 +172,20 @@ def match_inputs(loss: nn.Module, inputs: Mapping[str, str], known: Sequence[str
         known: names of the quantities there are.
 
     Raises:
-        ValueError: an argument without default has no quantity.
+        ValueError: an argument without default has no quantity, or `inputs` names what there is not.
     """
+    parameters = inspect.signature(loss.forward).parameters
+    unknown = sorted(set(inputs) - set(parameters))
+    if unknown:
+        raise ValueError(f"inputs of {type(loss).__name__} may name {', '.join(parameters)}, got {', '.join(unknown)}")
     matched = {}
-    for name, parameter in inspect.signature(loss.forward).parameters.items():
+    for name, parameter in parameters.items():
         quantity = inputs.get(name, name)
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         if quantity in known:
             matched[name] = quantity
-        elif parameter.default is parameter.empty:
+        elif name in inputs or parameter.default is parameter.empty:
             raise ValueError(
                 f"{type(loss).__name__} takes {quantity!r}, which is none of {', '.join(known)}: "
                 "name the quantity in `inputs`"
@@ -175,6 +195,8 @@ def match_inputs(loss: nn.Module, inputs: Mapping[str, str], known: Sequence[str
 
 def _weight(setting: float | Mapping[str, float]) -> Weight:
     if isinstance(setting, Mapping):
+        if set(setting) != {"from", "to", "epochs"} or setting["epochs"] <= 0:
+            raise ValueError(f"weight must be a number, or from, to and epochs > 0, got {dict(setting)}")
         return Weight(setting["from"], setting["to"], setting["epochs"])
     return Weight(setting, setting)
 
@@ -201,12 +223,17 @@ def _fold(quantity: Tensor, per_source: bool, pairs: tuple[Tensor, Tensor]) -> T
     return quantity[items]
 
 
+def _connected_zero(quantities: Mapping[str, Tensor]) -> Tensor:
+    """Sum quantities of no item: 0, from which backward() still reaches the network."""
+    return sum(quantity.abs().sum() for quantity in quantities.values())
+
+
 def _evaluate(term: Term, quantities: dict[str, Tensor], n_items: int, report: dict[str, Tensor]) -> Tensor:
     """Ask a loss for one value per item (P,), and report its parts where it has some."""
     if not term.per_item:
         rows = ({name: q[i : i + 1] for name, q in quantities.items()} for i in range(n_items))
         return torch.stack([term.loss(**row).mean() for row in rows])
-    if hasattr(term.loss, "parts"):
+    if inspect.ismethod(getattr(term.loss, "parts", None)):
         parts = term.loss.parts(**quantities)
         values = sum(parts.values())
         report.update({f"{term.name}/{name}": part.detach().mean() for name, part in parts.items()})

@@ -1,6 +1,7 @@
 """The heart: a Separator is an STFT, a network that estimates masks, and the inverse STFT."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,7 @@ QUANTITIES = (
     "target_magnitude",
     "residual_magnitude",
 )
-PER_SOURCE = frozenset(QUANTITIES[3:])
+PER_SOURCE = frozenset((*QUANTITIES[3:], "spectrum"))
 
 
 class Separator(nn.Module):
@@ -52,16 +53,19 @@ class Separator(nn.Module):
         trusted: bool = True,
     ) -> None:
         super().__init__()
-        if not sources or len(set(sources)) < len(sources):
-            raise ValueError(f"sources must be different names, at least one, got {list(sources)}")
+        _check_sources(sources)
         if sample_rate < 1 or n_channels < 1 or segment <= 0:
             raise ValueError(
                 f"sample_rate, n_channels and segment must be positive, got {sample_rate}, {n_channels}, {segment}"
             )
         self.sources, self.sample_rate = list(sources), sample_rate
         self.n_channels, self.segment = n_channels, segment
-        self._transform, self._network = dict(transform or {"class": "STFT"}), dict(network)
+        self._transform, self._network = deepcopy(dict(transform or {"class": "STFT"})), deepcopy(dict(network))
         self.transform = build(self._transform, "sepkit.transforms", trusted=trusted)
+        lacking = [name for name in ("n_bins", "padded_length", "inverse") if not hasattr(self.transform, name)]
+        if lacking:
+            found = type(self.transform).__name__
+            raise ValueError(f"transform must have {', '.join(lacking)}, as STFT has, got {found}")
         provided = {
             "n_sources": len(self.sources),
             "n_channels": n_channels,
@@ -71,6 +75,9 @@ class Separator(nn.Module):
         self.network = build(self._network, "sepkit.models", provided, trusted=trusted)
         self.outputs = tuple(getattr(self.network, "outputs", ("mask",)))
         self.frame_multiple = getattr(self.network, "frame_multiple", 1)
+        if len({"mask", "spectrum"} & set(self.outputs)) != 1:
+            found = f"{type(self.network).__name__} with {', '.join(self.outputs) or 'none'}"
+            raise ValueError(f"network must have either mask or spectrum among its outputs, got {found}")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,8 +87,8 @@ class Separator(nn.Module):
             "sample_rate": self.sample_rate,
             "n_channels": self.n_channels,
             "segment": self.segment,
-            "transform": dict(self._transform),
-            "network": dict(self._network),
+            "transform": deepcopy(self._transform),
+            "network": deepcopy(self._network),
         }
 
     @property
@@ -93,7 +100,7 @@ class Separator(nn.Module):
         """Separate a mixture.
 
         Args:
-            mixture: (B, C, T) at `sample_rate`, of any length.
+            mixture: (B, C, T) at `sample_rate`, T >= 1.
 
         Returns:
             (B, S, C, T).
@@ -108,13 +115,14 @@ class Separator(nn.Module):
             targets: (B, S, C, T), or None.
 
         Raises:
-            ValueError: a shape is not this separator's.
+            ValueError: a shape is not this separator's, or the network returns other than it declares.
         """
         self._check(mixture, targets)
         spectrogram = self.spectrogram(mixture)
         outputs = self.network(spectrogram)
         if isinstance(outputs, Tensor):
             outputs = {self.outputs[0]: outputs}
+        self._check_outputs(outputs, spectrogram)
         return Separation(self, mixture, targets, spectrogram, outputs)
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
@@ -124,13 +132,32 @@ class Separator(nn.Module):
         return self.transform(nn.functional.pad(waveform, (0, missing)) if missing else waveform)
 
     def _check(self, mixture: Tensor, targets: Tensor | None) -> None:
-        if mixture.dim() != 3 or mixture.shape[1] != self.n_channels:
-            raise ValueError(f"mixture must be (B, {self.n_channels}, T), got {tuple(mixture.shape)}")
+        if mixture.dim() != 3 or mixture.shape[1] != self.n_channels or not mixture.shape[2]:
+            raise ValueError(f"mixture must be (B, {self.n_channels}, T >= 1), got {tuple(mixture.shape)}")
         if targets is None:
             return
         wanted = (mixture.shape[0], len(self.sources), *mixture.shape[1:])
         if targets.shape != wanted:
             raise ValueError(f"targets must be {wanted} for this mixture, got {tuple(targets.shape)}")
+
+    def _check_outputs(self, outputs: Mapping[str, Tensor], spectrogram: Tensor) -> None:
+        if set(outputs) != set(self.outputs):
+            wanted, found = ", ".join(self.outputs), ", ".join(outputs)
+            raise ValueError(f"network must return what it declares in `outputs`, {wanted}, got {found}")
+        main = "mask" if "mask" in outputs else "spectrum"
+        wanted = (len(spectrogram), len(self.sources), *spectrogram.shape[1:])
+        if outputs[main].shape != wanted:
+            raise ValueError(f"network must return a {main} {wanted}, got {tuple(outputs[main].shape)}")
+
+
+def _check_sources(sources: Sequence[str]) -> None:
+    """Refuse names that are not different, or that stems cannot have as files."""
+    names = [] if isinstance(sources, str) else list(sources)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"sources must be a list of different names, at least one, got {sources!r}")
+    for name in names:
+        if not name.strip() or name.startswith(".") or set(name) & set('/\\:*?"<>|') or name == "mixture":
+            raise ValueError(f"sources must be names that files can have, other than 'mixture', got {name!r}")
 
 
 class Separation:
@@ -175,7 +202,7 @@ class Separation:
     def estimate_spectrogram(self) -> Tensor:  # noqa: D102
         if self._spectrum is not None:
             return self._spectrum
-        mask = self.mask if self.mask.is_complex() else self.mask.to(self.mixture.dtype)
+        mask = self.mask if self.mask.is_complex() else self.mask.to(self.mixture_spectrogram.real.dtype)
         return mask * self.mixture_spectrogram.unsqueeze(1)
 
     @cached_property
