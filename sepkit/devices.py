@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 import signal
 import sys
@@ -10,30 +11,42 @@ import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """Find a device.
 
     Args:
-        name: "auto" takes CUDA, else MPS, else the CPU.
+        name: "cpu", "cuda", "mps" or, of several, "cuda:1"; "auto" takes CUDA, else MPS, else the CPU.
 
     Raises:
         ValueError: the name is unknown, or there is no such device here.
     """
-    kind = name.partition(":")[0]
-    if kind not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
-    if not there[kind]:
-        raise ValueError(f"there is no {kind} device here: choose auto or cpu")
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", name):
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}, or such as cuda:1, got {name!r}")
+    kind, _, number = name.partition(":")
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if kind == "auto":
+        return torch.device(next(kind for kind, count in counts.items() if count))
+    if int(number or 0) >= counts[kind]:
+        raise ValueError(f"there is no device {name} here: choose auto or cpu")
     return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Translate a precision; "auto" is bfloat16 on CUDA where it is native, float16 on older CUDA, else float32."""
+    """Choose the type that a network computes in.
+
+    Args:
+        name: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on CUDA where it is native, float16 on older
+            CUDA, else float32.
+        device: where it computes.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
     if name != "auto":
         return getattr(torch, name)
     if device.type != "cuda":
