@@ -14,7 +14,7 @@ def pcm_sizes(path: str) -> tuple[int | None, int]:
     """Return the declared bytes of audio (None: not declared) and those present, of WAV, AIFF, W64 and AU."""
     with open(path, "rb") as file:
         try:
-            located = _locate_samples(file)
+            located = locate_samples(file)
         except (struct.error, OSError, OverflowError):  # a header too damaged to declare anything
             located = None
         present = os.fstat(file.fileno()).st_size - (located[0] if located else 0)
@@ -23,7 +23,7 @@ def pcm_sizes(path: str) -> tuple[int | None, int]:
     return located[1], present
 
 
-def _locate_samples(file: BinaryIO) -> tuple[int, int] | None:
+def locate_samples(file: BinaryIO) -> tuple[int, int] | None:
     """Return offset and declared size of the audio bytes."""
     skip_id3(file)
     magic = file.read(12)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.audio.headers import _locate_samples
+from sepkit.audio.headers import locate_samples
 
 _SCALE = np.float32(1 / 32768)  # a power of two: the product is exact, equal to what the decoder returns
 
@@ -16,7 +16,7 @@ def locate_pcm16(info: audio.AudioInfo) -> int | None:
         return None
     with open(info.path, "rb") as file:
         magic = file.read(4)
-        located = _locate_samples(file) if magic in (b"RIFF", b"RF64", b"BW64") else None
+        located = locate_samples(file) if magic in (b"RIFF", b"RF64", b"BW64") else None
         size = file.seek(0, 2)
     if located is None:
         return None
