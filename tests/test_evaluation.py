@@ -200,6 +200,7 @@ def test_silent_references_are_not_scored_and_marked(root, engine, tmp_path):
     scores = evaluate(separator(STEMS), root, engine=engine, baselines=False, output=tmp_path, progress=False)
     assert list(scores.values("model", "bass", "SDR")) == ["first"]
     assert "bass is silent throughout, not scored: second" in scores.table()
+    assert "\nbass (1 of 2)  " in scores.table()
     with open(tmp_path / "scores.csv") as file:
         empty = [row for row in csv.DictReader(file) if row["value"] == ""]
     assert {(row["track"], row["target"]) for row in empty} == {("second", "bass")}
@@ -246,6 +247,11 @@ def test_warnings_of_the_metrics_are_told_in_the_table(tmp_path):
 
 def test_museval_keeps_the_terminal_clean(root, capfd):
     evaluate(separator(), root, engine="museval", baselines=False, progress=False)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_bar_appears_on_terminals_only(root, capfd):
+    evaluate(separator(), root, baselines=False)
     assert capfd.readouterr() == ("", "")
 
 

@@ -83,12 +83,18 @@ class Scores:
         metrics = self.names("metric")
         systems = list(dict.fromkeys(row.system for row in self.rows if row.target == target))
         width = max(len(name) for name in ["mixture/4", *self.names("target"), *self.names("system")])
-        lines = [f"{target:{width}}        " + "".join(f"{metric:>8}" for metric in metrics)]
+        lines = [f"{self._heading(target):{width + 8}}" + "".join(f"{metric:>8}" for metric in metrics)]
         for system in systems:
             for label, over_tracks in (("median", self.median), ("mean", self.mean)):
                 values = [over_tracks(system, target, metric) for metric in metrics]
                 lines.append(_line(system if label == "median" else "", label, values, width))
         return "\n".join(lines)
+
+    def _heading(self, target: str) -> str:
+        """Name the target, and how many tracks have scores where not all have."""
+        scored = {row.track for row in self.rows if row.target == target and not math.isnan(row.value)}
+        n_tracks = len(self.names("track"))
+        return target if len(scored) == n_tracks else f"{target} ({len(scored)} of {n_tracks})"
 
 
 def _line(name: str, label: str, values: Sequence[float], width: int) -> str:
