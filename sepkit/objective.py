@@ -87,7 +87,8 @@ class Objective(nn.Module):
 
         Returns:
             Scalars: "loss", to be minimised; every term under its name, before weighting; "name/source" where
-            a term counts several sources; "name/part" where a loss reports parts. What no stem is present for is 0.
+            a term counts several sources; "name/part" where a loss reports parts. A term or a source without any
+            present stem is 0.
 
         Raises:
             ValueError: `present` has another shape, or a loss gives other than one value per item.
@@ -190,6 +191,8 @@ def match_inputs(loss: nn.Module, inputs: Mapping[str, str], known: Sequence[str
                 f"{type(loss).__name__} takes {quantity!r}, which is none of {', '.join(known)}: "
                 "name the quantity in `inputs`"
             )
+    if not matched:
+        raise ValueError(f"{type(loss).__name__} takes no quantity: name its arguments in forward")
     return matched
 
 

@@ -1,0 +1,358 @@
+"""The Objective: its terms equal plain computations over the pairs of items and stems that are there."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sepkit import losses
+from sepkit.build import BuildError
+from sepkit.objective import Objective, Weight
+from sepkit.separator import PER_SOURCE, Separator
+
+SOURCES = ["vocals", "drums", "bass"]
+
+
+class Bend(nn.Module):
+    """Give every source a mask of its own, which learns, and say something of its own besides."""
+
+    outputs = ("mask", "mu", "sigma")
+
+    def __init__(self, n_sources: int):
+        super().__init__()
+        self.gains = nn.Parameter(torch.linspace(0.2, 0.8, n_sources))
+
+    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
+        mask = self.gains[:, None, None, None] * torch.sigmoid(spectrogram.abs())[:, None]
+        return {"mask": mask, "mu": spectrogram.abs().mean((1, 2)), "sigma": spectrogram.abs().amax((1, 2)) + 0.1}
+
+
+class SpectrumNetwork(Bend):
+    outputs = ("spectrum",)
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        return super().forward(spectrogram)["mask"] * spectrogram.unsqueeze(1)
+
+
+class Plain(nn.Module):
+    """A loss without `reduction`, which mixes the items that it is given."""
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return (estimate - target).abs().amax()
+
+
+class BestOrder(nn.Module):
+    """Compare all sources at once, in the better of two orders."""
+
+    all_sources = True
+
+    def __init__(self, reduction: str = "mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        orders = [(estimate - order).abs().mean((1, 2, 3)) for order in (target, target.flip(1))]
+        return torch.minimum(*orders)
+
+
+class TwoParts(nn.Module):
+    """A loss whose terms are reported."""
+
+    def __init__(self, reduction: str = "mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {"near": (estimate - target).abs().mean((1, 2)), "small": 0.1 * estimate.abs().mean((1, 2))}
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return sum(self.parts(estimate, target).values()).mean()
+
+
+class Total(nn.Module):
+    """Ignore what is asked of it."""
+
+    def __init__(self, reduction: str = "mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return (estimate - target).abs().mean()
+
+
+class Optional(nn.Module):
+    def forward(self, estimate: Tensor, target: Tensor, mu: Tensor | None = None, scale: float = 1.0) -> Tensor:
+        assert mu is not None
+        return scale * (estimate - target).abs().mean()
+
+
+class Nothing(nn.Module):
+    def forward(self, *quantities: Tensor) -> Tensor:
+        return sum(quantities)
+
+
+def own(cls: type, **settings) -> dict:
+    return {"class": f"{__name__}.{cls.__name__}", **settings}
+
+
+def noise(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_separator(network: type = Bend) -> Separator:
+    transform = {"class": "STFT", "num_fft": 64, "hop_length": 16}
+    return Separator(SOURCES, own(network), 8000, 2, 0.1, transform)
+
+
+@pytest.fixture
+def separator() -> Separator:
+    return make_separator()
+
+
+@pytest.fixture
+def separation(separator):
+    return separator.analyze(noise(4, 2, 200, seed=0), noise(4, 3, 2, 200, seed=1))
+
+
+def pick(separation, quantity: str, item: int, column: int) -> Tensor:
+    """Take what a quantity holds for one item and source, as a batch of one."""
+    value = getattr(separation, quantity)
+    return value[item, column][None] if quantity in PER_SOURCE else value[item][None]
+
+
+PRESENT = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
+
+
+# Values
+
+
+@pytest.mark.parametrize("present", [None, PRESENT], ids=["all", "some"])
+@pytest.mark.parametrize("columns", [(0, 1, 2), (0,), (0, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "quantities"),
+    [
+        ("L1Loss", ["estimate_magnitude", "target_magnitude"]),
+        ("SISDRLoss", ["estimate", "target"]),
+        ("L1SNRLoss", ["estimate", "target"]),
+        ("MaskLoss", ["mask", "mixture_magnitude", "target_magnitude"]),
+    ],
+)
+def test_a_term_is_the_mean_over_its_present_pairs(separator, separation, name, quantities, columns, present):
+    objective = Objective([{"class": name, "sources": [SOURCES[column] for column in columns]}], separator)
+    found = objective(separation, present)
+    loss = getattr(losses, name)(reduction="none")
+    expected = [
+        loss(*(pick(separation, quantity, item, column) for quantity in quantities)).mean()
+        for item in range(4)
+        for column in columns
+        if present is None or present[item, column]
+    ]
+    torch.testing.assert_close(found["loss"], torch.stack(expected).mean())
+    torch.testing.assert_close(found[name], found["loss"].detach())
+
+
+def test_each_source_is_reported(separator, separation):
+    found = Objective([{"class": "L1Loss", "name": "spectra"}], separator)(separation, PRESENT)
+    assert set(found) == {"loss", "spectra", "spectra/vocals", "spectra/drums", "spectra/bass"}
+    distances = (separation.estimate_magnitude - separation.target_magnitude).abs().mean((2, 3, 4))
+    expected = [distances[:, column][PRESENT[:, column]].mean() for column in range(3)]
+    torch.testing.assert_close(torch.stack([found[f"spectra/{source}"] for source in SOURCES]), torch.stack(expected))
+
+
+def test_a_single_source_is_not_reported_twice(separator, separation):
+    found = Objective([{"class": "L1Loss", "sources": ["bass"]}], separator)(separation)
+    assert set(found) == {"loss", "L1Loss"}
+
+
+def test_reports_carry_no_gradient_but_the_loss(separator, separation):
+    found = Objective([{"class": "L1Loss"}, own(TwoParts)], separator)(separation)
+    assert {name for name, value in found.items() if value.requires_grad} == {"loss"}
+    assert all(value.shape == () for value in found.values())
+
+
+def test_weights_scale_the_sum_and_not_the_report(separator, separation):
+    terms = [{"class": "L1Loss", "weight": 0.25}, {"class": "SISDRLoss", "weight": 2.0}]
+    found = Objective(terms, separator)(separation)
+    torch.testing.assert_close(found["loss"].detach(), 0.25 * found["L1Loss"] + 2.0 * found["SISDRLoss"])
+
+
+@pytest.mark.parametrize(("epoch", "weight"), [(-1, 1.0), (0, 1.0), (1, 0.75), (2.5, 0.375), (4, 0.0), (9, 0.0)])
+def test_a_weight_may_move_in_a_straight_line(separator, separation, epoch, weight):
+    assert Weight(1.0, 0.0, 4).at(epoch) == weight
+    ramp = {"from": 1.0, "to": 0.0, "epochs": 4}
+    found = Objective([{"class": "L1Loss", "weight": ramp}], separator)(separation, epoch=epoch)
+    torch.testing.assert_close(found["loss"].detach(), weight * found["L1Loss"])
+
+
+# What a loss is given
+
+
+def test_a_loss_from_elsewhere_is_told_what_it_takes(separator, separation):
+    term = {"class": "torch.nn.L1Loss", "inputs": {"input": "estimate", "target": "target"}}
+    found = Objective([term], separator)(separation)
+    torch.testing.assert_close(found["loss"], (separation.estimate - separation.target).abs().mean())
+
+
+def test_a_loss_without_reduction_is_asked_item_by_item(separator, separation):
+    found = Objective([own(Plain)], separator)(separation, PRESENT)
+    peaks = (separation.estimate - separation.target).abs().amax((2, 3))[PRESENT]
+    torch.testing.assert_close(found["loss"], peaks.mean())
+
+
+def test_a_loss_takes_what_the_network_says_besides(separator, separation):
+    found = Objective([{"class": "KLDivergenceLoss"}], separator)(separation)
+    expected = losses.kl_div_loss(separation.mu, separation.sigma, reduction="none")
+    torch.testing.assert_close(found["loss"], expected.mean())
+
+
+def test_an_optional_argument_is_filled_where_there_is_a_quantity_of_its_name(separator, separation):
+    assert Objective([own(Optional, name="optional")], separator)(separation)["loss"] > 0
+
+
+def test_the_sample_rate_is_the_separators(separator):
+    class_path = f"{__name__}.Rated"
+    assert Objective([{"class": class_path}], separator).terms[0].loss.sample_rate == 8000
+
+
+class Rated(Plain):
+    def __init__(self, sample_rate: int):
+        super().__init__()
+        self.sample_rate = sample_rate
+
+
+# All sources at once, and parts
+
+
+@pytest.mark.parametrize("sources", [SOURCES, ["vocals", "bass"]], ids=str)
+@pytest.mark.parametrize("present", [None, torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0]]).bool()])
+def test_a_loss_on_all_sources_sees_the_items_that_have_them(separator, separation, sources, present):
+    found = Objective([own(BestOrder, sources=sources)], separator)(separation, present)
+    columns = [SOURCES.index(source) for source in sources]
+    items = [item for item in range(4) if present is None or present[item, columns].all()]
+    estimate, target = (quantity[items][:, columns] for quantity in (separation.estimate, separation.target))
+    torch.testing.assert_close(found["loss"], BestOrder()(estimate, target).mean())
+    assert set(found) == {"loss", "BestOrder"}
+
+
+@pytest.mark.parametrize("term", [own(TwoParts, name="both"), {"class": "ComponentLoss", "alpha": 0.1, "name": "both"}])
+def test_the_parts_of_a_loss_are_reported_and_add_up_to_it(separator, separation, term):
+    found = Objective([term], separator)(separation, PRESENT)
+    parts = [value for name, value in found.items() if name.startswith("both/") and name[5:] not in SOURCES]
+    assert len(parts) >= 2
+    torch.testing.assert_close(sum(parts), found["both"])
+    assert found["both"] == found["loss"].detach()
+
+
+def test_a_loss_with_parts_is_worth_what_its_forward_says(separator, separation):
+    objective = Objective([{"class": "ComponentLoss", "alpha": 0.1}], separator)
+    quantities = (separation.mask, separation.target_magnitude, separation.residual_magnitude)
+    expected = losses.ComponentLoss(0.1)(*(quantity.flatten(0, 1) for quantity in quantities))
+    torch.testing.assert_close(objective(separation)["loss"], expected)
+
+
+# Stems that are not there
+
+
+TERMS = [{"class": "L1Loss"}, {"class": "SISDRLoss"}, own(Plain), own(BestOrder), own(TwoParts)]
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term["class"].rpartition(".")[2])
+def test_a_batch_without_any_present_stem_costs_nothing_and_can_be_stepped(separator, separation, term):
+    found = Objective([term], separator)(separation, torch.zeros(4, 3, dtype=torch.bool))
+    assert all(value == 0 for value in found.values())
+    found["loss"].backward()
+    assert not separator.network.gains.grad.any()
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term["class"].rpartition(".")[2])
+def test_gradients_reach_only_the_sources_that_count(separator, separation, term):
+    Objective([{**term, "sources": ["vocals", "drums"]}], separator)(separation)["loss"].backward()
+    gradient = separator.network.gains.grad
+    assert gradient[:2].all()
+    assert gradient[2] == 0
+
+
+def test_targets_of_absent_stems_are_not_looked_at(separator, separation):
+    expected = Objective([{"class": "L1Loss"}], separator)(separation, PRESENT)["loss"]
+    targets = torch.where(PRESENT[:, :, None, None], separation.target, torch.tensor(float("nan")))
+    found = Objective([{"class": "L1Loss"}], separator)(separator.analyze(separation.mixture, targets), PRESENT)["loss"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_objective_can_be_copied_and_moved(separator, separation):
+    objective = Objective([{"class": "MultiL1SNRDBLoss"}], separator)
+    duplicate = copy.deepcopy(objective)
+    assert duplicate.terms[0].loss is duplicate.losses[0]
+    torch.testing.assert_close(duplicate(separation)["loss"], objective(separation)["loss"])
+    assert all(buffer.is_meta for buffer in duplicate.to("meta").terms[0].loss.buffers())
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ([], r"losses must have different names, at least one and not 'loss', got \[\]: set `name`"),
+        ([{"class": "L1Loss"}] * 2, r"must have different names, .* got \['L1Loss', 'L1Loss'\]: set `name`"),
+        ([{"class": "L1Loss", "name": "loss"}], r"must have different names, .* not 'loss', got \['loss'\]"),
+        ([{"class": "L1Loss", "reduction": "sum"}], "L1Loss: leave `reduction` out, the objective asks for one value"),
+        ([{"class": "L1Loss", "sources": ["flute"]}], r"losses may only name sources \['vocals', .*got \['flute'\]"),
+        ([{"class": "L1Loss", "weight": {"from": 1, "to": 0}}], "weight must be a number, or from, to and epochs > 0"),
+        (
+            [{"class": "L1Loss", "weight": {"from": 1, "to": 0, "epochs": 0}}],
+            "weight must be a number, or from, to and epochs > 0, got .*'epochs': 0",
+        ),
+        ([{"class": "torch.nn.L1Loss"}], "L1Loss takes 'input', which is none of mixture, .*: name the quantity"),
+        (
+            [{"class": "torch.nn.L1Loss", "inputs": {"input": "estimat"}}],
+            "L1Loss takes 'estimat', which is none of mixture, .* name the quantity in `inputs`",
+        ),
+        ([own(Optional, inputs={"mu": "nu"})], "Optional takes 'nu', which is none of mixture"),
+        (
+            [{"class": "L1Loss", "inputs": {"estimate": "estimate"}}],
+            "inputs of L1Loss may name estimate_magnitude, target_magnitude, got estimate",
+        ),
+        ([own(Nothing)], "Nothing takes no quantity: name its arguments in forward"),
+    ],
+)
+def test_a_term_that_cannot_be_is_refused(separator, terms, message):
+    with pytest.raises(ValueError, match=message):
+        Objective(terms, separator)
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ({"class": "L3Loss"}, "there is no class 'L3Loss' in sepkit.losses; did you mean 'L"),
+        ({"class": "L1Loss", "alpha": 1}, "L1Loss has no such argument"),
+        ({"weight": 1}, "must name a class, got null"),
+    ],
+)
+def test_a_class_that_cannot_be_built_is_refused(separator, term, message):
+    with pytest.raises(BuildError, match=message):
+        Objective([term], separator)
+
+
+def test_a_loss_on_masks_needs_a_network_that_estimates_masks():
+    with pytest.raises(ValueError, match="MaskLoss takes 'mask', which is none of mixture"):
+        Objective([{"class": "MaskLoss"}], make_separator(SpectrumNetwork))
+
+
+def test_a_loss_that_gives_one_value_for_all_items_is_refused(separator, separation):
+    message = r"Total must give one value per item with reduction='none', got \(\) for 12 items"
+    with pytest.raises(ValueError, match=message):
+        Objective([own(Total)], separator)(separation)
+
+
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [
+        (torch.ones(4, 2, dtype=torch.bool), r"present must be bool \(4, 3\), got torch.bool \(4, 2\)"),
+        (torch.ones(4, 3), r"present must be bool \(4, 3\), got torch.float32 \(4, 3\)"),
+    ],
+)
+def test_presence_of_another_shape_or_type_is_refused(separator, separation, present, message):
+    with pytest.raises(ValueError, match=message):
+        Objective([{"class": "L1Loss"}], separator)(separation, present)
