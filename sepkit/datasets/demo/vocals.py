@@ -313,7 +313,7 @@ def render_vocals(rng: np.random.Generator, song: Song) -> np.ndarray:
             stereo += level * pan(copy, side)
     if chance(rng, 0.7 if style == "legato" else 0.45):
         stereo += _backing(rng, singer, lead, song)
-    if chance(rng, 0.25):
+    if chance(rng, 0.06):
         stereo += _choir(rng, song)
     stereo = compress(stereo, rng.uniform(0.8, 1.8))
     if chance(rng, 0.4):
