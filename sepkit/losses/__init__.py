@@ -29,6 +29,13 @@ from sepkit.losses.stft import (
     STFTLoss,
     SumAndDifferenceSTFTLoss,
 )
+from sepkit.losses.transport import (
+    MultiResolutionSOTLoss,
+    Wasserstein1DLoss,
+    quantile_function,
+    wasserstein_1d,
+    wasserstein_1d_circle,
+)
 from sepkit.losses.waveform import DCLoss, ESRLoss, LogCoshLoss, SDSDRLoss, SISDRLoss, SNRLoss, si_sdr_loss
 
 __all__ = [
@@ -49,6 +56,7 @@ __all__ = [
     "MaskLoss",
     "MelSTFTLoss",
     "MultiL1SNRDBLoss",
+    "MultiResolutionSOTLoss",
     "MultiResolutionSTFTLoss",
     "RMSELoss",
     "RandomResolutionSTFTLoss",
@@ -62,9 +70,13 @@ __all__ = [
     "SpectralConvergenceLoss",
     "SumAndDifference",
     "SumAndDifferenceSTFTLoss",
+    "Wasserstein1DLoss",
     "component_loss",
     "dbrms",
     "kl_div_loss",
     "mask_loss",
+    "quantile_function",
     "si_sdr_loss",
+    "wasserstein_1d",
+    "wasserstein_1d_circle",
 ]

@@ -13,35 +13,43 @@ def _slaney_to_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < 15.0, mel * 200.0 / 3.0, logarithmic)
 
 
-def _hz_to_htk(frequency: np.ndarray) -> np.ndarray:
-    return 2595.0 * np.log10(1.0 + frequency / 700.0)
-
-
-def _htk_to_hz(mel: np.ndarray) -> np.ndarray:
-    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-
-
-def mel_bank(sample_rate: float, n_fft: int, n_mels: int, htk: bool = False) -> np.ndarray:
-    """Make triangular filters, evenly spaced in mel from 0 to half the sample rate.
+def mel_bank(sample_rate: float, n_fft: int, n_mels: int) -> np.ndarray:
+    """Make triangular filters, evenly spaced in Slaney's mel from 0 to half the sample rate, with areas of 1 / Hz.
 
     Args:
         sample_rate: Hz.
         n_fft: samples.
         n_mels: number of filters.
-        htk: HTK's scale and peaks of 1 (torchaudio's defaults), instead of Slaney's scale and areas of 1 (librosa's).
 
     Returns:
-        (F, M), in the precision of float32 like that of either package.
+        (F, M), in the precision of float32.
+
+    Source:
+        librosa 0.11, filters.mel with its defaults.
     """
-    to_mel, to_hz = (_hz_to_htk, _htk_to_hz) if htk else (_hz_to_slaney, _slaney_to_hz)
-    top = to_mel(np.array(sample_rate / 2.0))
-    edges = to_hz(np.linspace(0.0, top, n_mels + 2))
+    top = _hz_to_slaney(np.array(sample_rate / 2.0))
+    edges = _slaney_to_hz(np.linspace(0.0, top, n_mels + 2))
     bins = np.linspace(0.0, sample_rate / 2.0, n_fft // 2 + 1)[:, None]
     widths = np.diff(edges)
-    rising = (bins - edges[:-2]) / widths[:-1]
-    falling = (edges[2:] - bins) / widths[1:]
+    rising, falling = (bins - edges[:-2]) / widths[:-1], (edges[2:] - bins) / widths[1:]
     bank = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
-    return bank if htk else (bank * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32)
+    return (bank * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32)
+
+
+def htk_mel_bank(sample_rate: float, n_fft: int, n_mels: int) -> np.ndarray:
+    """Make triangular filters, evenly spaced in HTK's mel from 0 to half the sample rate, with peaks of 1.
+
+    Args:
+        sample_rate: Hz.
+        n_fft: samples.
+        n_mels: number of filters.
+
+    Returns:
+        (F, M), those of torchaudio's MelSpectrogram.
+    """
+    from torchaudio.functional import melscale_fbanks  # 0.5 s, for this filter bank alone
+
+    return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2.0, n_mels, int(sample_rate)).numpy()
 
 
 def chroma_bank(sample_rate: float, n_fft: int, n_chroma: int) -> np.ndarray:

@@ -40,20 +40,20 @@ class Constant(nn.Module):
     """Hold a table that moves with its module, is never rounded, and enters no checkpoint.
 
     Args:
-        values: float64, any shape.
+        values: float64 or float32, any shape.
     """
 
     values: Tensor
 
     def __init__(self, values: np.ndarray) -> None:
         super().__init__()
-        table = torch.from_numpy(np.array(values, np.float64))
-        self.register_buffer("values", table, persistent=False)
+        self.register_buffer("values", torch.from_numpy(np.array(values)), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constant":  # noqa: ARG002
         device = fn(self.values.new_empty(0, dtype=torch.float32)).device
-        widest = torch.float32 if device.type == "mps" else torch.float64
-        self.values = self.values.to(device, widest)
+        if device.type == "mps" and self.values.dtype == torch.float64:
+            self.values = self.values.float()
+        self.values = self.values.to(device)
         return self
 
     def forward(self, like: Tensor) -> Tensor:

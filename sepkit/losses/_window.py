@@ -13,17 +13,17 @@ def make_window(name: object, length: int) -> np.ndarray:
         length: samples, >= 1.
 
     Returns:
-        (length,), float64; windows of torch have the precision of its default, float32, as everywhere else.
+        (length,), float32: the precision all packages have them in.
 
     Raises:
         ValueError: nobody knows the window.
     """
     if isinstance(name, str) and name.endswith("_window") and hasattr(torch, name):
-        return getattr(torch, name)(length, dtype=torch.float32).double().numpy()
+        return getattr(torch, name)(length, dtype=torch.float32).numpy()
     from scipy.signal import get_window  # 0.2 s, and only some losses need a window
 
     try:
-        return get_window(name, length, fftbins=True)
+        return get_window(name, length, fftbins=True).astype(np.float32)
     except ValueError as error:
         raise ValueError(
             f"window must be one of torch or scipy, such as hann_window, got {name!r}"

@@ -423,7 +423,7 @@ class STFTL1SNRDBLoss(nn.Module):
 
 
 def _unit_window(name: str, length: int) -> np.ndarray:
-    window = make_window(f"{name}_window", length)
+    window = make_window(f"{name}_window", length).astype(np.float64)
     return (window / math.sqrt(float((window * window).sum()))).astype(np.float32)
 
 

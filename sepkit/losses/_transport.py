@@ -1,0 +1,117 @@
+"""Optimal transport between distributions on a line: closed forms per point, without sorting levels."""
+
+import torch
+from torch import Tensor
+
+
+def passed(levels: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Count, at each level, the levels of the other distribution that lie below; at ties `levels` come first.
+
+    Args:
+        levels: (R, n), rising.
+        others: (R, m), rising.
+
+    Returns:
+        For `levels`, the number of others below: (R, n); for `others`, the number of levels at or below: (R, m).
+    """
+    of_levels = torch.searchsorted(others, levels)
+    # A level lies at or below the l-th other exactly if at most l others lie below the level: count those counts.
+    counts = levels.new_zeros(others.shape[0], others.shape[1] + 1)
+    counts.scatter_add_(1, of_levels, torch.ones_like(levels))
+    return of_levels, counts[:, :-1].cumsum(1).long()
+
+
+def _cost(distance: Tensor, p: float) -> Tensor:
+    if p == 2:
+        return distance * distance
+    return distance.abs() if p == 1 else distance.abs().pow(p)
+
+
+def _step(distance: Tensor, moved: Tensor, p: float) -> Tensor:
+    """Give what a unit of level costs less once its own point is passed: |d|^p - |d + moved|^p."""
+    if p == 2:
+        return (2.0 * distance + moved).mul_(moved).neg_()
+    return _cost(distance, p) - _cost(distance + moved, p)
+
+
+def _at(positions: Tensor, index: Tensor) -> Tensor:
+    return positions.expand(index.shape[0], -1).gather(1, index.clamp_(max=positions.shape[1] - 1))
+
+
+def _slopes(positions: Tensor, other_positions: Tensor, counts: Tensor, p: float) -> Tensor:
+    moved = torch.nn.functional.pad(positions.diff(dim=1), (0, 1))
+    return _step(positions - _at(other_positions, counts), moved, p)
+
+
+def level_slopes(
+    estimate: Tensor,
+    target: Tensor,
+    estimate_positions: Tensor,
+    target_positions: Tensor,
+    p: float,
+) -> tuple[Tensor, Tensor]:
+    """Give the slopes of the transport cost with respect to the levels; the cost is levels times slopes, summed.
+
+    The cost is the integral of |X(q) - Y(q)|^p over q, with the quantile functions X and Y, that stay at the last
+    point beyond the last level. As q passes a level, its own quantile moves on to the next point.
+
+    Args:
+        estimate: (R, n), cumulative weights.
+        target: (R, m), cumulative weights.
+        estimate_positions: (R or 1, n), rising.
+        target_positions: (R or 1, m), rising.
+        p: order, >= 1.
+
+    Returns:
+        (R, n) and (R, m); zero where the distributions are equal.
+    """
+    below, at_or_below = passed(estimate, target)
+    of_estimate = _slopes(estimate_positions, target_positions, below, p)
+    of_target = _slopes(target_positions, estimate_positions, at_or_below, p)
+    # The integral ends at the higher total, where both wait at their last points.
+    end = _cost(estimate_positions[:, -1] - target_positions[:, -1], p)
+    estimate_is_higher = estimate[:, -1] >= target[:, -1]
+    of_estimate[:, -1] += end * estimate_is_higher
+    of_target[:, -1] += end * ~estimate_is_higher
+    if estimate.shape == target.shape:
+        differ = (estimate - target).abs().amax(1, keepdim=True).sign()
+        of_estimate, of_target = of_estimate * differ, of_target * differ
+    return of_estimate, of_target
+
+
+def line_slopes(estimate: Tensor, target: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the slopes as `level_slopes` does for p = 1 and one set of points, where no merging is needed."""
+    moves = torch.nn.functional.pad(positions.diff(dim=1), (0, 1))
+    of_estimate = (estimate - target).sgn_().mul_(moves)
+    return of_estimate, -of_estimate
+
+
+def from_below(slopes: Tensor) -> Tensor:
+    """Turn slopes with respect to cumulative weights into slopes with respect to weights: (R, n)."""
+    # slope_j = sum over k >= j; the running sum is taken from the total, which costs no flips.
+    running = slopes.cumsum(1)
+    return running[:, -1:] - running + slopes
+
+
+class Transport(torch.autograd.Function):
+    """Transport cost between weights on fixed points: (R, n), (R, m), positions, p to (R,); differentiable once."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        estimate: Tensor,
+        target: Tensor,
+        estimate_positions: Tensor,
+        target_positions: Tensor,
+        p: float,
+    ) -> Tensor:
+        levels = estimate.cumsum(1), target.cumsum(1)
+        slopes = level_slopes(*levels, estimate_positions, target_positions, p)
+        ctx.save_for_backward(*map(from_below, slopes))
+        return sum((level * slope).sum(1) for level, slope in zip(levels, slopes, strict=True))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
+        of_estimate, of_target = (slopes * gradient[:, None] for slopes in ctx.saved_tensors)
+        return of_estimate, of_target, None, None, None

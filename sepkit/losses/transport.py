@@ -1,0 +1,590 @@
+"""Optimal transport between spectra: how far energy must move along the frequency axis. sot-loss's family."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sepkit.losses._bank import htk_mel_bank
+from sepkit.losses._check import (
+    check_choice,
+    check_flag,
+    check_range,
+    check_real,
+    check_reduction,
+    check_same_shape,
+    check_waveforms,
+)
+from sepkit.losses._cqt import CQT
+from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
+from sepkit.losses._stft import ChunkSums, Constant, Resolution, power, spectral_operator, total
+from sepkit.losses._transport import Transport, from_below, level_slopes, line_slopes
+from sepkit.losses._window import make_window
+
+TRANSFORMS = ("stft", "mel", "cqt", "vqt", "identity")
+SCALINGS = ("normalized", "absolute", "normalized_linear")
+
+
+@full_precision
+def quantile_function(qs: Tensor, cws: Tensor, xs: Tensor) -> Tensor:
+    """Find where a discrete distribution reaches some levels.
+
+    Args:
+        qs: (..., k), levels.
+        cws: (..., n), cumulative weights, rising.
+        xs: (..., n), positions.
+
+    Returns:
+        (..., k), positions; the last one beyond the last level.
+    """
+    index = torch.searchsorted(cws.contiguous(), qs.contiguous())
+    return torch.take_along_dim(xs, index.clamp(max=xs.shape[-1] - 1), dim=-1)
+
+
+def _uniform(values: Tensor, weights: Tensor | None) -> Tensor:
+    return torch.full_like(values, 1.0 / values.shape[1]) if weights is None else weights
+
+
+def _in_order(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    values, order = values.sort(1)
+    return values, weights.gather(1, order)
+
+
+def _check_distributions(**tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dim() != 2:
+            raise ValueError(f"{name} must be (batch, n), got {tuple(tensor.shape)}")
+
+
+def _quantiles(
+    u_values: Tensor, v_values: Tensor, u_weights: Tensor, v_weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    u_levels, v_levels = u_weights.cumsum(1), v_weights.cumsum(1)
+    levels = torch.cat((u_levels, v_levels), 1).sort(1).values
+    u_quantiles = quantile_function(levels, u_levels, u_values)
+    return u_quantiles, quantile_function(levels, v_levels, v_values), levels, u_levels, v_levels
+
+
+@full_precision
+def wasserstein_1d(
+    u_values: Tensor,
+    v_values: Tensor,
+    u_weights: Tensor | None = None,
+    v_weights: Tensor | None = None,
+    p: float = 1,
+    require_sort: bool = True,
+    return_quantiles: bool = False,
+    limit_quantile_range: bool = False,
+) -> Tensor | tuple[Tensor, ...]:
+    """Measure the p-th power of the Wasserstein distance of distributions on a line.
+
+    Args:
+        u_values: (batch, n), positions.
+        v_values: (batch, m), positions.
+        u_weights: (batch, n), >= 0; None: 1 / n each.
+        v_weights: (batch, m), >= 0; None: 1 / m each.
+        p: order, >= 1.
+        require_sort: sort the positions first; without it they must rise.
+        return_quantiles: give the quantiles of both at all levels, the levels, and both cumulative weights instead.
+        limit_quantile_range: leave out levels above 1, where weights do not add up to 1.
+
+    Returns:
+        (batch,), or five tensors for return_quantiles.
+
+    The gradient of equal levels, which positions without weight have, goes to whichever comes last in torch's sort.
+
+    Source:
+        G. Peyre, M. Cuturi, Computational optimal transport, 2019, remark 2.30; where totals differ, the lighter
+        distribution waits at its last position.
+    """
+    check_range("p", p, 1)
+    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
+    u_weights, v_weights = _uniform(u_values, u_weights), _uniform(v_values, v_weights)
+    if require_sort:
+        (u_values, u_weights), (v_values, v_weights) = (
+            _in_order(u_values, u_weights),
+            _in_order(v_values, v_weights),
+        )
+    if return_quantiles:
+        return _quantiles(u_values, v_values, u_weights, v_weights)
+    u_quantiles, v_quantiles, levels, _, _ = _quantiles(u_values, v_values, u_weights, v_weights)
+    widths = torch.nn.functional.pad(levels, (1, 0)).diff(dim=1)
+    if limit_quantile_range:
+        widths = torch.where(levels > 1, 0.0, widths)
+    distance = (u_quantiles - v_quantiles).abs()
+    return (widths * (distance if p == 1 else distance.pow(p))).sum(1)
+
+
+@full_precision
+def wasserstein_1d_circle(
+    u_values: Tensor,
+    v_values: Tensor,
+    u_weights: Tensor | None = None,
+    v_weights: Tensor | None = None,
+    require_sort: bool = True,
+) -> Tensor:
+    """Measure the Wasserstein distance of order 1 of distributions on a circle of circumference 1.
+
+    Args:
+        u_values: (batch, n), positions, taken modulo 1.
+        v_values: (batch, m), positions, taken modulo 1.
+        u_weights: (batch, n), that add up to 1; None: 1 / n each.
+        v_weights: (batch, m), that add up to 1; None: 1 / m each.
+        require_sort: kept for its place: positions of both are merged in any case.
+
+    Returns:
+        (batch,).
+
+    Source:
+        J. Rabin, J. Delon, Y. Gousseau, Transportation distances on the circle, 2011: the level median formula.
+    """
+    check_flag("require_sort", require_sort)
+    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
+    weights = torch.cat((_uniform(u_values, u_weights), -_uniform(v_values, v_weights)), 1)
+    values, weights = _in_order(torch.cat((u_values, v_values), 1) % 1.0, weights)
+    difference = weights.cumsum(1)
+    widths = torch.cat((values.diff(dim=1), 1.0 - values[:, -1:]), 1)
+    ranked, order = difference.detach().sort(1)
+    share = widths.detach().gather(1, order).cumsum(1)
+    middle = torch.searchsorted(share, 0.5 * share[:, -1:]).clamp(max=share.shape[1] - 1)
+    return (widths * (difference - ranked.gather(1, middle)).abs()).sum(1)
+
+
+def _divided(
+    slopes: tuple[Tensor, Tensor], masses: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Turn slopes with respect to weights into those of the masses that were divided by their totals."""
+    return tuple(
+        (slope - (slope * weight).sum(2, keepdim=True)).div_(mass)
+        for slope, mass, weight in zip(slopes, masses, weights, strict=True)
+    )
+
+
+def _count(_: Sequence[float]) -> tuple[int, int]:
+    return 1, 0
+
+
+@spectral_operator("transport_sums", _count)
+def _transport_sums(
+    estimate: Tensor,
+    target: Tensor,
+    options: Sequence[float],
+    tables: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> ChunkSums:
+    """Sum the transport costs of the frames; both spectra are divided by their totals."""
+    p, eps, squared, root = options
+    positions, *banks = tables
+    powers = [power(spectrum) for spectrum in (estimate, target)]
+    bins = powers if squared or banks else [it.sqrt() for it in powers]
+    masses = [it @ banks[0] for it in bins] if banks else bins
+    if banks and squared:
+        masses = [mass * mass for mass in masses]
+    totals = [mass.sum(2, keepdim=True) + eps for mass in masses]
+    weights = [mass / sum_ for mass, sum_ in zip(masses, totals, strict=True)]
+    levels = [weight.flatten(0, 1).cumsum(1) for weight in weights]
+    slopes = line_slopes(*levels, positions) if p == 1 else level_slopes(*levels, positions, positions, p)
+    costs = sum((level * slope).sum(1) for level, slope in zip(levels, slopes, strict=True))
+    costs, factor = _rooted(costs, p, eps) if root else (costs, None)
+    found: list[list[Tensor]] = []
+    of_masses = _divided([from_below(slope).view_as(weights[0]) for slope in slopes], totals, weights)
+    for spectrum, it, mass, slope, need in zip(
+        (estimate, target), powers, masses, of_masses, needs, strict=True
+    ):
+        if not need:
+            found.append([])
+            continue
+        slope = slope if factor is None else slope * factor.view(*mass.shape[:2], 1)
+        slope = 2.0 * slope * mass if banks and squared else slope
+        slope = 2.0 * (slope @ banks[0].T) if banks else 2.0 * slope if squared else _over(slope, it)
+        found.append([spectrum * slope])
+    return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], *found)
+
+
+def _over(slope: Tensor, powers: Tensor) -> Tensor:
+    """Divide by magnitudes, giving 0 where they are 0."""
+    inverse = powers.rsqrt()
+    return slope.mul_(inverse.masked_fill_(powers == 0, 0.0))
+
+
+def _rooted(costs: Tensor, p: float, eps: float) -> tuple[Tensor, Tensor]:
+    """Take the p-th root of costs, and its slope: for p = 2 of the cost plus eps."""
+    if p == 1:
+        return costs, torch.ones_like(costs)
+    if p == 2:
+        root = (costs + eps).sqrt()
+        return root, 0.5 / root
+    safe = costs.clamp(min=torch.finfo(costs.dtype).tiny)
+    positive = costs > 0
+    root = torch.where(positive, safe.pow(1.0 / p), 0.0)
+    return root, torch.where(positive, root / (p * safe), 0.0)
+
+
+def _check_options(
+    transform: str | None, dim: int, p: float, eps: float, flags: dict[str, bool], log: bool, scaling: str
+) -> None:
+    check_choice("transform", transform, (*TRANSFORMS, None))
+    check_choice("dim", dim, (-1, -2, 1, 2))
+    check_choice("bin_position_scaling", scaling, SCALINGS)
+    check_range("p", p, 1)
+    check_range("eps", eps, above=True)
+    for name, value in flags.items():
+        check_flag(name, value)
+    if log:
+        raise ValueError(
+            "log must be False, got True; logarithms below 0 are no distribution, compress by yourself"
+        )
+    if flags["circular"] and (flags["return_quantiles"] or flags["quantile_lowpass"] or flags["apply_root"]):
+        raise ValueError(
+            "circular must be alone, got return_quantiles, quantile_lowpass or apply_root beside it"
+        )
+    if flags["circular"] and transform not in ("identity", None):
+        raise ValueError(f'circular needs transform "identity" and positions below 1, got {transform!r}')
+
+
+class Wasserstein1DLoss(nn.Module):
+    """Compare spectra frame by frame by optimal transport: energy costs the more the further it has to move.
+
+    It is blind to the level of a frame, unless `normalize` or `balanced` is off, and to phase. A silent frame of the
+    target counts as energy at its highest bin; a silent estimate has no shape, hence no gradient.
+
+    Args:
+        transform: stft, mel, cqt, vqt, or identity (None): the loss is given spectra then, (..., F, N) >= 0.
+        normalize: divide spectra by their totals.
+        balanced: by each one's own total; without it both by the estimate's, and without `normalize` the target is
+            scaled to the estimate's total.
+        p: order, >= 1.
+        return_quantiles: return quantiles of estimate and target, levels, and both cumulative spectra instead.
+        quantile_lowpass: leave out levels above 1, where totals differ.
+        eps: added to totals, and to the cost under a square root.
+        dim: -1 (or 2): move energy along frequency; -2 (or 1): along time, in frames.
+        apply_root: take the p-th root of each cost.
+        circular: positions lie on a circle, and p is 1; for identity.
+        device: where constants are put.
+        fft_size: samples of a Fourier transform, for stft and mel.
+        hop_length: samples from frame to frame.
+        win_length: samples of the window, for stft; None: fft_size.
+        window: of scipy, for stft, cqt and vqt; mel has a Hann window.
+        n_mels: number of mel bands.
+        n_bins: number of bins, for cqt and vqt.
+        bins_per_semitone: resolution, for cqt and vqt.
+        gamma: Hz, bandwidth added to each bin of vqt.
+        fmin: Hz, lowest bin of cqt and vqt.
+        fmax: Hz, that decides on their number of bins instead of n_bins.
+        log: must be left at False.
+        sample_rate: Hz.
+        bin_position_scaling: normalized: frequency from 0 to 1 (mel: the band's number); absolute: in Hz, not for
+            mel; normalized_linear: the bin's number from 0 to 1, not for mel.
+        square_magnitude: compare squares.
+        reduce: average; without it every frame's cost is returned, (..., N).
+        reduction: mean or sum over channels and items of the mean over frames, or none: one value per channel.
+
+    Source:
+        B. Torres, G. Peeters, G. Richard, Unsupervised harmonic parameter estimation using differentiable DSP and
+        spectral optimal transport, 2024; as in sot-loss 0.1.5.
+    """
+
+    def __init__(
+        self,
+        transform: str | None = "stft",
+        normalize: bool = True,
+        balanced: bool = True,
+        p: float = 2,
+        return_quantiles: bool = False,
+        quantile_lowpass: bool = False,
+        eps: float = 1e-8,
+        dim: int = -1,
+        apply_root: bool = False,
+        circular: bool = False,
+        device: torch.device | str | None = None,
+        fft_size: int = 1024,
+        hop_length: int = 256,
+        win_length: int | None = None,
+        window: str | float | tuple = "flattop",
+        n_mels: int = 128,
+        n_bins: int = 250,
+        bins_per_semitone: int = 3,
+        gamma: float = 0,
+        fmin: float = 32.7,
+        fmax: float | None = None,
+        log: bool = False,
+        sample_rate: float = 22050,
+        bin_position_scaling: str = "normalized",
+        square_magnitude: bool = False,
+        reduce: bool = True,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        flags = {
+            "normalize": normalize, "balanced": balanced, "return_quantiles": return_quantiles,
+            "quantile_lowpass": quantile_lowpass, "apply_root": apply_root, "circular": circular,
+            "square_magnitude": square_magnitude, "reduce": reduce,
+        }  # fmt: skip
+        _check_options(transform, dim, p, eps, flags, log, bin_position_scaling)
+        check_reduction(reduction)
+        if not reduce and reduction != "mean":
+            raise ValueError(
+                f'reduction must be left at "mean" with reduce=False, got {reduction!r}; set one of them'
+            )
+        self.normalize, self.balanced, self.p, self.eps = normalize, balanced, p, eps
+        self.return_quantiles, self.quantile_lowpass = return_quantiles, quantile_lowpass
+        self.apply_root, self.circular, self.along_time = apply_root, circular, dim in (-2, 1)
+        self.square_magnitude, self.reduce, self.reduction = square_magnitude, reduce, reduction
+        self.transform = transform or "identity"
+        self.resolution = self.bank = self.cqt = None
+        if self.transform == "stft":
+            self.resolution = Resolution(fft_size, hop_length, make_window(window, win_length or fft_size))
+        elif self.transform == "mel":
+            self.resolution = Resolution(fft_size, hop_length, make_window("hann_window", fft_size))
+            self.bank = Constant(htk_mel_bank(sample_rate, fft_size, n_mels))
+        elif self.transform != "identity":
+            self.cqt = CQT(sample_rate, hop_length, fmin, fmax, n_bins, 12 * bins_per_semitone, gamma, window)
+        positions = self._own_positions(bin_position_scaling, sample_rate)
+        self.positions = None if positions is None else Constant(positions.astype(np.float32))
+        self.to(device)
+
+    def _own_positions(self, scaling: str, sample_rate: float) -> np.ndarray | None:
+        if self.transform == "identity":
+            return None
+        if self.bank is not None:
+            if scaling != "normalized":
+                raise ValueError(f'bin_position_scaling must be "normalized" for mel, got {scaling!r}')
+            return torch.linspace(0, 1, self.bank.values.shape[1]).numpy()
+        if self.cqt is None:
+            n_fft = self.resolution.n_fft
+            if scaling == "absolute":
+                return torch.fft.rfftfreq(n_fft, d=1 / sample_rate).numpy()
+            return torch.linspace(0, 1, n_fft // 2 + 1).numpy()
+        frequencies = self.cqt.frequencies.astype(np.float32)
+        if scaling == "normalized_linear":
+            return torch.linspace(0, 1, len(frequencies)).numpy()
+        if scaling == "absolute":
+            return frequencies
+        return (frequencies - frequencies[0]) / (frequencies[-1] - frequencies[0])
+
+    def _spectrum(self, signal: Tensor) -> Tensor:
+        """Transform (R, T), or lay out spectra (R, F, N), to (R, N, F)."""
+        if self.transform == "identity":
+            return signal.mT
+        if self.cqt is not None:
+            return self.cqt(signal)
+        powers = power(self.resolution.spectrum(signal))
+        return safe_sqrt(powers) if self.bank is None else powers @ self.bank(signal)
+
+    def _masses(self, spectra: list[Tensor]) -> list[Tensor]:
+        totals = [spectrum.sum(-1, keepdim=True) + self.eps for spectrum in spectra]
+        estimate, target = spectra
+        if self.normalize:
+            return [estimate / totals[0], target / totals[1 if self.balanced else 0]]
+        return [estimate, target / totals[1] * totals[0] if self.balanced else target]
+
+    def _root(self, cost: Tensor) -> Tensor:
+        if not self.apply_root or self.p == 1:
+            return cost
+        if self.p == 2:
+            return (cost + self.eps).sqrt()
+        positive = cost > 0
+        return torch.where(positive, torch.where(positive, cost, 1.0).pow(1.0 / self.p), 0.0)
+
+    def _rows(self, estimate: Tensor, target: Tensor) -> tuple[torch.Size, list[Tensor]]:
+        """Lay out distributions as (R, n), with the shape R had."""
+        spectra = [spectrum.mT if self.along_time else spectrum for spectrum in (estimate, target)]
+        return spectra[0].shape[:-1], [mass.reshape(-1, mass.shape[-1]) for mass in self._masses(spectra)]
+
+    @full_precision
+    def loss(
+        self,
+        x_spec: Tensor,
+        y_spec: Tensor,
+        x_positions: Tensor | None = None,
+        y_positions: Tensor | None = None,
+    ) -> Tensor | list[Tensor]:
+        """Compare spectra, with the estimate first.
+
+        Args:
+            x_spec: (batch, frames, bins), >= 0.
+            y_spec: (batch, frames, bins); its number of bins may differ where positions are given.
+            x_positions: (bins,) or (batch * frames, bins); None: evenly from 0 to 1.
+            y_positions: the same for y_spec.
+
+        Returns:
+            (batch * frames,), costs; for dim -2 (batch * bins,). A list of five for return_quantiles.
+        """
+        spectra = [spectrum.mT if self.along_time else spectrum for spectrum in (x_spec, y_spec)]
+        shape = spectra[0].shape[:-1]
+        rows = [mass.reshape(-1, mass.shape[-1]) for mass in self._masses(spectra)]
+        given = zip(rows, (x_positions, y_positions), strict=True)
+        positions = [
+            (torch.linspace(0, 1, row.shape[1], device=row.device) if place is None else place)
+            .to(row)
+            .expand_as(row)
+            for row, place in given
+        ]
+        if self.circular:
+            return wasserstein_1d_circle(*positions, *rows)
+        options = {"return_quantiles": self.return_quantiles, "limit_quantile_range": self.quantile_lowpass}
+        cost = wasserstein_1d(*positions, *rows, p=self.p, **options)
+        if self.return_quantiles:
+            return [part.reshape(*shape, -1) for part in cost]
+        return self._root(cost)
+
+    def _all_costs(
+        self, estimate: Tensor, target: Tensor, x_positions: Tensor | None, y_positions: Tensor | None
+    ) -> Tensor | list[Tensor]:
+        """Compare rows by whole spectrograms: (R, N) costs."""
+        spectra = [self._spectrum(signal) for signal in (estimate, target)]
+        if self.square_magnitude:
+            spectra = [spectrum.square() for spectrum in spectra]
+        places = [x_positions, y_positions]
+        given = any(place is not None for place in places)
+        if self.along_time:
+            frames = torch.arange(spectra[0].shape[1], device=estimate.device)
+            places = [frames if place is None else place for place in places]
+        elif self.positions is not None:
+            places = [self.positions(estimate) if place is None else place for place in places]
+        if self.transform == "identity" or self.return_quantiles or self.quantile_lowpass or given:
+            costs = self.loss(*spectra, *places)
+            return costs if self.return_quantiles else costs.view(estimate.shape[0], -1)
+        rows = self._rows(*spectra)[1]
+        costs = Transport.apply(
+            *rows, *(_places(row, place) for row, place in zip(rows, places, strict=True)), self.p
+        )
+        return self._root(costs).view(estimate.shape[0], -1)
+
+    def _row_means(
+        self, estimate: Tensor, target: Tensor, x_positions: Tensor | None, y_positions: Tensor | None
+    ) -> Tensor:
+        plain = self.normalize and self.balanced and not (self.along_time or self.quantile_lowpass)
+        if self.resolution is None or not plain or x_positions is not None or y_positions is not None:
+            return self._all_costs(estimate, target, x_positions, y_positions).mean(1)
+        options = [float(self.p), self.eps, float(self.square_magnitude), float(self.apply_root)]
+        tables = [self.positions(estimate)[None], *([] if self.bank is None else [self.bank(estimate)])]
+        sums, _ = self.resolution.sums(_transport_sums, estimate, target, options, tables)
+        return sums[:, 0] / self.resolution.n_frames(estimate.shape[1])
+
+    @full_precision
+    def forward(
+        self,
+        estimate: Tensor,
+        target: Tensor,
+        x_positions: Tensor | None = None,
+        y_positions: Tensor | None = None,
+    ) -> Tensor | list[Tensor]:
+        """Compare waveforms (..., T), or spectra (..., F, N) for the identity transform.
+
+        Args:
+            estimate: (..., T) or (..., F, N).
+            target: the same.
+            x_positions: (F,), of the estimate's bins; None: the transform's own, or evenly from 0 to 1.
+            y_positions: (F,), of the target's bins.
+
+        Returns:
+            A scalar; (...) for reduction none; (..., N) for reduce=False; a list of five for return_quantiles.
+        """
+        n_inner = 2 if self.transform == "identity" else 1
+        if n_inner == 1 or x_positions is None:
+            check_waveforms(estimate, target) if n_inner == 1 else _check_spectra(estimate, target)
+        rows = [signal.reshape(-1, *signal.shape[signal.dim() - n_inner :]) for signal in (estimate, target)]
+        lead = estimate.shape[: estimate.dim() - n_inner]
+        if self.return_quantiles:
+            return [
+                part.view(*lead, *part.shape[1:]) for part in self._all_costs(*rows, x_positions, y_positions)
+            ]
+        if not self.reduce:
+            return self._all_costs(*rows, x_positions, y_positions).view(*lead, -1)
+        return reduce(self._row_means(*rows, x_positions, y_positions).view(lead), self.reduction)
+
+
+def _places(row: Tensor, positions: Tensor | None) -> Tensor:
+    """Give the positions of the points of (R, n): (1 or R, n)."""
+    if positions is None:
+        positions = torch.linspace(0, 1, row.shape[1], device=row.device)
+    return positions.to(row).reshape(-1, row.shape[1])
+
+
+def _check_spectra(estimate: Tensor, target: Tensor) -> None:
+    check_same_shape(2, "(..., F, N)", estimate=estimate, target=target)
+    check_real(estimate=estimate, target=target)
+
+
+class MultiResolutionSOTLoss(nn.Module):
+    """Add up `Wasserstein1DLoss` over several resolutions.
+
+    Args:
+        transform: stft or mel.
+        fft_sizes: samples, one for each resolution.
+        hop_lengths: samples.
+        win_lengths: samples; None: fft_sizes.
+        normalize: divide spectra by their totals.
+        balanced: by each one's own total.
+        p: order, >= 1.
+        quantile_lowpass: leave out levels above 1.
+        eps: added to totals.
+        dim: -1: move energy along frequency; -2: along time.
+        apply_root: take the p-th root of each cost.
+        device: where constants are put.
+        window: of scipy.
+        n_mels: number of mel bands.
+        log: must be left at False.
+        sample_rate: Hz.
+        bin_position_scaling: normalized, absolute or normalized_linear.
+        square_magnitude: compare squares.
+        reduction: mean, sum or none.
+
+    Source:
+        B. Torres, G. Peeters, G. Richard, Unsupervised harmonic parameter estimation using differentiable DSP and
+        spectral optimal transport, 2024; a sum, not a mean, as in sot-loss 0.1.5.
+    """
+
+    def __init__(
+        self,
+        transform: str = "stft",
+        fft_sizes: Sequence[int] = (1024, 2048, 512),
+        hop_lengths: Sequence[int] = (256, 512, 128),
+        win_lengths: Sequence[int] | None = None,
+        normalize: bool = True,
+        balanced: bool = True,
+        p: float = 2,
+        quantile_lowpass: bool = False,
+        eps: float = 1e-8,
+        dim: int = -1,
+        apply_root: bool = False,
+        device: torch.device | str | None = None,
+        window: str | float | tuple = "flattop",
+        n_mels: int = 128,
+        log: bool = False,
+        sample_rate: float = 22050,
+        bin_position_scaling: str = "normalized",
+        square_magnitude: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        check_choice("transform", transform, ("stft", "mel"))
+        win_lengths = fft_sizes if win_lengths is None else win_lengths
+        if not len(fft_sizes) == len(hop_lengths) == len(win_lengths) > 0:
+            raise ValueError(
+                "fft_sizes, hop_lengths and win_lengths must be lists of one length, "
+                f"got {list(fft_sizes)}, {list(hop_lengths)}, {list(win_lengths)}"
+            )
+        self.loss_modules = nn.ModuleList(
+            Wasserstein1DLoss(
+                transform, normalize, balanced, p, False, quantile_lowpass, eps, dim, apply_root, False, device,
+                fft_size, hop_length, win_length, window, n_mels, log=log, sample_rate=sample_rate,
+                bin_position_scaling=bin_position_scaling, square_magnitude=square_magnitude, reduction=reduction,
+            )
+            for fft_size, hop_length, win_length in zip(fft_sizes, hop_lengths, win_lengths, strict=True)
+        )  # fmt: skip
+        self.names = [f"fft_{fft_size}" for fft_size in fft_sizes]
+        self.reduction = reduction
+
+    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Give the terms that add up to the loss: fft_1024 and so on."""
+        return {
+            name: loss(estimate, target) for name, loss in zip(self.names, self.loss_modules, strict=True)
+        }
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (..., T); returns a scalar, or (...) for reduction none."""
+        first, *others = (loss(estimate, target) for loss in self.loss_modules)
+        return sum(others, first)
