@@ -22,11 +22,12 @@ def suspicion(estimate: Tensor, target: Tensor, loudest: list[int]) -> str | Non
     """
     size = min(_EXCERPT, target.shape[-1])
     starts = [max(0, min(centre - size // 2, target.shape[-1] - size)) for centre in loudest[:_EXCERPTS]]
-    given, wanted = (_spectra(waveform, starts, size) for waveform in (estimate, target))
-    product = torch.fft.irfft((given * wanted.conj()).sum((0, 1)), n=2 * size)
-    power, given_power = (torch.fft.irfft(part.abs().square().sum((0, 1)))[0] for part in (wanted, given))
+    given, wanted = (_excerpts(waveform, starts, size) for waveform in (estimate, target))
+    power, given_power = wanted.square().sum(), given.square().sum()
     if power == 0 or given_power == 0:
         return None
+    spectra = [torch.fft.rfft(excerpts, n=2 * size) for excerpts in (given, wanted)]
+    product = torch.fft.irfft((spectra[0] * spectra[1].conj()).sum((0, 1)))
     similarity = product / (power * given_power).sqrt()
     lag = int(similarity.argmax())
     best, aligned = float(similarity[lag]), float(similarity[0])
@@ -40,6 +41,5 @@ def suspicion(estimate: Tensor, target: Tensor, loudest: list[int]) -> str | Non
     return None
 
 
-def _spectra(waveform: Tensor, starts: list[int], size: int) -> Tensor:
-    excerpts = torch.stack([waveform[:, start : start + size] for start in starts])
-    return torch.fft.rfft(excerpts.double(), n=2 * size)
+def _excerpts(waveform: Tensor, starts: list[int], size: int) -> Tensor:
+    return torch.stack([waveform[:, start : start + size] for start in starts]).double()

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-# Blocks transformed at a time: spectra of 8 + 16 channels then stay in cache, and below the size from which the
-# system's allocator hands memory back after each use.
-_BLOCKS = 32
+# Spectra of as many blocks at a time, so that they stay in cache.
+_SPECTRA_BYTES = 2**21
 
 
 class Correlator:
@@ -26,8 +25,10 @@ class Correlator:
         self.n_references, self.device = len(targets) * self.n_channels, targets[0].device
         self.n_fft = max(64, 2 ** (3 * n_lags - 1).bit_length())
         self.block = self.n_fft - n_lags + 1
-        self.n_blocks = min(_BLOCKS, -(-(length + n_lags - 1) // self.block))
-        channels, row = 2 * len(targets) * self.n_channels, self.n_blocks * self.block
+        channels = 2 * self.n_references
+        n_cached = _SPECTRA_BYTES // (8 * channels * self.n_fft)
+        self.n_blocks = max(2, min(n_cached, -(-(length + n_lags - 1) // self.block)))
+        row = self.n_blocks * self.block
         like = {"dtype": torch.float64, "device": targets[0].device}
         self._flat = torch.zeros(channels * row + self.n_fft, **like)
         self._rows = self._flat[: channels * row].view(channels, row)
@@ -42,7 +43,7 @@ class Correlator:
             self._load(begin, min(begin + self._rows.shape[1], stop))
             self._pad(n_own)
             spectra = self._accumulate(spectra, -(-n_own // self.block))
-            energies += _energies(self._rows[:, :n_own])
+            energies += self._rows[:, :n_own].square().sum(1)
         return self._lags(spectra), energies
 
     def borders(self, cuts: list[int]) -> Tensor:
@@ -82,7 +83,7 @@ class Correlator:
         """Add the cross spectra of the first blocks: (K, M, 2 M)."""
         channels, row = self._rows.shape
         extended = self._flat.as_strided((channels, n_blocks, self.n_fft), (row, self.block, 1))
-        padded = _frequency_first(torch.fft.rfft(self._padded[:, :n_blocks])).conj()
+        padded = _frequency_first(torch.fft.rfft(self._padded[:, :n_blocks])).conj_physical_()
         extended = _frequency_first(torch.fft.rfft(extended)).mT
         return torch.bmm(padded, extended) if spectra is None else spectra.baddbmm_(padded, extended)
 
@@ -96,8 +97,3 @@ def _frequency_first(spectra: Tensor) -> Tensor:
     """(channels, blocks, K) -> (K, channels, blocks), contiguous."""
     channels, n_blocks, n_bins = spectra.shape
     return spectra.view(-1, n_bins).T.contiguous().view(n_bins, channels, n_blocks)
-
-
-def _energies(rows: Tensor) -> Tensor:
-    """Sum of squares of each row, without a squared copy."""
-    return (rows[:, None] @ rows[..., None]).flatten()

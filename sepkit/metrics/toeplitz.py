@@ -52,7 +52,7 @@ class BlockToeplitz:
             filters[system] = solve_densely(self.lags[system], right[system])
         return filters, trusted
 
-    def conditioning(self, n_iterations: int = 4) -> Tensor:
+    def conditioning(self, n_iterations: int = 2) -> Tensor:
         """Estimate the smallest eigenvalue, (Q,), of the matrix whose diagonal has been scaled to ones.
 
         It is the power that the signals share at least in any direction, such as a band; 0: no inverse was found.
@@ -160,10 +160,11 @@ def _predictors(blocks, library):
     newest_first = [blocks[:, lag] for lag in range(n_lags - 1, 0, -1)]
     newest_first = library.concatenate([blocks[:, :0].reshape(n_systems, size, 0), *newest_first], -1)
     errors = library.stack([blocks[:, 0], blocks[:, 0]])
+    cross = library.zeros_like(errors)
     for order in range(1, n_lags):
         known, grown = order * size, (order + 1) * size
-        cross = newest_first[..., (n_lags - 1 - order) * size :] @ forward[:, :known]
-        cross = library.stack([cross.swapaxes(-1, -2), cross])
+        cross[1] = newest_first[..., (n_lags - 1 - order) * size :] @ forward[:, :known]
+        cross[0] = cross[1].swapaxes(-1, -2)
         reflection = library.linalg.solve(errors, cross)
         head, tail = forward[:, :grown], backward[:, -grown:]
         change = tail @ reflection[1]

@@ -1,0 +1,155 @@
+"""Scoring speed and memory against museval, on the same signals, one process each, interleaved, one thread.
+
+python benchmarks/scoring.py                            built signals, all cases: about 40 minutes
+python benchmarks/scoring.py --tracks DIR               DIR/<song>/{vocals,drums,bass,other}.flac, repeated to length
+python benchmarks/scoring.py --seconds 30 --stems 4     one case
+
+CPU seconds are of the scoring call alone, after a short one that loads the libraries, the least of all rounds, since
+other load only adds to it; memory is the growth of the process over its float32 inputs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+STEMS = ("vocals", "drums", "bass", "other")
+RATE = 44100
+MODES = {
+    "v4": {},
+    "v3": {"framewise_filters": True},
+    "sdr": {"metrics": ("SDR",)},
+}
+
+
+def main() -> None:
+    options = parse()
+    if options.run:
+        return run(*options.run)
+    print("| mode | stems | s | museval CPU s | sepkit CPU s | ratio | museval MB | sepkit MB | max difference dB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for seconds in options.seconds:
+        for n_stems in options.stems:
+            with tempfile.TemporaryDirectory() as folder:
+                build(Path(folder), n_stems, seconds, options.tracks)
+                for mode in options.modes:
+                    compare(Path(folder), mode, n_stems, seconds, options.rounds)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, nargs="+", default=[30, 240], help="length of the signals")
+    parser.add_argument("--stems", type=int, nargs="+", default=[4, 2], choices=[1, 2, 3, 4])
+    parser.add_argument("--modes", nargs="+", default=["v4", "sdr"], choices=MODES)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each; the fastest counts")
+    parser.add_argument("--tracks", type=Path, default=os.environ.get("SEPKIT_TRACKS"), help="folder of songs")
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def compare(folder: Path, mode: str, n_stems: int, seconds: int, rounds: int) -> None:
+    measured = {"museval": [], "sepkit": []}
+    for _ in range(rounds):
+        for engine in measured:
+            measured[engine].append(measure(engine, mode, folder))
+    cpu = {engine: min(run["cpu"] for run in runs) for engine, runs in measured.items()}
+    memory = {engine: max(run["megabytes"] for run in runs) for engine, runs in measured.items()}
+    scores = [np.load(folder / f"{engine}.npy") for engine in measured]
+    difference = np.nanmax(np.abs(scores[0][: 1 if mode == "sdr" else 4] - scores[1][: 1 if mode == "sdr" else 4]))
+    print(
+        f"| {mode} | {n_stems} | {seconds} | {cpu['museval']:.2f} | {cpu['sepkit']:.3f} "
+        f"| {cpu['museval'] / cpu['sepkit']:.0f} | {memory['museval']:.0f} | {memory['sepkit']:.0f} "
+        f"| {difference:.0e} |",
+        flush=True,
+    )
+
+
+def measure(engine: str, mode: str, folder: Path) -> dict:
+    """Score in a process of its own."""
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+    command = [sys.executable, __file__, "--run", engine, mode, str(folder)]
+    answer = subprocess.run(command, env=os.environ | one_thread, check=True, capture_output=True, text=True)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def run(engine: str, mode: str, folder: str) -> None:
+    """Score the signals in the folder, and print what it cost."""
+    score = (museval_engine if engine == "museval" else sepkit_engine)(MODES[mode])
+    estimate, target = (np.load(Path(folder) / f"{name}.npy") for name in ("estimate", "target"))
+    score(estimate[..., : 2 * RATE], target[..., : 2 * RATE])
+    before = resident(reset=True)
+    start = time.process_time()
+    scores = score(estimate, target)
+    cpu = time.process_time() - start
+    np.save(Path(folder) / f"{engine}.npy", scores)
+    print(json.dumps({"cpu": cpu, "megabytes": resident() - before}))
+
+
+def museval_engine(options: dict):
+    from museval.metrics import bss_eval
+
+    framewise = options.get("framewise_filters", False)
+
+    def score(estimate: np.ndarray, target: np.ndarray) -> np.ndarray:
+        waveforms = target.swapaxes(1, 2), estimate.swapaxes(1, 2)
+        return np.array(bss_eval(*waveforms, window=RATE, hop=RATE, framewise_filters=framewise)[:4])
+
+    return score
+
+
+def sepkit_engine(options: dict):
+    from sepkit.metrics import bss_eval
+
+    return lambda estimate, target: np.array([score.numpy() for score in bss_eval(estimate, target, **options)[:4]])
+
+
+def resident(reset: bool = False) -> float:
+    """Largest memory of this process since the last reset, in MB; Linux."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1e3
+
+
+def build(folder: Path, n_stems: int, seconds: int, tracks: Path | None) -> None:
+    """Write references, and estimates with filtering, interference and noise, as float32 (S, C, T)."""
+    rng = np.random.default_rng(0)
+    length = seconds * RATE
+    target = repeated(tracks, n_stems, length) if tracks else coloured(rng, n_stems, length)
+    estimate = 0.9 * target + 0.1 * np.roll(target, 5, axis=-1) + 0.05 * target.sum(0)
+    estimate += 0.003 * rng.standard_normal(target.shape, dtype=np.float32)
+    np.save(folder / "target.npy", target.astype(np.float32))
+    np.save(folder / "estimate.npy", estimate.astype(np.float32))
+
+
+def coloured(rng: np.random.Generator, n_stems: int, length: int) -> np.ndarray:
+    """Noises whose spectra fall towards 22 kHz, rounded to 16 bits."""
+    spectra = np.fft.rfft(rng.standard_normal((n_stems, 2, length), dtype=np.float32))
+    slope = (1 + np.linspace(0, 200, spectra.shape[-1])) ** -np.linspace(0.7, 1.5, n_stems)[:, None, None]
+    waveforms = np.fft.irfft(spectra * slope, length)
+    waveforms *= 0.5 / np.abs(waveforms).max()
+    return (np.round(waveforms * 32768) / 32768).astype(np.float32)
+
+
+def repeated(tracks: Path, n_stems: int, length: int) -> np.ndarray:
+    """Chain the songs, quietest hiss added, so that a stem that is silent in some of them is scored."""
+    import soundfile
+
+    rng = np.random.default_rng(1)
+    songs = sorted(path for path in Path(tracks).iterdir() if path.is_dir())
+    stems = []
+    for stem in STEMS[:n_stems]:
+        whole = np.concatenate([soundfile.read(song / f"{stem}.flac", dtype="float32")[0].T for song in songs], axis=-1)
+        stems.append(np.tile(whole, -(-length // whole.shape[-1]))[:, :length])
+    hiss = rng.integers(-1, 2, (n_stems, 2, length)).astype(np.float32) / 32768
+    return np.stack(stems) + hiss
+
+
+if __name__ == "__main__":
+    main()
