@@ -63,9 +63,7 @@ def test_its_attributes_are_its_state(schedule, progress):
     vars(other).update(vars(running))
     running.observe(1.0)
     other.observe(1.0)
-    assert [other.factor(progress) for progress in (0.05, 0.5)] == [
-        running.factor(progress) for progress in (0.05, 0.5)
-    ]
+    assert other.factor(progress) == running.factor(progress)
 
 
 @pytest.mark.parametrize(
