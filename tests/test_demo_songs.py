@@ -1,5 +1,6 @@
 """The built-in songs: what they sound like in numbers, and how they get into the cache."""
 
+import io
 import os
 import subprocess
 import sys
@@ -99,24 +100,31 @@ def test_an_impossible_song_is_refused(arguments, message):
         make_song(**arguments)
 
 
-def test_the_root_holds_every_split_as_flac(cache):
+def test_the_root_holds_every_split_as_wav(cache):
     root = demo_root(**SMALL)
     assert root.parent == cache
     names = sorted(str(path.relative_to(root).as_posix()) for path in root.glob("*/*"))
     assert names == ["test/test_000", "train/train_000", "train/train_001", "valid/valid_000"]
     for folder in root.glob("*/*"):
-        assert sorted(path.name for path in folder.iterdir()) == sorted(f"{stem}.flac" for stem in STEMS)
-    info = soundfile.info(root / "train" / "train_000" / "vocals.flac")
+        expected = [*STEMS, *(["mixture"] if folder.parent.name == "test" else [])]
+        assert sorted(path.stem for path in folder.iterdir()) == sorted(expected)
+    info = soundfile.info(root / "train" / "train_000" / "vocals.wav")
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (44100, 2, 88200, "PCM_16")
 
 
 def test_what_is_written_is_the_song_of_the_seed():
-    read, _ = soundfile.read(demo_root(**SMALL) / "train" / "train_001" / "drums.flac", dtype="float32")
+    read, _ = soundfile.read(demo_root(**SMALL) / "train" / "train_001" / "drums.wav", dtype="float32")
     assert np.abs(read.T - make_song(1, 2.0)["drums"]).max() <= 2**-15  # one step of 16 bits
 
 
+def test_the_mixture_of_a_test_song_is_the_exact_sum_of_its_stems():
+    folder = demo_root(**SMALL) / "test" / "test_000"
+    stems = [soundfile.read(folder / f"{stem}.wav", dtype="int16")[0] for stem in STEMS]
+    assert (soundfile.read(folder / "mixture.wav", dtype="int16")[0] == sum(stems)).all()
+
+
 def test_splits_share_no_song():
-    files = [path.read_bytes() for path in demo_root(**SMALL).rglob("vocals.flac")]
+    files = [path.read_bytes() for path in demo_root(**SMALL).rglob("vocals.wav")]
     assert len(set(files)) == len(files) == 4
 
 
@@ -150,13 +158,13 @@ def test_a_half_made_root_is_never_taken(cache, monkeypatch):
         demo_root(**SMALL)
     assert list(cache.iterdir()) == []
     monkeypatch.setattr(demo, "make_song", make_song)
-    assert len(list(demo_root(**SMALL).rglob("*.flac"))) == 16
+    assert len(list(demo_root(**SMALL).rglob("*.wav"))) == 17
 
 
 def test_a_killed_process_leaves_no_root_and_its_remains_go_later(cache):
     call = "from sepkit.datasets.demo import demo_root; demo_root(50, 1, 1, 2.0, progress=False)"
     process = subprocess.Popen([sys.executable, "-c", call])
-    while not list(cache.glob(".demo-*/train/*/other.flac")):
+    while not list(cache.glob(".demo-*/train/*/other.wav")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
@@ -177,7 +185,7 @@ def test_two_processes_may_start_at_once(cache):
     assert [process.returncode for process in processes] == [0, 0]
     assert len(roots) == 1
     assert [str(path) for path in cache.iterdir()] == list(roots)
-    assert len(list(Path(roots.pop()).rglob("*.flac"))) == 16
+    assert len(list(Path(roots.pop()).rglob("*.wav"))) == 17
 
 
 def test_the_slower_process_takes_the_songs_of_the_faster(tmp_path):
@@ -218,12 +226,14 @@ def test_an_impossible_duration_leaves_nothing_behind(cache):
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False)])
-def test_a_bar_shows_progress_on_stderr_unless_told_not_to(capsys, progress, shown):
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_shows_progress_on_a_terminal_unless_told_not_to(monkeypatch, terminal, progress):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
     demo_root(**{**SMALL, "progress": progress})
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert ("making the built-in songs" in captured.err) is shown
+    assert ("making the built-in songs" in stream.getvalue()) is (terminal and progress)
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems have their own places")

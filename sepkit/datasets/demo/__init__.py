@@ -19,7 +19,7 @@ from sepkit.datasets.demo.other import render_other
 from sepkit.datasets.demo.song import STEMS, draw_song
 from sepkit.datasets.demo.vocals import render_vocals
 
-__all__ = ["STEMS", "demo_root", "make_song"]
+__all__ = ["STEMS", "demo_root", "demo_song", "make_song"]
 
 _RENDER = {"vocals": render_vocals, "drums": render_drums, "bass": render_bass, "other": render_other}
 _FIRST_SEEDS = {"train": 0, "valid": 1_000_000, "test": 2_000_000}
@@ -27,7 +27,7 @@ _PEAK = 0.98
 _ABANDONED = 3600.0  # s without a new file after which a half-made root belongs to a process that died
 
 
-def make_song(seed: int, duration: float = 20.0, sample_rate: int = 44100) -> dict[str, np.ndarray]:
+def make_song(seed: int, duration: float = 12.0, sample_rate: int = 44100) -> dict[str, np.ndarray]:
     """Make one song.
 
     The same seed gives the same bits on every run and whatever else was made before; across versions
@@ -60,15 +60,15 @@ def make_song(seed: int, duration: float = 20.0, sample_rate: int = 44100) -> di
 
 
 def demo_root(
-    n_train: int = 96, n_valid: int = 4, n_test: int = 8, duration: float = 20.0, *, progress: bool = True
+    n_train: int = 96, n_valid: int = 4, n_test: int = 8, duration: float = 12.0, *, progress: bool = True
 ) -> Path:
     """Write the built-in songs on first use and tell where they are.
 
     They lie in `$SEPKIT_CACHE`, else in the user's cache directory, in a folder whose name depends on the
-    arguments and on the generator's source: `train|valid|test/<song>/<stem>.flac`, 16-bit stereo at
-    44.1 kHz. Several processes may call at once; a folder appears only when it is complete. The
-    environment variable SEPKIT_DEMO_SCALE, a fraction, scales the number of songs (never below
-    2 train, 1 valid, 2 test) where time is short.
+    arguments and on the generator's source: `train|valid|test/<song>/<stem>.wav`, 16-bit stereo at
+    44.1 kHz, of test songs also the mixture; 0.9 GB in all. Several processes may call at once; a folder
+    appears only when it is complete. The environment variable SEPKIT_DEMO_SCALE, a fraction, scales the
+    number of songs (never below 2 train, 1 valid, 2 test) where time is short.
 
     Args:
         n_train: songs to train on, >= 1.
@@ -97,6 +97,11 @@ def demo_root(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return root
+
+
+def demo_song() -> Path:
+    """Tell the mixture of a built-in song that nothing is trained on; all songs are written on first use."""
+    return next(iter(sorted((demo_root() / "test").iterdir()))) / "mixture.wav"
 
 
 def cache_directory() -> Path:
@@ -135,11 +140,15 @@ def _fingerprint() -> str:
 
 def _write(root: Path, counts: dict[str, int], duration: float, progress: bool) -> None:
     songs = [(split, k) for split, count in counts.items() for k in range(count)]
-    for split, k in tqdm(songs, desc="making the built-in songs", unit="song", disable=not progress):
+    for split, k in tqdm(songs, desc="making the built-in songs", unit="song", disable=None if progress else True):
         folder = root / split / f"{split}_{k:03d}"
         folder.mkdir(parents=True)
-        for stem, waveform in make_song(_FIRST_SEEDS[split] + k, duration).items():
-            soundfile.write(folder / f"{stem}.flac", waveform.T, 44100, subtype="PCM_16")
+        stems = make_song(_FIRST_SEEDS[split] + k, duration)
+        written = {stem: np.rint(waveform.T * 32768).astype(np.int16) for stem, waveform in stems.items()}
+        if split == "test":
+            written["mixture"] = sum(written.values())  # exact: all peaks stay within +-0.98
+        for stem, samples in written.items():
+            soundfile.write(folder / f"{stem}.wav", samples, 44100, subtype="PCM_16")
         os.utime(root)
 
 
