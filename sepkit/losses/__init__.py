@@ -11,6 +11,7 @@ from sepkit.losses.l1snr import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, MultiL1SNRDBL
 from sepkit.losses.latent import KLDivergenceLoss, kl_div_loss
 from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
 from sepkit.losses.perceptual import FIRFilter, SumAndDifference
+from sepkit.losses.permutation import PermutationInvariantLoss
 from sepkit.losses.spectral import (
     L1Loss,
     L2Loss,
@@ -24,6 +25,7 @@ from sepkit.losses.spectral import (
 from sepkit.losses.stft import (
     ChromaSTFTLoss,
     MelSTFTLoss,
+    MultiResolutionComplexSTFTLoss,
     MultiResolutionSTFTLoss,
     RandomResolutionSTFTLoss,
     STFTLoss,
@@ -56,8 +58,10 @@ __all__ = [
     "MaskLoss",
     "MelSTFTLoss",
     "MultiL1SNRDBLoss",
+    "MultiResolutionComplexSTFTLoss",
     "MultiResolutionSOTLoss",
     "MultiResolutionSTFTLoss",
+    "PermutationInvariantLoss",
     "RMSELoss",
     "RandomResolutionSTFTLoss",
     "RelativeSpectralLoss",

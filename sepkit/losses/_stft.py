@@ -95,7 +95,7 @@ class Resolution(nn.Module):
         operator: Callable,
         estimate: Tensor,
         target: Tensor,
-        options: Sequence[float] = (),
+        options: Sequence[float] = (0.0,),
         tables: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor]:
         """Apply a `spectral_operator`.

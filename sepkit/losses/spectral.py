@@ -23,6 +23,10 @@ def _difference(estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
     return estimate_magnitude - target_magnitude
 
 
+# Sum of squares below which a target counts as this loud, so that ratios to it stay finite.
+_SILENCE = 1e-20
+
+
 def _reduce_elements(distances: Tensor, reduction: str) -> Tensor:
     return item_sum(distances).sum() if reduction == "sum" else reduce(item_mean(distances), reduction)
 
@@ -191,7 +195,7 @@ class SpectralConvergenceLoss(nn.Module):
         reference = item_sum(target_magnitude.square())
         if self.reduction != "none":
             error, reference = error.sum(), reference.sum()
-        return safe_sqrt(error / reference.clamp(min=torch.finfo(reference.dtype).tiny))
+        return safe_sqrt(error / reference.clamp(min=_SILENCE))
 
 
 class STFTMagnitudeLoss(nn.Module):

@@ -216,9 +216,9 @@ def _rooted(costs: Tensor, p: float, eps: float) -> tuple[Tensor, Tensor]:
         root = (costs + eps).sqrt()
         return root, 0.5 / root
     safe = costs.clamp(min=torch.finfo(costs.dtype).tiny)
-    positive = costs > 0
-    root = torch.where(positive, safe.pow(1.0 / p), 0.0)
-    return root, torch.where(positive, root / (p * safe), 0.0)
+    equal = costs <= 0
+    root = torch.where(equal, 0.0, safe.pow(1.0 / p))
+    return root, torch.where(equal, 0.0, root / (p * safe))
 
 
 def _check_options(
@@ -384,8 +384,8 @@ class Wasserstein1DLoss(nn.Module):
             return cost
         if self.p == 2:
             return (cost + self.eps).sqrt()
-        positive = cost > 0
-        return torch.where(positive, torch.where(positive, cost, 1.0).pow(1.0 / self.p), 0.0)
+        equal = cost <= 0
+        return torch.where(equal, 0.0, torch.where(equal, 1.0, cost).pow(1.0 / self.p))
 
     def _rows(self, estimate: Tensor, target: Tensor) -> tuple[torch.Size, list[Tensor]]:
         """Lay out distributions as (R, n), with the shape R had."""
