@@ -356,3 +356,11 @@ def test_a_loss_that_gives_one_value_for_all_items_is_refused(separator, separat
 def test_presence_of_another_shape_or_type_is_refused(separator, separation, present, message):
     with pytest.raises(ValueError, match=message):
         Objective([{"class": "L1Loss"}], separator)(separation, present)
+
+
+def test_sources_in_any_order_cost_what_the_best_order_costs(separator, separation):
+    term = {"class": "PermutationInvariantLoss", "loss": {"class": "SISDRLoss"}}
+    expected = Objective([term], separator)(separation)["loss"]
+    shuffled = separator.analyze(separation.mixture, separation.target[:, [2, 0, 1]])
+    torch.testing.assert_close(Objective([term], separator)(shuffled)["loss"], expected)
+    assert expected < Objective([{"class": "SISDRLoss"}], separator)(separation)["loss"]
