@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from itertools import pairwise
 
 import pytest
 import torch
@@ -167,7 +168,7 @@ def test_a_loss_falls_all_the_way_from_noise_to_the_target(name):
     values = [
         float(loss(*_quantities(name, (1 - share) * noise + share * target, target))) for share in shares
     ]
-    assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False)), values
+    assert all(later < earlier for earlier, later in pairwise(values)), values
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_mask_loss_falls_from_noise_to_the_ideal_mask(name):
     rest = (mixture, magnitude) if name == "MaskLoss" else (magnitude, mixture - magnitude)
     masks = [(1 - share) * start + share * ideal for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     values = [float(ALL[name]()(mask, *rest)) for mask in masks]
-    assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False)), values
+    assert all(later < earlier for earlier, later in pairwise(values)), values
 
 
 @pytest.mark.filterwarnings("ignore:component loss")
@@ -298,7 +299,7 @@ def test_a_loss_moves_with_its_module_and_is_never_rounded(name):
 @_every()
 def test_unequal_shapes_are_refused(name):
     first, *others = _quantities(name, *_waveforms())
-    with pytest.raises(ValueError, match="must (have the shape of|be)"):
+    with pytest.raises(ValueError, match=r"must (have the shape of|be)"):
         ALL[name]()(first, *(other[:1] for other in others))
 
 

@@ -1,6 +1,5 @@
 """The losses give the numbers of the packages whose names they carry: values, gradient norms, gradient samples."""
 
-import importlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from sepkit import losses
+
 
 def _cases() -> list:
     root = os.environ.get("SEPKIT_REFERENCE")

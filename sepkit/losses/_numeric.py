@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
+# Asked once: compilers cannot follow the question.
+_AUTOCAST = {name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)}
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
@@ -21,7 +23,7 @@ def widen(value: Any) -> Any:
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager:
-    if torch.amp.is_autocast_available(device.type):
+    if device.type in _AUTOCAST:
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

@@ -119,7 +119,9 @@ def _angle_terms(
         ]
         return total(difference * difference), slopes
     norm = (estimate.values * target.values).reciprocal_()
-    likeness = (estimate.spectrum * target.spectrum.conj()).real * norm
+    # No conj(): below a compiler's graph torch leaves its lazy flag unheeded.
+    planes = [torch.view_as_real(it.spectrum) for it in both]
+    likeness = (planes[0] * planes[1]).sum(-1) * norm
     slopes = [
         it.spectrum * (likeness * it.scale() / it.values) - other.spectrum * norm if need else None
         for it, other, need in zip(both, both[::-1], needs, strict=True)
