@@ -65,10 +65,14 @@ def quiet_worker(_number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def peak_memory(device: torch.device) -> int:
-    """Largest memory so far, bytes: of the device on CUDA, else of the process."""
+def peak_memory(device: torch.device) -> int | None:
+    """Largest memory so far, bytes: of the device on CUDA, else of the process; None where nothing tells."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
