@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sepkit.metrics import framewise_sdr, improvement, sd_sdr, sdr, si_sdr, snr
+from sepkit.metrics import framewise_sdr, improvement, sd_sdr, sdr, si_sar, si_sdr, si_sir, snr
 from sepkit.metrics.frames import frame_bounds, is_silent
 
 RATIOS = {"sdr": sdr, "snr": snr, "si_sdr": si_sdr, "sd_sdr": sd_sdr}
@@ -240,3 +240,41 @@ def test_framewise_sdr_refuses(arguments, message):
     given = {"estimate": noise(2, 2, 40), "target": noise(2, 2, 40), "window": 10, "hop": 10} | arguments
     with pytest.raises(ValueError, match=message):
         framewise_sdr(**given)
+
+
+def decomposed():
+    """Two targets, and estimates made of 2 s, orthogonal noise of energy 1 and a twentieth of the other target."""
+    basis = torch.linalg.qr(noise(200, 4, dtype=torch.float64))[0].T.reshape(4, 2, 100)
+    target = 3 * basis[:2]
+    return 2 * target + basis[2:] + 0.05 * target.flip(0), target
+
+
+def test_si_sir_and_si_sar_split_the_residual():
+    estimate, target = decomposed()
+    torch.testing.assert_close(si_sir(estimate, target), torch.full((2,), 20 * math.log10(40), dtype=torch.float64))
+    torch.testing.assert_close(si_sar(estimate, target), torch.full((2,), 20 * math.log10(6), dtype=torch.float64))
+
+
+def test_si_sdr_holds_interference_and_artifacts():
+    estimate, target = (waveform + 0.1 * waveform.flip(0) for waveform in decomposed())
+    inverse = sum(10 ** (-ratio(estimate, target) / 10) for ratio in (si_sir, si_sar))
+    torch.testing.assert_close(si_sdr(estimate, target), -10 * torch.log10(inverse))
+
+
+@pytest.mark.parametrize("ratio", [si_sir, si_sar])
+def test_si_sir_and_si_sar_bear_silent_and_equal_targets(ratio):
+    estimate = noise(2, 4, 2, 100).requires_grad_()
+    target = noise(2, 4, 2, 100, seed=1)
+    target[:, 1] = 0
+    target[:, 3] = target[:, 2]
+    target[1] = 0
+    score = ratio(estimate, target)
+    torch.nansum(score).backward()
+    assert score.isnan().tolist() == [[False, True, False, False], [True] * 4]
+    assert estimate.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("ratio", [si_sir, si_sar])
+def test_si_sir_and_si_sar_need_sources(ratio):
+    with pytest.raises(ValueError, match=r"both be \(\.\.\., S, C, T\), got \(2, 5\)"):
+        ratio(torch.ones(2, 5), torch.ones(2, 5))

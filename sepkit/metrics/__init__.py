@@ -1,7 +1,26 @@
-"""Metrics of separation: waveforms in, decibels out; higher is better."""
+"""Metrics of separation: waveforms in, scores out, most of them decibels; higher is better."""
 
 from .decomposition import BSSEval, bss_eval
 from .frames import framewise_sdr
-from .ratios import improvement, sd_sdr, sdr, si_sdr, snr
+from .perceptual import log_wmse, pesq, stoi
+from .ratios import improvement, sd_sdr, sdr, si_sar, si_sdr, si_sir, snr
+from .spectral import bleedless, fullness, l1_freq
 
-__all__ = ["BSSEval", "bss_eval", "framewise_sdr", "improvement", "sd_sdr", "sdr", "si_sdr", "snr"]
+__all__ = [
+    "BSSEval",
+    "bleedless",
+    "bss_eval",
+    "framewise_sdr",
+    "fullness",
+    "improvement",
+    "l1_freq",
+    "log_wmse",
+    "pesq",
+    "sd_sdr",
+    "sdr",
+    "si_sar",
+    "si_sdr",
+    "si_sir",
+    "snr",
+    "stoi",
+]

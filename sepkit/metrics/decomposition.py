@@ -12,8 +12,9 @@ from torch import Tensor
 
 from .alignment import suspicion
 from .correlations import Correlator
-from .frames import check_sources, decibels, frame_bounds, frame_energies, is_silent, silence, with_float64
+from .frames import decibels, frame_bounds, frame_energies, is_silent, silence, with_float64
 from .projections import Frames, Parts, Split
+from .shapes import check_waveforms
 from .toeplitz import BlockToeplitz
 
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -91,7 +92,7 @@ def bss_eval(
         IEEE TASLP 14(4), 2006; Stöter et al., The 2018 signal separation evaluation campaign, LVA/ICA 2018.
     """
     estimate, target = _as_tensor(estimate), _as_tensor(target)
-    check_sources(estimate, target)
+    check_waveforms(estimate, target, "(S, C, T)")
     _check_options(filters, metrics)
     scored, unscored = silence(estimate, target, window, hop, silent)
     n_orders = len(unscored) if framewise_filters else 1
@@ -228,7 +229,8 @@ def _determined(references: Tensor, right: Tensor, copies: list[int]) -> tuple[T
     """
     references, right = references.clone(), right.clone()
     diagonal = references[..., 0].diagonal(dim1=1, dim2=2)  # (Q, M), a view
-    power = diagonal.amax(1, keepdim=True).clamp(min=1.0).expand_as(diagonal)
+    power = diagonal.amax(1, keepdim=True).expand_as(diagonal)
+    power = torch.where(power > 0, power, 1.0)
     aside = diagonal == 0
     aside[:, copies] = True
     references[aside] = 0

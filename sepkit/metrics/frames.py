@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .shapes import check_waveforms
+
 SILENT_MODES = ("nan", "museval", "error")
 
 
@@ -88,7 +90,7 @@ def framewise_sdr(
         museval 0.4.1, mode "v4"; that its filters cancel in SDR is noted by Le Roux et al., SDR - half-baked
         or well done?, ICASSP 2019, section 2.
     """
-    check_sources(estimate, target)
+    check_waveforms(estimate, target, "(S, C, T)")
     estimate, target = with_float64(estimate), with_float64(target)
     scored, unscored_frames = silence(estimate, target, window, hop, silent)
     signal, noise = frame_energies(estimate, target, frame_bounds(target.shape[-1], window, hop))
@@ -96,17 +98,6 @@ def framewise_sdr(
     score[:, unscored_frames] = torch.nan
     score[~scored] = torch.nan
     return score
-
-
-def check_sources(estimate: Tensor, target: Tensor) -> None:
-    """Raise unless both are (S, C, T) of one shape, real, with at least one sample."""
-    if estimate.shape != target.shape or target.ndim != 3:
-        raise ValueError(
-            f"estimate and target must both be (S, C, T), got {tuple(estimate.shape)} and "
-            f"{tuple(target.shape)}"
-        )
-    if target.numel() == 0:
-        raise ValueError(f"target must hold at least one sample, got {tuple(target.shape)}")
 
 
 def with_float64(waveform: Tensor) -> Tensor:
@@ -138,10 +129,9 @@ def silence(
     if silent != "nan":
         _refuse_silence(silent_target, "reference", silent)
         _refuse_silence(silent_estimate, "estimate", silent)
-    watched = [target[i] for i in torch.nonzero(~silent_target).flatten().tolist()]
-    watched += [estimate[i] for i in torch.nonzero(~silent_target & ~silent_estimate).flatten().tolist()]
+    watched = ((target, ~silent_target), (estimate, ~silent_target & ~silent_estimate))
     bounds = frame_bounds(target.shape[-1], window, hop)
-    unscored = [any(bool(is_silent(source[:, a:b])) for source in watched) for a, b in bounds]
+    unscored = [any(bool(is_silent(stems[..., a:b])[these].any()) for stems, these in watched) for a, b in bounds]
     if silent == "error" and any(unscored):
         raise ValueError(
             f"every reference and estimate must sound in every frame, got silence in frame "

@@ -1,4 +1,4 @@
-"""Energy ratios of a whole recording: sdr, snr, si_sdr, sd_sdr. Waveforms in, decibels out.
+"""Energy ratios of a whole recording: sdr, snr, si_sdr, si_sir, si_sar, sd_sdr. Waveforms in, decibels out.
 
 All sums run over samples and channels together (one scale for all channels); leading dimensions are free.
 To score channels one by one, move them into the leading dimensions: `sdr(estimate.unsqueeze(-2), ...)`.
@@ -7,6 +7,8 @@ A silent target has no score: NaN, with a gradient of zero, so that it can be le
 
 import torch
 from torch import Tensor
+
+from .shapes import check_waveforms
 
 
 def sdr(estimate: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
@@ -75,6 +77,51 @@ def si_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12, zero_mean: bool
     return _ratio(_energy(scaled), _energy(scaled - estimate), target, eps)
 
 
+def si_sir(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+    """Measure the scale-invariant ratio to what the estimate contains of the other sources.
+
+    Args:
+        estimate: (..., S, C, T).
+        target: (..., S, C, T), all sources.
+        eps: added to both energies, in squared full scale times samples.
+
+    Returns:
+        (..., S), in dB; NaN where the target is silent.
+
+    Raises:
+        ValueError: the shapes differ, or hold no sample.
+
+    Source:
+        Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, section 3; projections are found from the
+        Gram matrix of the sources, to whose diagonal rounding is added, so that sources may be equal or silent.
+    """
+    estimate, target = _aligned(estimate, target, "(..., S, C, T)")
+    scaled = _projected(estimate, target)
+    return _ratio(_energy(scaled), _energy(_projected_on_all(estimate, target) - scaled), target, eps)
+
+
+def si_sar(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+    """Measure the scale-invariant ratio to what the estimate contains of none of the sources.
+
+    Args:
+        estimate: (..., S, C, T).
+        target: (..., S, C, T), all sources.
+        eps: added to both energies, in squared full scale times samples.
+
+    Returns:
+        (..., S), in dB; NaN where the target is silent.
+
+    Raises:
+        ValueError: the shapes differ, or hold no sample.
+
+    Source:
+        Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, section 3, as `si_sir`.
+    """
+    estimate, target = _aligned(estimate, target, "(..., S, C, T)")
+    scaled = _projected(estimate, target)
+    return _ratio(_energy(scaled), _energy(estimate - _projected_on_all(estimate, target)), target, eps)
+
+
 def sd_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
     """Measure the scale-dependent ratio: as `si_sdr`, but a wrong gain counts as distortion.
 
@@ -117,15 +164,9 @@ def improvement(score: Tensor, mixture_score: Tensor) -> Tensor:
     return score - mixture_score
 
 
-def _aligned(estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _aligned(estimate: Tensor, target: Tensor, wanted: str = "(..., C, T)") -> tuple[Tensor, Tensor]:
     """Check the shapes, and leave half precision, whose range is too short for energies."""
-    if estimate.shape != target.shape or target.ndim < 2:
-        raise ValueError(
-            f"estimate and target must both be (..., C, T), got {tuple(estimate.shape)} and "
-            f"{tuple(target.shape)}"
-        )
-    if target.numel() == 0:
-        raise ValueError(f"target must hold at least one sample, got {tuple(target.shape)}")
+    check_waveforms(estimate, target, wanted)
     dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
     return estimate.to(dtype), target.to(dtype)
 
@@ -139,6 +180,17 @@ def _projected(estimate: Tensor, target: Tensor) -> Tensor:
     energy = _energy(target)
     scale = (estimate * target).sum((-2, -1)) / torch.where(energy > 0, energy, 1.0)
     return scale[..., None, None] * target
+
+
+def _projected_on_all(estimate: Tensor, target: Tensor) -> Tensor:
+    """Project each estimate on the span of all targets, (..., S, C, T)."""
+    sources = target.flatten(-2)  # (..., S, C * T)
+    gram = sources @ sources.mT
+    power = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    rounding = torch.finfo(gram.dtype).eps * torch.where(power > 0, power, 1.0)
+    regular = gram + rounding * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    scales = torch.linalg.solve(regular, sources @ estimate.flatten(-2).mT)  # (..., target, estimate)
+    return (scales.mT @ sources).view_as(target)
 
 
 def _ratio(signal: Tensor, noise: Tensor, target: Tensor, eps: float) -> Tensor:
