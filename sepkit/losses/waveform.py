@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from sepkit.losses._check import check_flag, check_range, check_reduction, check_waveforms
@@ -111,19 +112,36 @@ class LogCoshLoss(nn.Module):
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Compare (..., T); returns a scalar, or (...) for reduction none."""
         check_waveforms(estimate, target)
-        argument = self.a * (estimate - target)
-        # cosh = 1 + 2 sinh(half)^2 loses no digits at 0; far out the logarithm is a straight line.
-        half = argument.clamp(-_LINEAR, _LINEAR).mul(0.5).sinh()
-        curved = (2.0 * half * half + self.eps).log1p()
-        loss = curved + (argument.abs() - _LINEAR).relu()
-        return reduce(loss.mean(-1) / self.a, self.reduction)
+        return reduce(_LogCosh.apply(self.a * (estimate - target), self.eps) / self.a, self.reduction)
 
 
+# Beyond this the logarithm of cosh is a straight line to the last digit, and cosh soon overflows.
 _LINEAR = 20.0
 
 
+class _LogCosh(torch.autograd.Function):
+    """The mean over the last dimension of log(cosh(x) + eps), right at 0 and far out."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, argument: Tensor, eps: float) -> Tensor:
+        # cosh = 1 + 2 sinh(half)^2 loses no digits at 0.
+        above = argument.clamp(-_LINEAR, _LINEAR).mul_(0.5).sinh_().square_().mul_(2.0)
+        value = (above + eps).log1p_()
+        value += argument.abs().sub_(_LINEAR).relu_()
+        above += 1.0
+        slope = argument.tanh().mul_(above).div_(above.add(eps)) if eps else argument.tanh()
+        ctx.save_for_backward(slope)
+        return value.mean(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * (gradient / slope.shape[-1]).unsqueeze(-1), None
+
+
 def _energy(waveform: Tensor) -> Tensor:
-    return (waveform * waveform).sum(-1)
+    return waveform.square().sum(-1)
 
 
 def _centre(waveform: Tensor) -> Tensor:
@@ -160,9 +178,11 @@ class SNRLoss(nn.Module):
         return reduce(_negative_db(_energy(target), _energy(estimate - target), self.eps), self.reduction)
 
 
-def _project(estimate: Tensor, target: Tensor, eps: float) -> Tensor:
-    gain = (estimate * target).sum(-1, keepdim=True) / (_energy(target) + eps).unsqueeze(-1)
-    return gain * target
+def _project(estimate: Tensor, target: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Find the gain (...) that fits the target to the estimate, and the energy of the target times it."""
+    energy = _energy(target)
+    gain = (estimate * target).sum(-1) / (energy + eps)
+    return gain, gain.square() * energy
 
 
 class SISDRLoss(nn.Module):
@@ -192,8 +212,9 @@ class SISDRLoss(nn.Module):
         check_waveforms(estimate, target)
         if self.zero_mean:
             estimate, target = _centre(estimate), _centre(target)
-        kept = _project(estimate, target, self.eps)
-        return reduce(_negative_db(_energy(kept), _energy(estimate - kept), self.eps), self.reduction)
+        gain, kept = _project(estimate, target, self.eps)
+        lost = _energy(torch.addcmul(estimate, gain.unsqueeze(-1), target, value=-1))
+        return reduce(_negative_db(kept, lost, self.eps), self.reduction)
 
 
 class SDSDRLoss(nn.Module):
@@ -221,5 +242,5 @@ class SDSDRLoss(nn.Module):
         check_waveforms(estimate, target)
         if self.zero_mean:
             estimate, target = _centre(estimate), _centre(target)
-        kept = _project(estimate, target, self.eps)
-        return reduce(_negative_db(_energy(kept), _energy(estimate - target), self.eps), self.reduction)
+        _, kept = _project(estimate, target, self.eps)
+        return reduce(_negative_db(kept, _energy(estimate - target), self.eps), self.reduction)
