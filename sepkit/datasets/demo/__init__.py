@@ -60,13 +60,13 @@ def make_song(seed: int, duration: float = 12.0, sample_rate: int = 44100) -> di
 
 
 def demo_root(
-    n_train: int = 96, n_valid: int = 4, n_test: int = 8, duration: float = 12.0, *, progress: bool = True
+    n_train: int = 152, n_valid: int = 6, n_test: int = 8, duration: float = 12.0, *, progress: bool = True
 ) -> Path:
     """Write the built-in songs on first use and tell where they are.
 
     They lie in `$SEPKIT_CACHE`, else in the user's cache directory, in a folder whose name depends on the
     arguments and on the generator's source: `train|valid|test/<song>/<stem>.wav`, 16-bit stereo at
-    44.1 kHz, of test songs also the mixture; 0.9 GB in all. Several processes may call at once; a folder
+    44.1 kHz, of test songs also the mixture; 1.4 GB in all. Several processes may call at once; a folder
     appears only when it is complete. The environment variable SEPKIT_DEMO_SCALE, a fraction, scales the
     number of songs (never below 2 train, 1 valid, 2 test) where time is short.
 
