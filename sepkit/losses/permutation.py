@@ -17,7 +17,7 @@ def _best_order(costs: Tensor) -> Tensor:
     if n_sources > _ENUMERATED:
         from scipy.optimize import linear_sum_assignment  # 0.2 s, and it works on the CPU only
 
-        found = [linear_sum_assignment(cost)[1] for cost in costs.double().cpu().numpy()]
+        found = [linear_sum_assignment(cost)[1].tolist() for cost in costs.double().cpu().numpy()]
         return torch.tensor(found, device=costs.device)
     orders = torch.tensor(list(permutations(range(n_sources))), device=costs.device)  # (P, S)
     totals = costs[:, torch.arange(n_sources, device=costs.device), orders].sum(2)  # (B, P)
