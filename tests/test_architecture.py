@@ -1,6 +1,7 @@
 """The house stands: imports go down, functions are short, commands start light, documentation names the arguments."""
 
 import ast
+import configparser
 import re
 import statistics
 import subprocess
@@ -122,6 +123,13 @@ def _loaded(code: str, before: str = "") -> set[str]:
 
 def _packages(modules: set[str]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
+
+
+def test_every_package_is_installed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT.parent / "setup.cfg")
+    folders = {str(path.parent.relative_to(ROOT.parent)).replace("/", ".") for path in ROOT.rglob("__init__.py")}
+    assert set(setup["options"]["packages"].split()) == {*folders, "sepkit.recipes"}
 
 
 def test_the_package_is_imported_without_warning():
