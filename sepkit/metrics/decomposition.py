@@ -176,7 +176,7 @@ def _framewise_parts(recording: _Recording, pairs: list[tuple[int, int]]) -> Ten
     parts = torch.full((5, len(pairs), len(recording.bounds)), torch.nan, dtype=torch.float64)
     for group in _grouped(places, _GROUP):
         frames = _correlate(correlator, [recording.bounds[place] for place in group])
-        _require_finite(frames.energies)
+        _require_finite(frames.references)
         splits = _splits(frames.references, frames.estimates, recording, pairs)
         for index, place in enumerate(group):
             one = Frames(frames.bounds[index : index + 1], *(part[index : index + 1] for part in frames[1:]))
@@ -265,7 +265,7 @@ def _correlate(correlator: Correlator, bounds: list[tuple[int, int]]) -> Frames:
     shape = (len(bounds), n_rows, n_rows, n_lags)
     like = {"dtype": torch.float64, "device": correlator.device}
     references, estimates = torch.empty(shape, **like), torch.empty(shape, **like)
-    energies = torch.empty((len(bounds), 2 * n_rows), **like)
+    energies = torch.empty((len(bounds), n_rows), **like)
     for index, (start, stop) in enumerate(bounds):
         lags, energies[index] = correlator.stretch(start, stop)
         references[index], estimates[index] = lags[:, :n_rows], lags[:, n_rows:]

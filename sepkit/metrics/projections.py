@@ -25,7 +25,7 @@ class Frames(NamedTuple):
     bounds: list[tuple[int, int]]  # start and stop, in samples
     references: Tensor  # (n, M, M, L): among the references
     estimates: Tensor  # (n, M, M, L): from the references to the estimates
-    energies: Tensor  # (n, 2 M): of the references, then of the estimates
+    energies: Tensor  # (n, M): of the estimates
 
 
 class Parts(NamedTuple):
@@ -74,8 +74,8 @@ class Split:
     def _by_correlations(self, frames: Frames) -> tuple[Parts, Tensor]:
         """Return the energies, and bool (n,): they may be off by rounding."""
         among_own = frames.references[:, self.source, self.source]
-        of_references = frames.energies[:, : len(self.filters)]
-        of_own, of_estimate = of_references[:, self.source], frames.energies[:, len(self.filters) :][:, self.estimate]
+        of_references = frames.references[..., 0].diagonal(dim1=1, dim2=2)
+        of_own, of_estimate = of_references[:, self.source], frames.energies[:, self.estimate]
         spatial_filters = self.own_filters.clone()
         spatial_filters[:, 0].diagonal().sub_(1)
         spatial, spatial_error = _energy(spatial_filters, among_own, of_own)
