@@ -1,18 +1,19 @@
 """Separate recordings of any length, in bounded memory."""
 
-import math
 import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.overlap_add import overlap_add
 from sepkit.separator import Separator
 
 FORMATS = {
@@ -88,6 +89,8 @@ def separate(
         ValueError: an argument is out of range.
         FileExistsError: a stem exists and `overwrite` is not set.
     """
+    if sample_rate is not None and not isinstance(recording, Tensor):
+        raise ValueError(f"sample_rate is for waveforms, a file says its own: leave it out, got {sample_rate}")
     if output is not None:
         if isinstance(recording, Tensor):
             raise ValueError("output needs a file as recording: write the returned waveforms with sepkit.audio.write")
@@ -103,14 +106,25 @@ def separate(
             overwrite=overwrite,
             progress=progress,
         ).stems
+    if format != "wav" or overwrite:
+        raise ValueError("format and overwrite are for files: say in output where these go")
+    names = choose_stems(model.sources, stems, residual)
     if isinstance(recording, Tensor):
-        waveform, rate = recording, sample_rate or model.sample_rate
+        waveform, rate = _check_waveform(recording), model.sample_rate if sample_rate is None else sample_rate
     else:
         waveform, rate = audio.read(recording)
-    names = choose_stems(model.sources, stems, residual)
     blocks = separate_blocks(model, waveform.split(_BLOCK, -1), rate, names, batch_size, overlap, progress)
     found = torch.cat(list(blocks), -1)  # (stems, C, T)
     return dict(zip(names, found, strict=True))
+
+
+def _check_waveform(waveform: Tensor) -> Tensor:
+    """Bring a waveform to the CPU in float32."""
+    if waveform.dim() != 2 or not waveform.numel() or not waveform.is_floating_point():
+        raise ValueError(
+            f"recording must be a file or a float waveform (C, T), got {waveform.dtype} {tuple(waveform.shape)}"
+        )
+    return waveform.detach().cpu().float()
 
 
 def separate_file(
@@ -151,6 +165,7 @@ def separate_file(
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    check_chunks(batch_size, overlap)
     recording = Path(recording)
     names = choose_stems(separator.sources, stems, residual)
     folder = Path(output) / (name or output_name(recording))
@@ -161,6 +176,7 @@ def separate_file(
         raise FileExistsError(f"{', '.join(existing)} exists: choose another output, or allow to overwrite it")
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
         info = reader.info
+        _check_channels(str(recording), info.n_channels, separator.n_channels)
         blocks = separate_blocks(
             separator, reader.blocks(_BLOCK), info.sample_rate, names, batch_size, overlap, progress
         )
@@ -174,24 +190,26 @@ def separate_file(
 def output_name(recording: str | os.PathLike) -> str:
     """Name the folder of a recording's stems: the file without extension, and for `mixture.*` its folder."""
     recording = Path(recording)
-    return recording.resolve().parent.name if recording.stem == "mixture" else recording.stem
+    return (recording.stem == "mixture" and recording.resolve().parent.name) or recording.stem
 
 
 def rest_name(sources: Sequence[str]) -> str:
-    """Name what is left over after all estimates: "accompaniment" of vocals alone, else "residual"."""
-    return "accompaniment" if list(sources) == ["vocals"] else "residual"
+    """Name what is left over: "accompaniment" of vocals alone, "residual", or "rest" beside a source of that name."""
+    if list(sources) == ["vocals"]:
+        return "accompaniment"
+    return "rest" if "residual" in sources else "residual"
 
 
 def choose_stems(sources: Sequence[str], stems: Sequence[str] | None, residual: bool) -> list[str]:
     """List the stems to return.
 
     Raises:
-        ValueError: a name in `stems` is none of the sources' or what is left over.
+        ValueError: a name in `stems` is none of the sources' or what is left over, or there is no name.
     """
     rest = rest_name(sources)
     unknown = [name for name in stems or () if name not in (*sources, rest)]
-    if unknown:
-        raise ValueError(f"stems must be among {', '.join((*sources, rest))}, got {', '.join(unknown)}")
+    if unknown or (stems is not None and not stems):
+        raise ValueError(f"stems must be among {', '.join((*sources, rest))}, got {', '.join(unknown) or 'none'}")
     chosen = [name for name in sources if stems is None or name in stems]
     if residual or rest in (stems or ()) or (stems is None and rest == "accompaniment"):
         chosen.append(rest)
@@ -211,44 +229,78 @@ def separate_blocks(
 
     Args:
         separator: the model.
-        blocks: (C, t) each, any C: fewer channels than the model's are copied and averaged back, more are
-            separated in consecutive groups.
+        blocks: (C, t) each; one channel is copied to the model's and averaged back, more are separated in
+            consecutive groups.
         sample_rate: of the blocks, Hz.
         stems: what to return, as `choose_stems` lists it.
         batch_size: chunks that the network sees at once, >= 1.
         overlap: share of a chunk that the next one covers again, in [0, 0.9].
         progress: called with the seconds of audio that were finished since its last call.
 
-    Yields:
-        (stems, C, t) at the same sample rate, in all as many samples as came in.
+    Returns:
+        An iterator over (stems, C, t) at the same sample rate, in all as many samples as came in.
+
+    Raises:
+        ValueError: batch_size or overlap is out of range.
+        sepkit.audio.AudioError: the channels do not fit the model's.
+    """
+    check_chunks(batch_size, overlap)
+    waiting = _Waiting(separator.n_channels)
+    estimates = _estimate(separator, waiting.passing(blocks), sample_rate, batch_size, overlap)
+    chosen = [separator.sources.index(name) for name in stems if name in separator.sources]
+    return _choose(estimates, waiting, chosen, len(stems) > len(chosen), progress, sample_rate)
+
+
+def check_chunks(batch_size: int, overlap: float) -> None:
+    """Refuse what recordings cannot be cut by.
+
+    Raises:
+        ValueError: batch_size or overlap is out of range.
     """
     if batch_size < 1 or not 0 <= overlap <= 0.9:
         raise ValueError(f"batch_size must be >= 1 and overlap in [0, 0.9], got {batch_size} and {overlap}")
-    waiting = _Waiting()
-    estimates = _estimate(separator, waiting.passing(blocks), sample_rate, batch_size, overlap)
-    chosen = [separator.sources.index(name) for name in stems if name in separator.sources]
-    with_rest = len(chosen) < len(stems)
-    for estimate in estimates:
-        mixture = waiting.take(estimate.shape[-1])
-        estimate = estimate[..., : mixture.shape[-1]]  # a resampler may give a sample more
+
+
+def _choose(
+    estimates: Iterator[Tensor],
+    waiting: "_Waiting",
+    chosen: Sequence[int],
+    with_rest: bool,
+    progress: Progress | None,
+    sample_rate: int,
+) -> Iterator[Tensor]:
+    """Pick stems (stems, C, t) from estimates (S, C, t), and work out what is left over of the mixture."""
+    for estimate in chain(estimates, [None]):
+        mixture = waiting.take(None if estimate is None else estimate.shape[-1])
+        if not mixture.shape[-1]:
+            continue
+        if estimate is None:  # a resampler may give some samples less, or one more
+            estimate = mixture.new_zeros(max([0, *chosen]) + 1, *mixture.shape)
+        estimate = estimate[..., : mixture.shape[-1]]
         rest = [mixture - estimate.sum(0)] if with_rest else []
-        yield torch.stack([*estimate[chosen], *rest])
+        yield torch.stack([*(estimate[i] for i in chosen), *rest])
         if progress:
             progress(mixture.shape[-1] / sample_rate)
-    left = waiting.take(None)
-    if left.shape[-1]:  # or a sample less
-        silence = [torch.zeros_like(left)] * len(chosen)
-        yield torch.stack([*silence, *([left] if with_rest else [])])
+
+
+def _check_channels(recording: str, n_channels: int, wanted: int) -> None:
+    if n_channels % wanted > 1:
+        raise audio.AudioError(
+            f"{recording} has {n_channels} channels, a model of {wanted} takes 1, a multiple of {wanted}, or one more "
+            "than that: mix the recording down first"
+        )
 
 
 class _Waiting:
     """Mixture samples that went into the network and wait for their estimates."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_channels: int) -> None:
         self.blocks: deque[Tensor] = deque()
+        self.n_channels = n_channels
 
     def passing(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         for block in blocks:
+            _check_channels("the recording", len(block), self.n_channels)
             self.blocks.append(block)
             yield block
 
@@ -270,10 +322,10 @@ def _estimate(
 ) -> Iterator[Tensor]:
     """Estimate all sources of a stream of any sample rate: (S, C, t) each."""
     if sample_rate == separator.sample_rate:
-        yield from _overlap_add(separator, blocks, batch_size, overlap)
+        yield from overlap_add(separator, blocks, batch_size, overlap)
         return
     back = None
-    for estimate in _overlap_add(
+    for estimate in overlap_add(
         separator, _resampled(blocks, sample_rate, separator.sample_rate), batch_size, overlap
     ):
         shape = estimate.shape[:2]
@@ -293,104 +345,6 @@ def _resampled(blocks: Iterable[Tensor], rate_from: int, rate_to: int) -> Iterat
         yield resampler.flush()
 
 
-def _overlap_add(
-    separator: Separator, blocks: Iterable[Tensor], batch_size: int, overlap: float
-) -> Iterator[Tensor]:
-    """Separate chunks of the model's segment and cross-fade them: (S, C, t) each."""
-    chunks = _OverlapAdd(separator, batch_size, overlap)
-    for block in blocks:
-        yield from chunks.push(block)
-    yield from chunks.finish()
-
-
-class _OverlapAdd:
-    """Chunk k covers the samples from k * hop to k * hop + length, whatever the batch size."""
-
-    def __init__(self, separator: Separator, batch_size: int, overlap: float) -> None:
-        self.separator, self.batch_size = separator, batch_size
-        self.length = max(1, round(separator.segment * separator.sample_rate))
-        self.hop = max(1, round(self.length * (1 - overlap)))
-        self.fade = _fade(self.length, self.length - self.hop)
-        self.held: list[Tensor] = []  # samples from the next chunk's first on
-        self.n_held = 0
-        self.tail: Tensor | None = None  # weighted sum of earlier chunks that reach into the next one
-        self.tail_weight: Tensor | None = None
-
-    def push(self, block: Tensor) -> Iterator[Tensor]:
-        """Take samples (C, t) and give those that are finished."""
-        self.held.append(block)
-        self.n_held += block.shape[-1]
-        while self.n_held >= (self.batch_size - 1) * self.hop + self.length:
-            yield self._run(self.batch_size)
-
-    def finish(self) -> Iterator[Tensor]:
-        """Give all samples that are left; the last chunk is filled with zeros."""
-        left = self.n_held
-        covered = 0 if self.tail is None else self.length - self.hop
-        n_chunks = math.ceil(max(0, left - covered) / self.hop)
-        if self.tail is None and left:
-            n_chunks = max(1, math.ceil((left - self.length) / self.hop) + 1)
-        while n_chunks > 0:
-            finished = self._run(min(n_chunks, self.batch_size))[..., :left]
-            n_chunks -= self.batch_size
-            left -= finished.shape[-1]
-            yield finished
-        if left:
-            yield self.tail[..., :left] / self.tail_weight[:left]
-
-    def _run(self, n_chunks: int) -> Tensor:
-        """Separate the next chunks, give what no later chunk reaches and keep the rest."""
-        length, hop = self.length, self.hop
-        span = (n_chunks - 1) * hop + length
-        mixture = torch.cat(self.held, -1)
-        chunks = torch.nn.functional.pad(mixture[:, :span], (0, max(0, span - mixture.shape[-1])))
-        chunks = chunks.unfold(-1, length, hop).transpose(0, 1)  # (n, C, L)
-        estimates = _run_network(self.separator, chunks) * self.fade  # (n, S, C, L)
-        summed, weight = estimates.new_zeros(*estimates.shape[1:3], span), self.fade.new_zeros(span)
-        if self.tail is not None:
-            summed[..., : length - hop] = self.tail
-            weight[: length - hop] = self.tail_weight
-        for i, estimate in enumerate(estimates):
-            summed[..., i * hop : i * hop + length] += estimate
-            weight[i * hop : i * hop + length] += self.fade
-        done = n_chunks * hop
-        self.tail, self.tail_weight = summed[..., done:].clone(), weight[done:].clone()
-        self.held, self.n_held = [mixture[:, done:].clone()], max(0, self.n_held - done)
-        return summed[..., :done] / weight[:done]
-
-
-def _fade(length: int, overlap: int) -> Tensor:
-    """Weigh the samples of a chunk: straight ramps where chunks overlap."""
-    ramp = torch.arange(1, length + 1) / (min(overlap, length // 2) + 1)
-    return torch.minimum(ramp, ramp.flip(0)).clamp(max=1.0)
-
-
-@torch.inference_mode()
-def _run_network(separator: Separator, chunks: Tensor) -> Tensor:
-    """Separate chunks (n, C, L) of any number of channels: (n, S, C, L) in float32 on the CPU."""
-    device = next(separator.buffers()).device
-    was_training = separator.training
-    separator.eval()
-    found = []
-    for group in chunks.split(separator.n_channels, 1):
-        given = group.shape[1]
-        if given < separator.n_channels:
-            group = _copy_channels(group, separator.n_channels)
-        estimate = separator(group.to(device)).float().cpu()
-        found.append(estimate if given == group.shape[1] else estimate.mean(2, keepdim=True))
-    separator.train(was_training)
-    return torch.cat(found, 2)
-
-
-def _copy_channels(group: Tensor, n_channels: int) -> Tensor:
-    if group.shape[1] != 1:
-        raise audio.AudioError(
-            f"a model of {n_channels} channels takes recordings of 1 or a multiple of {n_channels} channels: "
-            "mix the recording down first"
-        )
-    return group.expand(-1, n_channels, -1)
-
-
 def _write_stems(
     blocks: Iterable[Tensor], targets: dict[str, Path], info: audio.AudioInfo, subtype: str, ceiling: float
 ) -> float:
@@ -398,19 +352,31 @@ def _write_stems(
     folder = next(iter(targets.values())).parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sepkit-", dir=folder.parent) as temporary:
-        parts = {name: Path(temporary) / f"{name}.wav" for name in targets}
-        peak = _write_blocks(blocks, list(parts.values()), info, "FLOAT")
-        gain = 1.0
-        if subtype != "FLOAT":
-            gain = min(1.0, ceiling / peak) if peak > 0 else 1.0
-            finals = {name: Path(temporary) / f"final-{path.name}" for name, path in targets.items()}
-            for name, part in parts.items():
-                scaled = (gain * block[None] for block in audio.stream_blocks(part))
-                _write_blocks(scaled, [finals[name]], info, subtype)
-            parts = finals
+        written = {name: Path(temporary) / path.name for name, path in targets.items()}
+        try:
+            gain = _write_scaled(blocks, list(written.values()), info, subtype, ceiling)
+        except audio.AudioError as error:  # the user knows the folder that was asked for
+            raise audio.AudioError(str(error).replace(temporary, str(folder))) from error
         folder.mkdir(exist_ok=True)
         for name, path in targets.items():
-            os.replace(parts[name], path)
+            os.replace(written[name], path)
+    return gain
+
+
+def _write_scaled(
+    blocks: Iterable[Tensor], paths: Sequence[Path], info: audio.AudioInfo, subtype: str, ceiling: float
+) -> float:
+    """Write each stem (C, t) of blocks to its file, scaled by one gain, <= 1, where the format asks for it."""
+    if subtype == "FLOAT":
+        _write_blocks(blocks, paths, info, subtype)
+        return 1.0
+    silence = torch.zeros(len(paths), info.n_channels, 1)
+    _write_blocks([silence], paths, info, subtype)  # a format that refuses the recording does so before the work
+    parts = [path.with_suffix(".float.wav") for path in paths]
+    peak = _write_blocks(blocks, parts, info, "FLOAT")
+    gain = min(1.0, ceiling / peak) if peak > 0 else 1.0
+    for part, path in zip(parts, paths, strict=True):
+        _write_blocks((gain * block[None] for block in audio.stream_blocks(part)), [path], info, subtype)
     return gain
 
 
@@ -422,7 +388,8 @@ def _write_blocks(blocks: Iterable[Tensor], paths: Sequence[Path], info: audio.A
             stack.enter_context(audio.AudioWriter(path, info.sample_rate, info.n_channels, subtype)) for path in paths
         ]
         for block in blocks:
-            peak = max(peak, float(block.abs().max())) if block.numel() else peak
+            low, high = block.aminmax()
+            peak = max(peak, -float(low), float(high))
             for writer, stem in zip(writers, block, strict=True):
                 writer.write(stem)
     return peak
