@@ -137,9 +137,7 @@ def test_silent_frames_score_as_in_museval(museval, framewise, permute, kind):
         framewise_filters=framewise,
         compute_permutation=permute,
     )
-    scores = bss_eval(
-        estimate, target, 1000, 1000, 64, framewise_filters=framewise, permute=permute, silent="museval"
-    )
+    scores = bss_eval(estimate, target, 1000, 1000, 64, framewise_filters=framewise, permute=permute, silent="museval")
     assert scores.sir.isnan().any(0).tolist() == [False, False, True, False, False, False]
     assert_musevals(scores, expected)
 

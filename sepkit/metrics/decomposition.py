@@ -52,30 +52,25 @@ def bss_eval(
     metrics: Sequence[str] = METRICS,
     silent: str = "nan",
 ) -> BSSEval:
-    """Measure museval's SDR, ISR, SIR and SAR of each frame, source to distortion, image, interference, artifacts.
+    """Measure museval's SDR, ISR, SIR and SAR of each frame, with energies summed over samples and channels.
 
-    Computed in float64, on the device of the tensors, on the CPU with one thread: score several recordings in
-    several processes. Energies are summed over samples and channels. Samples behind the last whole frame are not
-    scored, but with filters for the whole recording they shape the filters. "SDR" alone needs no filters and takes
-    a hundredth of the time.
+    Computed in float64 on the tensors' device, on the CPU with one thread: score several recordings in several
+    processes. What lies behind the last whole frame is not scored, but shapes the filters of version 4.
 
     Args:
         estimate: (S, C, T), real; integers are taken as they are.
-        target: (S, C, T), as many sources, channels and samples. All references of the recording belong in here.
+        target: (S, C, T), all references of the recording.
         window: samples per frame; from T on (also inf) the recording is one frame.
         hop: samples between frames.
         filters: taps of the distortion filters, >= 1.
-        framewise_filters: new filters for each frame (version 3 of BSS Eval, "images"); False: one set of
-            filters for the recording (version 4).
-        permute: find the order of the estimates with the highest mean SIR, of the recording, or of each frame
-            with framewise filters. Frames without score are left out of that mean; with silent="museval" they
-            make it keep the given order.
-        metrics: which of "SDR", "ISR", "SIR", "SAR" to measure; the others are NaN.
-        silent: what a silent frame, the sum of its channels zero at each sample, leads to. In all modes a frame in
-            which a reference or an estimate is silent is NaN for all sources. "nan": references that are
-            silent throughout are left out, with their estimates, as if they had not been given, and
-            score NaN; an estimate that is silent throughout silences no other source, its own SDR and ISR are
-            0 dB, SIR and SAR NaN. "museval": silence throughout is an error. "error": so is a silent frame.
+        framewise_filters: new filters for each frame (BSS Eval version 3, "images"), not one set (version 4).
+        permute: score the order of the estimates that has the highest mean SIR, of the recording, or of each frame
+            with framewise filters. Frames without score do not count; with silent="museval" they keep the given order.
+        metrics: those to measure, the others are NaN; "SDR" alone needs no filters and takes a tenth of the time.
+        silent: a frame in which a reference or an estimate is silent (its channels add up to zero) is NaN for all
+            sources. "nan": a reference that is silent throughout is left out, with its estimate, as if it had not
+            been given, and scores NaN; an estimate that is silent throughout silences no other source, and has 0 dB
+            SDR and ISR, NaN SIR and SAR. "museval": silence throughout is an error. "error": a silent frame is, too.
 
     Returns:
         scores and permutation, on the CPU; +inf where a denominator is exactly zero, as SIR with one source.
@@ -91,26 +86,20 @@ def bss_eval(
         museval 0.4.1, metrics.bss_eval; Vincent et al., Performance measurement in blind audio source separation,
         IEEE TASLP 14(4), 2006; Stöter et al., The 2018 signal separation evaluation campaign, LVA/ICA 2018.
     """
-    estimate, target = _as_tensor(estimate), _as_tensor(target)
-    check_waveforms(estimate, target, "(S, C, T)")
-    _check_options(filters, metrics)
+    estimate, target = _checked(estimate, target, filters, metrics)
     scored, unscored = silence(estimate, target, window, hop, silent)
-    n_orders = len(unscored) if framewise_filters else 1
     scores = torch.full((len(METRICS), len(target), len(unscored)), torch.nan, dtype=torch.float64)
-    order = torch.arange(len(target))[:, None].repeat(1, n_orders)
+    order = torch.arange(len(target))[:, None].repeat(1, len(unscored) if framewise_filters else 1)
     if scored.any() and not unscored.all():
         present = torch.nonzero(scored).flatten()
         bounds = frame_bounds(target.shape[-1], window, hop)
-        recording = _Recording(
-            [estimate[i] for i in present], [target[i] for i in present], bounds, ~unscored, filters
-        )
+        recording = _Recording([estimate[i] for i in present], [target[i] for i in present], bounds, ~unscored, filters)
         with _one_thread(target.device), torch.no_grad():
             table = _score_pairs(recording, framewise_filters, permute, {*metrics} <= {"SDR"})
-        best = _best_order(table[2], n_orders, silent == "museval") if permute else order[: len(present)]
+        best = _best_order(table[2], order.shape[1], silent == "museval") if permute else order[: len(present)]
         order[present] = present[best]
         scores[:, present] = table[:, torch.arange(len(present))[:, None], best, torch.arange(len(unscored))]
-    unasked = [index for index, name in enumerate(METRICS) if name not in metrics]
-    scores[unasked] = torch.nan
+    scores[[name not in metrics for name in METRICS]] = torch.nan
     return BSSEval(*scores, order)
 
 
@@ -326,16 +315,17 @@ def _require_finite(values: Tensor) -> None:
         raise ValueError("estimate and target must be finite, got NaN or infinite samples: repair the files")
 
 
-def _check_options(filters: int, metrics: Sequence[str]) -> None:
+def _checked(
+    estimate: Tensor | np.ndarray, target: Tensor | np.ndarray, filters: int, metrics: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Check the arguments, and return the waveforms as tensors."""
+    estimate, target = (with_float64(torch.as_tensor(waveform)) for waveform in (estimate, target))
+    check_waveforms(estimate, target, "(S, C, T)")
     if filters < 1:
         raise ValueError(f"filters must be >= 1 taps, got {filters}")
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown or not metrics:
+    if not metrics or not {*metrics} <= {*METRICS}:
         raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {metrics!r}")
-
-
-def _as_tensor(waveform: Tensor | np.ndarray) -> Tensor:
-    return with_float64(torch.as_tensor(waveform))
+    return estimate, target
 
 
 @contextmanager

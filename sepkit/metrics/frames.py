@@ -105,9 +105,7 @@ def with_float64(waveform: Tensor) -> Tensor:
     return waveform.cpu() if waveform.device.type == "mps" else waveform
 
 
-def silence(
-    estimate: Tensor, target: Tensor, window: float, hop: float, silent: str
-) -> tuple[Tensor, Tensor]:
+def silence(estimate: Tensor, target: Tensor, window: float, hop: float, silent: str) -> tuple[Tensor, Tensor]:
     """Find the references that can be scored, and the frames that cannot.
 
     Args:
