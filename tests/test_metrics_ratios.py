@@ -131,22 +131,13 @@ def test_ratio_refuses_shapes(ratio, estimate, target, message):
         ratio(estimate, target)
 
 
-@pytest.mark.parametrize("metric", [si_sdr, framewise_sdr, si_sir])
-def test_improvement_subtracts_the_score_of_the_mixture(metric):
-    target, error = noise(3, 2, 200), 0.1 * noise(3, 2, 200, seed=1)
-    mixture = target.sum(0)
-    expected = metric(target + error, target) - metric(torch.stack([mixture] * 3), target)
-    torch.testing.assert_close(improvement(metric, target + error, target, mixture), expected)
+def test_improvement_subtracts_the_score_of_the_mixture():
+    assert improvement(torch.tensor([5.0]), torch.tensor([-2.0])).item() == 7.0
 
 
-def test_improvement_keeps_leading_dimensions():
-    target = noise(4, 3, 2, 200)
-    assert improvement(si_sdr, target, target, target.sum(1)).shape == (4, 3)
-
-
-def test_improvement_refuses_a_mixture_for_each_source():
-    with pytest.raises(ValueError, match=r"mixture must be .* \(2, 5\), got \(3, 2, 5\)"):
-        improvement(si_sdr, torch.ones(3, 2, 5), torch.ones(3, 2, 5), torch.ones(3, 2, 5))
+def test_improvement_refuses_shapes():
+    with pytest.raises(ValueError, match=r"one shape, got \(1,\) and \(2,\)"):
+        improvement(torch.ones(1), torch.ones(2))
 
 
 @pytest.mark.parametrize("name", GOLDENS)

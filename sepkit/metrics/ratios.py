@@ -5,8 +5,6 @@ To score channels one by one, move them into the leading dimensions: `sdr(estima
 A silent target has no score: NaN, with a gradient of zero, so that it can be left out of a mean.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -145,27 +143,24 @@ def sd_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
     return _ratio(_energy(_projected(estimate, target)), _energy(target - estimate), target, eps)
 
 
-def improvement(
-    metric: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor, mixture: Tensor
-) -> Tensor:
-    """Measure how much better the estimates score than the unprocessed mixture: SDRi, SI-SDRi, NSDR.
+def improvement(score: Tensor, mixture_score: Tensor) -> Tensor:
+    """Subtract what the unprocessed mixture scores as an estimate.
 
     Args:
-        metric: of estimate and target, such as `si_sdr` or `framewise_sdr`.
-        estimate: (..., S, C, T).
-        target: (..., S, C, T).
-        mixture: (..., C, T), an estimate of each of the S sources.
+        score: (...,), in dB, of the estimate.
+        mixture_score: (...,), in dB, by the same metric with the mixture as estimate.
 
     Returns:
-        as of the metric, in dB; NaN where either score is NaN.
+        (...,), in dB: SDRi, SI-SDRi, NSDR; NaN where either is NaN.
 
     Raises:
-        ValueError: the shape of the mixture is another, and as of the metric.
+        ValueError: the shapes differ.
     """
-    expected = (*target.shape[:-3], *target.shape[-2:])
-    if mixture.shape != expected:
-        raise ValueError(f"mixture must be (..., C, T) of the targets, {expected}, got {tuple(mixture.shape)}")
-    return metric(estimate, target) - metric(mixture.unsqueeze(-3).expand_as(target), target)
+    if score.shape != mixture_score.shape:
+        raise ValueError(
+            f"score and mixture_score must have one shape, got {tuple(score.shape)} and {tuple(mixture_score.shape)}"
+        )
+    return score - mixture_score
 
 
 def _aligned(estimate: Tensor, target: Tensor, wanted: str = "(..., C, T)") -> tuple[Tensor, Tensor]:
