@@ -12,6 +12,12 @@ from sepkit.losses.latent import KLDivergenceLoss, kl_div_loss
 from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
 from sepkit.losses.perceptual import FIRFilter, SumAndDifference
 from sepkit.losses.permutation import PermutationInvariantLoss
+from sepkit.losses.resolutions import (
+    MultiResolutionComplexSTFTLoss,
+    MultiResolutionSTFTLoss,
+    RandomResolutionSTFTLoss,
+    SumAndDifferenceSTFTLoss,
+)
 from sepkit.losses.spectral import (
     L1Loss,
     L2Loss,
@@ -22,15 +28,7 @@ from sepkit.losses.spectral import (
     SpectralConvergenceLoss,
     STFTMagnitudeLoss,
 )
-from sepkit.losses.stft import (
-    ChromaSTFTLoss,
-    MelSTFTLoss,
-    MultiResolutionComplexSTFTLoss,
-    MultiResolutionSTFTLoss,
-    RandomResolutionSTFTLoss,
-    STFTLoss,
-    SumAndDifferenceSTFTLoss,
-)
+from sepkit.losses.stft import ChromaSTFTLoss, MelSTFTLoss, STFTLoss
 from sepkit.losses.transport import (
     MultiResolutionSOTLoss,
     Wasserstein1DLoss,

@@ -20,9 +20,7 @@ def check_reduction(reduction: str) -> None:
     check_choice("reduction", reduction, REDUCTIONS)
 
 
-def check_range(
-    name: str, value: float, low: float = 0.0, high: float = math.inf, *, above: bool = False
-) -> None:
+def check_range(name: str, value: float, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
     """Refuse a number outside [low, high], or outside (low, high] with `above`."""
     inside = isinstance(value, Real) and low <= value <= high and not (above and value == low)
     if not inside:

@@ -10,9 +10,7 @@ from sepkit.losses._stft import Constant
 from sepkit.losses._window import make_window
 
 
-def _frequencies(
-    sample_rate: float, fmin: float, fmax: float | None, n_bins: int, bins_per_octave: int
-) -> np.ndarray:
+def _frequencies(sample_rate: float, fmin: float, fmax: float | None, n_bins: int, bins_per_octave: int) -> np.ndarray:
     if fmax is not None:
         n_bins = int(np.ceil(bins_per_octave * np.log2(fmax / fmin)))
     frequencies = fmin * 2.0 ** (np.arange(n_bins) / bins_per_octave)
@@ -69,9 +67,7 @@ class CQT(nn.Module):
         lengths = np.ceil(quality * sample_rate / (self.frequencies + gamma / ratio)).astype(int)
         self.hop_length, self.width = hop_length, int(2 ** np.ceil(np.log2(lengths.max())))
         shapes = zip(lengths, self.frequencies, strict=True)
-        kernels = np.stack(
-            [_kernel(window, int(n), frequency / sample_rate, self.width) for n, frequency in shapes]
-        )
+        kernels = np.stack([_kernel(window, int(n), frequency / sample_rate, self.width) for n, frequency in shapes])
         self.kernels = Constant(np.concatenate([kernels.real, -kernels.imag])[:, None])
         self.gains = Constant(np.sqrt(lengths.astype(np.float32))[:, None])
 

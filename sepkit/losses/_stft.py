@@ -232,9 +232,7 @@ _SCHEMA = (
 )
 
 
-def spectral_operator(
-    name: str, count: Callable[[Sequence[float]], tuple[int, int]]
-) -> Callable[[Kernel], Callable]:
+def spectral_operator(name: str, count: Callable[[Sequence[float]], tuple[int, int]]) -> Callable[[Kernel], Callable]:
     """Make an operator of torch, opaque to compilers, of a kernel.
 
     The operator takes estimate and target (R, T), window, n_fft, hop_length, options, tables and needs, and returns
@@ -270,9 +268,7 @@ def spectral_operator(
         _LIBRARY.define(name + _SCHEMA)
         _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
         torch.library.register_fake(f"sepkit::{name}", fake, lib=_LIBRARY)
-        torch.library.register_autograd(
-            f"sepkit::{name}", _backward, setup_context=_keep_slopes, lib=_LIBRARY
-        )
+        torch.library.register_autograd(f"sepkit::{name}", _backward, setup_context=_keep_slopes, lib=_LIBRARY)
         return getattr(torch.ops.sepkit, name)
 
     return make

@@ -25,6 +25,4 @@ def make_window(name: object, length: int) -> np.ndarray:
     try:
         return get_window(name, length, fftbins=True).astype(np.float32)
     except ValueError as error:
-        raise ValueError(
-            f"window must be one of torch or scipy, such as hann_window, got {name!r}"
-        ) from error
+        raise ValueError(f"window must be one of torch or scipy, such as hann_window, got {name!r}") from error

@@ -347,9 +347,7 @@ class STFTL1SNRDBLoss(nn.Module):
         check_range("spec_ref_level", 1.0 if spec_ref_level is None else spec_ref_level, above=True)
         check_flag("check_finite", check_finite)
         if not mps_cpu_fallback:
-            raise ValueError(
-                "mps_cpu_fallback must be True, got False; leave it out, nothing is moved to the CPU"
-            )
+            raise ValueError("mps_cpu_fallback must be True, got False; leave it out, nothing is moved to the CPU")
         # Its checks are those of this class, and it takes over where signals are too short.
         self.waveform_loss = L1SNRDBLoss(
             name, weight, lambda0, delta_lambda, l1snr_eps, dbrms_eps, lmin, use_regularization, l1_weight,
@@ -375,18 +373,14 @@ class STFTL1SNRDBLoss(nn.Module):
             if n_samples > resolution.n_fft // 2 and n_samples >= resolution.hop_length
         ]
 
-    def _resolution_terms(
-        self, resolution: Resolution, estimate: Tensor, target: Tensor
-    ) -> dict[str, Tensor]:
+    def _resolution_terms(self, resolution: Resolution, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Compare (B, C, T) at one resolution: (B,) each."""
         n_items, n_channels, n_samples = estimate.shape
         penalize = self.penalty_weight > 0.0
         signals = (signal.reshape(-1, n_samples) for signal in (estimate, target))
         both = resolution.sums(_complex_l1, *signals, [float(penalize)])
         n_bins = n_channels * resolution.n_frames(n_samples) * (resolution.n_fft // 2 + 1)
-        errors, references = (
-            part.view(n_items, n_channels, -1).sum(1) / n_bins for part in both
-        )  # (B, 2 or 3)
+        errors, references = (part.view(n_items, n_channels, -1).sum(1) / n_bins for part in both)  # (B, 2 or 3)
         ratio = _l1_snr(errors[:, :2], references[:, :2], self.eps).sum(1)
         terms = {"ratio": _blend_l1(ratio, errors[:, :2].mean(1), self.l1_weight, self.l1_slope)}
         if penalize:
@@ -405,9 +399,7 @@ class STFTL1SNRDBLoss(nn.Module):
         usable = self._usable(estimate.shape[-1])
         if not usable:
             return self.waveform_loss._terms(estimate, target)
-        found = [
-            self._resolution_terms(which, estimate.reshape(shape), target.reshape(shape)) for which in usable
-        ]
+        found = [self._resolution_terms(which, estimate.reshape(shape), target.reshape(shape)) for which in usable]
         terms = {name: torch.stack([terms[name] for terms in found]).mean(0) for name in found[0]}
         return {name: _scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
 
@@ -550,6 +542,4 @@ def _check_time_loss(module: nn.Module | None, params: Mapping[str, Any] | None,
     if not isinstance(module, nn.Module):
         raise ValueError(f"time_loss_module must be a loss object, got {module!r}")
     if reduction != "mean" and getattr(module, "reduction", None) != "none":
-        raise ValueError(
-            'time_loss_module must be built with reduction="none", which gives one value per item'
-        )
+        raise ValueError('time_loss_module must be built with reduction="none", which gives one value per item')

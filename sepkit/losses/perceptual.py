@@ -85,9 +85,7 @@ class FIRFilter(nn.Module):
 
     def filter(self, waveform: Tensor) -> Tensor:
         """Filter (..., T) along the last dimension, with zeros around: same shape."""
-        return _Correlation.apply(waveform.reshape(-1, waveform.shape[-1]), self.taps(waveform)).view(
-            waveform.shape
-        )
+        return _Correlation.apply(waveform.reshape(-1, waveform.shape[-1]), self.taps(waveform)).view(waveform.shape)
 
     @full_precision
     def forward(self, estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

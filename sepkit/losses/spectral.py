@@ -160,9 +160,7 @@ class RelativeSpectralLoss(nn.Module):
         self.floor_db, self.reduction = floor_db, reduction
 
     @full_precision
-    def forward(
-        self, estimate_spectrogram: Tensor, target_spectrogram: Tensor, mixture_spectrogram: Tensor
-    ) -> Tensor:
+    def forward(self, estimate_spectrogram: Tensor, target_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:
         """Compare complex (B, C, F, N); returns a scalar, or (B,) for reduction none."""
         spectrograms = {
             "estimate_spectrogram": estimate_spectrogram,

@@ -189,9 +189,7 @@ def _transport_sums(
     costs, factor = _rooted(costs, p, eps) if root else (costs, None)
     found: list[list[Tensor]] = []
     of_masses = _divided([from_below(slope).view_as(weights[0]) for slope in slopes], totals, weights)
-    for spectrum, it, mass, slope, need in zip(
-        (estimate, target), powers, masses, of_masses, needs, strict=True
-    ):
+    for spectrum, it, mass, slope, need in zip((estimate, target), powers, masses, of_masses, needs, strict=True):
         if not need:
             found.append([])
             continue
@@ -232,13 +230,9 @@ def _check_options(
     for name, value in flags.items():
         check_flag(name, value)
     if log:
-        raise ValueError(
-            "log must be False, got True; logarithms below 0 are no distribution, compress by yourself"
-        )
+        raise ValueError("log must be False, got True; logarithms below 0 are no distribution, compress by yourself")
     if flags["circular"] and (flags["return_quantiles"] or flags["quantile_lowpass"] or flags["apply_root"]):
-        raise ValueError(
-            "circular must be alone, got return_quantiles, quantile_lowpass or apply_root beside it"
-        )
+        raise ValueError("circular must be alone, got return_quantiles, quantile_lowpass or apply_root beside it")
     if flags["circular"] and transform not in ("identity", None):
         raise ValueError(f'circular needs transform "identity" and positions below 1, got {transform!r}')
 
@@ -324,9 +318,7 @@ class Wasserstein1DLoss(nn.Module):
         _check_options(transform, dim, p, eps, flags, log, bin_position_scaling)
         check_reduction(reduction)
         if not reduce and reduction != "mean":
-            raise ValueError(
-                f'reduction must be left at "mean" with reduce=False, got {reduction!r}; set one of them'
-            )
+            raise ValueError(f'reduction must be left at "mean" with reduce=False, got {reduction!r}; set one of them')
         self.normalize, self.balanced, self.p, self.eps = normalize, balanced, p, eps
         self.return_quantiles, self.quantile_lowpass = return_quantiles, quantile_lowpass
         self.apply_root, self.circular, self.along_time = apply_root, circular, dim in (-2, 1)
@@ -416,9 +408,7 @@ class Wasserstein1DLoss(nn.Module):
         rows = [mass.reshape(-1, mass.shape[-1]) for mass in self._masses(spectra)]
         given = zip(rows, (x_positions, y_positions), strict=True)
         positions = [
-            (torch.linspace(0, 1, row.shape[1], device=row.device) if place is None else place)
-            .to(row)
-            .expand_as(row)
+            (torch.linspace(0, 1, row.shape[1], device=row.device) if place is None else place).to(row).expand_as(row)
             for row, place in given
         ]
         if self.circular:
@@ -447,9 +437,7 @@ class Wasserstein1DLoss(nn.Module):
             costs = self.loss(*spectra, *places)
             return costs if self.return_quantiles else costs.view(estimate.shape[0], -1)
         rows = self._rows(*spectra)[1]
-        costs = Transport.apply(
-            *rows, *(_places(row, place) for row, place in zip(rows, places, strict=True)), self.p
-        )
+        costs = Transport.apply(*rows, *(_places(row, place) for row, place in zip(rows, places, strict=True)), self.p)
         return self._root(costs).view(estimate.shape[0], -1)
 
     def _row_means(
@@ -488,9 +476,7 @@ class Wasserstein1DLoss(nn.Module):
         rows = [signal.reshape(-1, *signal.shape[signal.dim() - n_inner :]) for signal in (estimate, target)]
         lead = estimate.shape[: estimate.dim() - n_inner]
         if self.return_quantiles:
-            return [
-                part.view(*lead, *part.shape[1:]) for part in self._all_costs(*rows, x_positions, y_positions)
-            ]
+            return [part.view(*lead, *part.shape[1:]) for part in self._all_costs(*rows, x_positions, y_positions)]
         if not self.reduce:
             return self._all_costs(*rows, x_positions, y_positions).view(*lead, -1)
         return reduce(self._row_means(*rows, x_positions, y_positions).view(lead), self.reduction)
@@ -580,9 +566,7 @@ class MultiResolutionSOTLoss(nn.Module):
 
     def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Give the terms that add up to the loss: fft_1024 and so on."""
-        return {
-            name: loss(estimate, target) for name, loss in zip(self.names, self.loss_modules, strict=True)
-        }
+        return {name: loss(estimate, target) for name, loss in zip(self.names, self.loss_modules, strict=True)}
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Compare (..., T); returns a scalar, or (...) for reduction none."""
