@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sepkit import __version__
-from sepkit.build import BuildError
 from sepkit.separator import Separator
 
 FORMAT = 1
@@ -22,26 +21,20 @@ class ModelError(ValueError):
     """A folder does not hold a separator that can be used."""
 
 
-def save_model(
-    separator: Separator,
-    folder: str | Path,
-    card: Mapping[str, Any] | None = None,
-    weights: Mapping[str, torch.Tensor] | None = None,
-) -> None:
+def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:
     """Write a separator down; a reader finds the old weights or the new ones, never half of them.
 
     Args:
         separator: what is written.
         folder: created if need be.
         card: plain data about the training: data, licence, scores.
-        weights: written in place of the separator's own, by the same names.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = separator.state_dict() if weights is None else weights
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # Cloned, because weights that share memory are refused.
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in separator.state_dict().items()}
     with atomic(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
     write_card(separator, folder, card or {})
 
 
@@ -49,7 +42,7 @@ def write_card(separator: Separator, folder: str | Path, card: Mapping[str, Any]
     """Write `model.json` beside weights that are there already."""
     content = {"format": FORMAT, "sepkit": __version__, "separator": separator.settings, **card}
     with atomic(Path(folder) / CARD) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class atomic:  # noqa: N801
@@ -81,12 +74,14 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     if missing:
         raise ModelError(f"{folder} is no model folder: {' and '.join(missing)} missing, give a training run's")
     try:
-        card = json.loads((folder / CARD).read_text())
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         if card["format"] > FORMAT:
             raise ModelError(f"{folder} has format {card['format']}, sepkit reads {FORMAT}: install a newer one")
         card["separator"]["sources"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CARD} is not a model card ({error!r}): train again, or copy it again") from error
+    except OSError as error:
+        raise ModelError(f"{folder / CARD} cannot be read: {error.strerror}, check its permissions") from error
     return card
 
 
@@ -106,10 +101,32 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
     card = read_card(folder)
     try:
         separator = Separator(**card["separator"], trusted=trust)
-        weights = load_file(Path(folder) / WEIGHTS, device=str(device))
-        separator.load_state_dict(weights)
-    except (BuildError, TypeError) as error:
-        raise ModelError(f"{Path(folder) / CARD}: {error}") from error
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(f"{Path(folder) / WEIGHTS} does not fit its model.json or is damaged: {error}") from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{Path(folder) / CARD} describes no separator: {error}") from error
+    load_weights(separator, folder)
     return separator.to(device).eval()
+
+
+def load_weights(separator: Separator, folder: str | Path) -> None:
+    """Give a separator the weights of a model folder; what else the folder says is not looked at.
+
+    Args:
+        separator: what gets the weights.
+        folder: with `model.json` and `model.safetensors`.
+
+    Raises:
+        ModelError: there are none, or their names or shapes are not the separator's.
+    """
+    read_card(folder)
+    path = Path(folder) / WEIGHTS
+    try:
+        weights = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error}): copy it again") from error
+    own = {name: tensor.shape for name, tensor in separator.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    different = sorted(name for name in {**own, **found} if own.get(name) != found.get(name))
+    if different:
+        shown = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
+        raise ModelError(f"{path} does not fit this separator: {shown} differ, give a model of the same settings")
+    separator.load_state_dict(weights)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -391,21 +390,23 @@ def test_a_kill_leaves_nothing_under_the_final_names(tmp_path, format):  # noqa:
 
 
 MEASURED = """
-import json, resource, sys, time
+import json, sys, time
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
-from sepkit.devices import keep_memory, peak_memory
+from sepkit.devices import keep_memory
 from sepkit.inference import separate
 from sepkit.separator import Separator
 keep_memory()
 names = {names!r}
+def peak():  # getrusage would count what the parent process had when it forked
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 model = Separator(names, {{"class": "networks.Constant", "gains": [0.2] * len(names)}}).eval()
 separate(model, torch.zeros(2, round(model.segment * model.sample_rate)))
-before, started = peak_memory(torch.device("cpu")), time.process_time()
+before, started = peak(), time.process_time()
 separate(model, {song!r}, {out!r})
 seconds = time.process_time() - started
-print(json.dumps([(peak_memory(torch.device("cpu")) - before) / 2**20, 1000 * seconds / {duration}]))
+print(json.dumps([peak() - before, 1000 * seconds / {duration}]))
 """
 
 
@@ -429,13 +430,12 @@ def measure(folder: Path, minutes: int, names: list[str]) -> tuple[float, float]
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("names", [["vocals"], ["vocals", "drums", "bass", "other"]], ids=len)
 def test_memory_does_not_grow_with_the_recording(tmp_path, names):
-    started = time.perf_counter()
     found = {minutes: measure(tmp_path, minutes, names) for minutes in (1, 4, 30)}
     for minutes, (megabytes, milliseconds) in found.items():
         print(f"{len(names)} estimates, {minutes} min: {megabytes:.1f} MB, {milliseconds:.2f} CPU ms per second")
-    print(f"{time.perf_counter() - started:.0f} s")
     peaks = [megabytes for megabytes, _ in found.values()]
     assert max(peaks) <= 64
     assert max(peaks) - min(peaks) <= 16

@@ -1,0 +1,191 @@
+"""Model folders: written as a whole, read without running what is in them, refused in one sentence."""
+
+import json
+import os
+
+import pytest
+import torch
+from networks import Constant
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sepkit.checkpoint import CARD, FORMAT, WEIGHTS, ModelError, atomic, load_model, load_weights, read_card, save_model
+from sepkit.separator import Separator
+
+NETWORK = {"class": "BLSTM", "hidden_size": 8, "n_layers": 1}
+TRANSFORM = {"class": "STFT", "num_fft": 256, "hop_length": 128}
+
+
+class Tied(nn.Module):
+    """Two names for one weight."""
+
+    def __init__(self, n_bins: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(n_bins, n_bins)
+        self.second = nn.Linear(n_bins, n_bins)
+        self.second.weight = self.first.weight
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        return torch.sigmoid(self.second(self.first(spectrogram.abs().mT)).mT).unsqueeze(1)
+
+
+def make(seed: int = 0, sources=("vocals",), **network) -> Separator:
+    torch.manual_seed(seed)
+    return Separator(list(sources), {**NETWORK, **network}, 8000, 2, 0.5, TRANSFORM).eval()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(make(), tmp_path / "model", {"data": "demo", "finished": "after 3 epochs"})
+    return tmp_path / "model"
+
+
+def change_card(folder, **changes) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, **changes}))
+
+
+def test_a_model_comes_back_as_it_was(folder):
+    mixture = torch.rand(1, 2, 4000, generator=torch.Generator().manual_seed(1))
+    loaded = load_model(folder)
+    assert not loaded.training
+    assert loaded.settings == make().settings
+    assert torch.equal(loaded(mixture), make()(mixture))
+
+
+def test_the_card_says_what_the_model_is_and_where_it_comes_from(folder):
+    card = json.loads((folder / CARD).read_text())
+    assert card["format"] == FORMAT
+    assert card["separator"] == make().settings
+    assert (card["data"], card["finished"]) == ("demo", "after 3 epochs")
+
+
+def test_only_the_two_files_are_needed_and_written(folder):
+    assert sorted(os.listdir(folder)) == [CARD, WEIGHTS]
+
+
+def test_weights_that_share_memory_are_written_and_read(tmp_path):
+    tied = Separator(["vocals"], {"class": "test_checkpoint.Tied"}, 8000, 2, 0.5, TRANSFORM)
+    save_model(tied, tmp_path)
+    loaded = load_model(tmp_path, trust=True)
+    assert torch.equal(loaded.network.second.weight, tied.network.first.weight)
+
+
+def test_a_class_from_elsewhere_is_imported_only_when_trusted(tmp_path):
+    save_model(Separator(["vocals"], {"class": "networks.Constant", "gains": [0.5]}), tmp_path)
+    with pytest.raises(ModelError, match=r"'networks\.Constant' is not one of sepkit's own.*--trust"):
+        load_model(tmp_path)
+    assert isinstance(load_model(tmp_path, trust=True).network, Constant)
+
+
+@pytest.mark.parametrize("name", ["os.system", "sepkit.cli.Path", "sepkit.models.blstm.np"])
+def test_a_card_cannot_name_what_is_no_network(folder, name):
+    change_card(folder, separator={**make().settings, "network": {"class": name}})
+    with pytest.raises(ModelError, match=r"model\.json describes no separator"):
+        load_model(folder)
+
+
+def test_a_card_cannot_declare_itself_trusted(folder):
+    change_card(folder, separator={**make().settings, "trusted": True})
+    with pytest.raises(ModelError, match=r"model\.json describes no separator: .*multiple values.*'trusted'"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("missing", [CARD, WEIGHTS])
+def test_a_missing_file_is_named(folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(ModelError, match=rf"model is no model folder: {missing} missing, give a training run's"):
+        load_model(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"nowhere is no model folder: model\.json and model\.safetensors missing"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_a_newer_format_is_refused(folder):
+    change_card(folder, format=FORMAT + 1)
+    with pytest.raises(ModelError, match=f"has format {FORMAT + 1}, sepkit reads {FORMAT}: install a newer one"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"format": "x"}', b'{"format": 1, "separator": 3}']
+)
+def test_a_damaged_card_is_refused(folder, content):
+    (folder / CARD).write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.json is not a model card \(.*\): train again, or copy it again"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample_rate": 0}, "must be positive"),
+        ({"sample_rate": "fast"}, "describes no separator"),
+        ({"sources": []}, "sources must be a list"),
+        ({"colour": "red"}, "unexpected keyword argument 'colour'"),
+        ({"network": {"class": "BLSTM", "hidden_sise": 8}}, "did you mean 'hidden_size'"),
+        ({"network": {"class": "BLSTM", "hidden_size": -8}}, "describes no separator"),
+        ({"network": None}, "describes no separator"),
+    ],
+)
+def test_a_card_that_describes_no_separator_is_refused(folder, changes, message):
+    change_card(folder, separator={**make().settings, **changes})
+    with pytest.raises(ModelError, match=message) as raised:
+        load_model(folder)
+    assert str(folder / CARD) in str(raised.value)
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-50], lambda raw: raw[:4], lambda raw: b"\xff" * len(raw)])
+def test_damaged_weights_are_refused(folder, damage):
+    path = folder / WEIGHTS
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged \(.*\): copy it again"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"n_layers": 2}, {"hidden_size": 12}, {"sources": ("vocals", "drums")}],
+    ids=["n_layers", "hidden_size", "sources"],
+)
+def test_weights_of_another_model_are_refused_with_their_names(folder, other):
+    with pytest.raises(ModelError, match=r"does not fit this separator: network\..* differ, give") as raised:
+        load_weights(make(**other), folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_are_taken_without_looking_at_the_classes_of_the_card(folder):
+    change_card(folder, separator={**make().settings, "network": {"class": "evil.Network"}})
+    separator = make(seed=5)
+    load_weights(separator, folder)
+    for name, tensor in load_file(folder / WEIGHTS).items():
+        assert torch.equal(separator.state_dict()[name], tensor)
+
+
+def test_an_additional_weight_is_refused(folder):
+    save_file({**load_file(folder / WEIGHTS), "extra": torch.zeros(1)}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="extra differ"):
+        load_model(folder)
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(TypeError, match="data must be str"), atomic(path) as temporary:
+        temporary.write_text(b"half")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    with atomic(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+        assert not (tmp_path / "file").exists()
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_score_that_is_no_number_is_not_written_as_one(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_model(make(), tmp_path, {"validation": float("nan")})
