@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-EPOCHS := 36
+EPOCHS := $(shell sed -n 's|^  epochs: ||p' recipes/vocals.yaml)
 SCALE := $(or $(SEPKIT_DEMO_SCALE),1)
 DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
