@@ -57,13 +57,9 @@ WAVEFORM = {
     "MultiResolutionSTFTLoss weighted": lambda **kw: losses.MultiResolutionSTFTLoss(
         **SMALL, perceptual_weighting=True, sample_rate=8000, scale="mel", n_bins=[16, 32], **kw
     ),
-    "RandomResolutionSTFTLoss": lambda **kw: losses.RandomResolutionSTFTLoss(
-        min_fft_size=64, max_fft_size=512, **kw
-    ),
+    "RandomResolutionSTFTLoss": lambda **kw: losses.RandomResolutionSTFTLoss(min_fft_size=64, max_fft_size=512, **kw),
     "SumAndDifferenceSTFTLoss": lambda **kw: losses.SumAndDifferenceSTFTLoss(**SMALL, **kw),
-    "MultiResolutionComplexSTFTLoss": lambda **kw: losses.MultiResolutionComplexSTFTLoss(
-        (256, 512), 256, 128, **kw
-    ),
+    "MultiResolutionComplexSTFTLoss": lambda **kw: losses.MultiResolutionComplexSTFTLoss((256, 512), 256, 128, **kw),
     "Wasserstein1DLoss": lambda **kw: losses.Wasserstein1DLoss(fft_size=512, hop_length=128, **kw),
     "Wasserstein1DLoss p=1": lambda **kw: losses.Wasserstein1DLoss(p=1, fft_size=512, hop_length=128, **kw),
     "Wasserstein1DLoss of roots": lambda **kw: losses.Wasserstein1DLoss(
@@ -72,9 +68,7 @@ WAVEFORM = {
     "Wasserstein1DLoss unbalanced": lambda **kw: losses.Wasserstein1DLoss(
         balanced=False, fft_size=512, hop_length=128, **kw
     ),
-    "Wasserstein1DLoss in time": lambda **kw: losses.Wasserstein1DLoss(
-        dim=-2, fft_size=512, hop_length=128, **kw
-    ),
+    "Wasserstein1DLoss in time": lambda **kw: losses.Wasserstein1DLoss(dim=-2, fft_size=512, hop_length=128, **kw),
     "Wasserstein1DLoss mel": lambda **kw: losses.Wasserstein1DLoss(
         "mel", n_mels=20, sample_rate=8000, fft_size=512, hop_length=128, **kw
     ),
@@ -156,24 +150,16 @@ def _every(names=ALL):
     return pytest.mark.parametrize("name", sorted(names))
 
 
-@_every(
-    set(ALL)
-    - set(NOT_FALLING)
-    - {"MaskLoss", "ComponentLoss", "ComponentLoss by frame", "ComponentLoss of two"}
-)
+@_every(set(ALL) - set(NOT_FALLING) - {"MaskLoss", "ComponentLoss", "ComponentLoss by frame", "ComponentLoss of two"})
 def test_a_loss_falls_all_the_way_from_noise_to_the_target(name):
     noise, target = _waveforms()
     loss = ALL[name]()
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
-    values = [
-        float(loss(*_quantities(name, (1 - share) * noise + share * target, target))) for share in shares
-    ]
+    values = [float(loss(*_quantities(name, (1 - share) * noise + share * target, target))) for share in shares]
     assert all(later < earlier for earlier, later in pairwise(values)), values
 
 
-@pytest.mark.parametrize(
-    "name", ["MaskLoss", "ComponentLoss", "ComponentLoss by frame", "ComponentLoss of two"]
-)
+@pytest.mark.parametrize("name", ["MaskLoss", "ComponentLoss", "ComponentLoss by frame", "ComponentLoss of two"])
 def test_a_mask_loss_falls_from_noise_to_the_ideal_mask(name):
     noise, target = _waveforms()
     _, mixture, magnitude = _quantities("MaskLoss", noise, target)
@@ -234,9 +220,7 @@ def _with_silence(kind, noise, target):
     }[kind]
 
 
-@pytest.mark.parametrize(
-    "kind", ["both", "estimate", "target", "equal", "one item", "one channel", "second half"]
-)
+@pytest.mark.parametrize("kind", ["both", "estimate", "target", "equal", "one item", "one channel", "second half"])
 @_every()
 def test_value_and_gradient_are_finite_on_silence_and_on_equal_inputs(name, kind):
     quantities = _quantities(name, *_with_silence(kind, *_waveforms()))
@@ -259,9 +243,7 @@ def test_nan_in_gives_nan_out(name):
 @_every()
 def test_a_loss_computes_in_the_precision_of_its_inputs(name):
     quantities = _quantities(name, *_waveforms())
-    wide = [
-        quantity.to(torch.complex128 if quantity.is_complex() else torch.float64) for quantity in quantities
-    ]
+    wide = [quantity.to(torch.complex128 if quantity.is_complex() else torch.float64) for quantity in quantities]
     loss = ALL[name]()
     value = loss(*quantities)
     loss = ALL[name]()
@@ -323,9 +305,7 @@ def test_the_parts_of_a_loss_add_up_to_it(name):
     quantities = _quantities(name, *_waveforms())
     loss = ALL[name](reduction="none")
     parts = loss.parts(*quantities)
-    assert (
-        inspect.signature(loss.parts).parameters.keys() == inspect.signature(loss.forward).parameters.keys()
-    )
+    assert inspect.signature(loss.parts).parameters.keys() == inspect.signature(loss.forward).parameters.keys()
     torch.testing.assert_close(sum(parts.values()), loss(*quantities), rtol=1e-5, atol=1e-6)
 
 
@@ -337,8 +317,7 @@ ANOTHER_GRADIENT = {"L1SNRDBLoss", "MultiL1SNRDBLoss", "STFTL1SNRDBLoss with lev
 def test_gradients_to_estimate_and_target_are_those_of_finite_differences(name):
     noise, target = (signal.double() for signal in _waveforms(4, 1))
     quantities = [
-        quantity.clone().requires_grad_()
-        for quantity in _quantities(name, 0.7 * target + 0.3 * noise, target)
+        quantity.clone().requires_grad_() for quantity in _quantities(name, 0.7 * target + 0.3 * noise, target)
     ]
     loss = ALL[name]()
     gradients = torch.autograd.grad(loss(*quantities), quantities, allow_unused=True)
@@ -356,11 +335,7 @@ def test_gradients_to_estimate_and_target_are_those_of_finite_differences(name):
                 moved[place] = moved[place] + sign * step
                 ends.append(loss(*moved))
         slope = (ends[0] - ends[1]) / 2e-7
-        expected = (
-            (gradient.conj() * direction).real.sum()
-            if gradient.is_complex()
-            else (gradient * direction).sum()
-        )
+        expected = (gradient.conj() * direction).real.sum() if gradient.is_complex() else (gradient * direction).sum()
         torch.testing.assert_close(slope, expected, rtol=2e-3, atol=1e-6)
 
 

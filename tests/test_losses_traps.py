@@ -48,8 +48,7 @@ def test_spectral_convergence_per_item_is_not_ruled_by_a_silent_target():
 def test_spectral_convergence_over_the_batch_differs_from_that_per_item():
     estimate, target = noise(2, 1, 4000), noise(2, 1, 4000, seed=1) * torch.tensor([1.0, 0.01])[:, None, None]
     pooled, per_item = (
-        losses.STFTLoss(w_log_mag=0.0, sc_reduction=which, **SIZES)(estimate, target)
-        for which in ("batch", "item")
+        losses.STFTLoss(w_log_mag=0.0, sc_reduction=which, **SIZES)(estimate, target) for which in ("batch", "item")
     )
     assert per_item > 5 * pooled
 
@@ -85,9 +84,7 @@ LIBROSA = (1.7149304e-4, 4.5642555e-5, 1.55e-11)
 
 
 def test_scale_invariance_fits_every_channel_by_itself():
-    loss = losses.STFTLoss(
-        scale_invariance=True, w_log_mag=0.0, sc_reduction="item", reduction="none", **SIZES
-    )
+    loss = losses.STFTLoss(scale_invariance=True, w_log_mag=0.0, sc_reduction="item", reduction="none", **SIZES)
     target = noise(2, 2, 4000)
     gains = torch.tensor([[0.5, 2.0], [1.0, 3.0]])[..., None]
     torch.testing.assert_close(loss(gains * target, target), torch.zeros(2, 2), atol=1e-3, rtol=0)
@@ -132,9 +129,7 @@ def test_a_wrong_argument_of_the_stft_loss_is_refused(arguments, message):
         (lambda: losses.STFTL1SNRDBLoss(mps_cpu_fallback=False), "mps_cpu_fallback must be True"),
         (lambda: losses.MultiL1SNRDBLoss(time_loss_module=losses.L1SNRLoss), "must be a loss object"),
         (
-            lambda: losses.MultiL1SNRDBLoss(
-                time_loss_module=losses.L1SNRLoss(), time_loss_params={"eps": 1.0}
-            ),
+            lambda: losses.MultiL1SNRDBLoss(time_loss_module=losses.L1SNRLoss(), time_loss_params={"eps": 1.0}),
             "time_loss_params must be left out",
         ),
         (
@@ -216,17 +211,13 @@ def test_a_smaller_eps_keeps_the_si_sdr_of_quiet_signals():
     estimate, target = noise(1, 4000), noise(1, 4000) + noise(1, 4000, seed=1, scale=0.1)
     loud = losses.SISDRLoss()(estimate, target)
     assert losses.SISDRLoss()(1e-5 * estimate, 1e-5 * target) > loud + 5
-    torch.testing.assert_close(
-        losses.SISDRLoss(eps=1e-20)(1e-5 * estimate, 1e-5 * target), loud, rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(losses.SISDRLoss(eps=1e-20)(1e-5 * estimate, 1e-5 * target), loud, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("loss", [losses.ESRLoss(), losses.SNRLoss(), losses.SISDRLoss()])
 def test_long_half_precision_signals_neither_overflow_nor_vanish(loss):
     estimate, target = noise(1, 264600, scale=0.5).half(), noise(1, 264600, seed=1, scale=0.5).half()
-    torch.testing.assert_close(
-        loss(estimate, target), loss(estimate.float(), target.float()), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(loss(estimate, target), loss(estimate.float(), target.float()), rtol=1e-4, atol=0)
 
 
 def test_autocast_does_not_round_filter_banks_or_filters():
@@ -248,10 +239,7 @@ def test_autocast_does_not_round_filter_banks_or_filters():
     ],
 )
 def test_tables_follow_double_precision(loss):
-    assert (
-        loss(noise(1, 4000, dtype=torch.float64), noise(1, 4000, dtype=torch.float64, seed=1)).dtype
-        == torch.float64
-    )
+    assert loss(noise(1, 4000, dtype=torch.float64), noise(1, 4000, dtype=torch.float64, seed=1)).dtype == torch.float64
 
 
 def test_phases_by_cosine_hear_no_noise_and_have_a_smaller_gradient_near_the_target():
@@ -279,9 +267,7 @@ def test_a_long_filter_by_blocks_equals_the_convolution():
 
 def test_random_resolutions_are_the_mean_of_what_was_drawn_and_leave_global_randomness_alone():
     state, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()
-    loss = losses.RandomResolutionSTFTLoss(
-        max_fft_size=1024, seed=3, mag_distance="L2", perceptual_weighting=False
-    )
+    loss = losses.RandomResolutionSTFTLoss(max_fft_size=1024, seed=3, mag_distance="L2", perceptual_weighting=False)
     estimate, target = noise(1, 1, 4000), noise(1, 1, 4000, seed=1)
     value = loss(estimate, target)
     torch.testing.assert_close(value, torch.stack([one(estimate, target) for one in loss.stft_losses]).mean())
@@ -291,9 +277,7 @@ def test_random_resolutions_are_the_mean_of_what_was_drawn_and_leave_global_rand
 
 
 def test_random_resolutions_reach_the_largest_size_and_take_mel_bands():
-    loss = losses.RandomResolutionSTFTLoss(
-        20, 16, 64, scale="mel", n_mels=64, sample_rate=44100, randomize_rate=10**9
-    )
+    loss = losses.RandomResolutionSTFTLoss(20, 16, 64, scale="mel", n_mels=64, sample_rate=44100, randomize_rate=10**9)
     assert {one.resolution.n_fft for one in loss.stft_losses} == {16, 32, 64}
     assert loss(noise(1, 1, 500), noise(1, 1, 500, seed=1)).isfinite()
 
@@ -312,10 +296,10 @@ def test_sanitizing_hides_nan_where_it_is_asked_for():
 
 def test_an_out_of_memory_error_is_not_swallowed(monkeypatch):
     def fails(*_, **__):
-        raise torch.OutOfMemoryError("no memory")
+        raise torch.cuda.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(torch.fft, "rfft", fails)
-    with pytest.raises(torch.OutOfMemoryError, match="no memory"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="no memory"):
         losses.STFTL1SNRDBLoss()(noise(1, 1, 4000), noise(1, 1, 4000))
 
 
@@ -385,9 +369,7 @@ def test_a_silent_frame_of_the_target_counts_as_energy_at_the_top():
 def test_single_costs_keep_items_channels_and_frames_apart():
     loss = losses.Wasserstein1DLoss(reduce=False, **SOT)
     assert loss(noise(2, 3, 4000), noise(2, 3, 4000, seed=1)).shape == (2, 3, 32)
-    quantiles = losses.Wasserstein1DLoss(return_quantiles=True, **SOT)(
-        noise(2, 3, 4000), noise(2, 3, 4000, seed=1)
-    )
+    quantiles = losses.Wasserstein1DLoss(return_quantiles=True, **SOT)(noise(2, 3, 4000), noise(2, 3, 4000, seed=1))
     assert [tuple(part.shape) for part in quantiles] == [(2, 3, 32, 514)] * 3 + [(2, 3, 32, 257)] * 2
 
 
@@ -402,9 +384,7 @@ def test_permutations_are_undone():
     target = noise(2, 3, 1, 4000)
     loss = losses.PermutationInvariantLoss(losses.L1SNRLoss(reduction="none"))
     assert loss.order(target[:, [2, 0, 1]], target).tolist() == [[2, 0, 1]] * 2
-    torch.testing.assert_close(
-        loss(target[:, [2, 0, 1]], target), losses.L1SNRLoss()(target, target), atol=0.1, rtol=0
-    )
+    torch.testing.assert_close(loss(target[:, [2, 0, 1]], target), losses.L1SNRLoss()(target, target), atol=0.1, rtol=0)
 
 
 def test_five_sources_are_ordered_like_three():
@@ -447,7 +427,32 @@ def test_importing_a_loss_needs_torch_alone():
         "others = {'scipy', 'torchaudio', 'librosa', 'pydantic', 'soundfile', 'matplotlib', 'yaml'};"
         "print(sorted(others & set(sys.modules)))"
     )
-    output = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
-    )
+    output = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
+
+
+def test_second_derivatives_are_refused():
+    estimate = noise(1, 1, 4000).requires_grad_()
+    value = losses.STFTLoss(**SIZES)(estimate, noise(1, 1, 4000, seed=1))
+    with pytest.raises(ValueError, match="must be differentiated once"):
+        torch.autograd.grad(value, estimate, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: losses.L1SNRLoss()(noise(4), noise(4)), r"estimate must be \(B, ..., T\)"),
+        (lambda: losses.ESRLoss()(noise(2, 0), noise(2, 0)), "with at least one element"),
+        (lambda: losses.ESRLoss()(torch.ones(2, 8).int(), torch.ones(2, 8).int()), "must be floating point"),
+        (lambda: losses.ESRLoss()(noise(2, 8), noise(2, 8).to(torch.complex64)), "target must be real"),
+        (lambda: losses.ESRLoss()(noise(2, 8), noise(2, 8).to("meta")), "target must be on the device of estimate"),
+        (lambda: losses.SumAndDifference()(noise(2, 3, 8)), "waveform must be stereo"),
+        (lambda: losses.SumAndDifferenceSTFTLoss([64], [16], [64])(noise(2, 1, 99), noise(2, 1, 99)), "must be stereo"),
+        (lambda: losses.wasserstein_1d(noise(4), noise(4)), r"u_values must be \(batch, n\)"),
+        (lambda: losses.RelativeSpectralLoss()(*[noise(2, 1, 4, 5)] * 3), "must be a complex spectrogram"),
+        (lambda: losses.kl_div_loss(noise(2), noise(2), "median"), "reduction must be one of"),
+    ],
+)
+def test_wrong_signals_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -3,7 +3,6 @@
 import math
 from numbers import Real
 
-import torch
 from torch import Tensor
 
 from sepkit.losses._numeric import REDUCTIONS
@@ -74,11 +73,3 @@ def check_flag(name: str, value: object) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r}")
-
-
-def common_dtype(*tensors: Tensor) -> torch.dtype:
-    """Find the floating point type that holds all tensors."""
-    dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype

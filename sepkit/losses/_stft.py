@@ -285,6 +285,8 @@ def _backward(
     ctx: torch.autograd.function.FunctionCtx, sums: Tensor | None, references: Tensor | None, _: None
 ) -> tuple:
     (slopes,) = ctx.saved_tensors
+    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (sums, references)):
+        raise ValueError("this loss must be differentiated once, got create_graph=True; leave it out")
     given = zip((sums, references), ctx.shapes, strict=True)
     weights = [slopes.new_zeros(shape) if part is None else part for part, shape in given]
     n_sums = ctx.shapes[0][1]
