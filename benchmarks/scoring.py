@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,10 @@ def main() -> None:
         for n_stems in options.stems:
             with tempfile.TemporaryDirectory() as folder:
                 build(Path(folder), n_stems, seconds, options.tracks)
-                for mode in options.modes:
-                    compare(Path(folder), mode, n_stems, seconds, options.rounds)
+                for mode, columns in zip(
+                    options.modes, compare(Path(folder), options.modes, options.rounds), strict=True
+                ):
+                    print(f"| {mode} | {n_stems} | {seconds} | {columns} |", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -53,21 +56,25 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(folder: Path, mode: str, n_stems: int, seconds: int, rounds: int) -> None:
-    measured = {"museval": [], "sepkit": []}
+def compare(folder: Path, modes: list[str], rounds: int) -> Iterator[str]:
+    """Run the engines in turn, and yield the columns of each mode; "sdr" is compared with museval's "v4"."""
+    museval = {mode: "v3" if mode == "v3" else "v4" for mode in modes}
+    runs = [("museval", mode) for mode in sorted(set(museval.values()))] + [("sepkit", mode) for mode in modes]
+    measured = {one: [] for one in runs}
     for _ in range(rounds):
-        for engine in measured:
-            measured[engine].append(measure(engine, mode, folder))
-    cpu = {engine: min(run["cpu"] for run in runs) for engine, runs in measured.items()}
-    memory = {engine: max(run["megabytes"] for run in runs) for engine, runs in measured.items()}
-    scores = [np.load(folder / f"{engine}.npy") for engine in measured]
-    difference = np.nanmax(np.abs(scores[0][: 1 if mode == "sdr" else 4] - scores[1][: 1 if mode == "sdr" else 4]))
-    print(
-        f"| {mode} | {n_stems} | {seconds} | {cpu['museval']:.2f} | {cpu['sepkit']:.3f} "
-        f"| {cpu['museval'] / cpu['sepkit']:.0f} | {memory['museval']:.0f} | {memory['sepkit']:.0f} "
-        f"| {difference:.0e} |",
-        flush=True,
-    )
+        for one in runs:
+            measured[one].append(measure(*one, folder))
+    cpu = {one: min(result["cpu"] for result in results) for one, results in measured.items()}
+    memory = {one: max(result["megabytes"] for result in results) for one, results in measured.items()}
+    for mode in modes:
+        theirs, ours = ("museval", museval[mode]), ("sepkit", mode)
+        scores = [np.load(folder / f"{'_'.join(one)}.npy") for one in (theirs, ours)]
+        with np.errstate(invalid="ignore"):  # SIR of one source is infinite in both
+            difference = np.nanmax(np.abs(scores[0] - scores[1])[: 1 if mode == "sdr" else 4])
+        yield (
+            f"{cpu[theirs]:.2f} | {cpu[ours]:.3f} | {cpu[theirs] / cpu[ours]:.0f} "
+            f"| {memory[theirs]:.0f} | {memory[ours]:.0f} | {difference:.0e}"
+        )
 
 
 def measure(engine: str, mode: str, folder: Path) -> dict:
@@ -87,7 +94,7 @@ def run(engine: str, mode: str, folder: str) -> None:
     start = time.process_time()
     scores = score(estimate, target)
     cpu = time.process_time() - start
-    np.save(Path(folder) / f"{engine}.npy", scores)
+    np.save(Path(folder) / f"{engine}_{mode}.npy", scores)
     print(json.dumps({"cpu": cpu, "megabytes": resident() - before}))
 
 
