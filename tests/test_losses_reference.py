@@ -103,9 +103,14 @@ def test_a_float32_loss_gives_the_value_and_the_gradient_of_the_original(case, s
 
 @pytest.mark.filterwarnings("ignore:component loss")
 @pytest.mark.parametrize("case", _cases())
-def test_a_float64_loss_gives_the_value_of_the_original_to_nine_digits(case, signals):
+def test_a_float64_loss_gives_the_value_and_the_gradient_of_the_original_to_nine_digits(case, signals):
     _skip_known_differences(case)
     if case["kwargs"].get("transform") in ("cqt", "vqt"):
         pytest.skip("the original computes in float32 whatever it is given")
-    value, _ = _run(case, signals, torch.float64)
+    value, gradient = _run(case, signals, torch.float64)
     assert value == pytest.approx(case["value"], rel=1e-9, abs=1e-12)
+    if case["grad_check"]:
+        assert gradient.norm().item() == pytest.approx(case["grad_norm"], rel=1e-9, abs=1e-12)
+        where, expected = zip(*case["grad_samples"], strict=True)
+        close = {"rel": 1e-9, "abs": 1e-9 * case["grad_max"] + 1e-15}
+        assert gradient.flatten()[list(where)].tolist() == pytest.approx(list(expected), **close)
