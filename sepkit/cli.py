@@ -45,7 +45,11 @@ def _train(options: argparse.Namespace) -> int:
     keep_memory()
     if options.dry_run:
         result = training.dry_run(
-            options.recipe, overrides=options.overrides, data=options.data, device=options.device
+            options.recipe,
+            overrides=options.overrides,
+            data=options.data,
+            initial=options.initial,
+            device=options.device,
         )
         print(result.description)
         for name, shape in result.shapes.items():
@@ -235,48 +239,75 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
     """Run `sepkit-evaluate`."""
     parser = _parser(
         "sepkit-evaluate",
-        "Score a model on songs, or estimates against references: museval's SDR, ISR, SIR and SAR, SI-SDR, uSDR.",
+        "Score a model on songs, or estimates against references: museval's SDR, ISR, SIR and SAR, SI-SDR, uSDR, ...",
         "sepkit-evaluate --model runs/vocals --data demo\n"
-        "sepkit-evaluate --model runs/vocals --data musdb18hq --split test --output scores\n"
-        "sepkit-evaluate --estimates separated --references my_songs/test",
+        "sepkit-evaluate --model runs/vocals --musdb musdb18 --protocol musdb --workers 8 --output scores\n"
+        "sepkit-evaluate --model runs/vocals --data my_songs --metrics SDR\n"
+        "sepkit-evaluate --estimates separated --references my_songs/test\n"
+        "sepkit-evaluate --compare evaluation/first evaluation/second --output comparison",
         "SDR, ISR, SIR and SAR are medians over frames of a second; the table gives median and mean over tracks.\n"
-        "Beside a model stand the mixture divided by the number of targets, silence, and the ideal ratio mask.",
+        "Beside a model stand the mixture divided by the number of targets, silence, and the ideal ratio mask.\n"
+        "Stopped, the same command goes on: tracks of the same model, settings and files are not scored again.",
     )
-    parser.add_argument("--model", metavar="DIR", help="model folder (default: as for sepkit-separate)")
-    parser.add_argument("--data", metavar="ROOT", help="folder of songs, or demo for the built-in ones")
-    parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="default: test")
-    parser.add_argument("--estimates", metavar="DIR", help="score these files: DIR/<track>/<stem>.wav")
-    parser.add_argument("--references", metavar="DIR", help="against these, of the same names")
-    parser.add_argument("--output", metavar="DIR", help="for CSV and JSON (default: evaluation/<name>)")
-    parser.add_argument("--engine", default="sepkit", choices=("sepkit", "museval"), help="what computes the scores")
-    parser.add_argument("--no-baselines", action="store_true", help="score the model alone")
-    parser.add_argument("--window", type=float, default=1.0, metavar="S", help="seconds per frame (default: 1)")
-    parser.add_argument("--hop", type=float, default=1.0, metavar="S", help="seconds between frames (default: 1)")
+    _add_material(parser)
+    _add_scoring(parser)
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="chunks at once (default: 1)")
     parser.add_argument("--overlap", type=float, default=0.25, metavar="X", help="of chunks, 0 to 0.9 (default: 0.25)")
     parser.add_argument("--resample", action="store_true", help="let songs have another sample rate than the model")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes over tracks (default: 1)")
     parser.add_argument("--device", default="auto", help=_DEVICES)
     parser.add_argument("--trust", action="store_true", help="let the model folder name code outside sepkit")
     return _run(parser, _evaluate, arguments)
 
 
+def _add_material(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is scored, and where the scores go."""
+    parser.add_argument("--model", metavar="DIR", help="model folder (default: as for sepkit-separate)")
+    songs = parser.add_mutually_exclusive_group()
+    songs.add_argument("--data", metavar="ROOT", help="folder of songs, or demo for the built-in ones")
+    songs.add_argument("--musdb", metavar="ROOT", dest="data", help="the same: MUSDB18, of stem.mp4 or wav")
+    parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="default: test")
+    parser.add_argument("--estimates", metavar="DIR", help="score these files: DIR/<track>/<stem>.wav")
+    parser.add_argument("--references", metavar="DIR", help="against these of the same names, or against --data")
+    parser.add_argument("--targets", nargs="+", metavar="STEM", help="only these, accompaniment among them")
+    parser.add_argument("--compare", nargs="+", metavar="DIR", help="compare evaluations with the first of them")
+    parser.add_argument("--output", metavar="DIR", help="for CSV and JSON (default: evaluation/<name>)")
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how it is scored."""
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="of SDR ISR SIR SAR SI-SDR SI-SDRi uSDR (these by default) SNR SD-SDR SI-SIR SI-SAR l1_freq bleedless "
+        "fullness log_wmse PESQ STOI; only these are computed, SDR alone a hundred times faster",
+    )
+    parser.add_argument("--mode", default="v4", choices=("v4", "v3"), help="filters of the track or of each frame")
+    parser.add_argument("--window", type=float, default=1.0, metavar="S", help="seconds per frame (default: 1)")
+    parser.add_argument("--hop", type=float, default=1.0, metavar="S", help="seconds between frames (default: 1)")
+    parser.add_argument("--silent", choices=("nan", "museval", "error"), help="what silent stems are (default: nan)")
+    parser.add_argument("--protocol", default="sepkit", choices=("sepkit", "musdb"), help="what is scored together")
+    parser.add_argument("--engine", default="sepkit", choices=("sepkit", "museval"), help="what computes the scores")
+    parser.add_argument("--no-baselines", action="store_true", help="score the model alone")
+
+
 def _evaluate(options: argparse.Namespace) -> int:
-    if (options.estimates is None) != (options.references is None):
-        raise ValueError("--estimates and --references belong together: give both")
-    if (options.estimates is None) == (options.data is None):
+    if options.compare:
+        return _compare(options)
+    if options.references is not None and (options.estimates is None or options.data is not None):
+        raise ValueError("--estimates and --references belong together: give both, without --data")
+    if options.estimates is None and options.data is None:
         raise ValueError("say what is scored: --data ROOT for a model, or --estimates DIR and --references DIR")
-    from sepkit.checkpoint import load_model
-    from sepkit.devices import choose_device, keep_memory
-    from sepkit.evaluation import evaluate
+    if options.estimates is not None and options.references is None and options.data is None:
+        raise ValueError("--estimates needs what they are compared with: give --references DIR or --data ROOT")
+    if options.estimates is not None and options.model is not None:
+        raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
+    from sepkit.devices import keep_memory
+    from sepkit.evaluation import DEFAULT_METRICS, evaluate
 
     keep_memory()
-    model, name = None, "estimates"
-    if options.estimates is None:
-        folder = Path(options.model or find_model())
-        model, name = load_model(folder, choose_device(options.device), options.trust), folder.resolve().name
-        print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
-    elif options.model:
-        raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
+    model, name = _load_evaluated(options) if options.estimates is None else (None, "estimates")
     output = Path(options.output or Path("evaluation") / name)
     scores = evaluate(
         model,
@@ -284,17 +315,44 @@ def _evaluate(options: argparse.Namespace) -> int:
         split=options.split,
         estimates=options.estimates,
         references=options.references,
+        targets=options.targets,
         output=output,
-        engine=options.engine,
-        baselines=not options.no_baselines,
+        metrics=options.metrics or DEFAULT_METRICS,
+        mode=options.mode,
         window=options.window,
         hop=options.hop,
+        silent=options.silent,
+        protocol=options.protocol,
+        engine=options.engine,
+        baselines=not options.no_baselines,
         batch_size=options.batch_size,
         overlap=options.overlap,
         resample=options.resample,
+        workers=options.workers,
+        tell=print,
     )
     print(scores.table())
     print(f"scores     {output / 'scores.csv'}")
+    return 0
+
+
+def _load_evaluated(options: argparse.Namespace) -> tuple:
+    """Load the model and name its evaluation."""
+    from sepkit.checkpoint import load_model
+    from sepkit.devices import choose_device
+
+    folder = Path(options.model or find_model())
+    model = load_model(folder, choose_device(options.device), options.trust)
+    print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
+    return model, folder.resolve().name
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.model or options.data or options.estimates or options.references:
+        raise ValueError("--compare takes evaluations that are done: leave out --model, --data and --estimates")
+    from sepkit.evaluation import compare
+
+    print(compare(options.compare, options.output or Path("evaluation") / "comparison").table())
     return 0
 
 

@@ -16,7 +16,7 @@ from sepkit import audio
 from sepkit.checkpoint import save_model
 from sepkit.datasets import DatasetError
 from sepkit.evaluation import Score, Scores, evaluate
-from sepkit.evaluation.scoring import mask_ideally
+from sepkit.evaluation.scoring import mask_ideally, museval_engine
 from sepkit.inference import separate
 from sepkit.masks import ideal_ratio_mask
 from sepkit.separator import Separator
@@ -260,8 +260,9 @@ def test_scores_without_museval_are_given_without_ffmpeg(root, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] in ("museval", "musdb", "stempeg")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setenv("PATH", "")
+    museval_engine.cache_clear()
     scores = evaluate(separator(), root, engine="museval", baselines=False, progress=False)
-    assert any(note.startswith("ISR, SIR and SAR are missing: install museval and ffmpeg") for note in scores.notes)
+    assert any(note.startswith("ISR, SIR, SAR are missing: install museval and ffmpeg") for note in scores.notes)
     assert math.isnan(scores.median("model", "vocals", "SIR"))
     for metric in ("SDR", "SI-SDR", "uSDR"):
         assert scores.median("model", "vocals", metric) == with_it.median("model", "vocals", metric)
@@ -312,7 +313,7 @@ def test_table_names_median_and_mean_and_tells_where_the_files_lie(scored):
     table = scored.table()
     for word in ("median", "mean", "oracle", "SI-SDRi", str(scored.folder / "scores.csv"), "2 tracks"):
         assert word in table
-    assert max(len(line) for line in table.split("\n\nscores:")[0].splitlines()) <= 80
+    assert max(len(line) for line in table.split("\nscores:")[0].splitlines()) <= 80
 
 
 def test_json_of_other_tracks_in_the_folder_is_mentioned(root, tmp_path):
@@ -516,7 +517,7 @@ def spoil(folders, case):
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("track", "no reference track 'secnd', nearest is 'second'"),
+        ("track", "no reference track 'secnd' for the estimates, nearest is 'second'"),
         ("track", "no estimates of track 'second', nearest is 'secnd'"),
         ("stem", "first: no reference for the estimate 'vocal', nearest is 'vocals'"),
         ("missing", "second: no estimate of 'drums', which other tracks have"),
@@ -555,12 +556,12 @@ def test_all_findings_come_in_one_message(folders):
     ("given", "message"),
     [
         ({}, "got none of them"),
-        ({"model": "runs/vocals"}, "give model and data, or estimates and references, got model"),
+        ({"model": "runs/vocals"}, "give model and data, estimates and references, or estimates and data, got model"),
         ({"model": "m", "data": "d", "estimates": "e"}, "got model and data and estimates"),
         ({"estimates": "e"}, "got estimates"),
         ({"estimates": "e", "references": "r", "engine": "fast"}, "engine must be one of sepkit, museval"),
-        ({"estimates": "e", "references": "r", "window": 0.0}, "window and hop > 0 s"),
-        ({"estimates": "e", "references": "r", "hop": -1.0}, "window and hop > 0 s"),
+        ({"estimates": "e", "references": "r", "window": 0.0}, "window and hop must be > 0 s"),
+        ({"estimates": "e", "references": "r", "hop": -1.0}, "window and hop must be > 0 s"),
     ],
 )
 def test_calls_that_say_nothing_to_score_are_refused(given, message):

@@ -1,34 +1,40 @@
-"""Score tracks: a model on songs, or estimates in files against references."""
+"""Score tracks: a model on songs, or estimates in files against references; compare what was scored."""
 
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
 
 from sepkit.checkpoint import load_model
 from sepkit.datasets import open_songs
-from sepkit.evaluation.museval_files import write_track
-from sepkit.evaluation.scores import Score, Scores
-from sepkit.evaluation.scoring import (
-    Engine,
-    Material,
-    Measurement,
-    baseline_estimates,
-    measure,
-    museval_engine,
-    score_frames,
-)
+from sepkit.evaluation.comparison import Comparison, ComparisonError, Difference, compare
+from sepkit.evaluation.files import TRACKS, describe_origin, find_tracks, hash_model, write_track
+from sepkit.evaluation.job import Job, TrackScores, WorkerError, score_tracks
+from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
+from sepkit.evaluation.scoring import WHOLE, Material, expected_memory, museval_engine
+from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, NOT_DECIBELS, Settings, check_settings
+from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import Track, folder_tracks, song_tracks
+from sepkit.inference import check_chunks
 from sepkit.separator import Separator
 from sepkit.transforms import STFT
 
-__all__ = ["ENGINES", "Score", "Scores", "evaluate"]
-
-ENGINES = ("sepkit", "museval")
+__all__ = [
+    "DEFAULT_METRICS",
+    "METRICS",
+    "Comparison",
+    "ComparisonError",
+    "Difference",
+    "Score",
+    "Scores",
+    "WorkerError",
+    "compare",
+    "evaluate",
+]
 
 
 def evaluate(
@@ -38,176 +44,278 @@ def evaluate(
     split: str = "test",
     estimates: str | os.PathLike | None = None,
     references: str | os.PathLike | None = None,
+    targets: Sequence[str] | None = None,
     output: str | os.PathLike | None = None,
-    engine: str = "sepkit",
-    baselines: bool = True,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    mode: str = "v4",
     window: float = 1.0,
     hop: float = 1.0,
+    silent: str | None = None,
+    protocol: str = "sepkit",
+    engine: str = "sepkit",
+    baselines: bool = True,
     batch_size: int = 1,
     overlap: float = 0.25,
     device: str | torch.device | None = None,
     resample: bool = False,
+    workers: int = 1,
     progress: bool = True,
+    tell: Callable[[str], object] | None = None,
 ) -> Scores:
     """Score a model on songs, or estimates in files against references.
 
     One stem alone is scored beside what is left of the mixture, as [stem, accompaniment]. SDR, ISR, SIR and SAR
-    are museval's, version 4: of frames, of which each track counts the median; a frame in which a reference or an
-    estimate is silent has no score. SI-SDR, SI-SDRi (its improvement over the mixture) and uSDR are of the whole
-    track. Systems are "model" or "estimates" and, as baselines, "mixture/S" (the mixture divided by the number of
-    targets), "silence", and "oracle", the ideal ratio mask.
+    are museval's: of frames, of which each track counts the median; a frame in which a reference or an estimate is
+    silent has no score. All other metrics are of the whole track. Systems are "model" or "estimates" and, as
+    baselines, "mixture/S" (the mixture divided by the number of targets), "silence", and "oracle", the ideal ratio
+    mask. With `output`, a track that was scored there before is taken over where model, settings and files are the
+    same: a stopped evaluation goes on with the same call.
 
     Args:
         model: a separator, or the folder of one.
-        data: root of songs for the model; "demo": the built-in songs.
+        data: root of songs, for the model or in place of references; "demo": the built-in songs.
         split: of the data, "train", "valid" or "test"; names the folder of JSON files.
-        estimates: in place of model and data: folder of tracks, `track/stem.ext`, or of the stems of one track.
+        estimates: in place of a model: folder of tracks, `track/stem.ext`, or of the stems of one track; with
+            data also `split/track/stem.ext`.
         references: for the estimates, folders and files of the same names.
-        output: folder for `scores.csv` and, of the model or the estimates, museval's `<split>/<track>.json`; None:
-            nothing is written.
-        engine: what computes SDR, ISR, SIR and SAR: "sepkit", or, for whoever doubts, "museval" itself.
-        baselines: score what needs no model, too.
+        targets: stems that are scored, "accompaniment" among them; None: all that are estimated.
+        output: folder for `scores.csv` and, of the model or the estimates, museval's `<split>/<track>.json`, and
+            `tracks/<split>/<track>.json` with all numbers in strict JSON; None: nothing is written.
+        metrics: some of `METRICS`; others are not computed. "SDR" alone takes a hundredth of the time.
+        mode: of SDR, ISR, SIR and SAR: "v4", filters of the whole track, or "v3", of each frame.
         window: seconds per frame, > 0.
         hop: seconds between frames, > 0.
+        silent: "nan": a reference that is silent throughout has no score, and the others have; "museval": it is an
+            error; "error": a silent frame is one, too. None: "museval" with the protocol of musdb, else "nan".
+        protocol: "sepkit": all targets are scored together; "musdb": as museval.eval_mus_track does, vocals with
+            accompaniment, all stems without it.
+        engine: what computes SDR, ISR, SIR and SAR: "sepkit", or, for whoever doubts, "museval" itself.
+        baselines: score what needs no model, too.
         batch_size: chunks that the network sees at once, >= 1; the result does not depend on it.
         overlap: share of a chunk that the next one covers again, in [0, 0.9].
         device: to which the model is moved; None: it stays where it is, and one from a folder on the CPU.
         resample: let songs of another rate than the model's be resampled.
+        workers: processes that score tracks at the same time, each with one thread and its own copy of the model.
         progress: show a bar on stderr where that is a terminal.
+        tell: called with lines about the expected memory and what is taken over, before scoring starts.
 
     Raises:
-        ValueError: the arguments do not say what is to be scored, or one is out of range.
+        ValueError: the arguments do not say what is to be scored, one is out of range, or stems are silent and that
+            is forbidden.
+        WorkerError: a worker process broke off; what is scored is kept.
         sepkit.checkpoint.ModelError: the folder holds no model.
         sepkit.datasets.DatasetError: the songs, or the two folders, cannot be used.
     """
-    _check_material(model, data, estimates, references)
-    if engine not in ENGINES or window <= 0 or hop <= 0:
-        raise ValueError(
-            f"engine must be one of {', '.join(ENGINES)}, window and hop > 0 s, got {engine!r}, {window} and {hop}"
-        )
+    settings = check_settings(metrics, mode, window, hop, silent, protocol, engine)
+    _check_call(model, data, estimates, references, workers, batch_size, overlap)
+    settings, notes = _available(settings)
     if model is not None:
-        system, transform, tracks = _open_model(model, data, split, batch_size, overlap, device, resample)
+        given = _open_model(model, data, split, targets, settings.protocol, batch_size, overlap, device, resample)
     else:
-        system, transform, tracks = "estimates", STFT(), folder_tracks(estimates, references)
-    framewise, notes = _start(engine)
-    score = partial(measure, window=window, hop=hop, engine=framewise)
-    scores = Scores(title=_title(len(tracks), engine, window, hop))
-    files = None if output is None else Path(output) / split
-    for track in tqdm(tracks, "scoring", unit="track", disable=None if progress else True, dynamic_ncols=True):
-        material = track.read()
-        for name, rated in _systems(system, material, track.sample_rate, transform if baselines else None):
-            measured, warned = _measure_quietly(score, rated, track.sample_rate)
-            scores.rows += _rows(name, track, measured)
-            if name == system:
-                notes += [f"{track.name}: {message}" for message in warned]
-                if files:
-                    write_track(files / f"{track.name}.json", track.targets, measured, window, hop)
-    scores.notes = [*notes, *_remarks(scores, system)]
-    if files:
-        _write(scores, files, [track.name for track in tracks])
+        tracks = folder_tracks(estimates, references, data, split, targets, settings.protocol)
+        given = _Given("estimates", STFT(), tracks, None, {})
+    _try_metrics(settings, given.tracks)
+    job = Job(given.system, given.tracks, settings, given.transform if baselines else None)
+    destination = None if output is None else _Destination(Path(output), split)
+    origins = _origins(given, settings, baselines)
+    found, said = ({}, []) if destination is None else destination.find(given.tracks, origins)
+    for line in [*said, *_expected(job, len(given.tracks) - len(found), workers)] if tell else ():
+        tell(line)
+    _score(job, found, origins, destination, workers, progress)
+    in_order = [found[number] for number in range(len(given.tracks))]
+    scores = Scores([row for each in in_order for row in each.rows], _title(len(in_order), settings))
+    scores.notes = [*_notes(in_order), *notes, *said]
+    if destination is not None:
+        destination.finish(scores, [each.track for each in in_order])
     return scores
 
 
-def _check_material(*given: object) -> None:
-    model, data, estimates, references = (value is not None for value in given)
-    if (model, data, estimates, references) not in ((True, True, False, False), (False, False, True, True)):
-        names = ("model", "data", "estimates", "references")
-        present = [name for name, value in zip(names, given, strict=True) if value is not None]
+def _check_call(
+    model: object,
+    data: object,
+    estimates: object,
+    references: object,
+    workers: int,
+    batch_size: int,
+    overlap: float,
+) -> None:
+    given = {"model": model, "data": data, "estimates": estimates, "references": references}
+    present = [name for name, value in given.items() if value is not None]
+    if present not in (["model", "data"], ["estimates", "references"], ["data", "estimates"]):
         raise ValueError(
-            f"give model and data, or estimates and references, got {' and '.join(present) or 'none of them'}"
+            f"give model and data, estimates and references, or estimates and data, got "
+            f"{' and '.join(present) or 'none of them'}"
         )
+    if workers < 1:
+        raise ValueError(f"workers must be >= 1, got {workers}")
+    check_chunks(batch_size, overlap)
+
+
+class _Given(NamedTuple):
+    """What is scored: its name, the transform of its oracle, its tracks, and what its estimates depend on."""
+
+    system: str
+    transform: STFT
+    tracks: list[Track]
+    model: str | None
+    separation: dict[str, Any]
 
 
 def _open_model(
     model: Separator | str | os.PathLike,
     data: str | os.PathLike,
     split: str,
+    targets: Sequence[str] | None,
+    protocol: str,
     batch_size: int,
     overlap: float,
     device: str | torch.device | None,
     resample: bool,
-) -> tuple[str, STFT, list[Track]]:
-    """Give the system's name, the transform of its oracle, and the tracks."""
+) -> _Given:
     if not isinstance(model, Separator):
         model = load_model(model, device or "cpu")
     elif device is not None:
         model.to(device)
-    songs = open_songs(data, split, model.sources, model.sample_rate, model.n_channels, resample=resample)
-    return "model", model.transform, song_tracks(model, songs, batch_size, overlap)
+    chosen = choose_targets(model.sources, targets, protocol)
+    songs = open_songs(data, split, chosen.stems, model.sample_rate, model.n_channels, resample=resample)
+    tracks = song_tracks(model, songs, chosen, batch_size, overlap)
+    separation = {"overlap": overlap, "resample": resample}
+    return _Given("model", model.transform, tracks, hash_model(model), separation)
 
 
-def _start(engine: str) -> tuple[Engine, list[str]]:
+def _available(settings: Settings) -> tuple[Settings, list[str]]:
     """Start the engine; without what museval needs SDR is left, and a note says so."""
-    if engine == "sepkit":
-        return score_frames, []
+    if settings.engine == "sepkit" or not settings.framewise:
+        return settings, []
     try:
-        return museval_engine(), []
+        museval_engine()
     except ImportError as error:
-        note = f"ISR, SIR and SAR are missing: install museval and ffmpeg ({' '.join(str(error).split())})"
-        return partial(score_frames, metrics=["SDR"]), [note]
+        missing = [name for name in settings.framewise if name != "SDR"]
+        left = tuple(name for name in settings.metrics if name not in missing)
+        if not missing or not left:
+            raise ImportError(f"engine museval needs museval and ffmpeg: install them ({error})") from error
+        note = f"{', '.join(missing)} are missing: install museval and ffmpeg ({' '.join(str(error).split())})"
+        return replace(settings, engine="sepkit", metrics=left), [note]
+    return settings, []
 
 
-def _title(n_tracks: int, engine: str, window: float, hop: float) -> str:
-    return (
-        f"{n_tracks} {'track' if n_tracks == 1 else 'tracks'}, in dB, median and mean over tracks.\n"
-        f"SDR ISR SIR SAR: median over frames of {window:g} s every {hop:g} s (BSS Eval v4, {engine}).\n"
-        "SI-SDR, SI-SDRi (over the mixture), uSDR: of the whole track."
-    )
+def _try_metrics(settings: Settings, tracks: Sequence[Track]) -> None:
+    """Let a metric that lacks its package, or wants another rate, say so before anything is scored."""
+    for rate, n_channels in {(track.sample_rate, track.n_channels) for track in tracks}:
+        noise = torch.rand(1, n_channels, rate, generator=torch.Generator().manual_seed(0)) - 0.5
+        for name in settings.metrics:
+            if name in NOT_DECIBELS:
+                WHOLE[name](Material(noise[0], noise, noise), rate)
 
 
-def _systems(
-    system: str, material: Material, sample_rate: int, transform: STFT | None
-) -> Iterator[tuple[str, Material]]:
-    """Yield the material with the estimates of each system."""
-    yield system, material
-    if transform is not None:
-        for name, estimate in baseline_estimates(material, transform, sample_rate):
-            yield name, material._replace(estimate=estimate)
+def _origins(given: _Given, settings: Settings, baselines: bool) -> list[dict[str, Any]]:
+    separation = {**given.separation, "baselines": baselines}
+    return [describe_origin(track, settings, given.model, separation) for track in given.tracks]
 
 
-def _measure_quietly(
-    score: Callable[[Material, int], Measurement], material: Material, sample_rate: int
-) -> tuple[Measurement, list[str]]:
-    """Score, and keep the metrics' warnings for the table in place of the terminal."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        measured = score(material, sample_rate)
-    return measured, list(dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning))
+class _Destination(NamedTuple):
+    """Where an evaluation is written."""
+
+    output: Path
+    split: str
+
+    def find(
+        self, tracks: Sequence[Track], origins: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[int, TrackScores], list[str]]:
+        """Find tracks that are scored already, and say how many there are, and why others are not taken."""
+        found, changed = find_tracks(self.output, self.split, [track.name for track in tracks], origins)
+        said = []
+        if found:
+            said.append(f"{len(found)} of {len(tracks)} tracks are taken over from an earlier evaluation")
+        if changed:
+            said.append(f"earlier scores are replaced, made with other {', '.join(sorted(changed))}")
+        return found, said
+
+    def finish(self, scores: Scores, tracks: Sequence[str]) -> None:
+        """Write the table, and say where everything lies."""
+        files = self.output / self.split
+        scores.folder = self.output
+        self.output.mkdir(parents=True, exist_ok=True)
+        scores.to_csv(self.output / "scores.csv")
+        scores.notes.append(f"scores: {self.output / 'scores.csv'}; museval's JSON: {files}; all numbers: {TRACKS}/")
+        others = {path.stem for path in files.glob("*.json")} - set(tracks)
+        if others:
+            scores.notes.append(f"{files} holds JSON of {len(others)} more tracks, from an earlier evaluation")
 
 
-def _rows(system: str, track: Track, measured: Measurement) -> list[Score]:
+def _expected(job: Job, n_left: int, workers: int) -> list[str]:
+    """Say how much memory is expected: of the longest track, in each process."""
+    if not n_left:
+        return []
+    sizes = [_expected_size(track, job.settings) for track in job.tracks]
+    size, longest = max(zip(sizes, job.tracks, strict=True), key=lambda pair: pair[0])
+    n_processes = min(workers, n_left)
+    where = f" in each of {n_processes} processes" if n_processes > 1 else ""
     return [
-        Score(system, track.name, target, metric, value)
-        for source, target in enumerate(track.targets)
-        for metric, value in measured.values(source).items()
+        f"expected memory: about {size / 2**20:.0f} MB{where}, besides the model, for {longest.name} "
+        f"({longest.n_samples / longest.sample_rate:.0f} s, {len(longest.targets.names)} stems)"
     ]
 
 
-def _remarks(scores: Scores, system: str) -> list[str]:
-    """Say which tracks have no score, and why."""
-    remarks = []
-    for target in scores.names("target"):
-        found = {metric: scores.values(system, target, metric) for metric in ("uSDR", "SDR", "SI-SDR")}
-        scored = list(found["uSDR"])
-        tracks = [row.track for row in scores.rows if row[0] == system and row[2:4] == (target, "uSDR")]
-        cases = {
-            "is silent throughout, not scored": [name for name in tracks if name not in scored],
-            "has no frame in which all stems sound, no SDR, ISR, SIR, SAR": [
-                name for name in scored if name not in found["SDR"]
-            ],
-            "is estimated as silence, 0 dB SDR and no SI-SDR": [
-                name for name in scored if name not in found["SI-SDR"]
-            ],
-        }
-        remarks += [f"{target} {case}: {', '.join(names)}" for case, names in cases.items() if names]
-    return remarks
+def _expected_size(track: Track, settings: Settings) -> int:
+    n_targets = len(track.targets.names)
+    return expected_memory(n_targets, track.n_channels, track.n_samples, track.sample_rate, settings)
 
 
-def _write(scores: Scores, files: Path, tracks: Sequence[str]) -> None:
-    """Write the table, and say where everything lies."""
-    scores.folder = files.parent
-    scores.to_csv(files.parent / "scores.csv")
-    scores.notes.append(f"scores: {files.parent / 'scores.csv'}; museval's JSON: {files}")
-    others = {path.stem for path in files.glob("*.json")} - set(tracks)
+def _score(
+    job: Job,
+    found: dict[int, TrackScores],
+    origins: Sequence[Mapping[str, Any]],
+    destination: _Destination | None,
+    workers: int,
+    progress: bool,
+) -> None:
+    """Score the tracks that are not found yet, and write each as soon as it is scored."""
+    left = [number for number in range(len(job.tracks)) if number not in found]
+    bar = tqdm(
+        total=len(job.tracks),
+        initial=len(found),
+        desc="scoring",
+        unit="track",
+        disable=None if progress else True,
+        dynamic_ncols=True,
+    )
+
+    def done(number: int, scores: TrackScores) -> None:
+        found[number] = scores
+        if destination is not None:
+            write_track(destination.output, destination.split, scores, origins[number])
+        bar.update()
+
+    with bar:
+        score_tracks(job, left, workers, done)
+
+
+def _title(n_tracks: int, settings: Settings) -> str:
+    tracks = f"{n_tracks} {'track' if n_tracks == 1 else 'tracks'}"
+    lines = [f"{tracks}, in dB, median and mean over tracks{', 95 % interval' if n_tracks > 1 else ''}."]
+    if settings.framewise:
+        lines.append(
+            f"{' '.join(settings.framewise)}: median over frames of {settings.window:g} s every {settings.hop:g} s "
+            f"(BSS Eval {settings.mode}, {settings.engine})."
+        )
+    whole = [name for name in settings.metrics if name not in (*settings.framewise, *NOT_DECIBELS)]
+    others = [name for name in settings.metrics if name in NOT_DECIBELS]
+    if whole:
+        lines.append(f"{', '.join(whole).replace('SDRi', 'SDRi (over the mixture)')}: of the whole track.")
     if others:
-        scores.notes.append(f"{files} holds JSON of {len(others)} more tracks, from an earlier evaluation")
+        lines.append(f"{', '.join(others)}: of the whole track, not in dB.")
+    if settings.protocol == "musdb":
+        lines.append("Protocol musdb: vocals with accompaniment, all stems without it.")
+    return "\n".join(lines)
+
+
+def _notes(tracks: Sequence[TrackScores]) -> list[str]:
+    """Say what the table's reader must know: the intervals, which tracks have no score, what the metrics warned of."""
+    cases: dict[tuple[str, str], list[str]] = {}
+    for each in tracks:
+        for remark in each.remarks:
+            cases.setdefault(tuple(remark), []).append(each.track)
+    intervals = [INTERVAL_NOTE] if len(tracks) > 1 else []
+    warned = [f"{each.track}: {message}" for each in tracks for message in each.warnings]
+    return [*intervals, *warned, *(f"{' '.join(case)}: {', '.join(names)}" for case, names in cases.items())]

@@ -1,17 +1,51 @@
-"""The scores of tracks: rows, their medians and means, a table and a CSV file."""
+"""The scores of tracks: rows, their medians and means with intervals, a table and a CSV file."""
 
 import csv
 import math
 import os
-import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 COLUMNS = ("system", "track", "target", "metric", "value")
 _ABSENT = "-"  # in the table, where no track has a score
 _EXACT = 100  # dB, above which a score in the table says no more than that rounding is left
+_RESAMPLES = 2000
+_PAGE = 80  # characters
+_OVER_TRACKS = {"median": np.median, "mean": np.mean}
+INTERVAL_NOTE = (
+    f"from .. to: 95 % interval, percentiles of {_RESAMPLES} bootstrap resamples of\n"
+    "the tracks, seed 0; none below two tracks"
+)
+
+
+def over_tracks(values: Collection[float], statistic: str) -> tuple[float, float, float]:
+    """Take the median or the mean over tracks, with the 95 % interval of its bootstrap.
+
+    Args:
+        values: one a track, without NaN.
+        statistic: "median" or "mean".
+
+    Returns:
+        The value, and where its interval begins and ends; NaN what cannot be told.
+
+    Source:
+        Efron and Tibshirani, An introduction to the bootstrap, 1993, section 13.3: percentile interval, of 2000
+        resamples, seed 0.
+    """
+    found, take = np.array(list(values), dtype=float), _OVER_TRACKS[statistic]
+    if not len(found):
+        return math.nan, math.nan, math.nan
+    with np.errstate(invalid="ignore"):  # the mean of infinities
+        if len(found) == 1:
+            return float(found[0]), math.nan, math.nan
+        resamples = np.random.default_rng(0).integers(len(found), size=(_RESAMPLES, len(found)))
+        ordered = np.sort(take(found[resamples], axis=1))
+        low, high = (ordered[round(share * (_RESAMPLES - 1))] for share in (0.025, 0.975))
+        return float(take(found)), float(low), float(high)
 
 
 class Score(NamedTuple):
@@ -55,16 +89,18 @@ class Scores:
 
     def median(self, system: str, target: str, metric: str) -> float:
         """Take the median over the tracks that have a score; NaN where none has."""
-        found = self.values(system, target, metric).values()
-        return statistics.median(found) if found else math.nan
+        return over_tracks(self.values(system, target, metric).values(), "median")[0]
 
     def mean(self, system: str, target: str, metric: str) -> float:
         """Take the mean over the tracks that have a score; NaN where none has."""
-        found = self.values(system, target, metric).values()
-        return sum(found) / len(found) if found else math.nan
+        return over_tracks(self.values(system, target, metric).values(), "mean")[0]
+
+    def interval(self, system: str, target: str, metric: str, statistic: str = "median") -> tuple[float, float]:
+        """Give the 95 % interval of the "median" or "mean" over tracks; NaN with fewer than two."""
+        return over_tracks(self.values(system, target, metric).values(), statistic)[1:]
 
     def table(self) -> str:
-        """Lay out the median and the mean over tracks of every target, system and metric, 80 columns wide."""
+        """Lay out median and mean over tracks, with intervals, of every target, system and metric, 80 columns wide."""
         parts = [self.title] if self.title else []
         parts += [self._block(target) for target in self.names("target")]
         if self.notes:
@@ -80,25 +116,33 @@ class Scores:
                 writer.writerow([*row[:-1], "" if math.isnan(row.value) else f"{row.value:.5f}"])
 
     def _block(self, target: str) -> str:
+        """Lay out one target, as many metrics side by side as there is room for."""
         metrics = self.names("metric")
+        first = max(len(name) for name in ["mixture/4", *self.names("target"), *self.names("system")])
+        column = max(8, *(len(metric) + 1 for metric in metrics))
+        n_columns = max(1, (_PAGE - first - 8) // column)
+        groups = [metrics[start : start + n_columns] for start in range(0, len(metrics), n_columns)]
+        return "\n".join(line for group in groups for line in self._lines(target, group, first, column))
+
+    def _lines(self, target: str, metrics: Sequence[str], first: int, column: int) -> list[str]:
         systems = list(dict.fromkeys(row.system for row in self.rows if row.target == target))
-        width = max(len(name) for name in ["mixture/4", *self.names("target"), *self.names("system")])
-        lines = [f"{self._heading(target):{width + 8}}" + "".join(f"{metric:>8}" for metric in metrics)]
+        lines = [f"{self._heading(target):{first + 8}}" + "".join(f"{metric:>{column}}" for metric in metrics)]
+        n_labels = 3 if len(self.names("track")) > 1 else 1
         for system in systems:
-            for label, over_tracks in (("median", self.median), ("mean", self.mean)):
-                values = [over_tracks(system, target, metric) for metric in metrics]
-                lines.append(_line(system if label == "median" else "", label, values, width))
-        return "\n".join(lines)
+            for statistic in _OVER_TRACKS:
+                found = [over_tracks(self.values(system, target, name).values(), statistic) for name in metrics]
+                named = list(zip((statistic, "from", "to"), zip(*found, strict=True), strict=True))
+                for label, values in named[:n_labels]:
+                    name = system if label == "median" else ""
+                    cells = "".join(f"{_cell(value):>{column}}" for value in values)
+                    lines.append(f"{name:{first}}  {label:>6}{cells}")
+        return lines
 
     def _heading(self, target: str) -> str:
         """Name the target, and how many tracks have scores where not all have."""
         scored = {row.track for row in self.rows if row.target == target and not math.isnan(row.value)}
         n_tracks = len(self.names("track"))
         return target if len(scored) == n_tracks else f"{target} ({len(scored)} of {n_tracks})"
-
-
-def _line(name: str, label: str, values: Sequence[float], width: int) -> str:
-    return f"{name:{width}}  {label:6}" + "".join(f"{_cell(value):>8}" for value in values)
 
 
 def _cell(value: float) -> str:

@@ -5,20 +5,21 @@ import statistics
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sepkit import metrics
+from sepkit.evaluation.settings import FRAMEWISE, Settings
 from sepkit.masks import ideal_ratio_mask
-from sepkit.metrics import bss_eval, sdr, si_sdr
-from sepkit.metrics.frames import is_silent
+from sepkit.metrics.frames import frame_bounds, is_silent, silence
 from sepkit.transforms import STFT
 
-FRAMEWISE = ("SDR", "ISR", "SIR", "SAR")
 _ORACLE_BLOCK, _ORACLE_MARGIN = 10, 1  # s that are masked at a time, and s on either side that hide the cuts
-Engine = Callable[[Tensor, Tensor, float, float], Tensor]
+_KEPT, _WORK = 512 * 2**20, 100 * 2**20  # bytes: correlations that the metrics keep at most, and all else they need
 
 
 class Material(NamedTuple):
@@ -29,62 +30,130 @@ class Material(NamedTuple):
     estimate: Tensor  # (S, C, T)
 
 
+class Group(NamedTuple):
+    """Targets that are scored together, and those of them whose scores are kept."""
+
+    together: slice
+    kept: slice = slice(None)
+
+
+EVERYTHING = (Group(slice(None)),)
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The scores of the S targets of a track.
 
     Attributes:
-        frames: (4, S, frames) float64: SDR, ISR, SIR, SAR.
-        whole: by metric, (S,): SI-SDR, SI-SDRi, uSDR.
+        frames: (4, S, frames) float64: SDR, ISR, SIR, SAR; NaN what was not asked for.
+        whole: by metric of the whole track, (S,).
     """
 
     frames: Tensor
     whole: dict[str, Tensor]
 
-    def values(self, source: int) -> dict[str, float]:
-        """Give one number a metric; of frames the median of those that have a score."""
-        medians = {name: _median(self.frames[i, source]) for i, name in enumerate(FRAMEWISE)}
-        return {**medians, **{name: float(value[source]) for name, value in self.whole.items()}}
+    def value(self, metric: str, source: int) -> float:
+        """Give one number; of frames the median of those that have a score."""
+        if metric in FRAMEWISE:
+            return _median(self.frames[FRAMEWISE.index(metric), source])
+        return float(self.whole[metric][source])
 
 
 def measure(
-    material: Material, sample_rate: int, window: float, hop: float, engine: Engine
+    material: Material, sample_rate: int, settings: Settings, groups: Sequence[Group] = EVERYTHING
 ) -> Measurement:
     """Score the estimates of one track.
 
-    A reference that is silent throughout has no score. An estimate that is silent throughout scores 0 dB in SDR,
-    ISR and uSDR, and in nothing else. Where one reference alone sounds there is no SIR.
+    A reference that is silent throughout has no score but log_wmse. An estimate that is silent throughout scores
+    0 dB in SDR, ISR, uSDR and SNR, and nothing scale-invariant. Where one reference alone sounds there is no SIR.
 
     Args:
         material: of the track.
         sample_rate: Hz.
-        window: seconds per frame.
-        hop: seconds between frames.
-        engine: gives SDR, ISR, SIR and SAR, (4, S, frames), of estimate, reference, window and hop in samples.
+        settings: what is measured, and how.
+        groups: which targets are scored together; all targets are kept by one of them.
     """
-    mixture, reference, estimate = material
-    window, hop = int(window * sample_rate), int(hop * sample_rate)  # cut as museval cuts
-    frames = engine(estimate, reference, window, hop)
-    if (~is_silent(reference)).sum() == 1:
+    n_sources = len(material.reference)
+    found = {}
+    for together, kept in groups:
+        part = Material(material.mixture, material.reference[together], material.estimate[together])
+        measured = _measure_together(part, sample_rate, settings)
+        places = list(enumerate(range(n_sources)[together]))[kept]
+        found.update({source: (measured, place) for place, source in places})
+    chosen = [found[source] for source in range(n_sources)]
+    names = chosen[0][0].whole
+    return Measurement(
+        torch.stack([measured.frames[:, place] for measured, place in chosen], dim=1),
+        {name: torch.stack([measured.whole[name][place] for measured, place in chosen]) for name in names},
+    )
+
+
+def _measure_together(material: Material, sample_rate: int, settings: Settings) -> Measurement:
+    window, hop = (int(seconds * sample_rate) for seconds in (settings.window, settings.hop))  # as museval cuts
+    engine = museval_engine() if settings.engine == "museval" and settings.framewise else score_frames
+    frames = engine(material.estimate, material.reference, window, hop, settings)
+    if (~is_silent(material.reference)).sum() == 1:
         frames[FRAMEWISE.index("SIR")] = torch.nan
-    scale_invariant = torch.where(is_silent(estimate), torch.nan, si_sdr(estimate, reference))
-    whole = {
-        "SI-SDR": scale_invariant,
-        "SI-SDRi": scale_invariant - si_sdr(mixture.expand_as(reference), reference),
-        "uSDR": sdr(estimate, reference),
-    }
+    whole = {name: WHOLE[name](material, sample_rate) for name in settings.metrics if name in WHOLE}
+    quiet = is_silent(material.estimate)
+    for name in _SCALED & whole.keys():
+        whole[name] = torch.where(quiet, torch.nan, whole[name])
+    absent = (material.reference == 0).flatten(1).all(1)
+    for name in _LEVELLED & whole.keys():
+        whole[name] = torch.where(absent, torch.nan, whole[name])
     return Measurement(frames, whole)
 
 
+def _mixed(material: Material) -> Tensor:
+    return material.mixture.expand_as(material.reference)
+
+
+def _si_sdr_improvement(material: Material, _sample_rate: int) -> Tensor:
+    _, reference, estimate = material
+    return metrics.improvement(metrics.si_sdr(estimate, reference), metrics.si_sdr(_mixed(material), reference))
+
+
+WHOLE: dict[str, Callable[[Material, int], Tensor]] = {
+    "SI-SDR": lambda given, _: metrics.si_sdr(given.estimate, given.reference),
+    "SI-SDRi": _si_sdr_improvement,
+    "uSDR": lambda given, _: metrics.sdr(given.estimate, given.reference),
+    "SNR": lambda given, _: metrics.snr(given.estimate, given.reference),
+    "SD-SDR": lambda given, _: metrics.sd_sdr(given.estimate, given.reference),
+    "SI-SIR": lambda given, _: metrics.si_sir(given.estimate, given.reference),
+    "SI-SAR": lambda given, _: metrics.si_sar(given.estimate, given.reference),
+    "l1_freq": lambda given, _: metrics.l1_freq(given.estimate, given.reference),
+    "bleedless": lambda given, rate: metrics.bleedless(given.estimate, given.reference, rate),
+    "fullness": lambda given, rate: metrics.fullness(given.estimate, given.reference, rate),
+    "log_wmse": lambda given, rate: metrics.log_wmse(given.estimate, given.reference, _mixed(given), rate),
+    "PESQ": lambda given, rate: metrics.pesq(given.estimate, given.reference, rate),
+    "STOI": lambda given, rate: metrics.stoi(given.estimate, given.reference, rate),
+}
+_SCALED = frozenset(("SI-SDR", "SI-SDRi", "SI-SIR", "SI-SAR", "SD-SDR"))  # mean nothing of a silent estimate
+_LEVELLED = frozenset(("l1_freq", "bleedless", "fullness"))  # have a value for a silent reference, but no meaning
+
+
 def score_frames(
-    estimate: Tensor, reference: Tensor, window: float, hop: float, metrics: Sequence[str] = FRAMEWISE
+    estimate: Tensor, reference: Tensor, window: float, hop: float, settings: Settings
 ) -> Tensor:
     """Measure SDR, ISR, SIR and SAR of frames, (4, S, frames); NaN what is not asked for."""
-    return torch.stack(bss_eval(estimate, reference, window, hop, metrics=metrics)[: len(FRAMEWISE)])
+    if not settings.framewise:
+        n_frames = len(frame_bounds(reference.shape[-1], window, hop))
+        return torch.full((len(FRAMEWISE), len(reference), n_frames), torch.nan, dtype=torch.float64)
+    found = metrics.bss_eval(
+        estimate,
+        reference,
+        window,
+        hop,
+        framewise_filters=settings.mode == "v3",
+        metrics=settings.framewise,
+        silent=settings.silent,
+    )
+    return torch.stack(found[: len(FRAMEWISE)])
 
 
-def museval_engine() -> Engine:
-    """Take museval's own implementation, silenced.
+@cache
+def museval_engine() -> Callable[[Tensor, Tensor, float, float, Settings], Tensor]:
+    """Take museval's own implementation, silenced, in place of `score_frames`.
 
     Raises:
         ImportError: museval is not installed, or ffmpeg and ffprobe, which it wants even for waveforms, are not.
@@ -98,31 +167,68 @@ def museval_engine() -> Engine:
     if not hasattr(np.linalg, "linalg"):
         np.linalg.linalg = np.linalg  # museval 0.4.1 looks for LinAlgError there, which numpy 2.4 removed
 
-    def run(estimate: Tensor, reference: Tensor, window: float, hop: float) -> Tensor:
-        frames = score_frames(estimate, reference, window, hop, ["SDR"])
+    def run(estimate: Tensor, reference: Tensor, window: float, hop: float, settings: Settings) -> Tensor:
+        silence(estimate, reference, window, hop, settings.silent)
+        frames = torch.stack(metrics.bss_eval(estimate, reference, window, hop, metrics=["SDR"], silent="nan")[:4])
         sounding, quiet = ~is_silent(reference), is_silent(estimate)
         of_silence = frames[0, quiet]
         if (sounding & ~quiet).any():
             # Other estimates matter to the scores of a source by their silence only: references stand in for those.
             audible = torch.where(quiet[:, None, None], reference, estimate)[sounding].transpose(1, 2)  # (S, T, C)
-            sources = reference[sounding].transpose(1, 2)
+            given = (reference[sounding].transpose(1, 2).double().numpy(), audible.double().numpy())
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                found = original(sources.double().numpy(), audible.double().numpy(), window=window, hop=hop)
+                found = original(*given, window=window, hop=hop, framewise_filters=settings.mode == "v3")
             frames[:, sounding] = torch.from_numpy(np.stack(found[:4]))
         frames[:2, quiet], frames[2:, quiet] = of_silence, torch.nan
+        frames[[i for i, name in enumerate(FRAMEWISE) if name not in settings.metrics]] = torch.nan
         return frames
 
     return run
 
 
-def baseline_estimates(material: Material, transform: STFT, sample_rate: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and estimates (S, C, T) of what needs no model: mixture/S, silence, and the ideal ratio mask."""
+def expected_memory(n_targets: int, n_channels: int, n_samples: int, sample_rate: int, settings: Settings) -> int:
+    """Estimate the memory that scoring a track takes, in bytes, beside the model and the libraries.
+
+    Args:
+        n_targets: S, scored together.
+        n_channels: C.
+        n_samples: T.
+        sample_rate: Hz.
+        settings: what is measured, and how.
+    """
+    waveform = 4 * n_channels * n_samples
+    waveforms = waveform * (1 + 3 * n_targets)  # mixture, references, estimates, and those of a baseline
+    if set(settings.metrics) - set(FRAMEWISE):
+        waveforms += 2 * waveform * n_targets
+    if set(settings.framewise) <= {"SDR"}:
+        return waveforms + _WORK
+    n_rows, taps = n_targets * n_channels, 512
+    if settings.engine == "museval":
+        return waveforms + 32 * n_rows * 2 ** math.ceil(math.log2(n_samples + taps)) + 40 * (n_rows * taps) ** 2
+    n_frames = 1 if settings.mode == "v3" else math.ceil(n_samples / (settings.hop * sample_rate))
+    return waveforms + min(_KEPT, 16 * n_frames * n_rows**2 * taps) + _WORK
+
+
+def baseline_estimates(
+    material: Material, transform: STFT, sample_rate: int, overlapping: bool = False
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and estimates (S, C, T) of what needs no model: mixture/S, silence, and the ideal ratio mask.
+
+    Args:
+        material: of the track.
+        transform: in whose bins the ideal mask is taken.
+        sample_rate: Hz.
+        overlapping: the last reference holds parts of the others, and does not count among the S.
+    """
     mixture, reference = material.mixture, material.reference
-    n_sources = len(reference)
-    yield f"mixture/{n_sources}", (mixture / n_sources).expand_as(reference)
+    n_disjoint = len(reference) - overlapping
+    yield f"mixture/{n_disjoint}", (mixture / n_disjoint).expand_as(reference)
     yield "silence", torch.zeros(()).expand_as(reference)
-    yield "oracle", mask_ideally(mixture, reference, transform, sample_rate)
+    oracle = mask_ideally(mixture, reference[:n_disjoint], transform, sample_rate)
+    if overlapping:
+        oracle = torch.cat([oracle, mask_ideally(mixture, reference[n_disjoint:], transform, sample_rate)])
+    yield "oracle", oracle
 
 
 @torch.inference_mode()

@@ -1,0 +1,201 @@
+"""Compare earlier evaluations, track by track."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sepkit.evaluation.files import TRACKS, read_track
+from sepkit.evaluation.scores import INTERVAL_NOTE, Score, over_tracks
+from sepkit.evaluation.settings import NOT_DECIBELS
+
+OWN_SYSTEMS = ("model", "estimates")  # what an evaluation is about, its baselines left out
+
+
+class ComparisonError(ValueError):
+    """Evaluations cannot be compared."""
+
+
+class Difference(NamedTuple):
+    """How much better than the first evaluation another one is, over their common tracks.
+
+    `median` and `mean` are of the differences track by track, each with both ends of its 95 % interval.
+    """
+
+    name: str
+    target: str
+    metric: str
+    n_tracks: int
+    median: tuple[float, float, float]
+    mean: tuple[float, float, float]
+
+
+@dataclass
+class Comparison:
+    """Evaluations side by side.
+
+    Attributes:
+        names: of the evaluations; the others are compared with the first.
+        rows: their scores of the common tracks, the name in place of the system.
+        tracks: the common ones.
+        notes: what a reader must know besides.
+    """
+
+    names: list[str]
+    rows: list[Score]
+    tracks: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def differences(self) -> list[Difference]:
+        """List the paired differences, others minus first, by target, metric and evaluation."""
+        value = {row[:4]: row.value for row in self.rows}
+        first, *others = self.names
+        cells = dict.fromkeys((row.target, row.metric) for row in self.rows)
+        return [
+            self._difference(value, first, name, target, metric)
+            for target, metric in cells
+            for name in others
+        ]
+
+    def _difference(
+        self, value: Mapping[tuple, float], first: str, name: str, target: str, metric: str
+    ) -> Difference:
+        pairs = [(value[name, track, target, metric], value[first, track, target, metric]) for track in self.tracks]
+        found = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
+        return Difference(
+            name, target, metric, len(found), over_tracks(found, "median"), over_tracks(found, "mean")
+        )
+
+    def table(self) -> str:
+        """Lay out the differences, 80 columns wide."""
+        first, found = self.names[0], self.differences()
+        width = max(len(name) for name in self.names)
+        lines = [f"{len(self.tracks)} common tracks; each score minus that of {first}, track by track"]
+        for target in dict.fromkeys(each.target for each in found):
+            labels = "".join(f"{label:>8}" for label in ("median", "from", "to", "mean", "from", "to", "tracks"))
+            lines += ["", f"{target:{width + 11}}{labels}"]
+            for each in (each for each in found if each.target == target):
+                cells = "".join(f"{_cell(number):>8}" for number in (*each.median, *each.mean))
+                lines.append(f"{each.name:{width}} {each.metric:10}{cells}{each.n_tracks:8}")
+        return "\n".join([*lines, "", *self.notes])
+
+    def write(self, output: str | os.PathLike) -> None:
+        """Write `comparison.csv`, one line a difference, and `comparison.png`, box plots of the scores.
+
+        Args:
+            output: folder, created if need be.
+        """
+        output = Path(output)
+        output.mkdir(parents=True, exist_ok=True)
+        with open(output / "comparison.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
+            writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
+            for each in self.differences():
+                numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
+                writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
+        _draw(self.rows, output / "comparison.png")
+
+
+def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | None = None) -> Comparison:
+    """Compare evaluations on the tracks that all of them hold, target by target.
+
+    Args:
+        folders: two or more that `evaluate` wrote; the others are compared with the first.
+        output: folder for `comparison.csv` and `comparison.png`; None: nothing is written.
+
+    Raises:
+        ComparisonError: a folder holds no evaluation, there is no common track, or the tracks were scored with
+            other settings.
+        ValueError: there are fewer than two folders, or one is named twice.
+    """
+    names = _name_folders(folders)
+    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    common = [key for key in next(iter(found.values())) if all(key in tracks for tracks in found.values())]
+    if not common:
+        raise ComparisonError(f"{', '.join(names)} have no track in common: evaluate them on the same songs")
+    _check_alike(found, common)
+    rows = [
+        Score(name, "/".join(key), *row[2:])
+        for name, tracks in found.items()
+        for key in common
+        for row in tracks[key][0].rows
+        if row.system in OWN_SYSTEMS
+    ]
+    comparison = Comparison(names, rows, ["/".join(key) for key in common], [INTERVAL_NOTE])
+    left_out = {name: len(tracks) - len(common) for name, tracks in found.items() if len(tracks) > len(common)}
+    comparison.notes += [f"{name} holds {number} more tracks, left out" for name, number in left_out.items()]
+    if output is not None:
+        comparison.write(output)
+        comparison.notes.append(f"differences: {Path(output) / 'comparison.csv'}; box plots: comparison.png beside")
+    return comparison
+
+
+def _name_folders(folders: Sequence[str | os.PathLike]) -> list[str]:
+    paths = [Path(folder).resolve() for folder in folders]
+    if len(set(paths)) < 2 or len(set(paths)) < len(paths):
+        raise ValueError(f"compare needs two or more different folders, got {', '.join(map(str, folders)) or 'none'}")
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _read_folder(folder: Path) -> dict[tuple[str, str], tuple]:
+    """Read scores and origins by split and track."""
+    paths = sorted((folder / TRACKS).glob("*/*.json"))
+    found = {(path.parent.name, path.stem): read_track(path) for path in paths}
+    if not found or None in found.values():
+        bad = [folder / TRACKS / split / f"{name}.json" for (split, name), track in found.items() if not track]
+        what = f"{bad[0]} cannot be read" if bad else f"{folder} holds no {TRACKS}/<split>/<track>.json"
+        raise ComparisonError(f"{what}: evaluate again with this version")
+    return found
+
+
+def _check_alike(found: Mapping[str, Mapping], common: Sequence[tuple[str, str]]) -> None:
+    """Refuse what was scored in different ways."""
+    first, *others = found
+    for key in common:
+        wanted = _flat(found[first][key][1])
+        for name in others:
+            given = _flat(found[name][key][1])
+            differing = [
+                f"{setting} {_said(wanted[setting])} and {_said(given[setting])}"
+                for setting in wanted
+                if wanted[setting] != given[setting]
+            ]
+            if differing:
+                raise ComparisonError(
+                    f"{first} and {name} were scored differently ({'/'.join(key)}: {'; '.join(differing)}): "
+                    "evaluate both with the same settings"
+                )
+
+
+def _flat(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {**origin["scoring"], **origin["shape"]}
+
+
+def _said(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2f}"
+
+
+def _draw(rows: Sequence[Score], path: Path) -> None:
+    """Draw one panel of box plots for each metric."""
+    from matplotlib.figure import Figure
+
+    from sepkit.plots import plot_scores
+
+    metrics = list(dict.fromkeys(row.metric for row in rows if math.isfinite(row.value)))
+    n_boxes = len({(row.system, row.target) for row in rows})
+    figure = Figure(figsize=(max(6.0, 2 + 0.5 * n_boxes), 3 * max(1, len(metrics))), layout="constrained")
+    axes = figure.subplots(max(1, len(metrics)), squeeze=False)[:, 0]
+    for ax, metric in zip(axes, metrics, strict=False):
+        plot_scores(rows, metric, ax)
+        if metric in NOT_DECIBELS:
+            ax.set_ylabel(metric)
+    figure.savefig(path, dpi=120)

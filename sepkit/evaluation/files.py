@@ -1,0 +1,164 @@
+"""The files of an evaluation: museval's JSON, and beside it all scores with what they were made of.
+
+`<split>/<track>.json` is what museval writes a track, and reads back into its TrackStore and EvalStore: NaN stands
+bare in it. `tracks/<split>/<track>.json` is strict JSON, with null for what has no score; from it an evaluation goes
+on, and evaluations are compared.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sepkit import __version__
+from sepkit.checkpoint import atomic
+from sepkit.evaluation.job import TrackScores
+from sepkit.evaluation.scores import Score
+from sepkit.evaluation.scoring import FRAMEWISE
+from sepkit.evaluation.settings import Settings
+from sepkit.evaluation.tracks import Track
+from sepkit.separator import Separator
+
+FORMAT = 1
+TRACKS = "tracks"  # folder of the strict JSON
+_MUSEVAL = "0.4.1"  # the version of museval whose files these are like
+_DECIMALS = 5
+_INFINITE = {math.inf: "inf", -math.inf: "-inf"}
+
+
+def hash_model(model: Separator) -> str:
+    """Hash the weights and the settings of a separator, wherever it lies."""
+    found = hashlib.sha256(json.dumps(model.settings, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(values.numpy())
+    return found.hexdigest()
+
+
+def describe_origin(
+    track: Track, settings: Settings, model: str | None, separation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Say what the scores of a track are made of; equal, they need not be made again.
+
+    Args:
+        track: what is scored.
+        settings: how.
+        model: its hash; None: there is none.
+        separation: what else the estimates depend on.
+    """
+    files = [[os.path.abspath(path), *_status(path)] for path in track.files]
+    scoring = {**asdict(settings), "targets": track.targets.names}
+    shape = {"sample_rate": track.sample_rate, "n_samples": track.n_samples}
+    origin = {"scoring": scoring, "shape": shape, "model": model, "separation": dict(separation), "files": files}
+    return json.loads(json.dumps({**origin, "sepkit": __version__}))  # as it is read back
+
+
+def _status(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[str, Any]) -> None:
+    """Write both files of a track; a reader finds the old ones or the new ones, never half of them.
+
+    Args:
+        output: folder of the evaluation.
+        split: folder in it.
+        scores: of the track.
+        origin: of the scores, as `describe_origin` gives it.
+    """
+    window, hop = (origin["scoring"][name] for name in ("window", "hop"))
+    targets = [
+        {"name": name, "frames": _museval_frames(frames, window, hop)} for name, frames in scores.frames.items()
+    ]
+    made_by = {"museval_version": _MUSEVAL, "sepkit_version": __version__}
+    strict = {
+        "format": FORMAT,
+        "track": scores.track,
+        "targets": _without_nan(targets),
+        **made_by,
+        "origin": origin,
+        "scores": [[*row[:-1], _strict_value(row.value)] for row in scores.rows],
+        "remarks": scores.remarks,
+        "warnings": scores.warnings,
+    }
+    _write_json(output / split / f"{scores.track}.json", {"targets": targets, **made_by}, allow_nan=True)
+    # Last, because this file says that the track is done.
+    _write_json(output / TRACKS / split / f"{scores.track}.json", strict, allow_nan=False)
+
+
+def _write_json(path: Path, content: Mapping[str, Any], allow_nan: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=allow_nan) + "\n", encoding="utf-8")
+
+
+def _museval_frames(scores: Mapping[str, Sequence[float]], window: float, hop: float) -> list[dict]:
+    return [
+        {"time": i * hop, "duration": window, "metrics": dict(zip(FRAMEWISE, map(_rounded, frame), strict=True))}
+        for i, frame in enumerate(zip(*(scores[name] for name in FRAMEWISE), strict=True))
+    ]
+
+
+def _rounded(value: float) -> float:
+    return math.nan if math.isinf(value) else round(value, _DECIMALS)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _strict_value(value: float) -> float | str | None:
+    return None if math.isnan(value) else _INFINITE.get(value, value)
+
+
+def read_track(path: Path) -> tuple[TrackScores, dict[str, Any]] | None:
+    """Read the scores of a track and their origin, frames excepted; None: there are none that this version wrote.
+
+    Args:
+        path: `tracks/<split>/<track>.json`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            return None
+        rows = [Score(*row[:-1], math.nan if row[-1] is None else float(row[-1])) for row in content["scores"]]
+        remarks = [(target, case) for target, case in content["remarks"]]
+        return TrackScores(content["track"], {}, rows, remarks, list(content["warnings"])), content["origin"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find_tracks(
+    output: Path, split: str, names: Sequence[str], origins: Sequence[Mapping[str, Any]]
+) -> tuple[dict[int, TrackScores], set[str]]:
+    """Find the tracks that need not be scored again, and what changed of the others.
+
+    Args:
+        output: folder of the evaluation.
+        split: folder in it.
+        names: of the tracks.
+        origins: what they would now be made of.
+
+    Returns:
+        scores by the number of the track; names of what differs from earlier scores.
+    """
+    kept, changed = {}, set()
+    for number, (name, origin) in enumerate(zip(names, origins, strict=True)):
+        found = read_track(output / TRACKS / split / f"{name}.json")
+        if found and found[1] == origin and (output / split / f"{name}.json").is_file():
+            kept[number] = found[0]
+        elif found:
+            changed |= {key for key in origin if found[1].get(key) != origin[key]}
+    return kept, changed

@@ -1,0 +1,179 @@
+"""Score tracks one after the other, or in several processes."""
+
+import math
+import os
+import pickle
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from multiprocessing import active_children, connection, get_context, parent_process
+
+from sepkit.devices import quiet_worker
+from sepkit.evaluation.scores import Score
+from sepkit.evaluation.scoring import FRAMEWISE, Material, Measurement, baseline_estimates, measure
+from sepkit.evaluation.settings import Settings
+from sepkit.evaluation.tracks import Track
+from sepkit.metrics.frames import is_silent
+from sepkit.transforms import STFT
+
+SILENT = "is silent throughout, not scored"
+UNESTIMATED = "is estimated as silence, 0 dB SDR and no SI-SDR"
+NO_FRAME = "has no frame in which all stems sound, no SDR, ISR, SIR, SAR"
+
+
+class WorkerError(RuntimeError):
+    """A process that scored tracks broke off."""
+
+
+@dataclass(frozen=True)
+class TrackScores:
+    """All that is known of a track when it is scored.
+
+    Attributes:
+        track: its name.
+        frames: by target and metric, of the model or the estimates: one score a frame.
+        rows: one number for each system, target and metric.
+        remarks: target, and why it has no score.
+        warnings: of the metrics.
+    """
+
+    track: str
+    frames: dict[str, dict[str, list[float]]]
+    rows: list[Score] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tracks, and how they are scored.
+
+    Attributes:
+        system: name of what is scored.
+        tracks: on which.
+        settings: how.
+        transform: of the ideal mask; None: no baselines are scored.
+    """
+
+    system: str
+    tracks: Sequence[Track]
+    settings: Settings
+    transform: STFT | None = None
+
+    def score(self, number: int) -> TrackScores:
+        """Score a track.
+
+        Args:
+            number: of the track.
+
+        Raises:
+            ValueError: its stems are silent and the settings forbid it, or its samples are not finite.
+        """
+        track = self.tracks[number]
+        material = track.read()
+        try:
+            measured, said = _measure_quietly(material, track, self.settings)
+        except ValueError as error:
+            raise ValueError(f"{track.name}: {error}") from error
+        frames = {
+            target: dict(zip(FRAMEWISE, measured.frames[:, source].tolist(), strict=True))
+            for source, target in enumerate(track.targets.names)
+        }
+        rows = self._rows(self.system, track, measured)
+        for name, rated in self._baselines(material, track):
+            of_baselines = replace(self.settings, silent="nan")
+            rows += self._rows(name, track, _measure_quietly(rated, track, of_baselines)[0])
+        return TrackScores(track.name, frames, rows, list(_remarks(track, material, measured, self.settings)), said)
+
+    def _baselines(self, material: Material, track: Track) -> Iterator[tuple[str, Material]]:
+        if self.transform is not None:
+            estimates = baseline_estimates(material, self.transform, track.sample_rate, track.targets.overlapping)
+            yield from ((name, material._replace(estimate=estimate)) for name, estimate in estimates)
+
+    def _rows(self, system: str, track: Track, measured: Measurement) -> list[Score]:
+        return [
+            Score(system, track.name, target, metric, measured.value(metric, source))
+            for source, target in enumerate(track.targets.names)
+            for metric in self.settings.metrics
+        ]
+
+
+def _measure_quietly(material: Material, track: Track, settings: Settings) -> tuple[Measurement, list[str]]:
+    """Score, and keep the metrics' warnings for the table in place of the terminal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        measured = measure(material, track.sample_rate, settings, track.targets.groups)
+    return measured, list(dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning))
+
+
+def _remarks(
+    track: Track, material: Material, measured: Measurement, settings: Settings
+) -> Iterator[tuple[str, str]]:
+    """Say which targets have no score, and why."""
+    absent = (material.reference == 0).flatten(1).all(1)
+    for source, target in enumerate(track.targets.names):
+        if absent[source]:
+            yield target, SILENT
+            continue
+        if settings.framewise and all(math.isnan(measured.value(name, source)) for name in settings.framewise):
+            yield target, NO_FRAME
+        if is_silent(material.estimate[source]):
+            yield target, UNESTIMATED
+
+
+def score_tracks(job: Job, numbers: Sequence[int], workers: int, done: Callable[[int, TrackScores], None]) -> None:
+    """Score tracks, and hand over each as soon as it is scored, in any order.
+
+    Args:
+        job: the tracks.
+        numbers: which of them.
+        workers: processes, of one thread each, that score at the same time; 1: none but this one.
+        done: called with the number and the scores.
+
+    Raises:
+        WorkerError: a process broke off.
+    """
+    if workers == 1 or len(numbers) < 2:
+        for number in numbers:
+            done(number, job.score(number))
+        return
+    given = pickle.dumps(job)  # once, and not through shared memory, of which containers have little
+    before = set(active_children())
+    pool = ProcessPoolExecutor(min(workers, len(numbers)), get_context("spawn"), _start_worker, (given,))
+    try:
+        waiting = {pool.submit(_score_in_worker, number): number for number in numbers}
+        for future in as_completed(waiting):
+            done(waiting[future], future.result())
+    except BaseException as error:
+        for process in set(active_children()) - before:
+            process.terminate()
+        if isinstance(error, BrokenExecutor):
+            raise WorkerError(
+                "a worker process broke off, for want of memory or because it cannot import the network: use fewer "
+                "workers, or none, with workers=1; what is scored already is kept"
+            ) from error
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_job: Job | None = None  # of this worker process
+
+
+def _start_worker(given: bytes) -> None:
+    """Set up a process that scores: one thread, Ctrl-C is left to the parent, and it does not outlive that."""
+    global _job
+    quiet_worker(0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _job = pickle.loads(given)
+
+
+def _end_with_parent() -> None:
+    connection.wait([parent_process().sentinel])
+    os._exit(1)
+
+
+def _score_in_worker(number: int) -> TrackScores:
+    return _job.score(number)
