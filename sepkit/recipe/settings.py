@@ -158,7 +158,7 @@ class Recipe(_Settings):
         losses: against which losses.
         training: how.
         validation: how it is judged on the way.
-        observers: class mappings of what looks on while training.
+        observers: class mappings of what looks on while training, from sepkit.observers; none: [].
     """
 
     separator: SeparatorSettings
@@ -166,7 +166,7 @@ class Recipe(_Settings):
     losses: Annotated[list[LossSettings], Field(min_length=1)]
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
-    observers: list[ClassMapping] = []
+    observers: list[ClassMapping] = [{"class": "TensorBoard"}]
     _path: Path | None = PrivateAttr(None)
 
     @property

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sepkit.checkpoint import load_model
+from sepkit.checkpoint import load_weights
 from sepkit.datasets import Song, open_songs
 from sepkit.devices import choose_device, peak_memory
 from sepkit.recipe import Recipe, importable, load_recipe
-from sepkit.training.loop import StemItems, Trainer
+from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
 
@@ -25,6 +23,7 @@ def train(
     restart: bool = False,
     initial: str | Path | None = None,
     device: str = "auto",
+    observers: Sequence[object] = (),
     quiet: bool = False,
     tell: Callable[[str], object] = print,
 ) -> Path:
@@ -35,9 +34,10 @@ def train(
         run: the run folder; None: `runs/<recipe name>`.
         overrides: `key.sub=value` each, applied to the recipe.
         data: takes the place of the recipe's `data.root`.
-        restart: remove an earlier training from the folder and start anew.
+        restart: start anew, and remove an earlier training from the folder once everything else is in order.
         initial: folder of a trained separator, whose weights are taken to start from.
         device: "auto", "cpu", "cuda" or "mps".
+        observers: objects that look on, see `sepkit.observers`, beside those that the recipe names.
         quiet: show no progress bar.
         tell: called with each line meant for the user.
 
@@ -47,7 +47,9 @@ def train(
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
-        ValueError: the folder holds another training, or the initial weights do not fit.
+        sepkit.checkpoint.ModelError: the initial weights do not fit.
+        sepkit.audio.AudioError: a song does not decode.
+        ValueError: the folder holds another training, or cannot be used.
         TrainingError: the training cannot go on.
         TrainingInterrupted: a signal stopped it; the state was saved.
     """
@@ -59,21 +61,46 @@ def train(
         tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
         return folder.path
     with importable(checked.path.parent if checked.path else None):
-        trainer = Trainer(checked, open_data(checked), chosen, folder, tell)
-    if state:
-        trainer.load_state(state)
-        tell(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
-    elif initial is not None:
-        start_from(trainer, initial)
-        tell(f"starting from the weights of {initial}")
-    tell(describe(trainer))
-    with StopRequest() as stop:
-        trainer.run(stop, quiet)
+        trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers)
+        _prepare(trainer, folder, state, initial)
+        tell(describe(trainer))
+        with StopRequest() as stop:
+            trainer.run(stop, quiet)
+    if trainer.history:
+        folder.draw(trainer.history)
     if stop.requested and not trainer.finished:
         raise TrainingInterrupted(stop.requested)
     best = trainer.best
     tell(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
     return folder.path
+
+
+def _prepare(
+    trainer: Trainer, folder: RunFolder, state: Mapping[str, Any] | None, initial: str | Path | None
+) -> None:
+    """Bring a training to where it goes on, or to its first step."""
+    if state:
+        trainer.load_state(state)
+        trainer.tell(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
+        return
+    start(trainer, initial)
+    if initial is not None:
+        trainer.tell(f"starting from the weights of {initial}")
+    folder.begin()
+
+
+def start(trainer: Trainer, initial: str | Path | None) -> None:
+    """Let the network measure what it wants to know, or take over the weights of another separator.
+
+    Raises:
+        sepkit.checkpoint.ModelError: names or shapes of the weights differ.
+    """
+    if initial is None:
+        trainer.fit()
+        return
+    load_weights(trainer.separator, initial)
+    if trainer.ema:
+        trainer.ema.load_state_dict(trainer.separator.state_dict())
 
 
 def open_data(recipe: Recipe) -> dict[str, list[Song]]:
@@ -85,23 +112,6 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
         )
         for subset in ("train", "valid")
     }
-
-
-def start_from(trainer: Trainer, initial: str | Path) -> None:
-    """Take over the weights of another separator.
-
-    Raises:
-        ValueError: names or shapes of the weights differ.
-    """
-    other = load_model(initial, trust=True).state_dict()
-    own = trainer.separator.state_dict()
-    different = [name for name in {**own, **other} if name not in own or name not in other]
-    different += [name for name in own if name in other and own[name].shape != other[name].shape]
-    if different:
-        raise ValueError(f"the weights of {initial} do not fit this recipe: {', '.join(sorted(different)[:5])} differ")
-    trainer.separator.load_state_dict(other)
-    if trainer.ema:
-        trainer.ema.load_state_dict(other)
 
 
 def describe(trainer: Trainer) -> str:
@@ -140,6 +150,7 @@ def dry_run(
     *,
     overrides: Sequence[str] = (),
     data: str | Path | None = None,
+    initial: str | Path | None = None,
     device: str = "auto",
 ) -> DryRun:
     """Build everything that a recipe names, do one step, and write nothing.
@@ -148,6 +159,7 @@ def dry_run(
         recipe: name of an installed recipe, path of a YAML file, or the mapping itself.
         overrides: `key.sub=value` each, applied to the recipe.
         data: takes the place of the recipe's `data.root`.
+        initial: folder of a trained separator, whose weights are taken to start from.
         device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
@@ -157,18 +169,17 @@ def dry_run(
     checked = load_recipe(recipe, overrides, data)
     with importable(checked.path.parent if checked.path else None):
         trainer = Trainer(checked, open_data(checked), choose_device(device))
-    items = (StemItems(trainer.dataset)[number] for number in next(iter(trainer.sampler)))
-    stems, drawn = torch.utils.data.default_collate(list(items))
-    trainer.take_step(iter([(stems, drawn)] * checked.training.accumulate))
+    start(trainer, initial)
+    trainer.take_step(iter(trainer.load(0)))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
-    batch = len(stems)
+    batch = min(trainer.sampler.batch_size, len(trainer.dataset))
     return DryRun(
         describe(trainer),
         float(trainer.sums["loss"]),
         trainer.separator.n_parameters,
         {
-            "stems": tuple(stems.shape),
+            "stems": (batch, len(trainer.dataset.stems), *mixture.shape),
             "mixture": (batch, *mixture.shape),
             "targets": (batch, *targets.shape),
             "spectrogram": (batch, *spectrogram.shape[1:]),

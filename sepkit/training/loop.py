@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,18 +12,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from sepkit.audio import AudioError
 from sepkit.build import build
 from sepkit.checkpoint import save_model, write_card
 from sepkit.datasets import EpochSampler, Song, SongDataset, finish
 from sepkit.devices import available_cores, choose_precision, quiet_worker
 from sepkit.objective import Objective
+from sepkit.observers import View
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
+from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest
 from sepkit.training.validation import validate
 
-STATE_FORMAT = 1
 _FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
 _CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
@@ -40,6 +43,7 @@ class Trainer:
         device: where.
         folder: of the run; None: nothing is written.
         tell: called with a line for the user at the end of each epoch.
+        observers: who looks on, beside those of the recipe; nobody does where no folder is given.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Trainer:
         device: torch.device,
         folder: RunFolder | None = None,
         tell: Callable[[str], object] = print,
+        observers: Sequence[object] = (),
     ) -> None:
         self.recipe, self.device, self.folder, self.tell = recipe, device, folder, tell
         self.valid_songs = songs["valid"]
@@ -73,7 +78,9 @@ class Trainer:
         self.ema = copy.deepcopy(self.separator) if settings.ema is not None else None
         self.precision = choose_precision(settings.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
-        self.epoch = self.step = self.waited = 0
+        built = [build(spec, "sepkit.observers") for spec in recipe.observers]
+        self.audience = Audience([*built, *observers], device)
+        self.epoch = self.step = 0
         self.seconds = 0.0
         self.sums: dict[str, float] = {}  # of the current epoch
         self.history: list[dict[str, Any]] = []
@@ -103,30 +110,26 @@ class Trainer:
 
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
-        if not self.step:
-            self._fit()
-        loader = self._loader()
-        while not self.finished:
-            self._run_epoch(loader, stop, quiet)
-            if stop.requested:
-                break
-        self.save()
-        if self.finished and self.folder:
-            write_card(self.separator, self.folder.path, self.card())
+        try:
+            loader = self.load(min(self.recipe.data.workers, available_cores()))
+            while not self.finished and not stop.requested:
+                self._run_epoch(loader, stop, quiet)
+        finally:
+            self._notify("on_end", self.history[-1] if self.history else {})
 
-    def _loader(self) -> DataLoader:
-        workers = min(self.recipe.data.workers, available_cores())
+    def load(self, n_workers: int) -> DataLoader:
+        """Give the batches of stems of the epoch and first batch that the sampler is set to."""
         return DataLoader(
             StemItems(self.dataset),
             batch_sampler=self.sampler,
-            num_workers=workers,
+            num_workers=n_workers,
             worker_init_fn=quiet_worker,
-            persistent_workers=workers > 0,
+            persistent_workers=n_workers > 0,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),
         )
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
         """Let the network measure its statistics on the first examples, where it wants to."""
         fit = getattr(self.separator.network, "fit", None)
         if fit is None:
@@ -155,6 +158,8 @@ class Trainer:
                     bar.set_postfix(loss=f"{self._mean_loss():.4f}", refresh=False)
                 bar.update()
                 if stop.requested:
+                    self._mean_loss()
+                    self.save()
                     return
                 if limit and self.seconds >= 60 * limit:
                     self.finished = f"after {limit} minutes"
@@ -167,23 +172,35 @@ class Trainer:
         started = time.perf_counter()
         settings = self.recipe.training
         n_items = min(settings.batch_size, len(self.dataset) - position * settings.batch_size)
+        report: dict[str, Tensor] = {}
         seen = 0
         while seen < n_items:
-            waited = time.perf_counter()
-            stems, drawn = next(batches)
-            self._add("data_wait", time.perf_counter() - waited)
-            report = self._forward(stems, drawn)
+            stems, drawn = self._next(batches)
+            part = self._forward(stems, drawn)
             share = len(stems) / n_items
-            self.scaler.scale(report["loss"] * share).backward()
-            for name, value in report.items():
-                self._add(name, value.detach() * share)
+            self.scaler.scale(part["loss"] * share).backward()
+            for name, value in part.items():
+                report[name] = report.get(name, 0.0) + value.detach() * share
             seen += len(stems)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.schedule.factor(self.progress)
-        self._update()
-        self._add("steps", 1)
+        report["grad_norm"] = self._update()
+        for name, value in {**report, "steps": 1}.items():
+            self._add(name, value)
         self.step += 1
+        self._notify("on_step", report)
         self.seconds += time.perf_counter() - started
+
+    def _next(self, batches: Iterator) -> tuple[Tensor, Sequence[Tensor]]:
+        """Wait for the next batch; a file that does not decode is named in its sentence, also by a worker."""
+        started = time.perf_counter()
+        try:
+            batch = next(batches)
+        except AudioError as error:
+            sentence = str(error).strip().splitlines()[-1]
+            raise AudioError(sentence.rpartition("AudioError: ")[2]) from error
+        self._add("data_wait", time.perf_counter() - started)
+        return batch
 
     def _forward(self, stems: Tensor, drawn: Sequence[Tensor]) -> dict[str, Tensor]:
         """Augment and sum stems (B, K, C, T), separate the mixture, and judge it."""
@@ -195,59 +212,87 @@ class Trainer:
             separation = self.separator.analyze(mixture, targets)
         return self.objective(separation, epoch=self.step / self.steps_per_epoch)
 
-    def _update(self) -> None:
-        """Clip the gradients, step the optimizer, and average the weights."""
+    def _update(self) -> Tensor:
+        """Clip the gradients, step the optimizer, average the weights; give the norm of the gradient."""
         settings = self.recipe.training
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.separator.parameters(), settings.clip or math.inf)
-        self._add("grad_norm", norm.detach())
+        norm = nn.utils.clip_grad_norm_(self.separator.parameters(), settings.clip or math.inf).detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             average(self.ema, self.separator, min(settings.ema, (1 + self.step) / (10 + self.step)))
+        # The scaler leaves out a step whose gradient is not finite, and tries a smaller scale.
+        return norm.nan_to_num(0.0, 0.0, 0.0) if self.scaler.is_enabled() else norm
 
     def _add(self, name: str, value: float | Tensor) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + value
 
     def _mean_loss(self) -> float:
-        """Mean loss of the epoch so far; a training whose loss is not finite cannot go on."""
-        loss = float(self.sums["loss"]) / self.sums["steps"]
-        if not math.isfinite(loss):
-            terms = [term.name for term in self.objective.terms if not math.isfinite(float(self.sums[term.name]))]
-            raise TrainingError(
-                f"the loss became {loss} by step {self.step} ({', '.join(terms) or 'the sum'}): lower the learning "
-                "rate, set training.clip, or choose precision float32; the last saved state is untouched"
-            )
-        return loss
+        """Mean loss of the epoch so far; a training whose loss or gradient is not finite cannot go on."""
+        loss, norm = (float(self.sums[name]) / self.sums["steps"] for name in ("loss", "grad_norm"))
+        if math.isfinite(loss) and math.isfinite(norm):
+            return loss
+        terms = [term.name for term in self.objective.terms if not math.isfinite(float(self.sums[term.name]))]
+        what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient became {norm}"
+        raise TrainingError(
+            f"{what} by step {self.step} ({', '.join(terms) or 'all terms are finite'}): lower the learning "
+            "rate, set training.clip, or choose precision float32; the last saved state is untouched"
+        )
 
     def _end_epoch(self) -> None:
         """Validate, keep the best, write the epoch down."""
         started = time.perf_counter()
-        settings, validation = self.recipe.training, self.recipe.validation
+        settings = self.recipe.training
         self.epoch += 1
         if self.epoch >= settings.epochs:
             self.finished = self.finished or f"after {settings.epochs} epochs"
         row = self._averages()
-        if self.epoch % validation.every == 0 or self.finished:
+        if self.epoch % self.recipe.validation.every == 0 or self.finished:
             row.update(self._validate())
-            better = row["SDR"] > self.best.get("SDR", -math.inf)
-            self.waited = 0 if better else self.waited + 1
-            self.schedule.observe(row["SDR"])
-            if better or not self.best:
-                self.best = {name: value for name, value in row.items() if name.startswith(("epoch", "SDR"))}
-                row["best"] = True
-        if settings.early_stop and self.waited >= settings.early_stop:
-            self.finished = self.finished or f"after {self.waited} validations without a better score"
+            self._compare(row)
         self.seconds += time.perf_counter() - started
         row["seconds"] = round(self.seconds - (self.history[-1]["total_seconds"] if self.history else 0.0), 3)
         row["total_seconds"] = round(self.seconds, 3)
         self.history.append(row)
         self.sums = {}
-        if row.get("best") and self.folder:
-            save_model(self.kept, self.folder.path, self.card())
-        self.save()
+        self._write(row)
+        self._notify("on_epoch", row)
         self.tell(describe_epoch(row, settings.epochs))
+
+    def _compare(self, row: dict[str, Any]) -> None:
+        """Find out whether an epoch is the best, and whether to wait for a better one."""
+        self.schedule.observe(row["SDR"])
+        if not self.best or row["SDR"] > self.best["SDR"]:
+            self.best = {name: value for name, value in row.items() if name.startswith(("epoch", "SDR"))}
+            row["best"] = True
+        waited, patience = self.epoch - self.best["epoch"], self.recipe.training.early_stop
+        if patience and waited >= patience:
+            self.finished = self.finished or f"after {waited} epochs without a better score"
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        """Write the model where it is the best; the state comes last, so that a kill repeats the epoch."""
+        if self.folder and row.get("best"):
+            save_model(self.kept, self.folder.path, self.card())
+        elif self.folder and self.finished:
+            write_card(self.separator, self.folder.path, self.card())
+        self.save()
+
+    def _notify(self, moment: str, row: Mapping[str, Any]) -> None:
+        """Let the observers look."""
+        if not self.folder or not self.audience.waits_for(moment):
+            return
+        view = View(
+            epoch=self.epoch,
+            step=self.step,
+            row=MappingProxyType(row),
+            history=tuple(map(MappingProxyType, self.history)),
+            separator=self.kept,
+            folder=self.folder.path,
+            recipe=MappingProxyType(self.recipe.to_dict()),
+            finished=self.finished,
+        )
+        self.audience.call(moment, view)
 
     def _averages(self) -> dict[str, Any]:
         """What the steps of the epoch gave: means, except the total of the seconds waited for data."""
@@ -255,7 +300,7 @@ class Trainer:
         row = {"epoch": self.epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         means = {name: float(value) / n_steps for name, value in self.sums.items() if name != "steps"}
         means["data_wait"] *= n_steps
-        return {**row, **{name: round(value, 6) for name, value in means.items()}}
+        return {**row, **{name: float(f"{value:.6g}") for name, value in means.items()}}
 
     def _validate(self) -> dict[str, float]:
         settings = self.recipe.validation
@@ -276,7 +321,7 @@ class Trainer:
             "recipe": self.recipe.name,
             "data": self.recipe.data.root,
             "licence": None,
-            "validation": self.best,
+            "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
             "finished": self.finished,
         }
 
@@ -291,7 +336,6 @@ class Trainer:
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
-            "format": STATE_FORMAT,
             "separator": self.separator.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
@@ -303,10 +347,17 @@ class Trainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state that `state` gave."""
-        if state["format"] != STATE_FORMAT:
-            raise ValueError(f"the run has format {state['format']}, sepkit reads {STATE_FORMAT}: start with --restart")
-        self.separator.load_state_dict(state["separator"])
+        """Go back to a state that `state` gave.
+
+        Raises:
+            ValueError: it is the state of another network.
+        """
+        try:
+            self.separator.load_state_dict(state["separator"])
+        except RuntimeError as error:
+            raise ValueError(
+                "the network is not what it was when this run began: bring its code back, or start with --restart"
+            ) from error
         if self.ema:
             self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -320,7 +371,7 @@ class Trainer:
             setattr(self, name, state[name])
 
 
-_COUNTERS = ("epoch", "step", "seconds", "history", "best", "waited", "finished")
+_COUNTERS = ("epoch", "step", "seconds", "history", "best", "finished")
 
 
 class StemItems(torch.utils.data.Dataset):

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 import yaml
 
-from sepkit.checkpoint import atomic
+from sepkit.checkpoint import CARD, WEIGHTS, atomic
 from sepkit.recipe import Recipe
 
+RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
 STATE = Path("training") / "state.pt"
-FREE_KEYS = ("data.workers",)  # may differ between the parts of one run, since they change no result
+STATE_FORMAT = 1
+FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
 
 class RunFolder:
@@ -22,57 +24,93 @@ class RunFolder:
     Args:
         path: the folder.
         recipe: what is trained in it.
-        restart: remove what an earlier training left in it.
+        restart: take no notice of an earlier training in it, which `begin` removes.
 
     Raises:
         ValueError: the folder holds the training of another recipe, or no training but other files.
     """
 
     def __init__(self, path: str | Path, recipe: Recipe, restart: bool = False) -> None:
-        self.path, self.recipe = Path(path), recipe
-        if restart:
-            self._clear()
-        stored = self.path / "recipe.yaml"
-        if stored.is_file():
-            self._compare(yaml.safe_load(stored.read_text()))
-        elif self.path.exists() and any(self.path.iterdir()):
+        self.path, self.recipe, self.restart = Path(path), recipe, restart
+        if (self.path / RECIPE).is_file():
+            if not restart:
+                self._compare()
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ValueError(f"{self.path} is not empty and holds no run: choose another folder with --run")
 
-    def _clear(self) -> None:
-        """Remove the files of a run, and nothing else."""
-        if not (self.path / "recipe.yaml").is_file():
-            return
-        shutil.rmtree(self.path / "training", ignore_errors=True)
-        for name in ("model.json", "model.safetensors", "history.csv", "history.png", "report.html", "recipe.yaml"):
-            (self.path / name).unlink(missing_ok=True)
-        for events in self.path.glob("events.out.tfevents.*"):
-            events.unlink()
-
-    def _compare(self, stored: Mapping[str, Any]) -> None:
-        different = [key for key in self.recipe.differences(stored) if key not in FREE_KEYS]
+    def _compare(self) -> None:
+        """Refuse to go on with what is not a run of the same recipe."""
+        try:
+            stored = yaml.safe_load((self.path / RECIPE).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            stored = None
+        if not isinstance(stored, Mapping):
+            raise ValueError(f"{self.path / RECIPE} is damaged: start anew with --restart, or choose another --run")
+        different = [key for key in self.recipe.differences(stored) if not _is_free(key)]
         if different:
             raise ValueError(
                 f"{self.path} holds the run of another recipe, which differs in {', '.join(different)}: "
                 "choose another folder with --run, or start anew with --restart"
             )
+        if (self.path / WEIGHTS).exists() and not (self.path / STATE.parent).is_dir():
+            raise ValueError(
+                f"{self.path} holds a trained model without the state to go on from: "
+                "choose another folder with --run, or start anew with --restart"
+            )
 
     def load(self) -> dict[str, Any] | None:
-        """Load the state to go on from; None where there is none yet."""
-        if not (self.path / STATE).is_file():
+        """Load the state to go on from; None where there is none yet.
+
+        Raises:
+            ValueError: it is damaged, or of a later format.
+        """
+        if self.restart or not (self.path / STATE).is_file():
             return None
-        return torch.load(self.path / STATE, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
+            found = state["format"]
+        except Exception as error:  # whatever torch makes of a damaged file
+            raise ValueError(f"{self.path / STATE} is damaged: start anew with --restart") from error
+        if found != STATE_FORMAT:
+            raise ValueError(f"{self.path} has format {found}, sepkit goes on with {STATE_FORMAT}: use --restart")
+        return state
+
+    def begin(self) -> None:
+        """Make the folder, empty of an earlier training, and say in it what is trained."""
+        if (self.path / RECIPE).is_file():
+            self._clear()
+        (self.path / STATE.parent).mkdir(parents=True, exist_ok=True)
+        with atomic(self.path / RECIPE) as temporary:
+            temporary.write_text(self.recipe.dump(), encoding="utf-8")
+
+    def _clear(self) -> None:
+        """Remove the files of a run, and nothing else."""
+        shutil.rmtree(self.path / STATE.parent, ignore_errors=True)
+        for name in (CARD, WEIGHTS, HISTORY, PICTURE, "report.html", RECIPE):
+            (self.path / name).unlink(missing_ok=True)
+            for half_written in self.path.glob(f".{name}.*"):
+                half_written.unlink()
+        for events in self.path.glob("events.out.tfevents.*"):
+            events.unlink()
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state and the history; a kill leaves the old state or the new one."""
-        (self.path / "training").mkdir(parents=True, exist_ok=True)
-        if not (self.path / "recipe.yaml").is_file():
-            with atomic(self.path / "recipe.yaml") as temporary:
-                temporary.write_text(self.recipe.dump())
         with atomic(self.path / STATE) as temporary:
-            torch.save(dict(state), temporary)
+            torch.save({"format": STATE_FORMAT, **state}, temporary)
         if state["history"]:
-            with atomic(self.path / "history.csv") as temporary:
+            with atomic(self.path / HISTORY) as temporary:
                 write_history(temporary, state["history"])
+
+    def draw(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Draw the curves."""
+        from sepkit.plots import plot_history
+
+        with atomic(self.path / PICTURE) as temporary:
+            plot_history(history)[0].figure.savefig(temporary, format="png")
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,674 @@
+"""Training: it learns, keeps the best, goes on after any interruption as if there had been none, and refuses early."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from songs import noise, write_song
+
+from sepkit.checkpoint import ModelError, load_model, save_model
+from sepkit.datasets import DatasetError
+from sepkit.observers import TensorBoard, View
+from sepkit.recipe import RecipeError
+from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
+from sepkit.training.loop import average, describe_epoch
+from sepkit.training.run_folder import RunFolder
+
+RATE = 8000
+SOURCES = ["vocals", "drums"]
+N_STEPS = 3  # per epoch: 10 items in batches of 4
+RECIPE = {
+    "separator": {
+        "sources": SOURCES,
+        "sample_rate": RATE,
+        "segment": 0.5,
+        "transform": {"class": "STFT", "num_fft": 256, "hop_length": 128},
+        "network": {"class": "BLSTM", "hidden_size": 16, "n_layers": 2, "dropout": 0.1},
+    },
+    "data": {"items_per_epoch": 10, "remix": 0.5, "augment": [{"class": "Gain"}, {"class": "Sign"}], "workers": 0},
+    "losses": [{"class": "RelativeSpectralLoss"}],
+    "training": {"epochs": 2, "batch_size": 4, "optimizer": {"class": "AdamW", "lr": 1e-2}, "ema": 0.9, "clip": 1.0},
+    "validation": {"excerpt": 2.0},
+    "observers": [],
+}
+
+
+def song(seed: int, seconds: float = 4.0) -> dict[str, np.ndarray]:
+    """A high vibrato for a voice, low bursts for drums."""
+    times = np.arange(round(seconds * RATE)) / RATE
+    voice = 0.3 * np.sin(2 * np.pi * (1500 + 100 * seed) * times + 5 * np.sin(6 * times))
+    bursts = noise(seed, len(times), 1)[:, 0] * np.exp(-8 * (times * 4 % 1))
+    low = np.convolve(bursts, np.hanning(64) / 32, mode="same")
+    return {"vocals": np.stack([voice, voice], 1), "drums": np.stack([low, 0.5 * low], 1)}
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("songs")
+    for i, name in enumerate(["train/one", "train/two", "valid/three"]):
+        write_song(folder / name, song(i))
+    return folder
+
+
+@pytest.fixture
+def run(root, tmp_path):
+    """Train the recipe, changed by overrides."""
+
+    def start(*overrides: str, folder: str = "run", recipe=RECIPE, **options) -> Path:
+        given = {"data": root, "device": "cpu", "quiet": True, "tell": lambda _: None, **options}
+        return train(recipe, tmp_path / folder, overrides=overrides, **given)
+
+    return start
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "training" / "state.pt", weights_only=True)["separator"]
+
+
+def assert_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
+    assert some.keys() == others.keys()
+    assert all(torch.equal(some[name], others[name]) for name in some)
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+class StopAfter:
+    """Ask for a stop, as a user would, after a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, view: View) -> None:
+        if view.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+# A training as a whole
+
+
+def test_a_training_leaves_a_model_its_history_and_its_recipe(run):
+    lines = []
+    folder = run(tell=lines.append)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.csv", "history.png", "model.json", "model.safetensors", "recipe.yaml", "training",
+    ]  # fmt: skip
+    model = load_model(folder)
+    assert (model.sources, model.sample_rate) == (SOURCES, RATE)
+    card = json.loads((folder / "model.json").read_text())
+    best = max(history(folder), key=lambda row: float(row["SDR"]))
+    assert card["finished"] == "after 2 epochs"
+    assert card["validation"]["epoch"] == int(best["epoch"])
+    assert card["validation"]["SDR"] == float(best["SDR"])
+    assert best["best"] == "True"
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["epochs"] == 2
+    assert lines[0].startswith("BLSTM with 0.")
+    assert "2 songs of 0 minutes in all, 1 to validate on; 2 epochs of 3 steps" in lines[0]
+    assert re.fullmatch(r"epoch 1/2  loss 0\.\d{4}  SDR +-?\d.*dB \(vocals .*, drums .*\).*waiting for data", lines[1])
+    assert re.fullmatch(r"finished after 2 epochs; the best was epoch \d with -?\d+\.\d\d dB SDR", lines[-1])
+
+
+def test_the_history_has_a_line_an_epoch_and_a_column_a_number(run):
+    rows = history(run("validation.every=2", "training.epochs=3"))
+    assert list(rows[0]) == [
+        "epoch", "step", "lr", "data_wait", "RelativeSpectralLoss/vocals", "RelativeSpectralLoss/drums",
+        "RelativeSpectralLoss", "loss", "grad_norm", "seconds", "total_seconds",
+        "SDR", "SDR/vocals", "SDR/drums", "best",
+    ]  # fmt: skip
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["step"] for row in rows] == ["3", "6", "9"]
+    assert [bool(row["SDR"]) for row in rows] == [False, True, True]
+
+
+def test_the_loss_falls_and_the_score_rises(run):
+    rows = history(run("training.epochs=8", "data.items_per_epoch=32", "training.ema=null", "validation.every=8"))
+    assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
+    assert float(rows[-1]["SDR"]) > 3
+
+
+def test_the_kept_weights_are_the_averaged_ones_of_the_best_epoch(run):
+    averaged, raw = run(folder="averaged"), run("training.ema=null", folder="raw")
+    state = torch.load(averaged / "training" / "state.pt", weights_only=True)
+    if state["best"]["epoch"] == 2:
+        assert_equal(weights(averaged), state["ema"])
+    assert_equal(last_weights(averaged), last_weights(raw))
+    assert not torch.equal(*(next(iter(weights(folder).values())) for folder in (averaged, raw)))
+
+
+def test_averaging_moves_towards_the_trained_weights_and_copies_buffers():
+    kept, trained = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    torch.nn.init.constant_(trained.weight, 3.0)
+    trained.running_mean.fill_(7)
+    average(kept, trained, 0.75)
+    assert kept.weight.item() == pytest.approx(1.5)
+    assert kept.running_mean.item() == 7
+
+
+def test_the_same_recipe_gives_the_same_weights_with_any_number_of_workers(run, monkeypatch):
+    monkeypatch.setattr("sepkit.training.loop.available_cores", lambda: 2)
+    assert_equal(weights(run(folder="none")), weights(run("data.workers=2", folder="two")))
+
+
+def test_another_seed_gives_other_weights(run):
+    one, two = (weights(run(f"training.seed={seed}", "training.epochs=1", folder=str(seed))) for seed in (0, 1))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("n_items", [8, 10, 11])
+def test_accumulated_batches_train_like_whole_ones(run, n_items):
+    # plain SGD, which does not divide by a gradient that is nearly 0, and no dropout, which draws per part
+    plain = ["training.optimizer={class: SGD, lr: 0.1}", "separator.network.dropout=0"]
+    plain += [f"data.items_per_epoch={n_items}"]
+    whole, parts = run(*plain, folder="whole"), run(*plain, "training.accumulate=2", folder="parts")
+    for name, tensor in last_weights(whole).items():
+        torch.testing.assert_close(last_weights(parts)[name], tensor, rtol=1e-4, atol=1e-6)
+    losses = [[float(row["loss"]) for row in history(folder)] for folder in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_bfloat16_trains_on_the_cpu(run):
+    folder = run("training.precision=bfloat16")
+    assert all(tensor.dtype == torch.float32 for tensor in weights(folder).values())
+    assert float(history(folder)[-1]["loss"]) == pytest.approx(float(history(run(folder="full"))[-1]["loss"]), rel=0.1)
+
+
+def test_the_rate_rises_falls_and_is_written_down(run):
+    rows = history(run("training.schedule={class: Cosine, warmup: 0.5}", "training.epochs=4"))
+    rates = [float(row["lr"]) for row in rows]
+    assert max(rates) <= 1e-2
+    assert rates[0] < rates[1] > rates[2] > rates[3]
+
+
+def test_a_plateau_lowers_the_rate(run):
+    settings = ["training.schedule={class: Plateau, patience: 1, decay: 0.5}", "training.optimizer.lr=1e-12"]
+    rows = history(run(*settings, "training.epochs=3"))
+    # a rate of next to nothing improves nothing after the first epoch
+    assert [float(row["lr"]) for row in rows] == pytest.approx([1e-12, 1e-12, 0.5e-12])
+
+
+def test_training_stops_early_when_the_score_does_not_rise(run):
+    lines = []
+    settings = ["training.epochs=9", "training.optimizer.lr=1e-12", "training.ema=null"]
+    folder = run("training.early_stop=2", *settings, tell=lines.append)
+    assert len(history(folder)) == 3
+    assert lines[-1].startswith("finished after 2 epochs without a better score; the best was epoch 1")
+
+
+def test_training_ends_when_the_time_is_up(run):
+    folder = run("training.max_minutes=1e-6", "training.epochs=9")
+    rows = history(folder)
+    assert [row["step"] for row in rows] == ["1"]
+    assert rows[0]["SDR"]
+    assert json.loads((folder / "model.json").read_text())["finished"] == "after 1e-06 minutes"
+
+
+def test_the_last_epoch_is_validated_whatever_the_interval(run):
+    assert [bool(row["SDR"]) for row in history(run("validation.every=5"))] == [False, True]
+
+
+def statistics(folder: Path) -> dict[str, torch.Tensor]:
+    """The buffers among the weights of a model."""
+    parameters = {name for name, _ in load_model(folder).named_parameters()}
+    return {name: tensor for name, tensor in weights(folder).items() if name not in parameters}
+
+
+def test_a_network_measures_its_statistics_but_not_where_it_has_a_trained_one_s(run):
+    settings = ["training.epochs=1", "training.optimizer.lr=1e-12"]
+    first, other = run(*settings), run(*settings, "training.seed=1", folder="other")
+    assert any(not torch.equal(statistics(first)[name], statistics(other)[name]) for name in statistics(first))
+    assert_equal(statistics(run(*settings, "training.seed=1", folder="after", initial=first)), statistics(first))
+
+
+def test_a_description_is_one_line():
+    row = {"epoch": 3, "loss": 0.5, "SDR": 1.234, "best": True, "seconds": 2.0, "data_wait": 0.5}
+    assert describe_epoch(row, 10) == "epoch  3/10  loss 0.5000  SDR   1.23 dB *  2.0 s, 0.5 s of it waiting for data"
+
+
+# Going on
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, N_STEPS, N_STEPS + 2])
+def test_a_stopped_training_goes_on_to_the_same_weights(run, step, number):
+    whole, lines = run(folder="whole"), []
+    before = signal.getsignal(number)
+    with pytest.raises(TrainingInterrupted, match=f"stopped by {signal.Signals(number).name}"):
+        run(observers=[StopAfter(step, number)])
+    assert signal.getsignal(number) is before
+    parts = run(tell=lines.append)
+    assert lines[0] == f"going on in {parts} at epoch {1 + (step > N_STEPS)}, step {step}"
+    assert_equal(last_weights(parts), last_weights(whole))
+    assert_equal(weights(parts), weights(whole))
+    assert [untimed(row) for row in history(parts)] == [untimed(row) for row in history(whole)]
+
+
+def untimed(row: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if name not in ("seconds", "total_seconds", "data_wait")}
+
+
+def test_a_stopped_training_goes_on_with_accumulation_and_workers(run):
+    settings = ["training.accumulate=2", "data.items_per_epoch=11"]
+    whole = run(*settings, folder="whole")
+    with pytest.raises(TrainingInterrupted):
+        run(*settings, observers=[StopAfter(2)])
+    assert_equal(weights(run(*settings, "data.workers=1")), weights(whole))
+
+
+def test_a_finished_training_says_so_and_does_nothing(run):
+    folder, lines = run(), []
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert run(tell=lines.append) == folder
+    assert lines == [f"{folder} is finished (after 2 epochs): nothing to do; --restart trains anew"]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_another_recipe_is_refused_with_the_keys_that_differ(run):
+    run("training.epochs=1")
+    with pytest.raises(ValueError, match=r"differs in training\.epochs, training\.seed: choose another folder"):
+        run("training.seed=1")
+
+
+def test_observers_and_workers_may_differ(run):
+    run("training.epochs=1")
+    run("training.epochs=1", "data.workers=1", "observers=[{class: TensorBoard}]")
+
+
+def test_a_restart_trains_anew_and_leaves_other_files_alone(run):
+    folder = run("training.epochs=1")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "separated").mkdir()
+    (folder / ".model.json.123").write_text("half")
+    run("training.seed=1", "training.epochs=1", restart=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "separated").is_dir()
+    assert not (folder / ".model.json.123").exists()
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["seed"] == 1
+
+
+def test_a_restart_that_cannot_begin_removes_nothing(run, tmp_path):
+    folder = run("training.epochs=1")
+    before = weights(folder)
+    with pytest.raises(DatasetError):
+        run(restart=True, data=tmp_path / "nowhere")
+    with pytest.raises(ModelError):
+        run(restart=True, initial=tmp_path / "nowhere")
+    assert_equal(weights(folder), before)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_folder_of_other_things_is_refused(run, tmp_path, restart):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="run is not empty and holds no run: choose another folder with --run"):
+        run(restart=restart)
+    assert os.listdir(tmp_path / "run") == ["letter.txt"]
+
+
+def test_an_empty_folder_is_taken(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert (run("training.epochs=1") / "model.json").is_file()
+
+
+def test_a_shared_model_is_not_overwritten(run):
+    folder = run("training.epochs=1")
+    (folder / "training" / "state.pt").unlink()
+    (folder / "training").rmdir()
+    with pytest.raises(ValueError, match="run holds a trained model without the state to go on from: choose another"):
+        run("training.epochs=1")
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", b"PK\x03\x04 half a zip"])
+def test_a_damaged_state_is_refused(run, content):
+    folder = run("training.epochs=1")
+    (folder / "training" / "state.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"state\.pt is damaged: start anew with --restart"):
+        run("training.epochs=1")
+
+
+def test_a_state_of_another_format_is_refused(run):
+    folder = run("training.epochs=1")
+    path = folder / "training" / "state.pt"
+    torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
+    with pytest.raises(ValueError, match="run has format 99, sepkit goes on with 1: use --restart"):
+        run("training.epochs=1")
+
+
+def test_a_state_of_another_network_is_refused(run, tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(observers=[StopAfter(1)])
+    path = tmp_path / "run" / "training" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    state["separator"].popitem()
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="the network is not what it was when this run began"):
+        run()
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"a: [", b"\xff\xfe\x00"])
+def test_a_damaged_recipe_in_the_folder_is_refused(run, content):
+    folder = run("training.epochs=1")
+    (folder / "recipe.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"recipe\.yaml is damaged: start anew with --restart"):
+        run("training.epochs=1")
+
+
+KILLED = """
+import os, signal, sys, yaml
+sys.path.insert(0, {tests!r})
+from sepkit.training import train
+from test_training import RECIPE, StopAfter
+train(RECIPE, {folder!r}, data={root!r}, device="cpu", quiet=True, observers=[StopAfter({step}, signal.SIGKILL)])
+"""
+
+
+@pytest.mark.parametrize("step", [1, N_STEPS + 2])
+def test_a_killed_training_goes_on_from_its_last_epoch(run, root, tmp_path, step):
+    program = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "run"), root=str(root), step=step)
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    lines = []
+    folder = run(tell=lines.append)
+    wanted = "going on in .* at epoch 2, step 3" if step > N_STEPS else "BLSTM"
+    assert re.match(wanted, lines[0])
+    assert_equal(weights(folder), weights(run(folder="whole")))
+
+
+# Starting from another model
+
+
+def test_a_training_starts_from_the_weights_of_a_model(run):
+    lines = []
+    first = run()
+    second = run("training.optimizer.lr=1e-12", "training.epochs=1", folder="second", initial=first, tell=lines.append)
+    assert lines[0] == f"starting from the weights of {first}"
+    for name, tensor in weights(first).items():
+        torch.testing.assert_close(weights(second)[name], tensor)
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_path):
+    first = run("training.epochs=1")
+    with pytest.raises(ModelError, match=r"model\.safetensors does not fit this separator: network\..* differ"):
+        run("separator.network.hidden_size=24", folder="second", initial=first)
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_model_of_a_class_from_elsewhere_gives_its_weights_without_being_imported(run, tmp_path):
+    model = load_model(run("training.epochs=1"))
+    save_model(model, tmp_path / "foreign")
+    card = json.loads((tmp_path / "foreign" / "model.json").read_text())
+    card["separator"]["network"]["class"] = "evil.Network"
+    (tmp_path / "foreign" / "model.json").write_text(json.dumps(card))
+    assert run("training.epochs=1", folder="second", initial=tmp_path / "foreign").is_dir()
+
+
+# Dry run
+
+
+def test_a_dry_run_does_a_step_and_writes_nothing(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = dry_run(RECIPE, data=root, device="cpu")
+    assert result.shapes == {
+        "stems": (4, 2, 2, 4000), "mixture": (4, 2, 4000), "targets": (4, 2, 2, 4000), "spectrogram": (4, 2, 129, 33),
+    }  # fmt: skip
+    assert 0 < result.loss < 10
+    assert result.n_parameters > 1000
+    assert result.peak_memory > 2**20
+    assert result.description.startswith("BLSTM")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_loss_of_a_dry_run_is_that_of_the_first_step(root, run):
+    seen = []
+
+    class Note:
+        def on_step(self, view: View) -> None:
+            seen.append(float(view.row["loss"]))
+
+    run("training.epochs=1", "training.accumulate=2", observers=[Note()])
+    assert dry_run(RECIPE, overrides=["training.accumulate=2"], data=root, device="cpu").loss == pytest.approx(seen[0])
+
+
+def test_a_dry_run_refuses_weights_that_do_not_fit(root, run):
+    first = run("training.epochs=1")
+    with pytest.raises(ModelError, match="does not fit"):
+        dry_run(RECIPE, overrides=["separator.network.hidden_size=24"], data=root, initial=first)
+
+
+# What cannot be trained
+
+
+def test_a_recipe_with_mistakes_is_refused_before_anything_is_written(run, tmp_path):
+    with pytest.raises(RecipeError, match="did you mean"):
+        run("training.epoch=2")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_stems_are_named_in_one_message(run, tmp_path):
+    for i, name in enumerate(["train/one", "train/two", "valid/three"]):
+        write_song(tmp_path / "data" / name, {"vocals": noise(i)})
+    with pytest.raises(DatasetError) as raised:
+        run(data=tmp_path / "data")
+    assert "train/one: the stem 'drums' is missing" in str(raised.value)
+    assert "train/two: the stem 'drums' is missing" in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rate_that_explodes_ends_the_training_in_a_sentence(run, tmp_path):
+    message = r"the (loss|gradient) became (nan|inf) by step \d+ .*: lower the learning rate"
+    with pytest.raises(TrainingError, match=message) as raised:
+        run("training.optimizer.lr=1e30", "training.clip=null", "training.optimizer.class=SGD", "training.epochs=9")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run" / "model.json").exists() or all(
+        tensor.isfinite().all() for tensor in weights(tmp_path / "run").values()
+    )
+
+
+def test_a_stop_does_not_save_what_exploded(run, tmp_path):
+    settings = ["training.optimizer.lr=1e30", "training.clip=null", "training.optimizer.class=SGD"]
+    with pytest.raises(TrainingError, match="lower the learning"):
+        run(*settings, observers=[StopAfter(3)])
+    assert not (tmp_path / "run" / "training" / "state.pt").exists()
+
+
+def test_excerpts_in_which_nothing_sounds_are_refused(run, tmp_path):
+    write_song(tmp_path / "data" / "train" / "one", song(0))
+    write_song(tmp_path / "data" / "valid" / "two", {name: 0 * stem for name, stem in song(1).items()})
+    with pytest.raises(TrainingError, match="no validation excerpt has a second in which all targets sound"):
+        run(data=tmp_path / "data")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_song_that_breaks_off_in_the_middle_is_named_in_a_sentence(run, tmp_path, workers):
+    for name in ("train/one", "valid/two"):
+        write_song(tmp_path / "data" / name, song(0), suffix=".flac")
+    path = tmp_path / "data" / "train" / "one" / "drums.flac"
+
+    class Damage:
+        def on_step(self, _view: View) -> None:
+            path.write_bytes(b"fLaC")
+
+    with pytest.raises(ValueError, match=r"drums\.flac") as raised:
+        run(f"data.workers={workers}", "training.epochs=9", data=tmp_path / "data", observers=[Damage()])
+    assert "\n" not in str(raised.value)
+
+
+# Observers
+
+
+class Notes:
+    """Write down every call."""
+
+    def __init__(self) -> None:
+        self.calls = []
+        self.views = []
+
+    def on_step(self, view: View) -> None:
+        self.calls.append(f"step {view.step}")
+        self.views.append(view)
+
+    def on_epoch(self, view: View) -> None:
+        self.calls.append(f"epoch {view.epoch}")
+        self.views.append(view)
+
+    def on_end(self, view: View) -> None:
+        self.calls.append(f"end {view.finished}")
+        self.views.append(view)
+
+
+class Meddler:
+    """Use random numbers, gradients and modes, as an observer that listens may."""
+
+    def on_step(self, view: View) -> None:
+        torch.rand(7)
+        torch.manual_seed(3)
+        assert not torch.is_grad_enabled()
+        assert not view.separator.training
+        view.separator.train()
+        view.separator(torch.rand(1, 2, 800))
+
+    on_epoch = on_step
+
+
+class Stumbling:
+    n_calls = 0
+
+    def on_step(self, _view: View) -> None:
+        self.n_calls += 1
+        raise RuntimeError("no room left")
+
+
+def test_observers_are_called_after_steps_epochs_and_at_the_end(run):
+    notes = Notes()
+    run(observers=[notes])
+    assert notes.calls == ["step 1", "step 2", "step 3", "epoch 1", "step 4", "step 5", "step 6", "epoch 2",
+                           "end after 2 epochs"]  # fmt: skip
+    step, end = notes.views[0], notes.views[-1]
+    terms = {"RelativeSpectralLoss", "RelativeSpectralLoss/vocals", "RelativeSpectralLoss/drums"}
+    assert set(step.row) == {"loss", "grad_norm", *terms}
+    assert end.row == end.history[-1]
+    assert (end.folder / "history.csv").is_file()
+    assert end.recipe["training"]["epochs"] == 2
+    assert end.separator.sources == SOURCES
+
+
+def test_observers_cannot_change_what_they_are_shown(run):
+    notes = Notes()
+    run("training.epochs=1", observers=[notes])
+    with pytest.raises(TypeError):
+        notes.views[0].row["loss"] = 0
+    with pytest.raises(TypeError):
+        notes.views[-1].history[0]["loss"] = 0
+    with pytest.raises(AttributeError):
+        notes.views[0].epoch = 3
+
+
+@pytest.mark.parametrize("ema", ["null", "0.9"])
+def test_an_observer_changes_nothing_by_looking(run, ema):
+    alone, watched = run(f"training.ema={ema}", folder="alone"), run(f"training.ema={ema}", observers=[Meddler()])
+    assert_equal(last_weights(watched), last_weights(alone))
+
+
+def test_an_observer_that_raises_is_named_once_and_left_out(run):
+    stumbling = Stumbling()
+    with pytest.warns(UserWarning, match=r"observer Stumbling failed .* \(RuntimeError: no room left\)") as record:
+        watched = run(observers=[stumbling])
+    assert (len(record), stumbling.n_calls) == (1, 1)
+    assert_equal(last_weights(watched), last_weights(run(folder="alone")))
+
+
+def test_what_observes_nothing_is_refused(run):
+    with pytest.raises(ValueError, match="an observer must have on_step or on_epoch or on_end, dict has none"):
+        run(observers=[{}])
+
+
+def test_a_recipe_names_observers(run, tmp_path):
+    run("training.epochs=1", "observers=[{class: test_training.Touching}]")
+    assert (tmp_path / "run" / "touched").read_text() == "1"
+
+
+class Touching:
+    def on_epoch(self, view: View) -> None:
+        (view.folder / "touched").write_text(str(view.epoch))
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries that TensorBoard's reader imports
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        reader = EventAccumulator(str(folder), purge_orphaned_data=False).Reload()
+    return {name: [(event.step, event.value) for event in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
+
+
+def assert_curves_are_the_history(folder: Path) -> None:
+    rows, found = history(folder), curves(folder)
+    for name in rows[0].keys() - {"epoch"}:
+        values = [(int(row["epoch"]), row[name]) for row in rows if row[name]]
+        wanted = [(epoch, float(value.replace("True", "1"))) for epoch, value in values]
+        assert [step for step, _ in found[name]] == [step for step, _ in wanted]
+        assert [value for _, value in found[name]] == pytest.approx([value for _, value in wanted], rel=1e-6)
+
+
+def test_tensorboard_shows_the_history_by_default(run):
+    recipe = {key: value for key, value in RECIPE.items() if key != "observers"}
+    folder = run("validation.every=2", recipe=recipe)
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+    assert_curves_are_the_history(folder)
+
+
+def test_tensorboard_goes_on_without_gaps_and_repetitions(run):
+    tensorboard = "observers=[{class: TensorBoard}]"
+    with pytest.raises(TrainingInterrupted):
+        run(tensorboard, "training.epochs=3", observers=[StopAfter(N_STEPS + 1)])
+    with pytest.raises(TrainingInterrupted):
+        run(tensorboard, "training.epochs=3", observers=[StopAfter(2 * N_STEPS + 1)])
+    folder = run(tensorboard, "training.epochs=3")
+    assert len(curves(folder)["loss"]) == 3
+    assert_curves_are_the_history(folder)
+
+
+UNWATCHED = """
+import sys
+sys.path.insert(0, {tests!r})
+from sepkit.training import train
+from test_training import RECIPE
+train(RECIPE, {folder!r}, data={root!r}, overrides=["training.epochs=1"], quiet=True, tell=lambda _: None)
+sys.exit(any(name.startswith("tensorboard") for name in sys.modules))
+"""
+
+
+def test_tensorboard_is_imported_only_when_used(root, tmp_path):
+    program = UNWATCHED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "run"), root=str(root))
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_closed_tensorboard_without_epochs_has_written_nothing(tmp_path):
+    TensorBoard().on_end(None)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_run_folder_is_made_when_training_begins(tmp_path, root):
+    from sepkit.recipe import load_recipe
+
+    folder = RunFolder(tmp_path / "run", load_recipe(RECIPE, data=root))
+    assert folder.load() is None
+    assert not folder.path.exists()
+    folder.begin()
+    assert sorted(os.listdir(folder.path)) == ["recipe.yaml", "training"]
