@@ -112,7 +112,7 @@ class LogCoshLoss(nn.Module):
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Compare (..., T); returns a scalar, or (...) for reduction none."""
         check_waveforms(estimate, target)
-        return reduce(_LogCosh.apply(self.a * (estimate - target), self.eps) / self.a, self.reduction)
+        return reduce(_LogCosh.apply(estimate - target, self.a, self.eps), self.reduction)
 
 
 # Beyond this the logarithm of cosh is a straight line to the last digit, and cosh soon overflows.
@@ -120,24 +120,26 @@ _LINEAR = 20.0
 
 
 class _LogCosh(torch.autograd.Function):
-    """The mean over the last dimension of log(cosh(x) + eps), right at 0 and far out."""
+    """The mean over the last dimension of log(cosh(a x) + eps) / a, right at 0 and far out."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, argument: Tensor, eps: float) -> Tensor:
+    def forward(ctx: torch.autograd.function.FunctionCtx, difference: Tensor, a: float, eps: float) -> Tensor:
+        argument = difference if a == 1.0 else a * difference
         # cosh = 1 + 2 sinh(half)^2 loses no digits at 0.
         above = argument.clamp(-_LINEAR, _LINEAR).mul_(0.5).sinh_().square_().mul_(2.0)
-        value = (above + eps).log1p_()
+        slope = argument.tanh()
+        if eps > torch.finfo(above.dtype).eps:
+            slope.mul_(above + 1.0).div_(above + (1.0 + eps))
+        value = above.add_(eps).log1p_()
         value += argument.abs().sub_(_LINEAR).relu_()
-        above += 1.0
-        slope = argument.tanh().mul_(above).div_(above.add(eps)) if eps else argument.tanh()
         ctx.save_for_backward(slope)
-        return value.mean(-1)
+        return value.mean(-1) / a
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
-        return slope * (gradient / slope.shape[-1]).unsqueeze(-1), None
+        return slope * (gradient / slope.shape[-1]).unsqueeze(-1), None, None
 
 
 def _energy(waveform: Tensor) -> Tensor:
