@@ -5,9 +5,12 @@ Only the standard library is imported before a command knows what it has to do.
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sepkit import __version__
@@ -100,7 +103,7 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", default="wav", choices=_FORMATS, help="wav is 32-bit float and never scaled")
     parser.add_argument("--device", default="auto", help=_DEVICES)
     parser.add_argument("--overwrite", action="store_true", help="replace stems that exist")
-    parser.add_argument("--trust", action="store_true", help="let the model folder name code outside sepkit")
+    parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
     return _run(parser, _separate, arguments)
 
 
@@ -109,7 +112,7 @@ def _separate(options: argparse.Namespace) -> int:
     from sepkit.devices import choose_device, keep_memory
 
     keep_memory()
-    recordings = find_recordings(options.recordings)
+    recordings = find_recordings(options.recordings, options.output)
     folder = options.model or find_model()
     separator = load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(separator.sources)} at {separator.sample_rate} Hz")
@@ -160,6 +163,9 @@ def separate_all(separator, recordings: dict[str, Path], options: argparse.Names
             except (audio.AudioError, FileExistsError) as error:
                 failures.append(str(error))
                 continue
+            except OSError as error:
+                failures.append(f"{recordings[name]} cannot be separated into {options.output}: {error}")
+                continue
             for line in describe_separated(result):
                 bar.write(line, file=sys.stdout)
     for failure in failures:
@@ -181,10 +187,15 @@ def describe_separated(result) -> Iterable[str]:
         yield f"  the recording is truncated: {result.missing} samples are missing, {result.duration:.2f} s decode"
 
 
-def find_recordings(given: Iterable[str]) -> dict[str, Path]:
+def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
     """List the recordings in files and folders, by the name of their output folder.
 
-    Of a folder, all audio files are taken, at any depth; where one is called `mixture`, it alone.
+    Of a folder, all audio files are taken, at any depth, but none that is hidden or in the folder of the output;
+    where one is called `mixture`, it alone.
+
+    Args:
+        given: files and folders.
+        output: folder of the stems, which may lie in a given one.
 
     Raises:
         ValueError: something does not exist, or two recordings would be written into one folder.
@@ -195,7 +206,7 @@ def find_recordings(given: Iterable[str]) -> dict[str, Path]:
     paths: list[Path] = []
     for entry in map(Path, given):
         if entry.is_dir():
-            found = sorted(path for path in entry.rglob("*") if path.is_file() and is_audio_name(path))
+            found = [path for path in _files_below(entry, Path(output)) if is_audio_name(path)]
             mixed = {path.parent for path in found if path.stem == "mixture"}
             paths += [path for path in found if path.parent not in mixed or path.stem == "mixture"]
         elif entry.exists():
@@ -211,6 +222,16 @@ def find_recordings(given: Iterable[str]) -> dict[str, Path]:
             raise ValueError(f"{named[name]} and {path} would both be written to {name}/: separate them one by one")
         named[name] = path
     return named
+
+
+def _files_below(folder: Path, left_out: Path) -> list[Path]:
+    """List the files in a folder at any depth, neither hidden nor in the folder that is left out."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        below = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in below if Path(place, name).resolve() != left_out.resolve()]
+        found += [Path(place, name) for name in names]
+    return sorted(found)
 
 
 def find_model() -> Path:
@@ -256,7 +277,7 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resample", action="store_true", help="let songs have another sample rate than the model")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes over tracks (default: 1)")
     parser.add_argument("--device", default="auto", help=_DEVICES)
-    parser.add_argument("--trust", action="store_true", help="let the model folder name code outside sepkit")
+    parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
     return _run(parser, _evaluate, arguments)
 
 
@@ -377,9 +398,12 @@ def _run(
 ) -> int:
     """Parse and do the job: exit code 2 for a wrong call, 1 for a failed job, each with one line."""
     options = parser.parse_intermixed_args(arguments)
-    warnings.showwarning = _show_warning
+    if getattr(options, "trust", False):
+        sys.path.insert(0, os.getcwd())  # where `python` looks for modules too
     try:
-        return job(options)
+        with warnings.catch_warnings(), _ending_on_sigterm():
+            warnings.showwarning = _show_warning
+            return job(options)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -388,6 +412,19 @@ def _run(
             raise
         print(f"{parser.prog}: {_explain(error)}", file=sys.stderr)
         return _exit_code(error)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command with exit code 143 as an exception does, so that half-written files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _exit_code(error: Exception) -> int:

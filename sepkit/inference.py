@@ -171,9 +171,12 @@ def separate_file(
     folder = Path(output) / (name or output_name(recording))
     suffix, subtype = FORMATS[format]
     targets = {stem: folder / f"{stem}{suffix}" for stem in names}
+    for place in (Path(output), folder):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"the output must be a folder, {place} is a file: choose another")
     existing = [str(path) for path in targets.values() if path.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{', '.join(existing)} exists: choose another output, or allow to overwrite it")
+        raise FileExistsError(f"{', '.join(existing)} there already: choose another output, or set overwrite")
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
         info = reader.info
         _check_channels(str(recording), info.n_channels, separator.n_channels)

@@ -349,11 +349,19 @@ def test_an_error_in_the_middle_leaves_the_former_stems(song, tmp_path):
 
 def test_existing_stems_are_replaced_only_when_told_to(song, tmp_path):
     separate(make(), song, tmp_path / "out", stems=["vocals"])
-    with pytest.raises(FileExistsError, match=r"vocals\.wav exists: choose another output, or allow to overwrite it"):
+    with pytest.raises(FileExistsError, match=r"vocals\.wav there already: choose another output, or set"):
         separate(make(), song, tmp_path / "out")
     separate(make(vocals=0.1, drums=0.2), song, tmp_path / "out", overwrite=True)
     assert files_below(tmp_path / "out") == ["song/drums.wav", "song/vocals.wav"]
     torch.testing.assert_close(audio.read(tmp_path / "out/song/vocals.wav")[0], 0.1 * audio.read(song)[0])
+
+
+@pytest.mark.parametrize("place", ["out", "out/song"])
+def test_a_file_in_the_place_of_the_output_is_refused_before_the_work(song, tmp_path, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("a file")
+    with pytest.raises(ValueError, match=f"the output must be a folder, .*{place} is a file: choose another"):
+        separate(make("test_inference.Failing"), song, tmp_path / "out")
 
 
 def test_a_truncated_file_is_refused_unless_allowed(tmp_path):

@@ -1,0 +1,493 @@
+"""The commands sepkit-train and sepkit-separate: outcomes, exit codes, one sentence for every failure."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from networks import Constant
+from songs import noise, write_song
+from test_training import RECIPE, song, weights
+
+from sepkit import __version__, audio
+from sepkit.checkpoint import load_model, save_model
+from sepkit.cli import evaluate_command, find_recordings, separate_command, train_command
+from sepkit.separator import Separator
+
+RATE = 8000
+COMMANDS = {"sepkit-train": train_command, "sepkit-separate": separate_command, "sepkit-evaluate": evaluate_command}
+BIN = Path(sys.executable).parent
+ODD = json.loads((Path(__file__).parent / "data" / "odd_files.json").read_text(encoding="utf-8"))
+
+
+class Interrupting(Constant):
+    """Be interrupted while separating."""
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGINT if self.gains[0] > 0 else signal.SIGTERM)
+        return super().forward(spectrogram)
+
+
+class Breaking(Constant):
+    def forward(self, _spectrogram: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("a bug")
+
+
+def write_model(folder: Path, network: str = "networks.Constant", finished: str | None = "now", **gains: float) -> Path:
+    gains = gains or {"vocals": 0.5, "drums": 0.25}
+    transform = {"class": "STFT", "num_fft": 256, "hop_length": 128}
+    spec = {"class": network, "gains": list(gains.values())}
+    save_model(Separator(list(gains), spec, RATE, 2, 0.5, transform), folder, {"finished": finished})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    """An empty current folder with a model, and modules imported as before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEPKIT_MODEL", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write_model(tmp_path / "model")
+    return tmp_path
+
+
+def write(path: str | Path, n_frames: int = 6000, peak: float = 0.5) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.write(path, peak / 0.25 * torch.from_numpy(noise(len(path.name), n_frames).T).float(), RATE)
+    return path
+
+
+def separate(*arguments: str, model: str = "model") -> int:
+    return separate_command([*arguments, "--model", model, "--trust", "--device", "cpu"])
+
+
+def stems_below(folder: str = "separated") -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+# Separate
+
+
+def test_a_file_is_separated_into_a_folder_of_its_name(capsys):
+    assert separate(str(write("song.wav"))) == 0
+    assert stems_below() == ["song/drums.wav", "song/vocals.wav"]
+    out = capsys.readouterr()
+    assert out.out == "model model: vocals, drums at 8000 Hz\nsong.wav -> separated/song/{vocals.wav,drums.wav}\n"
+    assert out.err == ""
+
+
+def test_stems_hold_the_masked_recording():
+    separate(str(write("song.wav")))
+    wanted = 0.5 * audio.read("song.wav")[0]
+    torch.testing.assert_close(audio.read("separated/song/vocals.wav")[0], wanted, rtol=0, atol=1e-6)
+
+
+def test_a_folder_is_separated_at_any_depth():
+    for name in ["album/one.wav", "album/deep/two.flac", "album/cover.jpg/three.wav"]:
+        write(name)
+    Path("album/notes.txt").write_text("no audio")
+    assert separate("album", "--stems", "vocals") == 0
+    assert stems_below() == ["one/vocals.wav", "three/vocals.wav", "two/vocals.wav"]
+
+
+def test_of_a_folder_of_songs_the_mixtures_are_separated():
+    for name in ["root/a/mixture.wav", "root/a/vocals.wav", "root/b/mixture.flac", "root/b/drums.wav", "root/c.wav"]:
+        write(name)
+    assert separate("root", "--stems", "drums") == 0
+    assert stems_below() == ["a/drums.wav", "b/drums.wav", "c/drums.wav"]
+
+
+def test_hidden_files_and_the_output_are_not_separated_again():
+    for name in ["here/song.wav", "here/.hidden.wav", "here/.sepkit-x/part.wav"]:
+        write(name)
+    assert separate("here", "--output", "here/separated") == 0
+    assert separate("here", "--output", "here/separated", "--overwrite") == 0
+    assert stems_below("here/separated") == ["song/drums.wav", "song/vocals.wav"]
+
+
+def test_the_same_file_named_twice_is_separated_once():
+    assert list(find_recordings([str(write("song.wav")), "./song.wav"], "out")) == ["song"]
+
+
+@pytest.mark.parametrize(
+    ("names", "one", "two"),
+    [
+        (["a/song.wav", "b/song.flac"], "a/song.wav", "b/song.flac"),
+        (["song.wav", "song/mixture.wav"], "song.wav", "song/mixture.wav"),
+    ],
+)
+def test_recordings_of_equal_names_are_refused_before_work(capsys, names, one, two):
+    for name in names:
+        write(name)
+    assert separate(*names) == 2
+    message = f"sepkit-separate: {one} and {two} would both be written to song/: separate them one by one\n"
+    assert capsys.readouterr().err == message
+    assert not Path("separated").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("nowhere.wav", "nowhere.wav does not exist"), ("empty", "there is no audio file in empty")],
+)
+def test_what_is_not_there_is_a_wrong_call(capsys, given, message):
+    Path("empty").mkdir()
+    assert separate(given) == 2
+    assert capsys.readouterr().err == f"sepkit-separate: {message}\n"
+
+
+def test_a_broken_file_does_not_stop_the_others_and_is_listed_at_the_end(capsys):
+    write("album/b.wav")
+    Path("album/a.wav").write_bytes(b"no audio at all")
+    Path("album/c.wav").write_bytes(b"")
+    assert separate("album") == 1
+    assert stems_below() == ["b/drums.wav", "b/vocals.wav"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("failed: Cannot read audio from album/a.wav")
+    assert lines[1].startswith("failed: album/c.wav is empty")
+
+
+def test_a_file_that_is_no_audio_by_name_is_tried_when_it_is_named(capsys):
+    Path("letter.txt").write_text("dear reader " * 100)
+    assert separate("letter.txt") == 1
+    assert "Cannot read audio from letter.txt" in capsys.readouterr().err
+
+
+def test_existing_stems_are_refused_without_overwrite(capsys):
+    write("one.wav")
+    separate("one.wav")
+    before = Path("separated/one/vocals.wav").stat().st_mtime_ns
+    write("two.wav")
+    assert separate("one.wav", "two.wav") == 1
+    assert "one/drums.wav there already: choose another output, or set overwrite" in capsys.readouterr().err
+    assert Path("separated/one/vocals.wav").stat().st_mtime_ns == before
+    assert Path("separated/two/vocals.wav").is_file()
+    assert separate("one.wav", "--overwrite") == 0
+    assert Path("separated/one/vocals.wav").stat().st_mtime_ns > before
+
+
+def test_stems_and_residual_are_chosen():
+    separate(str(write("song.wav")), "--stems", "drums", "residual")
+    assert stems_below() == ["song/drums.wav", "song/residual.wav"]
+    separate("song.wav", "--residual", "--output", "all")
+    assert stems_below("all") == ["song/drums.wav", "song/residual.wav", "song/vocals.wav"]
+
+
+def test_of_vocals_alone_the_accompaniment_is_written(place):
+    write_model(place / "voice", vocals=0.5)
+    separate(str(write("song.wav")), model="voice")
+    assert stems_below() == ["song/accompaniment.wav", "song/vocals.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stems", "voice"], "stems must be among vocals, drums, residual, got voice"),
+        (["--batch-size", "0"], r"batch_size must be >= 1"),
+        (["--overlap", "1"], r"overlap in \[0, 0.9\]"),
+        (["--device", "tpu"], "device must be one of auto, cpu, cuda, mps"),
+    ],
+)
+def test_a_wrong_option_is_answered_in_a_sentence_with_exit_code_2(capsys, arguments, message):
+    assert separate_command([str(write("song.wav")), "--model", "model", "--trust", *arguments]) == 2
+    assert re.fullmatch(rf"sepkit-separate: .*{message}.*\n", capsys.readouterr().err)
+    assert not Path("separated").exists()
+
+
+@pytest.mark.parametrize("format", ["mp3", "flac", "flac16", "wav16", "wav24", "ogg"])
+def test_other_formats_scale_all_stems_alike_and_say_so(place, capsys, format):  # noqa: A002
+    write_model(place / "loud", vocals=4.0, drums=2.0)
+    assert separate(str(write("song.wav")), "--format", format, model="loud") == 0
+    assert re.search(r"all stems scaled by -\d\.\d\d dB to fit the format; wav keeps them as", capsys.readouterr().out)
+    vocals, drums = (next(Path("separated/song").glob(f"{name}.*")) for name in ("vocals", "drums"))
+    assert vocals.suffix == f".{format.removesuffix('16').removesuffix('24')}"
+    levels = [audio.read(path)[0].square().mean().sqrt() for path in (vocals, drums)]
+    assert levels[0] / levels[1] == pytest.approx(2, rel=0.05)
+
+
+def test_a_truncated_file_gives_what_decodes_and_says_how_much_is_missing(capsys):
+    Path("cut.wav").write_bytes(write("song.wav").read_bytes()[: -1000 * 8])
+    assert separate("cut.wav") == 0
+    assert "the recording is truncated: 1000 samples are missing, 0.62 s decode" in capsys.readouterr().out
+    assert audio.read("separated/cut/vocals.wav")[0].shape == (2, 5000)
+
+
+def test_an_output_that_is_a_file_is_a_wrong_call(capsys):
+    Path("out").write_text("")
+    assert separate(str(write("song.wav")), "--output", "out") == 2
+    assert capsys.readouterr().err == "sepkit-separate: the output must be a folder, out is a file: choose another\n"
+
+
+def test_an_output_that_cannot_be_written_fails_for_each_recording(monkeypatch, capsys):
+    def refuse(*_arguments, **_options):
+        raise PermissionError(13, "Permission denied", "out")
+
+    monkeypatch.setattr("sepkit.inference.tempfile.TemporaryDirectory", refuse)
+    assert separate(str(write("one.wav")), str(write("two.wav")), "--output", "out") == 1
+    reason = "cannot be separated into out: [Errno 13] Permission denied: 'out'"
+    assert capsys.readouterr().err == f"failed: one.wav {reason}\nfailed: two.wav {reason}\n"
+
+
+@pytest.mark.parametrize(("gain", "code"), [(1.0, 130), (-1.0, 143)])
+def test_an_interrupted_separation_leaves_nothing(place, gain, code):
+    write_model(place / "stopped", "test_cli.Interrupting", vocals=gain)
+    before = signal.getsignal(signal.SIGTERM)
+    arguments = (str(write("song.wav")),)
+    if code == 130:
+        assert separate(*arguments, model="stopped") == code
+    else:
+        with pytest.raises(SystemExit, match=str(code)):
+            separate(*arguments, model="stopped")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert list(Path("separated").iterdir()) == []
+
+
+def test_an_unforeseen_error_is_called_by_its_name(place, capsys):
+    write_model(place / "bad", "test_cli.Breaking")
+    assert separate(str(write("song.wav")), model="bad") == 1
+    assert capsys.readouterr().err == "sepkit-separate: RuntimeError: a bug (--debug shows where)\n"
+
+
+def test_debug_shows_where_an_error_comes_from(place):
+    write_model(place / "bad", "test_cli.Breaking")
+    with pytest.raises(RuntimeError, match="a bug"):
+        separate(str(write("song.wav")), "--debug", model="bad")
+
+
+# The model
+
+
+def test_code_outside_the_package_is_run_only_with_trust(capsys):
+    assert separate_command([str(write("song.wav")), "--model", "model"]) == 2
+    assert re.search("'networks.Constant' is not one of sepkit's own .* pass --trust", capsys.readouterr().err)
+
+
+def test_a_trusted_class_may_lie_in_the_current_folder(place):
+    code = (Path(__file__).parent / "networks.py").read_text()
+    (place / "networks_here.py").write_text(code)
+    write_model(place / "model")
+    card = place / "model" / "model.json"
+    card.write_text(card.read_text().replace("networks.Constant", "networks_here.Constant"))
+    assert separate(str(write("song.wav"))) == 0
+
+
+def test_the_environment_names_the_model(place, monkeypatch, capsys):
+    monkeypatch.setenv("SEPKIT_MODEL", str(place / "model"))
+    assert separate_command([str(write("song.wav")), "--trust"]) == 0
+    assert f"model {place / 'model'}: vocals, drums" in capsys.readouterr().out
+
+
+def test_the_newest_finished_run_is_the_model(place, capsys):
+    for name, finished, seconds in [("new", "now", 200), ("old", "then", 100), ("newest", None, 300)]:
+        write_model(place / "runs" / name, finished=finished)
+        os.utime(place / "runs" / name / "model.json", (seconds, seconds))
+    (place / "runs" / "damaged").mkdir()
+    (place / "runs" / "damaged" / "model.json").write_text("{")
+    assert separate_command([str(write("song.wav")), "--trust"]) == 0
+    assert "model runs/new: vocals, drums" in capsys.readouterr().out
+
+
+def test_without_any_model_the_user_learns_what_to_do(capsys):
+    assert separate_command([str(write("song.wav"))]) == 2
+    assert capsys.readouterr().err == (
+        "sepkit-separate: no model: name one with --model or $SEPKIT_MODEL, or train one with `sepkit-train vocals`\n"
+    )
+
+
+def test_a_folder_without_model_is_a_wrong_call(capsys):
+    assert separate(str(write("song.wav")), model="nowhere") == 2
+    assert "nowhere is no model folder: model.json and model.safetensors missing" in capsys.readouterr().err
+
+
+# Odd files
+
+
+def is_refused(name: str) -> bool:
+    """Say whether not even a part of an odd file can be separated."""
+    return "error" in ODD[name] and "allowed" not in ODD[name]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_each_odd_file_is_separated_or_refused_in_one_sentence(reference_root, place, capfd, name):
+    path = reference_root / "audio" / "odd" / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not among the reference audio")
+    network = {"class": "networks.Constant", "gains": [0.5]}
+    save_model(Separator(["vocals"], network), place / "voice")
+    code = separate(str(path), model="voice")
+    out, err = capfd.readouterr()
+    if is_refused(name):
+        assert code == 1
+        assert re.fullmatch(r"failed: [^\n]+\n", err)
+        assert name in err
+        assert not list(Path().glob("separated/*"))
+        return
+    assert (code, err) == (0, "")
+    stems = [audio.read(f"separated/{path.stem}/{stem}.wav") for stem in ("vocals", "accompaniment")]
+    recording, rate = audio.read(path, allow_truncated=True)
+    assert {(stem.shape, stem_rate) for stem, stem_rate in stems} == {(recording.shape, rate)}
+    torch.testing.assert_close(stems[0][0] + stems[1][0], recording, rtol=1e-6, atol=1e-6)
+    assert ("the recording is truncated" in out) == ("allowed" in ODD[name])
+
+
+def test_the_odd_files_are_separated_in_one_go(reference_root, place, capsys):
+    present = [name for name in ODD if (reference_root / "audio" / "odd" / name).is_file()]
+    for number, name in enumerate(present):
+        (place / "odd" / str(number)).mkdir(parents=True)
+        path = reference_root / "audio" / "odd" / name
+        shutil.copyfile(path, place / "odd" / str(number) / f"mixture{path.suffix}")
+    assert separate("odd", "--stems", "vocals") == 1
+    wanted = {str(number) for number, name in enumerate(present) if not is_refused(name)}
+    assert {path.name for path in (place / "separated").iterdir()} == wanted
+    assert len(capsys.readouterr().err.splitlines()) == len(present) - len(wanted)
+
+
+# Train
+
+
+@pytest.fixture
+def recipe(place) -> list[str]:
+    """The arguments of a short training."""
+    for i, name in enumerate(["train/one", "train/two", "valid/three"]):
+        write_song(place / "songs" / name, song(i))
+    settings = {**RECIPE, "data": {**RECIPE["data"], "root": "songs"}}
+    (place / "tiny.yaml").write_text(yaml.dump(settings))
+    return ["tiny.yaml", "--device", "cpu"]
+
+
+def test_a_training_says_where_the_model_lies_and_what_comes_next(recipe, capsys):
+    assert train_command(recipe) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == [
+        "model      runs/tiny/model.safetensors",
+        "curves     runs/tiny/history.png",
+        "next       sepkit-separate SONG --model runs/tiny",
+    ]
+    assert Path("runs/tiny/history.png").read_bytes().startswith(b"\x89PNG")
+    assert separate_command(["songs/valid/three/vocals.wav"]) == 0
+
+
+def test_a_quiet_training_prints_only_the_result(recipe, capsys):
+    assert train_command([*recipe, "--quiet", "training.epochs=1"]) == 0
+    out = capsys.readouterr()
+    assert [line.split()[0] for line in out.out.splitlines()] == ["model", "curves", "next"]
+    assert out.err == ""
+
+
+def test_overrides_and_options_may_stand_in_any_order(recipe):
+    assert train_command(["--run", "out", recipe[0], "training.epochs=1", "--quiet", "training.seed=4"]) == 0
+    settings = yaml.safe_load(Path("out/recipe.yaml").read_text())["training"]
+    assert (settings["epochs"], settings["seed"]) == (1, 4)
+
+
+def test_restart_and_from_reach_the_training(recipe):
+    assert train_command([*recipe, "--quiet"]) == 0
+    first = weights(Path("runs/tiny"))
+    frozen = ["training.optimizer.lr=1e-12", "training.epochs=1", "--quiet"]
+    assert train_command([*recipe, *frozen, "--run", "second", "--from", "runs/tiny"]) == 0
+    for name, tensor in weights(Path("second")).items():
+        torch.testing.assert_close(tensor, first[name])
+    assert train_command([*recipe, *frozen]) == 2
+    assert train_command([*recipe, *frozen, "--restart"]) == 0
+
+
+def test_a_dry_run_prints_sizes_and_writes_nothing(recipe, capsys):
+    before = sorted(Path().rglob("*"))
+    assert train_command([*recipe, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "mixture      4 x 2 x 4000" in out
+    assert re.search(r"loss +\d\.\d{4}\n +peak memory +\d+ MB", out)
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["training.epoch=3"], 2, "did you mean 'epochs'"),
+        (["--data", "nowhere"], 1, "nowhere cannot be used as data: there is no such folder"),
+        (["--device", "tpu"], 2, "device must be one of"),
+        (["--from", "nowhere"], 2, "nowhere is no model folder"),
+        (["training.optimizer={class: SGD, lr: 1.0e30}", "training.clip=null"], 1, "lower the learning rate"),
+    ],
+)
+def test_a_training_that_cannot_be_is_answered_without_traceback(recipe, capsys, arguments, code, message):
+    assert train_command([*recipe, *arguments]) == code
+    err = capsys.readouterr().err
+    assert err.startswith("sepkit-train: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.filterwarnings("default:observer")
+def test_notes_of_observers_are_shown_in_a_line(recipe, capsys):
+    Path("stumbling.py").write_text("class Stumbling:\n    def on_step(self, view):\n        raise ValueError('no')\n")
+    assert train_command([*recipe, "training.epochs=1", "observers=[{class: stumbling.Stumbling}]"]) == 0
+    assert capsys.readouterr().err == "note: observer Stumbling failed and is left out from now on (ValueError: no)\n"
+
+
+def test_warnings_are_shown_by_python_again_after_a_command(recipe):
+    before = warnings.showwarning
+    train_command([*recipe, "training.epoch=1"])
+    assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_how_to_go_on_and_the_same_command_does(recipe, number, code):
+    long = [*recipe, "data.items_per_epoch=200", "training.epochs=2"]
+    command = [str(BIN / "sepkit-train"), *long, "observers=[{class: announce.Announce}]"]
+    Path("announce.py").write_text("class Announce:\n    def on_step(self, view):\n        print('step', flush=True)\n")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() != "step\n":
+            pass
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == code
+    assert err == f"stopped by {signal.Signals(number).name}; everything is saved: the same command goes on from here\n"
+    step = torch.load("runs/tiny/training/state.pt", weights_only=True)["step"]
+    assert 1 <= step < 100  # of 2 epochs of 50
+    assert train_command([*long, "--quiet"]) == 0
+    assert weights(Path("runs/tiny"))
+
+
+# All commands
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_examples_and_the_version_is_the_package_s(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        COMMANDS[command](["--help"])
+    assert f"examples:\n  {command} " in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        COMMANDS[command](["--version"])
+    assert capsys.readouterr().out == f"sepkit {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_neither_torch_nor_numpy(command):
+    program = (
+        "import sys; from sepkit import cli\n"
+        f"try: cli.{command.partition('-')[2]}_command(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'numpy', 'soundfile'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_is_a_wrong_call(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        COMMANDS[command](["something", "--colour"])
+    assert "--colour" in capsys.readouterr().err
+
+
+def test_a_model_is_loaded_as_it_was_saved(place):
+    assert isinstance(load_model(place / "model", trust=True).network, Constant)
