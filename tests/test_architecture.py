@@ -16,10 +16,10 @@ import sepkit
 ROOT = Path(sepkit.__file__).parent
 FLOORS = {
     0: ["audio", "transforms", "masks", "build", "devices"],
-    1: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "observers"],
+    1: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules"],
     2: ["separator"],
-    3: ["objective"],
-    4: ["inference", "checkpoint", "report", "recipe"],
+    3: ["objective", "overlap_add"],
+    4: ["inference", "checkpoint", "report", "recipe", "observers"],
     5: ["training", "evaluation"],
     6: ["cli"],
 }
