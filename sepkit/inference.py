@@ -89,33 +89,28 @@ def separate(
         ValueError: an argument is out of range.
         FileExistsError: a stem exists and `overwrite` is not set.
     """
-    if sample_rate is not None and not isinstance(recording, Tensor):
-        raise ValueError(f"sample_rate is for waveforms, a file says its own: leave it out, got {sample_rate}")
+    _check_call(recording, output, sample_rate, format != "wav" or overwrite)
+    chunks = {"batch_size": batch_size, "overlap": overlap, "progress": progress}
     if output is not None:
-        if isinstance(recording, Tensor):
-            raise ValueError("output needs a file as recording: write the returned waveforms with sepkit.audio.write")
-        return separate_file(
-            model,
-            recording,
-            output,
-            stems=stems,
-            residual=residual,
-            batch_size=batch_size,
-            overlap=overlap,
-            format=format,
-            overwrite=overwrite,
-            progress=progress,
-        ).stems
-    if format != "wav" or overwrite:
-        raise ValueError("format and overwrite are for files: say in output where these go")
+        files = {"format": format, "overwrite": overwrite}
+        return separate_file(model, recording, output, stems=stems, residual=residual, **chunks, **files).stems
     names = choose_stems(model.sources, stems, residual)
     if isinstance(recording, Tensor):
         waveform, rate = _check_waveform(recording), model.sample_rate if sample_rate is None else sample_rate
     else:
         waveform, rate = audio.read(recording)
-    blocks = separate_blocks(model, waveform.split(_BLOCK, -1), rate, names, batch_size, overlap, progress)
-    found = torch.cat(list(blocks), -1)  # (stems, C, T)
+    found = torch.cat(list(separate_blocks(model, waveform.split(_BLOCK, -1), rate, names, **chunks)), -1)
     return dict(zip(names, found, strict=True))
+
+
+def _check_call(recording: object, output: object, sample_rate: int | None, for_files: bool) -> None:
+    """Refuse arguments that would be ignored."""
+    if sample_rate is not None and not isinstance(recording, Tensor):
+        raise ValueError(f"sample_rate is for waveforms, a file says its own: leave it out, got {sample_rate}")
+    if output is not None and isinstance(recording, Tensor):
+        raise ValueError("output needs a file as recording: write the returned waveforms with sepkit.audio.write")
+    if output is None and for_files:
+        raise ValueError("format and overwrite are for files: say in output where these go")
 
 
 def _check_waveform(waveform: Tensor) -> Tensor:
@@ -168,13 +163,9 @@ def separate_file(
     check_chunks(batch_size, overlap)
     recording = Path(recording)
     names = choose_stems(separator.sources, stems, residual)
-    folder = Path(output) / (name or output_name(recording))
     suffix, subtype = FORMATS[format]
-    targets = {stem: folder / f"{stem}{suffix}" for stem in names}
-    for place in (Path(output), folder):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"the output must be a folder, {place} is a file: choose another")
-    existing = [str(path) for path in targets.values() if path.exists()]
+    targets = _choose_files(Path(output), name or output_name(recording), [f"{stem}{suffix}" for stem in names])
+    existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{', '.join(existing)} there already: choose another output, or set overwrite")
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
@@ -187,7 +178,14 @@ def separate_file(
     missing = 0
     if info.truncated:
         missing = None if info.n_declared is None else info.n_declared - info.n_frames
-    return Separated(recording, targets, info.n_frames / info.sample_rate, gain, missing)
+    return Separated(recording, dict(zip(names, targets, strict=True)), info.n_frames / info.sample_rate, gain, missing)
+
+
+def _choose_files(output: Path, name: str, files: Sequence[str]) -> list[Path]:
+    for place in (output, output / name):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"the output must be a folder, {place} is a file: choose another")
+    return [output / name / file for file in files]
 
 
 def output_name(recording: str | os.PathLike) -> str:
@@ -349,20 +347,20 @@ def _resampled(blocks: Iterable[Tensor], rate_from: int, rate_to: int) -> Iterat
 
 
 def _write_stems(
-    blocks: Iterable[Tensor], targets: dict[str, Path], info: audio.AudioInfo, subtype: str, ceiling: float
+    blocks: Iterable[Tensor], targets: Sequence[Path], info: audio.AudioInfo, subtype: str, ceiling: float
 ) -> float:
     """Write the stems, all or none, and give the gain that made them fit."""
-    folder = next(iter(targets.values())).parent
+    folder = targets[0].parent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sepkit-", dir=folder.parent) as temporary:
-        written = {name: Path(temporary) / path.name for name, path in targets.items()}
+        written = [Path(temporary) / path.name for path in targets]
         try:
-            gain = _write_scaled(blocks, list(written.values()), info, subtype, ceiling)
+            gain = _write_scaled(blocks, written, info, subtype, ceiling)
         except audio.AudioError as error:  # the user knows the folder that was asked for
             raise audio.AudioError(str(error).replace(temporary, str(folder))) from error
         folder.mkdir(exist_ok=True)
-        for name, path in targets.items():
-            os.replace(written[name], path)
+        for complete, path in zip(written, targets, strict=True):
+            os.replace(complete, path)
     return gain
 
 
