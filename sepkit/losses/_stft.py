@@ -158,7 +158,10 @@ class _Transform:
         self.n_frames = _n_frames(n_samples, n_fft, hop_length)
 
     def chunks(self, n_rows: int) -> list[tuple[int, int]]:
-        budget = _CHUNK if self.window.device.type == "cpu" else _CHUNK_ELSEWHERE
+        budget = _CHUNK_ELSEWHERE
+        if self.window.device.type == "cpu":
+            # Threads wait for each other after every operation: the more there are, the fewer and larger those are.
+            budget = min(_CHUNK * torch.get_num_threads() ** 2, _CHUNK_ELSEWHERE)
         step = max(1, budget // (n_rows * (self.n_fft // 2 + 1)))
         return [(start, min(start + step, self.n_frames)) for start in range(0, self.n_frames, step)]
 
