@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import torch
@@ -247,7 +248,7 @@ def _expected(job: Job, n_left: int, workers: int) -> list[str]:
     """Say how much memory is expected: of the longest track, in each process."""
     if not n_left:
         return []
-    sizes = [_expected_size(track, job.settings) for track in job.tracks]
+    sizes = [_expected_size(track, job) for track in job.tracks]
     size, longest = max(zip(sizes, job.tracks, strict=True), key=lambda pair: pair[0])
     n_processes = min(workers, n_left)
     where = f" in each of {n_processes} processes" if n_processes > 1 else ""
@@ -257,9 +258,10 @@ def _expected(job: Job, n_left: int, workers: int) -> list[str]:
     ]
 
 
-def _expected_size(track: Track, settings: Settings) -> int:
-    n_targets = len(track.targets.names)
-    return expected_memory(n_targets, track.n_channels, track.n_samples, track.sample_rate, settings)
+def _expected_size(track: Track, job: Job) -> int:
+    n_targets, baselines = len(track.targets.names), job.transform is not None
+    shape = (n_targets, track.n_channels, track.n_samples)
+    return expected_memory(*shape, track.sample_rate, job.settings, baselines)
 
 
 def _score(
@@ -307,7 +309,7 @@ def _title(n_tracks: int, settings: Settings) -> str:
         lines.append(f"{', '.join(others)}: of the whole track, not in dB.")
     if settings.protocol == "musdb":
         lines.append("Protocol musdb: vocals with accompaniment, all stems without it.")
-    return "\n".join(lines)
+    return "\n".join(fill(line, 80) for line in lines)
 
 
 def _notes(tracks: Sequence[TrackScores]) -> list[str]:

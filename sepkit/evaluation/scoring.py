@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from sepkit import metrics
-from sepkit.evaluation.settings import FRAMEWISE, Settings
+from sepkit.evaluation.settings import FRAMEWISE, NOT_DECIBELS, Settings
 from sepkit.masks import ideal_ratio_mask
 from sepkit.metrics.frames import frame_bounds, is_silent, silence
 from sepkit.transforms import STFT
 
 _ORACLE_BLOCK, _ORACLE_MARGIN = 10, 1  # s that are masked at a time, and s on either side that hide the cuts
-_KEPT, _WORK = 512 * 2**20, 100 * 2**20  # bytes: correlations that the metrics keep at most, and all else they need
+# Bytes: correlations that the metrics keep at most, and all else they need; the oracle's spectrograms, a sample;
+# those of the metrics that compare spectrograms, a sample.
+_KEPT, _WORK, _ORACLE, _SPECTRA = 512 * 2**20, 75 * 2**20, 40, 50
 
 
 class Material(NamedTuple):
@@ -113,6 +115,12 @@ def _si_sdr_improvement(material: Material, _sample_rate: int) -> Tensor:
     return metrics.improvement(metrics.si_sdr(estimate, reference), metrics.si_sdr(_mixed(material), reference))
 
 
+def _stem_by_stem(metric: Callable[..., Tensor], material: Material, *given: object) -> Tensor:
+    """Hold the spectrograms of one stem at a time."""
+    pairs = zip(material.estimate, material.reference, strict=True)
+    return torch.stack([metric(estimate, reference, *given) for estimate, reference in pairs])
+
+
 WHOLE: dict[str, Callable[[Material, int], Tensor]] = {
     "SI-SDR": lambda given, _: metrics.si_sdr(given.estimate, given.reference),
     "SI-SDRi": _si_sdr_improvement,
@@ -121,10 +129,10 @@ WHOLE: dict[str, Callable[[Material, int], Tensor]] = {
     "SD-SDR": lambda given, _: metrics.sd_sdr(given.estimate, given.reference),
     "SI-SIR": lambda given, _: metrics.si_sir(given.estimate, given.reference),
     "SI-SAR": lambda given, _: metrics.si_sar(given.estimate, given.reference),
-    "l1_freq": lambda given, _: metrics.l1_freq(given.estimate, given.reference),
-    "bleedless": lambda given, rate: metrics.bleedless(given.estimate, given.reference, rate),
-    "fullness": lambda given, rate: metrics.fullness(given.estimate, given.reference, rate),
-    "log_wmse": lambda given, rate: metrics.log_wmse(given.estimate, given.reference, _mixed(given), rate),
+    "l1_freq": lambda given, _: _stem_by_stem(metrics.l1_freq, given),
+    "bleedless": lambda given, rate: _stem_by_stem(metrics.bleedless, given, rate),
+    "fullness": lambda given, rate: _stem_by_stem(metrics.fullness, given, rate),
+    "log_wmse": lambda given, rate: _stem_by_stem(metrics.log_wmse, given, given.mixture, rate),
     "PESQ": lambda given, rate: metrics.pesq(given.estimate, given.reference, rate),
     "STOI": lambda given, rate: metrics.stoi(given.estimate, given.reference, rate),
 }
@@ -187,7 +195,9 @@ def museval_engine() -> Callable[[Tensor, Tensor, float, float, Settings], Tenso
     return run
 
 
-def expected_memory(n_targets: int, n_channels: int, n_samples: int, sample_rate: int, settings: Settings) -> int:
+def expected_memory(
+    n_targets: int, n_channels: int, n_samples: int, sample_rate: int, settings: Settings, baselines: bool
+) -> int:
     """Estimate the memory that scoring a track takes, in bytes, beside the model and the libraries.
 
     Args:
@@ -196,18 +206,23 @@ def expected_memory(n_targets: int, n_channels: int, n_samples: int, sample_rate
         n_samples: T.
         sample_rate: Hz.
         settings: what is measured, and how.
+        baselines: the oracle is scored, too.
     """
     waveform = 4 * n_channels * n_samples
-    waveforms = waveform * (1 + 3 * n_targets)  # mixture, references, estimates, and those of a baseline
-    if set(settings.metrics) - set(FRAMEWISE):
-        waveforms += 2 * waveform * n_targets
+    whole = set(settings.metrics) - set(FRAMEWISE)
+    copies = 3 if whole & {"SI-SIR", "SI-SAR"} else int(bool(whole - set(NOT_DECIBELS)))
+    size = _WORK + waveform * (1 + (2 + baselines + copies) * n_targets)
+    if baselines:
+        size += _ORACLE * (_ORACLE_BLOCK + 2 * _ORACLE_MARGIN) * sample_rate * n_channels * n_targets
+    if whole & set(NOT_DECIBELS):
+        size += _SPECTRA * n_channels * n_samples
     if set(settings.framewise) <= {"SDR"}:
-        return waveforms + _WORK
+        return size
     n_rows, taps = n_targets * n_channels, 512
     if settings.engine == "museval":
-        return waveforms + 32 * n_rows * 2 ** math.ceil(math.log2(n_samples + taps)) + 40 * (n_rows * taps) ** 2
+        return size + 32 * n_rows * 2 ** math.ceil(math.log2(n_samples + taps)) + 40 * (n_rows * taps) ** 2
     n_frames = 1 if settings.mode == "v3" else math.ceil(n_samples / (settings.hop * sample_rate))
-    return waveforms + min(_KEPT, 16 * n_frames * n_rows**2 * taps) + _WORK
+    return size + min(_KEPT, 16 * n_frames * n_rows**2 * taps)
 
 
 def baseline_estimates(

@@ -1,0 +1,883 @@
+"""Evaluations that go on, run in several processes, are chosen from, follow museval's protocol, and are compared."""
+
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from songs import write_song
+from test_musdb import write_stem_file
+
+import sepkit.evaluation.job
+from sepkit import audio, metrics
+from sepkit.checkpoint import save_model
+from sepkit.cli import evaluate_command
+from sepkit.evaluation import (
+    DEFAULT_METRICS,
+    METRICS,
+    ComparisonError,
+    Score,
+    Scores,
+    WorkerError,
+    compare,
+    evaluate,
+)
+from sepkit.evaluation.files import hash_model, read_track
+from sepkit.evaluation.scores import over_tracks
+from sepkit.evaluation.scoring import expected_memory
+from sepkit.evaluation.settings import Settings
+from sepkit.evaluation.targets import choose_targets
+from sepkit.separator import Separator
+
+ROOT = Path(__file__).parents[1]
+RATE = 8000
+FRAMEWISE = list(METRICS[:4])
+MUSDB = ("vocals", "drums", "bass", "other")
+
+
+def separator(sources=("vocals", "drums"), seed=0, rate=RATE):
+    """A network of few weights, of the package, so that other processes find it."""
+    torch.manual_seed(seed)
+    return Separator(
+        sources,
+        {"class": "BLSTM", "hidden_size": 4, "n_layers": 1},
+        sample_rate=rate,
+        segment=1.0,
+        transform={"class": "STFT", "num_fft": 256, "hop_length": 128},
+    ).eval()
+
+
+def noise(seed, seconds=3.0, rate=RATE):
+    samples = np.random.default_rng(seed).standard_normal((2, int(seconds * rate)))
+    samples[:, 1:] += (seed % 5 - 2) * 0.4 * samples[:, :-1]
+    return np.round(0.1 * samples.T * 32768).clip(-32768, 32767) / 32768  # (T, C), 16-bit exact
+
+
+def write_songs(root, names=("first", "second", "third"), stems=("vocals", "drums")):
+    for i, name in enumerate(names):
+        write_song(root / "test" / name, {stem: noise(10 * i + k) for k, stem in enumerate(stems)})
+    return root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_songs(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Songs that no test changes."""
+    return write_songs(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """The names of the tracks that are really scored, in order."""
+    names, score = [], sepkit.evaluation.job.Job.score
+
+    def counted(job, number):
+        names.append(job.tracks[number].name)
+        return score(job, number)
+
+    monkeypatch.setattr(sepkit.evaluation.job.Job, "score", counted)
+    return names
+
+
+def run(root, output=None, model=None, **options):
+    options = {"baselines": False, "progress": False, "metrics": ["SDR", "uSDR"], **options}
+    return evaluate(model or separator(), root, output=output, **options)
+
+
+# Going on
+
+
+def test_the_same_call_takes_over_what_is_scored(root, tmp_path, scored):
+    first = run(root, tmp_path / "out", baselines=True)
+    lines = []
+    second = run(root, tmp_path / "out", baselines=True, tell=lines.append)
+    assert scored == ["first", "second", "third"]
+    assert second.rows == first.rows
+    assert lines == ["3 of 3 tracks are taken over from an earlier evaluation"]
+    assert lines[0] in second.table()
+
+
+def test_an_evaluation_that_broke_off_goes_on(root, tmp_path, monkeypatch, scored):
+    score = sepkit.evaluation.job.Job.score
+
+    def stopping(job, number):
+        if job.tracks[number].name == "third":
+            raise KeyboardInterrupt
+        return score(job, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sepkit.evaluation.job.Job, "score", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(root, tmp_path / "out")
+    assert scored == ["first", "second"]
+    assert run(root, tmp_path / "out").rows == run(root).rows
+    assert scored[:3] == ["first", "second", "third"]
+
+
+def test_a_killed_process_leaves_what_it_scored(root, tmp_path):
+    save_model(separator(), tmp_path / "model")
+    code = (
+        "import os, signal, sepkit.evaluation as e\n"
+        "write, done = e.write_track, []\n"
+        "def dying(*given):\n"
+        "    write(*given); done.append(1)\n"
+        "    if len(done) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "e.write_track = dying\n"
+        f"e.evaluate({str(tmp_path / 'model')!r}, {str(root)!r}, output={str(tmp_path / 'out')!r}, "
+        "baselines=False, metrics=['SDR', 'uSDR'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    lines = []
+    scores = evaluate(
+        tmp_path / "model", root, output=tmp_path / "out", baselines=False, metrics=["SDR", "uSDR"], tell=lines.append
+    )
+    assert lines[0] == "2 of 3 tracks are taken over from an earlier evaluation"
+    assert scores.rows == run(root).rows
+
+
+def change_model(_root):
+    return {"model": separator(seed=1)}
+
+
+def change_file(root):
+    os.utime(root / "test" / "second" / "drums.wav", (1, 1))
+    return {}
+
+
+CHANGES = {
+    "weights": (change_model, ["first", "second", "third"], "model"),
+    "file": (change_file, ["second"], "files"),
+    "window": (lambda _: {"window": 0.5}, ["first", "second", "third"], "scoring"),
+    "metrics": (lambda _: {"metrics": ["SDR"]}, ["first", "second", "third"], "scoring"),
+    "silent": (lambda _: {"silent": "error"}, ["first", "second", "third"], "scoring"),
+    "targets": (lambda _: {"targets": ["vocals"]}, ["first", "second", "third"], "scoring"),
+    "overlap": (lambda _: {"overlap": 0.5}, ["first", "second", "third"], "separation"),
+    "baselines": (lambda _: {"baselines": True}, ["first", "second", "third"], "separation"),
+}
+
+
+@pytest.mark.parametrize(("change", "again", "named"), CHANGES.values(), ids=CHANGES)
+def test_what_changed_is_scored_again(root, tmp_path, scored, change, again, named):
+    run(root, tmp_path / "out")
+    del scored[:]
+    options = change(root)
+    lines = []
+    changed = run(root, tmp_path / "out", tell=lines.append, **options)
+    assert scored == again
+    assert f"earlier scores are replaced, made with other {named}" in lines
+    assert changed.rows == run(root, **options).rows
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"workers": 1}, {"progress": True}], ids=str)
+def test_what_cannot_change_scores_is_not_scored_again(root, tmp_path, scored, options):
+    run(root, tmp_path / "out")
+    run(root, tmp_path / "out", **options)
+    assert scored == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("damage", ["museval's file is gone", "not JSON", "another format"])
+def test_a_damaged_track_is_scored_again(root, tmp_path, scored, damage):
+    run(root, tmp_path / "out")
+    strict = tmp_path / "out" / "tracks" / "test" / "second.json"
+    if damage == "not JSON":
+        strict.write_text("{")
+    elif damage == "another format":
+        strict.write_text(strict.read_text().replace('"format": 1', '"format": 0'))
+    else:
+        (tmp_path / "out" / "test" / "second.json").unlink()
+    run(root, tmp_path / "out")
+    assert scored == ["first", "second", "third", "second"]
+
+
+def test_a_model_is_known_by_its_weights_and_settings(tmp_path):
+    model = separator()
+    save_model(model, tmp_path / "model")
+    assert hash_model(model) == hash_model(separator())
+    assert hash_model(model) != hash_model(separator(seed=1))
+    assert hash_model(model) != hash_model(separator(("drums", "vocals")))
+
+
+def test_infinite_and_missing_scores_survive(tmp_path):
+    stem, silent = noise(1), np.zeros((3 * RATE, 2))
+    for kind in ("estimates", "references"):
+        write_song(tmp_path / kind / "song", {"vocals": stem, "drums": silent})
+    calls = [
+        evaluate(
+            estimates=tmp_path / "estimates",
+            references=tmp_path / "references",
+            output=tmp_path / "out",
+            baselines=False,
+            progress=False,
+        )
+        for _ in range(2)
+    ]
+    first, second = ({row[:4]: row.value for row in scores.rows} for scores in calls)
+    assert first["estimates", "song", "vocals", "SDR"] == math.inf
+    assert math.isnan(first["estimates", "song", "drums", "SDR"])
+    np.testing.assert_equal(second, first)
+
+
+# Files
+
+
+def test_the_twin_is_strict_json_and_holds_all_numbers(tmp_path):
+    root = write_songs(tmp_path / "data", ["song"])
+    vocals = noise(0)
+    vocals[:RATE] = 0
+    write_song(root / "test" / "song", {"vocals": vocals})
+    scores = run(root, tmp_path / "out", metrics=DEFAULT_METRICS, baselines=True)
+    text = (tmp_path / "out" / "tracks" / "test" / "song.json").read_text()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    content = json.loads(text, parse_constant=refuse)
+    loose = json.loads((tmp_path / "out" / "test" / "song.json").read_text())
+    for strict, target in zip(content["targets"], loose["targets"], strict=True):
+        assert strict["name"] == target["name"]
+        assert strict["frames"][0]["metrics"] == dict.fromkeys(FRAMEWISE)
+        assert math.isnan(target["frames"][0]["metrics"]["SDR"])
+        assert strict["frames"][1:] == target["frames"][1:]
+    assert len(content["scores"]) == len(scores.rows)
+    assert read_track(tmp_path / "out" / "tracks" / "test" / "song.json")[0].rows[0] == scores.rows[0]
+
+
+def test_museval_reads_the_folder_and_not_the_twins(root, tmp_path):
+    museval = import_museval()
+    scores = run(root, tmp_path / "out", metrics=FRAMEWISE)
+    store = museval.EvalStore()
+    store.add_eval_dir(tmp_path / "out")
+    assert sorted(set(store.df["track"])) == ["first", "second", "third"]
+    assert len(store.df) == 3 * 2 * 3 * 4  # tracks, targets, frames, metrics
+    found = store.agg_frames_tracks_scores()
+    for target, metric in itertools.product(("vocals", "drums"), FRAMEWISE):
+        assert found[target, metric] == pytest.approx(scores.median("model", target, metric), abs=1e-5)
+    methods = museval.MethodStore()
+    methods.add_eval_dir(tmp_path / "out")
+    assert set(methods.df["method"]) == {"out"}
+
+
+# Choosing
+
+
+def import_museval():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("museval")
+
+
+def test_all_metrics_are_those_of_the_metrics_module(shared):
+    model = separator()
+    chosen = [name for name in METRICS if name not in ("log_wmse", "PESQ", "STOI")]
+    scores = run(shared, model=model, metrics=chosen)
+    assert scores.names("metric") == chosen
+    reference = torch.stack([audio.read(shared / "test" / "first" / f"{name}.wav")[0] for name in model.sources])
+    found = sepkit.inference.separate(model, reference.sum(0))
+    estimate = torch.stack([found[name] for name in model.sources])
+    expected = {
+        "SNR": metrics.snr(estimate, reference),
+        "SD-SDR": metrics.sd_sdr(estimate, reference),
+        "SI-SIR": metrics.si_sir(estimate, reference),
+        "SI-SAR": metrics.si_sar(estimate, reference),
+        "l1_freq": metrics.l1_freq(estimate, reference),
+        "bleedless": metrics.bleedless(estimate, reference, RATE),
+        "fullness": metrics.fullness(estimate, reference, RATE),
+    }
+    for name, values in expected.items():
+        for target, value in zip(model.sources, values.tolist(), strict=True):
+            assert scores.values("model", target, name)["first"] == pytest.approx(value, rel=1e-5)
+    table = scores.table()
+    assert "l1_freq, bleedless, fullness: of the whole track, not in dB." in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", ["log_wmse", "PESQ", "STOI"])
+def test_a_metric_of_another_package_is_scored_or_named_before_anything_is_read(shared, name, monkeypatch):
+    monkeypatch.setattr("sepkit.evaluation.job.Job.score", lambda *_: pytest.fail("scoring began"))
+    monkeypatch.setitem(sys.modules, {"log_wmse": "torch_log_wmse", "PESQ": "pesq", "STOI": "pystoi"}[name], None)
+    with pytest.raises(ImportError, match="pip install"):
+        run(shared, metrics=[name])
+
+
+def test_only_what_is_asked_for_is_computed(shared, monkeypatch):
+    for name in ("si_sdr", "sdr", "bss_eval", "l1_freq"):
+        monkeypatch.setattr(metrics, name, lambda *_, **__: pytest.fail("not asked for"))
+    scores = run(shared, metrics=["SNR"])
+    assert scores.names("metric") == ["SNR"]
+    assert "BSS Eval" not in scores.table()
+
+
+def test_sdr_alone_needs_no_filters_and_is_the_same(shared, monkeypatch):
+    full = run(shared, metrics=FRAMEWISE)
+    monkeypatch.setattr("sepkit.metrics.decomposition._global_parts", lambda *_: pytest.fail("filters"))
+    alone = run(shared, metrics="SDR")
+    assert alone.rows == [row for row in full.rows if row.metric == "SDR"]
+
+
+@pytest.mark.parametrize("engine", ["sepkit", "museval"])
+def test_version_3_is_musevals(tmp_path, engine):
+    museval = import_museval()
+    model = separator()
+    write_songs(tmp_path, ["first"])
+    scores = run(tmp_path, model=model, mode="v3", engine=engine, metrics=FRAMEWISE)
+    reference = torch.stack([audio.read(tmp_path / "test" / "first" / f"{name}.wav")[0] for name in model.sources])
+    found = sepkit.inference.separate(model, reference.sum(0))
+    given = [waveforms.transpose(1, 2).numpy() for waveforms in (reference, torch.stack(list(found.values()))[:2])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = museval.evaluate(*given, win=RATE, hop=RATE, mode="v3")
+    for metric, frames in zip(FRAMEWISE, expected, strict=True):
+        assert scores.values("model", "vocals", metric)["first"] == pytest.approx(np.median(frames[0]), abs=1e-6)
+    assert f"BSS Eval v3, {engine}" in scores.table()
+
+
+@pytest.mark.parametrize("engine", ["sepkit", "museval"])
+@pytest.mark.parametrize(
+    ("silent", "spoiled", "message"),
+    [
+        ("museval", slice(None), "song: every reference must sound somewhere with silent='museval'"),
+        ("error", slice(None), "song: every reference must sound somewhere with silent='error'"),
+        ("error", slice(RATE), "song: every reference and estimate must sound in every frame"),
+    ],
+)
+def test_silence_is_an_error_where_that_is_asked_for(tmp_path, engine, silent, spoiled, message):
+    vocals = noise(1)
+    vocals[spoiled] = 0
+    write_song(tmp_path / "test" / "song", {"vocals": vocals, "drums": noise(2)})
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, silent=silent, engine=engine)
+    assert run(tmp_path, engine=engine).values("model", "drums", "SDR")
+
+
+def test_one_target_of_several_is_scored_beside_the_rest(shared):
+    both = run(shared)
+    scores = run(shared, targets=["drums"])
+    assert scores.names("target") == ["drums", "accompaniment"]
+    assert scores.values("model", "drums", "uSDR") == both.values("model", "drums", "uSDR")
+    explicit = run(shared, targets=["accompaniment", "vocals"])
+    assert explicit.names("target") == ["vocals", "accompaniment"]
+
+
+@pytest.mark.parametrize(
+    ("available", "chosen", "protocol", "message"),
+    [
+        (("vocals", "drums"), ["vocal"], "sepkit", "targets must be among vocals, drums, accompaniment, got vocal, "),
+        (MUSDB, ["vocals", "drums", "accompaniment"], "sepkit", "accompaniment stands beside vocals alone"),
+        (("vocals", "guitar"), None, "musdb", "protocol musdb knows the targets .*, got guitar"),
+        (("drums",), None, "musdb", "protocol musdb needs vocals, or two stems without accompaniment, got drums"),
+    ],
+)
+def test_targets_that_cannot_be_scored_are_refused(available, chosen, protocol, message):
+    with pytest.raises(ValueError, match=message):
+        choose_targets(available, chosen, protocol)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["SDR", "SI-SRD"]}, "metrics must be some of SDR, .* got SI-SRD, nearest is SI-S"),
+        ({"metrics": []}, "metrics must be some of .* got none"),
+        ({"mode": "v5"}, "mode must be one of v4, v3, got 'v5'"),
+        ({"silent": "zero"}, "silent must be one of nan, museval, error, got 'zero'"),
+        ({"protocol": "musdb18"}, "protocol must be one of sepkit, musdb, got 'musdb18'"),
+        ({"workers": 0}, "workers must be >= 1, got 0"),
+        ({"window": math.inf}, "window and hop must be > 0 s and finite, got inf"),
+        ({"metrics": ["PESQ"]}, "sample_rate must be 16000 or 8000 Hz for PESQ, got 11025"),
+    ],
+)
+def test_options_out_of_range_are_refused(shared, options, message):
+    if options.get("metrics") == ["PESQ"]:
+        options = {**options, "model": separator(rate=11025), "resample": True}
+    with pytest.raises(ValueError, match=message):
+        run(shared, **options)
+
+
+# museval's protocol
+
+
+@pytest.fixture(scope="module")
+def four_stems(tmp_path_factory):
+    return write_songs(tmp_path_factory.mktemp("four"), ["song"], MUSDB)
+
+
+class MusdbTrack:
+    """What museval.eval_mus_track asks of a track of musdb."""
+
+    name, subset, rate = "song", "test", RATE
+
+    def __init__(self, stems):
+        sums = {**{name: [name] for name in MUSDB}, "accompaniment": MUSDB[1:]}
+        self.targets = {name: Waveform(sum(stems[part] for part in parts)) for name, parts in sums.items()}
+
+
+class Waveform:
+    def __init__(self, samples):
+        self.audio = samples
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("vocals", "drums", "accompaniment"),
+        ("vocals", "accompaniment"),
+        ("drums", "bass"),
+        pytest.param((*MUSDB, "accompaniment"), marks=pytest.mark.slow),
+    ],
+    ids="-".join,
+)
+def test_the_protocol_scores_as_eval_mus_track(four_stems, tmp_path, names):
+    museval = import_museval()
+    track = MusdbTrack({name: soundfile.read(four_stems / "test" / "song" / f"{name}.wav")[0] for name in MUSDB})
+    mixed = 0.05 * (track.targets["vocals"].audio + track.targets["accompaniment"].audio)
+    estimates = {
+        name: np.round(32768 * (0.6 * track.targets[name].audio + mixed + 0.1 * noise(90 + k))) / 32768
+        for k, name in enumerate(names)
+    }
+    estimates[names[-1]][: RATE + 7] = 0  # silent in one frame
+    write_song(tmp_path / "estimates" / "test" / "song", estimates)  # 16 bit: all read the same
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = museval.eval_mus_track(track, estimates).scores["targets"]
+    evaluate(
+        estimates=tmp_path / "estimates",
+        data=four_stems,
+        protocol="musdb",
+        metrics=FRAMEWISE,
+        output=tmp_path / "out",
+        progress=False,
+    )
+    found = json.loads((tmp_path / "out" / "test" / "song.json").read_text())["targets"]
+    assert {target["name"] for target in found} == set(names)
+    for target in expected:
+        ours = next(each for each in found if each["name"] == target["name"])
+        for frame, wanted in zip(ours["frames"], target["frames"], strict=True):
+            values = [float(wanted["metrics"][name]) for name in FRAMEWISE]
+            # float32 reading of float64 estimates; both sides round to five decimals
+            assert [frame["metrics"][name] for name in FRAMEWISE] == pytest.approx(values, abs=2e-4, nan_ok=True)
+
+
+def test_the_accompaniment_of_a_model_is_the_mixture_without_vocals(four_stems):
+    model = separator(MUSDB)
+    with_it = run(four_stems, model=model, protocol="musdb", targets=[*MUSDB, "accompaniment"], metrics=FRAMEWISE)
+    without = run(four_stems, model=model, protocol="musdb", metrics=FRAMEWISE)
+    alone = run(four_stems, model=model, targets=["vocals"], metrics=FRAMEWISE)
+    assert with_it.names("target") == [*MUSDB, "accompaniment"]
+    assert without.names("target") == list(MUSDB)
+    for metric in FRAMEWISE:
+        for target in ("vocals", "accompaniment"):
+            assert with_it.median("model", target, metric) == pytest.approx(
+                alone.median("model", target, metric), abs=1e-4
+            )
+        assert with_it.median("model", "drums", metric) == without.median("model", "drums", metric)
+    assert with_it.median("model", "vocals", "SIR") != without.median("model", "vocals", "SIR")
+    assert "Protocol musdb: vocals with accompaniment" in with_it.table()
+
+
+def test_baselines_of_overlapping_targets_count_the_stems_once(four_stems):
+    chosen = {"targets": [*MUSDB, "accompaniment"], "protocol": "musdb", "baselines": True}
+    scores = run(four_stems, model=separator(MUSDB), **chosen)
+    assert "mixture/4" in scores.names("system")
+    assert scores.median("oracle", "accompaniment", "SDR") > scores.median("mixture/4", "accompaniment", "SDR") + 3
+
+
+def test_vocals_alone_follow_the_protocol_with_their_accompaniment(four_stems):
+    scores = run(four_stems, model=separator(["vocals"]), protocol="musdb")
+    assert scores.names("target") == ["vocals", "accompaniment"]
+
+
+def test_the_protocol_refuses_silence_as_museval_does(tmp_path):
+    write_song(tmp_path / "test" / "song", {"vocals": noise(1), "drums": np.zeros((3 * RATE, 2))})
+    with pytest.raises(ValueError, match="song: every reference must sound somewhere with silent='museval'"):
+        run(tmp_path, protocol="musdb")
+    assert run(tmp_path, protocol="musdb", silent="nan").values("model", "vocals", "SDR")
+
+
+# Estimates against songs, stem files
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not on the PATH")
+def test_stem_files_are_scored_as_what_ffmpeg_decodes_to_16_bit(tmp_path, monkeypatch, scored):
+    monkeypatch.setenv("SEPKIT_CACHE", str(tmp_path / "cache"))
+    file = write_stem_file(tmp_path / "musdb" / "test" / "Artist - Title.stem.mp4")
+    for k, name in enumerate(("drums", "bass", "other", "vocals"), 1):
+        path = tmp_path / "wav" / "test" / "Artist - Title" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = ["ffmpeg", "-v", "error", "-i", file, "-map", f"0:a:{k}", "-c:a", "pcm_s16le", path]
+        subprocess.run(command, check=True)
+    model = separator(MUSDB, rate=44100)
+    for _ in range(2):
+        scores = run(tmp_path / "musdb", tmp_path / "out", model=model, protocol="musdb", metrics=["ISR", "SI-SDRi"])
+    assert scored == ["Artist - Title"]
+    direct = run(tmp_path / "wav", model=model, protocol="musdb", metrics=["ISR", "SI-SDRi"])
+    assert scores.names("target") == list(MUSDB)
+    # The recorded mixture is not quite the sum of the stems, which were coded one by one.
+    for target in MUSDB:
+        assert scores.median("model", target, "ISR") == pytest.approx(direct.median("model", target, "ISR"), abs=0.5)
+
+
+@pytest.mark.parametrize("inner", ["", "test"])
+def test_estimates_are_scored_against_songs(shared, tmp_path, inner):
+    for name in ("first", "second", "third"):
+        stems = {stem: soundfile.read(shared / "test" / name / f"{stem}.wav")[0] for stem in ("vocals", "drums")}
+        write_song(tmp_path / inner / name, {stem: 0.5 * waveform for stem, waveform in stems.items()})
+    options = {"metrics": ["SDR"], "baselines": False, "progress": False}
+    scores = evaluate(estimates=tmp_path, data=shared, **options)
+    assert scores.names("track") == ["first", "second", "third"]
+    assert scores.median("estimates", "vocals", "SDR") == pytest.approx(6.02, abs=0.01)
+    by_folder = evaluate(estimates=tmp_path / inner, references=shared / "test", **options)
+    assert by_folder.rows == scores.rows
+
+
+def test_estimates_without_folders_of_tracks_are_refused(shared, tmp_path):
+    with pytest.raises(ValueError, match=r"holds no folders of stems, track/stem.wav or test/track/stem.wav"):
+        evaluate(estimates=tmp_path, data=shared)
+
+
+def test_a_sum_without_reference_beside_several_stems_is_refused(tmp_path):
+    stems = {name: noise(k) for k, name in enumerate(("vocals", "drums"))}
+    write_song(tmp_path / "references" / "song", stems)
+    write_song(tmp_path / "estimates" / "song", {**stems, "accompaniment": noise(5)})
+    with pytest.raises(ValueError, match="accompaniment has no reference and can stand beside one stem alone"):
+        evaluate(estimates=tmp_path / "estimates", references=tmp_path / "references")
+
+
+# Several processes
+
+
+@pytest.fixture(scope="module")
+def in_two_processes(shared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    options = {"metrics": DEFAULT_METRICS, "baselines": True, "output": folder, "workers": 2}
+    return run(shared, **options)
+
+
+def test_processes_change_nothing(shared, in_two_processes):
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # as in the processes; with more the network rounds otherwise
+        alone = run(shared, metrics=DEFAULT_METRICS, baselines=True)
+    finally:
+        torch.set_num_threads(n_threads)
+    assert [row[:4] for row in in_two_processes.rows] == [row[:4] for row in alone.rows]
+    np.testing.assert_array_equal([row.value for row in in_two_processes.rows], [row.value for row in alone.rows])
+
+
+def test_what_processes_scored_is_taken_over(shared, in_two_processes, scored):
+    options = {"metrics": DEFAULT_METRICS, "baselines": True, "output": in_two_processes.folder}
+    np.testing.assert_equal(run(shared, **options).rows, in_two_processes.rows)
+    assert scored == []
+
+
+def test_a_process_that_breaks_off_is_told(shared, monkeypatch):
+    monkeypatch.setattr("sepkit.evaluation.job.pickle.dumps", lambda _: b"nothing")
+    with pytest.raises(WorkerError, match=r"a worker process broke off, .* use fewer workers"):
+        run(shared, workers=2)
+
+
+def test_a_stop_ends_all_processes(shared, tmp_path):
+    save_model(separator(), tmp_path / "model")
+    code = (
+        "import sys, multiprocessing, sepkit.evaluation as e\n"
+        "def write(*_):\n"
+        "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
+        "    raise KeyboardInterrupt\n"
+        "e.write_track = write\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        f"        e.evaluate({str(tmp_path / 'model')!r}, {str(shared)!r}, output={str(tmp_path / 'out')!r}, "
+        "workers=2, metrics=['SDR'])\n"
+        "    except KeyboardInterrupt: sys.exit(130)\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    processes = [int(word) for word in done.stdout.split()]
+    assert len(processes) == 2
+    assert not [process for process in processes if is_running(process)]
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_processes_do_not_outlive_their_parent(tmp_path):
+    write_songs(tmp_path / "data", [f"song {k}" for k in range(40)])
+    save_model(separator(), tmp_path / "model")
+    code = (
+        "import sys, os, signal, multiprocessing, sepkit.evaluation as e\n"
+        "def write(*_):\n"
+        "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "e.write_track = write\n"
+        "if __name__ == '__main__':\n"
+        f"    e.evaluate({str(tmp_path / 'model')!r}, {str(tmp_path / 'data')!r}, output={str(tmp_path / 'out')!r}, "
+        "workers=2)\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    output = tmp_path / "pids"
+    with open(output, "w") as file:
+        subprocess.run([sys.executable, tmp_path / "script.py"], stdout=file, stderr=subprocess.DEVNULL, check=False)
+    processes = [int(word) for word in output.read_text().split()]
+    assert len(processes) == 2
+    until = time.monotonic() + 20
+    while any(map(is_running, processes)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(is_running, processes))
+
+
+# The table
+
+
+def test_intervals_are_percentiles_of_the_bootstrap():
+    values = np.random.default_rng(3).normal(5, 2, 40)
+    for statistic, take in (("median", np.median), ("mean", np.mean)):
+        found, low, high = over_tracks(values, statistic)
+        assert found == take(values)
+        drawn = np.random.default_rng(9).choice(values, (4000, 40))
+        # Another seed: percentiles of thousands of resamples agree to a tenth of the interval.
+        assert (low, high) == pytest.approx(np.percentile(take(drawn, axis=1), [2.5, 97.5]), abs=0.15)
+    _, low, high = over_tracks(values, "mean")
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(40), rel=0.1)  # the normal interval
+    assert over_tracks(values, "mean") == over_tracks(values, "mean")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], (math.nan,) * 3), ([4.0], (4.0, math.nan, math.nan)), ([math.inf, 1.0], (math.inf, 1.0, math.inf))],
+)
+def test_intervals_of_few_or_infinite_scores_are_as_told(values, expected):
+    np.testing.assert_equal(over_tracks(values, "median"), expected)
+
+
+def test_the_table_names_both_ends_of_each_interval():
+    rows = [Score("model", f"song {k}", "vocals", "SDR", float(k)) for k in range(9)]
+    scores = Scores(rows)
+    lines = [line.split() for line in scores.table().splitlines()]
+    assert lines[0] == ["vocals", "SDR"]
+    assert [line[0] for line in lines[1:]] == ["model", "from", "to", "mean", "from", "to"]
+    low, high = scores.interval("model", "vocals", "SDR", "mean")
+    assert [line[-1] for line in lines[4:]] == ["4.00", f"{low:.2f}", f"{high:.2f}"]
+    assert len(Scores(rows[:1]).table().splitlines()) == 3  # of one track there is no interval
+
+
+def test_the_method_of_the_intervals_stands_below_the_table(shared):
+    table = run(shared).table()
+    assert "95 % interval, percentiles of 2000 bootstrap resamples" in table
+    assert "seed 0" in table
+
+
+def test_the_expected_memory_comes_first(shared):
+    lines = []
+    run(shared, tell=lines.append)
+    assert lines[0].startswith("expected memory: about ")
+    assert "for first (3 s, 2 stems)" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "engine", "baselines", "megabytes"),
+    [
+        # The highest resident memory above that of the imported package, 4 stereo stems of 60 s at 44.1 kHz.
+        (["SDR"], "sepkit", False, 257),
+        (["SDR"], "sepkit", True, 505),
+        (FRAMEWISE, "sepkit", False, 254),
+        (DEFAULT_METRICS, "sepkit", True, 575),
+        (["SI-SIR", "SI-SAR"], "sepkit", False, 496),
+        (["bleedless"], "sepkit", False, 518),
+        (["SDR", "SIR"], "museval", False, 2035),
+    ],
+)
+def test_the_expected_memory_is_what_was_measured(chosen, engine, baselines, megabytes):
+    settings = Settings(tuple(chosen), engine=engine)
+    found = expected_memory(4, 2, 60 * 44100, 44100, settings, baselines) / 2**20
+    assert found == pytest.approx(megabytes, rel=0.2)
+
+
+# Comparing
+
+
+@pytest.fixture(scope="module")
+def evaluations(shared, tmp_path_factory):
+    """Two models on three songs, and one of them on two."""
+    folder = tmp_path_factory.mktemp("evaluations")
+    options = {"metrics": ["SDR", "SI-SDR", "l1_freq"], "baselines": True}
+    run(shared, folder / "first", **options)
+    run(shared, folder / "second", model=separator(seed=1), **options)
+    write_songs(folder / "fewer", ["second", "third"])
+    for name in ("second", "third"):
+        for path in (shared / "test" / name).iterdir():
+            (folder / "fewer" / "test" / name / path.name).write_bytes(path.read_bytes())
+    run(folder / "fewer", folder / "part", model=separator(seed=2), **options)
+    run(shared, folder / "other window", window=0.5, metrics=["SDR", "SI-SDR"])
+    run(shared, folder / "other targets", targets=["vocals"], **options)
+    return folder
+
+
+def test_differences_are_paired_by_track(evaluations):
+    comparison = compare([evaluations / "first", evaluations / "second"])
+    assert comparison.tracks == ["test/first", "test/second", "test/third"]
+    value = {row[:4]: row.value for row in comparison.rows}
+    for each in comparison.differences():
+        pairs = [
+            value["second", track, each.target, each.metric] - value["first", track, each.target, each.metric]
+            for track in comparison.tracks
+        ]
+        assert (each.name, each.n_tracks) == ("second", 3)
+        assert each.median[0] == pytest.approx(np.median(pairs))
+        assert each.mean[0] == pytest.approx(np.mean(pairs))
+        assert min(pairs) <= each.mean[1] <= each.mean[0] <= each.mean[2] <= max(pairs)
+
+
+def test_only_common_tracks_are_compared(evaluations, tmp_path):
+    comparison = compare([evaluations / name for name in ("first", "second", "part")], tmp_path / "out")
+    assert comparison.tracks == ["test/second", "test/third"]
+    assert comparison.names == ["first", "second", "part"]
+    table = comparison.table()
+    for line in ("2 common tracks; each score minus that of first", "first holds 1 more tracks, left out"):
+        assert line in table
+    assert max(len(line) for line in table.split("\ndifferences:")[0].splitlines()) <= 80
+
+
+def test_the_comparison_is_written_with_its_picture(evaluations, tmp_path):
+    comparison = compare([evaluations / "first", evaluations / "second"], tmp_path / "out")
+    lines = (tmp_path / "out" / "comparison.csv").read_text().splitlines()
+    assert lines[0].startswith("name,minus,target,metric,tracks,median,median_from,median_to,mean")
+    assert len(lines) == 1 + len(comparison.differences()) == 7
+    assert (tmp_path / "out" / "comparison.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("other window", r"differently .*metrics SDR SI-SDR l1_freq and SDR SI-SDR; window 1.0 and 0.5.*: eval"),
+        ("other targets", "scored differently .*targets vocals drums and vocals accompaniment"),
+        ("nothing", r"nothing holds no tracks/<split>/<track>.json: evaluate again"),
+    ],
+)
+def test_evaluations_that_are_not_alike_are_refused(evaluations, other, message):
+    with pytest.raises(ComparisonError, match=message):
+        compare([evaluations / "first", evaluations / other])
+
+
+def test_a_comparison_of_damaged_files_is_refused(evaluations, tmp_path):
+    (tmp_path / "tracks" / "test").mkdir(parents=True)
+    (tmp_path / "tracks" / "test" / "first.json").write_text("{}")
+    with pytest.raises(ComparisonError, match=r"first.json cannot be read: evaluate again"):
+        compare([evaluations / "first", tmp_path])
+
+
+def test_a_comparison_without_a_common_track_is_refused(evaluations, tmp_path):
+    run(write_songs(tmp_path / "data", ["fourth"]), tmp_path / "out", metrics=["SDR", "SI-SDR", "l1_freq"])
+    with pytest.raises(ComparisonError, match="have no track in common"):
+        compare([evaluations / "first", tmp_path / "out"])
+
+
+@pytest.mark.parametrize("names", [["first"], ["first", "first"]])
+def test_a_comparison_needs_two_folders(evaluations, names):
+    with pytest.raises(ValueError, match="compare needs two or more different folders"):
+        compare([evaluations / name for name in names])
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(evaluations, tmp_path):
+    copied = tmp_path / "first"
+    shutil.copytree(evaluations / "second", copied)
+    folders = [str(evaluations / "first"), str(copied)]
+    assert compare(folders).names == folders
+
+
+# The command
+
+
+def command(*words):
+    return evaluate_command([str(word) for word in words])
+
+
+def test_the_command_evaluates_goes_on_and_compares(shared, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        save_model(separator(seed=seed), tmp_path / f"model {seed}")
+        arguments = ("--model", f"model {seed}", "--musdb", shared, "--metrics", "SDR", "uSDR", "--device", "cpu")
+        assert command(*arguments) == 0
+    assert "expected memory" in capsys.readouterr().out
+    assert command(*arguments) == 0
+    assert "3 of 3 tracks are taken over" in capsys.readouterr().out
+    assert command("--compare", "evaluation/model 0", "evaluation/model 1") == 0
+    assert "3 common tracks" in capsys.readouterr().out
+    assert (tmp_path / "evaluation" / "comparison" / "comparison.png").is_file()
+
+
+def test_the_options_of_the_command_reach_the_scores(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("sepkit.evaluation.evaluate", lambda *_, **options: seen.update(options) or Scores())
+    seen = {}
+    save_model(separator(), tmp_path / "model")
+    words = "--mode v3 --window 2 --hop 0.5 --silent error --protocol musdb --engine museval --workers 3"
+    words += " --targets vocals"
+    assert command("--model", tmp_path / "model", "--data", shared, "--device", "cpu", *words.split()) == 0
+    wanted = {
+        "mode": "v3",
+        "window": 2.0,
+        "hop": 0.5,
+        "silent": "error",
+        "protocol": "musdb",
+        "engine": "museval",
+        "workers": 3,
+        "targets": ["vocals"],
+    }
+    assert {name: seen[name] for name in wanted} == wanted
+    assert seen["metrics"] == DEFAULT_METRICS
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--references r --data d", "--estimates and --references belong together"),
+        ("--estimates e", "--estimates needs what they are compared with"),
+        ("", "say what is scored"),
+        ("--estimates e --references r --model m", "--model and --estimates exclude each other"),
+        ("--compare a b --data d", "--compare takes evaluations that are done"),
+        ("--compare a", "compare needs two or more different folders"),
+        ("--estimates e --references r --metrics SRD", "metrics must be some of"),
+    ],
+)
+def test_wrong_calls_of_the_command_are_answered_in_one_line(words, message, capsys):
+    assert command(*words.split()) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert message in said[0]
+
+
+def test_the_help_names_every_metric(capsys):
+    with pytest.raises(SystemExit):
+        command("--help")
+    words = capsys.readouterr().out.split()
+    assert not [name for name in METRICS if name not in words and f"{name};" not in words]
+
+
+def test_the_user_guide_names_every_metric_and_option(capsys):
+    guide = (ROOT / "docs" / "scoring.md").read_text()
+    with pytest.raises(SystemExit):
+        command("--help")
+    shown = re.findall(r"(?<=  )--[a-z]+", capsys.readouterr().out)
+    missing = [name for name in (*METRICS, *shown) if name not in guide]
+    of_all_commands = {"--version", "--debug", "--help", "--device", "--trust", "--batch", "--overlap", "--resample"}
+    assert set(missing) <= of_all_commands
