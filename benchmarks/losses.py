@@ -11,6 +11,7 @@ beyond its inputs for one call, backward included. Originals that are not instal
 import argparse
 import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -133,7 +134,10 @@ def measure(case: str, rounds: int, device: str) -> dict[str, float]:
 
 def in_fresh_process(*arguments: str) -> dict:
     command = [sys.executable, __file__, *arguments]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    # Threads that spin while they wait would count as work, the more the busier the machine.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def row(case: str, options: argparse.Namespace) -> str:
