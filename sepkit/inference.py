@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.overlap_add import overlap_add
+from sepkit.overlap_add import Queue, overlap_add
 from sepkit.separator import Separator
 
 FORMATS = {
@@ -296,26 +295,19 @@ class _Waiting:
     """Mixture samples that went into the network and wait for their estimates."""
 
     def __init__(self, n_channels: int) -> None:
-        self.blocks: deque[Tensor] = deque()
-        self.n_channels = n_channels
+        self.queue, self.n_channels = Queue(), n_channels
 
     def passing(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         for block in blocks:
             _check_channels("the recording", len(block), self.n_channels)
-            self.blocks.append(block)
+            self.queue.push(block)
             yield block
 
     def take(self, n_frames: int | None) -> Tensor:
         """Take the oldest samples (C, <= n_frames); None: all."""
-        taken = []
-        while self.blocks and n_frames != 0:
-            block = self.blocks.popleft()
-            part = block if n_frames is None else block[:, :n_frames]
-            taken.append(part)
-            if part.shape[-1] < block.shape[-1]:
-                self.blocks.appendleft(block[:, part.shape[-1] :])
-            n_frames = None if n_frames is None else n_frames - part.shape[-1]
-        return torch.cat(taken, -1) if taken else torch.zeros(0, 0)
+        taken = self.queue.first(self.queue.n_frames if n_frames is None else n_frames).clone()
+        self.queue.drop(taken.shape[-1])
+        return taken
 
 
 def _estimate(

@@ -33,6 +33,35 @@ def overlap_add(
     yield from chunks.finish()
 
 
+class Queue:
+    """Samples that wait, in one buffer: small tensors that lived on between large ones would break up the memory."""
+
+    def __init__(self) -> None:
+        self.buffer = torch.zeros(0, 0)
+        self.n_frames = 0
+
+    def push(self, block: Tensor) -> None:
+        """Add samples (C, t) at the end."""
+        if not block.shape[-1]:
+            return
+        end = self.n_frames + block.shape[-1]
+        if end > self.buffer.shape[-1]:
+            former = [self.first(self.n_frames)] if self.n_frames else []
+            self.buffer = torch.cat([*former, block.new_zeros(len(block), 2 * end - self.n_frames)], -1)
+        self.buffer[:, self.n_frames : end] = block
+        self.n_frames = end
+
+    def first(self, n_frames: int) -> Tensor:
+        """View the oldest samples (C, <= n_frames)."""
+        return self.buffer[:, : min(n_frames, self.n_frames)]
+
+    def drop(self, n_frames: int) -> None:
+        """Remove the oldest samples."""
+        rest = self.buffer[:, n_frames : self.n_frames].clone()
+        self.n_frames = rest.shape[-1]
+        self.buffer[:, : self.n_frames] = rest
+
+
 class _OverlapAdd:
     """Chunk k covers the samples from k * hop to k * hop + length, whatever the batch size.
 
@@ -44,39 +73,36 @@ class _OverlapAdd:
         self.length = max(1, round(separator.segment * separator.sample_rate))
         self.hop = max(1, round(self.length * (1 - overlap)))
         self.fade = _fade(self.length, self.length - self.hop)
-        self.held: list[Tensor] = []  # samples from the next chunk's first on
-        self.n_held = 0
+        self.held = Queue()  # samples from the next chunk's first on
         self.summed: Tensor | None = None  # (S, C, span), weighted; begins where the next chunk does
         self.weight = torch.zeros((batch_size - 1) * self.hop + self.length)
 
     def push(self, block: Tensor) -> Iterator[Tensor]:
         """Take samples (C, t) and give those that are finished."""
-        self.held.append(block)
-        self.n_held += block.shape[-1]
-        while self.n_held >= len(self.weight):
+        self.held.push(block)
+        while self.held.n_frames >= len(self.weight):
             yield from self._run(self.batch_size)
 
     def finish(self) -> Iterator[Tensor]:
         """Give all samples that are left; the last chunk is filled with zeros."""
-        left = self.n_held
+        left = self.held.n_frames
         covered = 0 if self.summed is None else self.length - self.hop
         n_chunks = math.ceil(max(0, left - covered) / self.hop)
         if self.summed is None and left:
             n_chunks = max(1, math.ceil((left - self.length) / self.hop) + 1)
         for start in range(0, n_chunks, self.batch_size):
             yield from self._run(min(self.batch_size, n_chunks - start))
-        yield from self._finished(self.n_held)
+        yield from self._finished(self.held.n_frames)
 
     def _run(self, n_chunks: int) -> Iterator[Tensor]:
         """Separate the next chunks, give what no later chunk reaches and keep the rest."""
         span, done = (n_chunks - 1) * self.hop + self.length, n_chunks * self.hop
-        self.held = [torch.cat(self.held, -1)]
-        mixture = self.held[0][:, :span]
+        mixture = self.held.first(span)
         mixture = torch.nn.functional.pad(mixture, (0, span - mixture.shape[-1]))
         chunks = mixture.unfold(-1, self.length, self.hop).transpose(0, 1)  # (n, C, L)
         self._add(separate_chunks(self.separator, chunks))
-        yield from self._finished(min(done, self.n_held))
-        self.held, self.n_held = [self.held[0][:, done:].clone()], max(0, self.n_held - done)
+        yield from self._finished(min(done, self.held.n_frames))
+        self.held.drop(done)
         for buffer in (self.summed, self.weight):
             rest = buffer[..., done:span].clone()
             buffer.zero_()[..., : rest.shape[-1]] = rest
