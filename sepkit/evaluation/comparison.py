@@ -181,7 +181,7 @@ def _said(value: Any) -> str:
 
 
 def _cell(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.2f}"
+    return "-" if math.isnan(value) else f"{round(value, 2) + 0.0:+.2f}"  # + 0.0: no minus before a zero
 
 
 def _draw(rows: Sequence[Score], path: Path) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, connection, get_context, parent_process
 
-from sepkit.devices import quiet_worker
+from sepkit.devices import keep_memory, quiet_worker
 from sepkit.evaluation.scores import Score
 from sepkit.evaluation.scoring import FRAMEWISE, Material, Measurement, baseline_estimates, measure
 from sepkit.evaluation.settings import Settings
@@ -166,6 +166,7 @@ def _start_worker(given: bytes) -> None:
     """Set up a process that scores: one thread, Ctrl-C is left to the parent, and it does not outlive that."""
     global _job
     quiet_worker(0)
+    keep_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _job = pickle.loads(given)
 
