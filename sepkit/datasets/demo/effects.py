@@ -26,7 +26,7 @@ _SPECTRA = {
         (7.0, 4.0, 3.3, 2.5, 2.2, 2.2, 3.4, 5.5, 7.0, 8.0),
     ),
 }
-_LEVELS = {"vocals": -20.0, "drums": -18.5, "bass": -21.5, "other": -22.5}  # dB RMS where active
+_LEVELS = {"vocals": -20.0, "drums": -18.5, "bass": -18.0, "other": -21.5}  # dB RMS where active
 _BLOCK = 1 << 17
 _TAPS = 4096
 _KNEE = 0.9  # full scale of the limiter every stem passes
