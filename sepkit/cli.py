@@ -57,7 +57,8 @@ def _train(options: argparse.Namespace) -> int:
         print(result.description)
         for name, shape in result.shapes.items():
             print(f"  {name:12} {' x '.join(map(str, shape))}")
-        print(f"  loss         {result.loss:.4f}\n  peak memory  {result.peak_memory / 2**20:.0f} MB")
+        peak = "unknown" if result.peak_memory is None else f"{result.peak_memory / 2**20:.0f} MB"
+        print(f"  loss         {result.loss:.4f}\n  peak memory  {peak}")
         return 0
     try:
         folder = training.train(
@@ -69,7 +70,7 @@ def _train(options: argparse.Namespace) -> int:
             initial=options.initial,
             device=options.device,
             quiet=options.quiet,
-            tell=_keep_silent if options.quiet else print,
+            tell=_keep_silent if options.quiet else _tell,
         )
     except training.TrainingInterrupted as stop:
         print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
@@ -77,6 +78,11 @@ def _train(options: argparse.Namespace) -> int:
     print(f"model      {folder / 'model.safetensors'}\ncurves     {folder / 'history.png'}")
     print(f"next       sepkit-separate SONG --model {folder}")
     return 0
+
+
+def _tell(line: str) -> None:
+    """Print a line at once, also into a file that somebody watches."""
+    print(line, flush=True)
 
 
 def _keep_silent(_line: str) -> None:
@@ -350,7 +356,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         overlap=options.overlap,
         resample=options.resample,
         workers=options.workers,
-        tell=print,
+        tell=_tell,
     )
     print(scores.table())
     print(f"scores     {output / 'scores.csv'}")

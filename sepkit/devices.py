@@ -3,9 +3,9 @@
 import ctypes
 import os
 import re
-import resource
 import signal
 import sys
+from pathlib import Path
 
 import torch
 
@@ -60,21 +60,24 @@ def available_cores() -> int:
 
 
 def quiet_worker(_number: int) -> None:
-    """Set up a loading process: one thread, and Ctrl-C is left to the training process."""
+    """Set up a loading process: one thread, and signals to the whole group are left to the training process."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def peak_memory(device: torch.device) -> int | None:
     """Largest memory so far, bytes: of the device on CUDA, else of the process; None where nothing tells."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform.startswith("linux"):  # the counter of `resource` starts with what the parent process had
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
     try:
         import resource  # not on Windows
     except ImportError:
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
 
 def keep_memory() -> None:

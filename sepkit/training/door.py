@@ -135,14 +135,14 @@ class DryRun:
         loss: of the first batch.
         n_parameters: trainable values.
         shapes: of the tensors that flow, by name.
-        peak_memory: bytes, of the device on CUDA, else of the process.
+        peak_memory: bytes, of the device on CUDA, else of the process; None where nothing tells.
     """
 
     description: str
     loss: float
     n_parameters: int
     shapes: dict[str, tuple[int, ...]]
-    peak_memory: int
+    peak_memory: int | None
 
 
 def dry_run(
