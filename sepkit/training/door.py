@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.checkpoint import load_weights
-from sepkit.datasets import Song, open_songs
+from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import choose_device, peak_memory
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.training.loop import Trainer
@@ -104,14 +104,23 @@ def start(trainer: Trainer, initial: str | Path | None) -> None:
 
 
 def open_data(recipe: Recipe) -> dict[str, list[Song]]:
-    """Find the songs to train on and to validate on."""
+    """Find the songs to train on and to validate on.
+
+    Raises:
+        sepkit.datasets.DatasetError: with what is wrong in either.
+    """
     separator, data = recipe.separator, recipe.data
-    return {
-        subset: open_songs(
-            data.root, subset, separator.sources, separator.sample_rate, separator.n_channels, data.resample
-        )
-        for subset in ("train", "valid")
-    }
+    wanted = (separator.sources, separator.sample_rate, separator.n_channels, data.resample)
+    songs: dict[str, list[Song]] = {}
+    findings: list[str] = []
+    for subset in ("train", "valid"):
+        try:
+            songs[subset] = open_songs(data.root, subset, *wanted)
+        except DatasetError as error:
+            findings += [finding for finding in error.findings if finding not in findings]
+    if findings:
+        raise DatasetError(data.root, findings)
+    return songs
 
 
 def describe(trainer: Trainer) -> str:
