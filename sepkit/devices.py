@@ -60,10 +60,9 @@ def available_cores() -> int:
 
 
 def quiet_worker(_number: int) -> None:
-    """Set up a loading process: one thread, and signals to the whole group are left to the training process."""
+    """Set up a loading process: one thread, and Ctrl-C is left to the training process."""
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # SIGTERM is how multiprocessing ends it
 
 
 def peak_memory(device: torch.device) -> int | None:
