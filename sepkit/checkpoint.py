@@ -8,7 +8,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from sepkit import __version__
 from sepkit.separator import Separator
@@ -34,7 +34,8 @@ def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any]
     # Cloned, because weights that share memory are refused.
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in separator.state_dict().items()}
     with atomic(folder / WEIGHTS) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        temporary.write_bytes(save(contiguous))  # save_file would keep it from all other users
     write_card(separator, folder, card or {})
 
 

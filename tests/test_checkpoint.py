@@ -189,3 +189,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 def test_a_score_that_is_no_number_is_not_written_as_one(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_model(make(), tmp_path, {"validation": float("nan")})
+
+
+def test_the_weights_can_be_read_by_whoever_can_read_the_card(folder):
+    assert (folder / WEIGHTS).stat().st_mode == (folder / CARD).stat().st_mode
