@@ -39,6 +39,7 @@ class Term:
         inputs: argument name of the loss -> quantity of the Separation.
         per_item: the loss returns one value per item; else it is asked item by item.
         all_sources: the loss takes (B, S, ...) and gives one value per item of the batch.
+        per_source: the loss takes a quantity that each source has; else it is asked once per item, not per pair.
     """
 
     name: str
@@ -48,13 +49,15 @@ class Term:
     inputs: dict[str, str] = field(default_factory=dict)
     per_item: bool = True
     all_sources: bool = False
+    per_source: bool = True
 
 
 class Objective(nn.Module):
     """Sum the weighted losses of a recipe over the present stems of a batch.
 
     Every pair of an item and one of its stems is an item of its own to the losses, so that no loss needs to
-    know of stems, or of stems that a song does not have.
+    know of stems, or of stems that a song does not have. A loss that takes nothing per source, as one on a
+    network's latent variables, counts each item that has any stem once.
 
     Args:
         losses: mappings with `class`, the arguments of the loss, and `weight` (a number, or from, to and
@@ -99,19 +102,21 @@ class Objective(nn.Module):
         report: dict[str, Tensor] = {}
         total = separation.mixture.new_zeros(())
         for term in self.terms:
-            judge = self._judge_all if term.all_sources else self._judge_pairs
+            judge = self._judge_pairs if term.per_source and not term.all_sources else self._judge_items
             value = judge(term, separation, present, report)
             report[term.name] = value.detach()
             total = total + term.weight.at(epoch) * value
         report["loss"] = total
         return report
 
-    def _judge_all(
+    def _judge_items(
         self, term: Term, separation: Separation, present: Tensor | None, report: dict[str, Tensor]
     ) -> Tensor:
-        """Average a term over the items that have all of its sources."""
+        """Average a term over the items that have all of its sources, or any where it takes nothing per source."""
         columns = list(term.columns)
-        items = slice(None) if present is None else present[:, columns].all(1)
+        items = slice(None)
+        if present is not None:
+            items = present[:, columns].all(1) if term.all_sources else present.any(1)
         quantities = {}
         for name, quantity in term.inputs.items():
             value = getattr(separation, quantity)[items]
@@ -153,14 +158,19 @@ class Objective(nn.Module):
         if unknown:
             raise ValueError(f"losses may only name sources {self.sources}, got {unknown}")
         known = [name for name in (*QUANTITIES, *separator.outputs) if name != "mask" or name in separator.outputs]
+        inputs = match_inputs(loss, settings.get("inputs") or {}, known)
+        per_source = not PER_SOURCE.isdisjoint(inputs.values())
+        if settings.get("sources") and not per_source:
+            raise ValueError(f"{cls.__name__} takes {', '.join(inputs.values())}, of no source: leave `sources` out")
         return Term(
             name=settings.get("name") or cls.__name__,
             loss=loss,
             weight=_weight(settings.get("weight", 1.0)),
             columns=tuple(i for i, source in enumerate(self.sources) if source in limited),
-            inputs=match_inputs(loss, settings.get("inputs") or {}, known),
+            inputs=inputs,
             per_item=per_item,
             all_sources=getattr(loss, "all_sources", False),
+            per_source=per_source,
         )
 
 

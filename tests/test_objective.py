@@ -25,7 +25,8 @@ class Bend(nn.Module):
 
     def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
         mask = self.gains[:, None, None, None] * torch.sigmoid(spectrogram.abs())[:, None]
-        return {"mask": mask, "mu": spectrogram.abs().mean((1, 2)), "sigma": spectrogram.abs().amax((1, 2)) + 0.1}
+        mu = self.gains.mean() * spectrogram.abs().mean((1, 2))
+        return {"mask": mask, "mu": mu, "sigma": spectrogram.abs().amax((1, 2)) + 0.1}
 
 
 class SpectrumNetwork(Bend):
@@ -206,6 +207,13 @@ def test_a_loss_takes_what_the_network_says_besides(separator, separation):
     torch.testing.assert_close(found["loss"], expected.mean())
 
 
+def test_a_loss_on_what_no_source_has_counts_each_item_with_any_stem_once(separator, separation):
+    found = Objective([{"class": "KLDivergenceLoss", "name": "kl"}], separator)(separation, PRESENT)
+    expected = losses.kl_div_loss(separation.mu, separation.sigma, reduction="none")[:3].mean()
+    torch.testing.assert_close(found["loss"], expected)
+    assert set(found) == {"loss", "kl"}
+
+
 def test_an_optional_argument_is_filled_where_there_is_a_quantity_of_its_name(separator, separation):
     assert Objective([own(Optional, name="optional")], separator)(separation)["loss"] > 0
 
@@ -257,7 +265,9 @@ def test_a_loss_with_parts_is_worth_what_its_forward_says(separator, separation)
 TERMS = [{"class": "L1Loss"}, {"class": "SISDRLoss"}, own(Plain), own(BestOrder), own(TwoParts)]
 
 
-@pytest.mark.parametrize("term", TERMS, ids=lambda term: term["class"].rpartition(".")[2])
+@pytest.mark.parametrize(
+    "term", [*TERMS, {"class": "KLDivergenceLoss"}], ids=lambda term: term["class"].rpartition(".")[2]
+)
 def test_a_batch_without_any_present_stem_costs_nothing_and_can_be_stepped(separator, separation, term):
     found = Objective([term], separator)(separation, torch.zeros(4, 3, dtype=torch.bool))
     assert all(value == 0 for value in found.values())
@@ -313,6 +323,10 @@ def test_the_objective_can_be_copied_and_moved(separator, separation):
         (
             [{"class": "L1Loss", "inputs": {"estimate": "estimate"}}],
             "inputs of L1Loss may name estimate_magnitude, target_magnitude, got estimate",
+        ),
+        (
+            [{"class": "KLDivergenceLoss", "sources": ["vocals"]}],
+            "KLDivergenceLoss takes mu, sigma, of no source: leave `sources` out",
         ),
         ([own(Nothing)], "Nothing takes no quantity: name its arguments in forward"),
     ],
