@@ -1,9 +1,11 @@
 # make demo: train on the built-in songs, separate one, score.   make test: ruff and the tests.
+# make docs: the pages in docs/_build/html, with the notebook's outputs.
 # Variables: PYTHON, the interpreter to make .venv with; SEPKIT_DEMO_SCALE, a fraction that shortens the demo.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DOCS_INSTALLED := .venv/docs-installed
 EPOCHS := $(shell sed -n 's|^  epochs: ||p' recipes/vocals.yaml)
 SCALE := $(or $(SEPKIT_DEMO_SCALE),1)
 DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
@@ -25,12 +27,21 @@ test-all: lint ffmpeg
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 
+# The notebook trains for a tenth of its time there; from an unchanged notebook the outputs are kept.
+docs: $(DOCS_INSTALLED)
+	SEPKIT_DEMO_SCALE=$(or $(SEPKIT_DEMO_SCALE),0.1) $(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+	@echo "pages: docs/_build/html/index.html"
+
 bench: $(INSTALLED)
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 # museval and musdb read with ffmpeg; without it all but their numbers still works.
