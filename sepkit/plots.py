@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     Array = Tensor | np.ndarray
 
+NOT_DECIBELS = ("l1_freq", "bleedless", "fullness", "log_wmse", "PESQ", "STOI")  # metrics with other units
 _NUM_FFT, _HOP = 4096, 1024
 _MAX_BANDS = 128
 _RANGE_DB = 80.0  # below the loudest value
+_DIFFERENCE_DB = 40.0
 _HIGHEST = 16000.0  # Hz
 _TICKS_KHZ = (0, 0.5, 1, 2, 4, 8, 16)
 _MAP, _DIFFERENCE_MAP = "inferno", "RdBu_r"
@@ -125,6 +127,35 @@ def plot_separation(
     return axes
 
 
+def plot_difference(
+    estimate: "Array", target: "Array", sample_rate: int = 44100, axes: "Sequence[Axes] | None" = None
+) -> "list[Axes]":
+    """Draw an estimate and its target as mel bands on one scale, and their difference, all in dB.
+
+    Args:
+        estimate: (C, T) or (T,).
+        target: of the same shape.
+        sample_rate: Hz.
+        axes: three, for estimate, target and estimate - target; None: of a new figure.
+
+    Raises:
+        ValueError: the shapes differ, or are others, or there are not three axes.
+    """
+    estimate, target = _pair(estimate, target, (1, 2))
+    (estimated, duration), (wanted, _) = (_mel_bands(part, sample_rate) for part in (estimate, target))
+    loudest = max(float(estimated.max()), float(wanted.max()))
+    pictures = [_decibels(bands, loudest) for bands in (estimated, wanted)]
+    axes = _check_axes(axes, 3) or _new_column(3, 8, 2.1)
+    for ax, picture, name in zip(axes, pictures, ("estimate", "target"), strict=False):
+        image = _draw_bands(ax, picture, sample_rate, duration, name)
+    _add_colour_bar(image, axes[:2], "dB re the loudest")
+    image = _draw_bands(axes[2], pictures[0] - pictures[1], sample_rate, duration, "estimate - target")
+    image.set(cmap=_DIFFERENCE_MAP, clim=(-_DIFFERENCE_DB, _DIFFERENCE_DB))
+    _add_colour_bar(image, axes[2:], "dB")
+    _label_outside(axes, "time (s)", "kHz")
+    return axes
+
+
 def plot_history(
     history: Iterable[Mapping[str, Any]], axes: "Sequence[Axes] | None" = None
 ) -> "list[Axes]":
@@ -184,7 +215,7 @@ def plot_scores(
         ]
         _draw_boxes(ax, values, places, width, colour, system)
     ax.set_xticks(range(len(targets)), targets)
-    ax.set(ylabel=f"{metric} (dB)", xlim=(-0.6, len(targets) - 0.4))
+    ax.set(ylabel=metric if metric in NOT_DECIBELS else f"{metric} (dB)", xlim=(-0.6, len(targets) - 0.4))
     ax.grid(axis="y", alpha=0.3)
     ax.axhline(0, color=_GREY, linewidth=0.8)
     _add_legend(ax)

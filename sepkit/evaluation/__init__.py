@@ -17,10 +17,11 @@ from sepkit.evaluation.files import TRACKS, describe_origin, find_tracks, hash_m
 from sepkit.evaluation.job import Job, TrackScores, WorkerError, score_tracks
 from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
 from sepkit.evaluation.scoring import WHOLE, Material, expected_memory, museval_engine
-from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, NOT_DECIBELS, Settings, check_settings
+from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, Settings, check_settings
 from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import Track, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
+from sepkit.plots import NOT_DECIBELS
 from sepkit.separator import Separator
 from sepkit.transforms import STFT
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from sepkit.evaluation.files import TRACKS, read_track
 from sepkit.evaluation.scores import INTERVAL_NOTE, Score, over_tracks
-from sepkit.evaluation.settings import NOT_DECIBELS
 
 OWN_SYSTEMS = ("model", "estimates")  # what an evaluation is about, its baselines left out
 
@@ -196,6 +195,4 @@ def _draw(rows: Sequence[Score], path: Path) -> None:
     axes = figure.subplots(max(1, len(metrics)), squeeze=False)[:, 0]
     for ax, metric in zip(axes, metrics, strict=False):
         plot_scores(rows, metric, ax)
-        if metric in NOT_DECIBELS:
-            ax.set_ylabel(metric)
     figure.savefig(path, dpi=120)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from sepkit.plots import NOT_DECIBELS
+
 FRAMEWISE = ("SDR", "ISR", "SIR", "SAR")
 DEFAULT_METRICS = (*FRAMEWISE, "SI-SDR", "SI-SDRi", "uSDR")
 METRICS = (
@@ -13,14 +15,8 @@ METRICS = (
     "SD-SDR",
     "SI-SIR",
     "SI-SAR",
-    "l1_freq",
-    "bleedless",
-    "fullness",
-    "log_wmse",
-    "PESQ",
-    "STOI",
+    *NOT_DECIBELS,
 )
-NOT_DECIBELS = METRICS[METRICS.index("l1_freq") :]
 ENGINES = ("sepkit", "museval")
 MODES = ("v4", "v3")
 SILENT = ("nan", "museval", "error")

@@ -1,17 +1,23 @@
 """What users call: `train` and `dry_run`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sepkit.checkpoint import load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import choose_device, peak_memory
+from sepkit.excerpts import Excerpt
+from sepkit.inference import separate
 from sepkit.recipe import Recipe, importable, load_recipe
+from sepkit.report import SECONDS, Stopwatch, cut, report_training
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
+from sepkit.training.validation import excerpt_of
 
 
 def train(
@@ -42,7 +48,7 @@ def train(
         tell: called with each line meant for the user.
 
     Returns:
-        The run folder, with `model.json` and `model.safetensors` of the best epoch.
+        The run folder, with `model.json` and `model.safetensors` of the best epoch and, at the end, `report.html`.
 
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
@@ -60,6 +66,7 @@ def train(
     if state and state["finished"]:
         tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
         return folder.path
+    watch = Stopwatch()
     with importable(checked.path.parent if checked.path else None):
         trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers)
         _prepare(trainer, folder, state, initial)
@@ -70,6 +77,7 @@ def train(
         folder.draw(trainer.history)
     if stop.requested and not trainer.finished:
         raise TrainingInterrupted(stop.requested)
+    _report(trainer, folder.path, watch)
     best = trainer.best
     tell(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
     return folder.path
@@ -87,6 +95,43 @@ def _prepare(
     if initial is not None:
         trainer.tell(f"starting from the weights of {initial}")
     folder.begin()
+
+
+def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
+    """Write the report; a training is not lost with it."""
+    try:
+        load_weights(trainer.kept, folder)
+        minutes = sum(song.n_frames for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
+        report_training(
+            folder,
+            _excerpts(trainer),
+            data={
+                "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
+                "songs to validate on": len(trainer.valid_songs),
+            },
+            cost={
+                "parameters": f"{trainer.separator.n_parameters / 1e6:.2f} M",
+                "precision": str(trainer.precision).removeprefix("torch."),
+                **{f"{name}, since it was last started": value for name, value in watch.read().items()},
+            },
+            device=trainer.device,
+        )
+    except Exception as error:
+        trainer.tell(f"there is no report of the training: {type(error).__name__}: {error}")
+
+
+def _excerpts(trainer: Trainer) -> list[Excerpt]:
+    """Separate excerpts of validation songs: two of one or two sources, one of more, so that it takes seconds."""
+    separator, wanted = trainer.kept.eval(), trainer.recipe.validation.excerpt
+    n_frames = round(max(wanted or 0, 2 * SECONDS) * separator.sample_rate)
+    excerpts = []
+    for song in trainer.valid_songs[: 2 if len(separator.sources) < 3 else 1]:
+        mixture, targets = excerpt_of(song, separator.sources, n_frames)
+        estimates = torch.stack(list(separate(separator, mixture, stems=separator.sources).values()))
+        part = cut(song.name, separator.sources, mixture, estimates, targets, separator.sample_rate)
+        first = max(0, song.n_frames - n_frames) // 2 / separator.sample_rate
+        excerpts.append(replace(part, start=part.start + first))
+    return excerpts
 
 
 def start(trainer: Trainer, initial: str | Path | None) -> None:

@@ -1,0 +1,186 @@
+"""Reports: one HTML file that opens offline, of a training, of scores, of a comparison or of a separated recording."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from sepkit.excerpts import Excerpt
+from sepkit.report.environment import Stopwatch, cost_section
+from sepkit.report.excerpts import SECONDS, cut, excerpt_section
+from sepkit.report.page import Tile, duration, render, write_page
+from sepkit.report.run import Run, curve_section, read_run, recipe_section, run_tiles
+from sepkit.report.scores import (
+    Row,
+    Summary,
+    difference_section,
+    difference_tiles,
+    main_metric,
+    score_section,
+    score_tiles,
+    track_section,
+)
+from sepkit.report.separation import separation_parts
+
+__all__ = [
+    "FILE",
+    "SECONDS",
+    "Stopwatch",
+    "Summary",
+    "cut",
+    "report_comparison",
+    "report_scores",
+    "report_separation",
+    "report_training",
+]
+
+FILE = "report.html"
+_CPU = torch.device("cpu")
+
+
+def report_training(
+    folder: str | os.PathLike,
+    excerpts: Sequence[Excerpt] = (),
+    *,
+    data: Mapping[str, object] | None = None,
+    cost: Mapping[str, object] | None = None,
+    device: torch.device = _CPU,
+) -> Path:
+    """Write the report of a training into its run folder.
+
+    Args:
+        folder: the run folder; what it lacks has no section.
+        excerpts: of validation songs.
+        data: names and values about the songs.
+        cost: names and values about what it took.
+        device: on which it was trained.
+
+    Returns:
+        The file, `report.html` in the folder.
+    """
+    run = read_run(folder)
+    sections = [
+        curve_section(run),
+        excerpt_section(excerpts),
+        recipe_section(run, data),
+        cost_section(dict(cost or {}), device),
+    ]
+    lead = f"Training of a separator for {_listed(run)}." if _listed(run) else "Training of a separator."
+    return write_page(Path(folder) / FILE, render(run.name, lead, run_tiles(run), sections))
+
+
+def _listed(run: Run) -> str:
+    return ", ".join(run.card.get("separator", {}).get("sources", []))
+
+
+def report_scores(
+    path: str | os.PathLike,
+    name: str,
+    rows: Sequence[Row],
+    summaries: Sequence[Summary],
+    system: str,
+    *,
+    title: str = "",
+    notes: Sequence[str] = (),
+    excerpts: Sequence[Excerpt] = (),
+    remarks: Mapping[str, str] | None = None,
+    run: str | os.PathLike | None = None,
+    cost: Mapping[str, object] | None = None,
+    device: torch.device = _CPU,
+) -> Path:
+    """Write the report of an evaluation.
+
+    Args:
+        path: the file.
+        name: of what was scored.
+        rows: all scores.
+        summaries: of the scores, over tracks.
+        system: what the evaluation is about, beside its baselines.
+        title: what was measured and how.
+        notes: what a reader must know besides.
+        excerpts: of some tracks.
+        remarks: what to say of a track beside its excerpt.
+        run: folder of the model's training; None: nothing is known of it.
+        cost: names and values about what it took.
+        device: on which the model ran.
+
+    Returns:
+        The file.
+    """
+    trained = Run("") if run is None else read_run(run)
+    tracks = len({row[1] for row in rows})
+    sections = [
+        score_section(summaries, rows, title, notes),
+        excerpt_section(excerpts, remarks),
+        track_section(rows, [system]),
+        curve_section(trained),
+        recipe_section(trained),
+        cost_section(dict(cost or {}), device),
+    ]
+    lead = f"Scores of {tracks} {'track' if tracks == 1 else 'tracks'}, medians over tracks first."
+    return write_page(path, render(name, lead, score_tiles(summaries, main_metric(rows), system), sections))
+
+
+def report_comparison(
+    path: str | os.PathLike,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    differences: Sequence[Summary],
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write the report of a comparison.
+
+    Args:
+        path: the file.
+        names: of the evaluations, of which the others are compared with the first.
+        rows: their scores of the common tracks, the name in place of the system.
+        differences: to the first evaluation.
+        notes: what a reader must know besides.
+
+    Returns:
+        The file.
+    """
+    metric, tracks = main_metric(rows), len({row[1] for row in rows})
+    sections = [difference_section(differences, rows, names[0], notes), track_section(rows, names)]
+    lead = f"Paired differences to {names[0]} over {tracks} common {'track' if tracks == 1 else 'tracks'}."
+    tiles = difference_tiles(differences, metric, names[0])
+    return write_page(path, render(" against ".join([*names[1:], names[0]]), lead, tiles, sections))
+
+
+def report_separation(
+    path: str | os.PathLike,
+    name: str,
+    recording: str | os.PathLike,
+    stems: Mapping[str, str | os.PathLike],
+    *,
+    seconds: float,
+    gain: float = 1.0,
+    model: str = "",
+    cost: Mapping[str, object] | None = None,
+    device: torch.device = _CPU,
+) -> Path:
+    """Write the report of a separated recording.
+
+    Args:
+        path: the file.
+        name: of the recording.
+        recording: audio file.
+        stems: files, by name; the excerpt lies where the first one is loudest.
+        seconds: duration of the recording.
+        gain: by which the stems were scaled.
+        model: what separated them.
+        cost: names and values about what it took.
+        device: on which the model ran.
+
+    Returns:
+        The file.
+    """
+    waveforms, excerpt = separation_parts(name, recording, stems, gain)
+    sections = [
+        excerpt_section([excerpt]),
+        waveforms,
+        cost_section({"recording": str(recording), "model": model, **(cost or {})}, device),
+    ]
+    tiles = [Tile("duration", duration(seconds)), Tile("stems", str(len(stems)), ", ".join(stems))]
+    return write_page(path, render(name, f"{len(stems)} stems of a recording.", tiles, sections))

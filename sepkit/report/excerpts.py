@@ -1,0 +1,186 @@
+"""Excerpts to look at and listen to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sepkit import metrics
+from sepkit.excerpts import Excerpt
+from sepkit.plots import plot_difference, plot_separation
+from sepkit.report.media import common_gain, drawing, new_figure, picture, player
+from sepkit.report.page import Section, grid, number, paragraph, text
+
+SECONDS = 6.0  # of an excerpt, unless there is a reason for another length
+_LONGEST = 10.0  # s
+_MOST_PICTURES = 16  # of sources, on a page
+_ROOM = 2.6e6  # characters for all that is heard on a page
+_KILOBITS = 128.0
+_AUDIBLE = 1e-3  # of the mixture's level
+_GRAIN = 0.1  # s
+
+_HOW_TO_LOOK = (
+    "Mel bands in dB below the loudest one, estimate and target on one scale; in their difference, red is too much and "
+    "blue too little."
+)
+
+
+def loudest_part(waveforms: Tensor, sample_rate: int, seconds: float = SECONDS) -> tuple[int, int]:
+    """Find the part of a song in which all stems sound, as loud as the quietest among them gets.
+
+    Args:
+        waveforms: (S, C, T).
+        sample_rate: Hz.
+        seconds: wanted length.
+
+    Returns:
+        First sample, and number of samples, at most T.
+    """
+    grain = max(1, round(_GRAIN * sample_rate))
+    power = waveforms.square().mean(1)  # (S, T)
+    missing = -power.shape[-1] % grain
+    power = torch.nn.functional.pad(power, (0, missing)).unflatten(-1, (-1, grain)).mean(-1)
+    return best_part(power, waveforms.shape[-1], grain, round(seconds * sample_rate))
+
+
+def best_part(power: Tensor, n_frames: int, grain: int, wanted: int) -> tuple[int, int]:
+    """Find the part in which the stem that sounds least, compared with itself elsewhere, sounds most.
+
+    Args:
+        power: (S, K), of K grains.
+        n_frames: samples in all.
+        grain: samples.
+        wanted: samples in the part.
+
+    Returns:
+        First sample, and number of samples, at most `n_frames`.
+    """
+    wanted = min(wanted, n_frames)
+    n_grains = min(power.shape[-1], max(1, wanted // grain))
+    level = power.double().unfold(-1, n_grains, 1).mean(-1)  # (S, K - n_grains + 1)
+    share = level / level.amax(-1, keepdim=True).clamp(min=1e-12)
+    sounding = level.amax(-1) > 0
+    found = int(share[sounding].amin(0).argmax()) if sounding.any() else 0
+    return min(found * grain, n_frames - wanted), wanted
+
+
+def cut(
+    track: str, sources: Sequence[str], mixture: Tensor, estimates: Tensor, targets: Tensor, sample_rate: int
+) -> Excerpt:
+    """Cut out of a song the part in which all targets sound.
+
+    Args:
+        track: name of the song.
+        sources: names, S of them.
+        mixture: (C, T).
+        estimates: (S, C, T).
+        targets: (S, C, T).
+        sample_rate: Hz.
+    """
+    start, n_frames = loudest_part(targets, sample_rate)
+    parts = (part[..., start : start + n_frames].clone() for part in (mixture, estimates, targets))
+    return Excerpt(track, tuple(sources), sample_rate, start / sample_rate, *parts)
+
+
+def excerpt_section(excerpts: Sequence[Excerpt], remarks: Mapping[str, str] | None = None) -> Section:
+    """Show excerpts: spectrograms, and players for mixture, estimates, targets and what is left over.
+
+    Args:
+        excerpts: of at most ten seconds each, the rest is cut off; of many, the first.
+        remarks: what else to say of a track.
+    """
+    shown = _fitting(excerpts)
+    seconds = sum(_seconds_heard(excerpt) for excerpt in shown)
+    kilobits = min(_KILOBITS, _ROOM * 6 / 1000 / seconds) if shown else _KILOBITS  # six bits a character
+    parts = [_excerpt(excerpt, (remarks or {}).get(excerpt.track, ""), kilobits) for excerpt in shown]
+    if any(excerpt.targets is not None for excerpt in shown):
+        parts.insert(0, paragraph(_HOW_TO_LOOK, "note"))
+    return Section("Excerpts", "".join(parts))
+
+
+def _fitting(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
+    """Leave out what would make the page too large."""
+    shown: list[Excerpt] = []
+    left = _MOST_PICTURES
+    for excerpt in excerpts:
+        n_sources, n_frames = len(excerpt.sources), round(_LONGEST * excerpt.sample_rate)
+        if shown and n_sources > left:
+            break
+        kept = slice(0, _MOST_PICTURES)
+        shown.append(
+            replace(
+                excerpt,
+                sources=excerpt.sources[kept],
+                mixture=excerpt.mixture[..., :n_frames],
+                estimates=excerpt.estimates[kept, :, :n_frames],
+                targets=None if excerpt.targets is None else excerpt.targets[kept, :, :n_frames],
+            )
+        )
+        left -= n_sources
+    return shown
+
+
+def _seconds_heard(excerpt: Excerpt) -> float:
+    n_players = 2 + len(excerpt.sources) * (1 if excerpt.targets is None else 2)
+    return n_players * excerpt.mixture.shape[-1] / excerpt.sample_rate
+
+
+def _excerpt(excerpt: Excerpt, remark: str, kilobits: float) -> str:
+    seconds = excerpt.mixture.shape[-1] / excerpt.sample_rate
+    minutes, start = divmod(excerpt.start, 60)
+    place = f"{seconds:.1f} s from {minutes:.0f}:{start:04.1f}"
+    note = paragraph(f"{remark}; {place}" if remark else place, "note")
+    show = _show_stems if excerpt.targets is None else _show_sources
+    return f'<article class="excerpt"><h3>{text(excerpt.track)}</h3>{note}{show(excerpt, kilobits)}</article>'
+
+
+def _residual(excerpt: Excerpt) -> Tensor | None:
+    """Take what the estimates leave of the mixture, (C, T); None where that is nothing."""
+    residual = excerpt.mixture - excerpt.estimates.sum(0)
+    return residual if residual.norm() > _AUDIBLE * excerpt.mixture.norm() else None
+
+
+def _show_sources(excerpt: Excerpt, kilobits: float) -> str:
+    """Show each estimate beside its target."""
+    residual, rate = _residual(excerpt), excerpt.sample_rate
+    whole = {"mixture": excerpt.mixture, **({} if residual is None else {"mixture minus estimates": residual})}
+    gain = common_gain([*whole.values(), excerpt.estimates, excerpt.targets])
+    players = [player(part, rate, name, excerpt.track, kilobits, gain) for name, part in whole.items()]
+    return grid(players, "players") + grid(
+        (_source(excerpt, place, kilobits, gain) for place in range(len(excerpt.sources))), "wide"
+    )
+
+
+def _source(excerpt: Excerpt, place: int, kilobits: float, gain: float) -> str:
+    """Show one estimate beside its target."""
+    name, rate = excerpt.sources[place], excerpt.sample_rate
+    pair = {"estimate": excerpt.estimates[place], "target": excerpt.targets[place]}
+    score = number(float(metrics.sdr(*pair.values())))
+    with drawing():
+        figure = new_figure(4.6, 4.3)
+        figure.set_layout_engine(None)  # which takes longer than all the rest
+        figure.subplots_adjust(left=0.125, right=1.0, top=0.95, bottom=0.1, hspace=0.3)
+        plot_difference(*pair.values(), rate, list(figure.subplots(3, sharex=True)))
+        drawn = picture(figure, f"Spectrograms of {name}: estimate, target and their difference")
+    players = [player(part, rate, f"{name}, {what}", excerpt.track, kilobits, gain) for what, part in pair.items()]
+    heading = f"<h4>{text(name)} <small>{text(score)} dB SDR here</small></h4>"
+    return f'<div class="card">{heading}{drawn}{grid(players, "players")}</div>'
+
+
+def _show_stems(excerpt: Excerpt, kilobits: float) -> str:
+    """Show stems whose targets nobody knows, below their mixture."""
+    stems = dict(zip(excerpt.sources, excerpt.estimates, strict=True))
+    residual = _residual(excerpt)
+    if residual is not None:
+        stems["rest"] = residual
+    gain = common_gain([excerpt.mixture, *stems.values()])
+    heard = {"mixture": excerpt.mixture, **stems}
+    players = [player(part, excerpt.sample_rate, name, excerpt.track, kilobits, gain) for name, part in heard.items()]
+    with drawing():
+        figure = new_figure(4.6, 0.6 + 1.35 * len(heard))
+        axes = list(figure.subplots(len(heard), sharex=True, sharey=True))
+        # Of the sum of all that is drawn, nothing is left over that would want a picture.
+        plot_separation(sum(stems.values()), stems, excerpt.sample_rate, axes)
+        drawn = picture(figure, f"Spectrograms of the mixture and of {', '.join(stems)}")
+    return grid(players, "players") + drawn

@@ -1,0 +1,130 @@
+"""A training: what was trained on what, how it went, and what it cost."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sepkit.plots import plot_history
+from sepkit.report.media import drawing, new_figure, picture
+from sepkit.report.page import Section, Tile, duration, facts, folded, grid, number, size, text
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder says; empty is what it does not.
+
+    Attributes:
+        name: the folder's.
+        card: `model.json`.
+        recipe: `recipe.yaml`, as text.
+        history: rows of `history.csv`, one an epoch, as text.
+        weights: bytes of `model.safetensors`.
+    """
+
+    name: str
+    card: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = ""
+    history: list[dict[str, str]] = field(default_factory=list)
+    weights: int = 0
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read what a run folder, or a model folder, says about its training.
+
+    Args:
+        folder: what is missing in it stays empty.
+    """
+    folder = Path(folder)
+    card, recipe, history, weights = (
+        folder / name for name in ("model.json", "recipe.yaml", "history.csv", "model.safetensors")
+    )
+    return Run(
+        folder.resolve().name,
+        json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {},
+        recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        list(csv.DictReader(history.read_text(encoding="utf-8").splitlines())) if history.is_file() else [],
+        weights.stat().st_size if weights.is_file() else 0,
+    )
+
+
+def run_tiles(run: Run) -> list[Tile]:
+    """Give the figures that a training is known by."""
+    best = run.card.get("validation") or {}
+    epochs = f"epoch {best.get('epoch')} of {len(run.history)}" if run.history else f"epoch {best.get('epoch')}"
+    tiles = [
+        Tile(f"validation {name.replace('/', ', ')}", f"{number(value)} dB", epochs if name == "SDR" else "")
+        for name, value in best.items()
+        if name.startswith("SDR") and value is not None
+    ]
+    if run.history:
+        total, last = float(run.history[-1].get("total_seconds") or 0), run.history[-1]
+        tiles.append(Tile("training time", duration(total), f"{last.get('epoch')} epochs, {last.get('step')} steps"))
+    return tiles
+
+
+def curve_section(run: Run) -> Section:
+    """Draw the loss and the validation SDR by epoch."""
+    if not run.history:
+        return Section("Training", "")
+    with drawing():
+        figures = [new_figure(), new_figure()]
+        axes = plot_history(run.history, [figure.subplots() for figure in figures])
+        handles, labels = axes[1].get_legend_handles_labels()
+        if handles:
+            axes[1].get_legend().remove()
+            labels = [label.replace("\n", " ") for label in labels]
+            figures[1].legend(handles, labels, frameon=False, loc="outside lower center", ncols=3, fontsize="small")
+        names = ("Loss by epoch", "Validation SDR by epoch, the best one marked")
+        drawn = [picture(figure, name) for figure, name in zip(figures, names, strict=True)]
+    waited = sum(float(row.get("data_wait") or 0) for row in run.history)
+    last = run.history[-1]
+    told = facts({"end": run.card.get("finished"), "last loss": last.get("loss"), "waited for data": duration(waited)})
+    return Section("Training", grid(drawn[: 2 if handles else 1], "wide") + told)
+
+
+def recipe_section(run: Run, data: Mapping[str, object] | None = None) -> Section:
+    """Say what was trained on what, in short and as the whole recipe.
+
+    Args:
+        run: the training.
+        data: more about the songs.
+    """
+    separator = run.card.get("separator") or {}
+    recipe = (yaml.safe_load(run.recipe) if run.recipe else None) or {}
+    training, songs = (recipe.get(part) or {} for part in ("training", "data"))
+    told = {
+        "recipe": run.card.get("recipe"),
+        "sources": ", ".join(separator.get("sources", [])),
+        "network": _called(separator.get("network")),
+        "transform": _called(separator.get("transform")),
+        "sample rate": f"{separator['sample_rate']} Hz" if "sample_rate" in separator else None,
+        "weights": size(run.weights) if run.weights else None,
+        "losses": ", ".join(_weighted(loss) for loss in recipe.get("losses") or []),
+        "optimizer": _called(training.get("optimizer")),
+        "batch size": training.get("batch_size"),
+        "data": songs.get("root") or run.card.get("data"),
+        "licence": run.card.get("licence"),
+        **(data or {}),
+    }
+    whole = folded("recipe.yaml, all of it", f"<pre>{text(run.recipe)}</pre>") if run.recipe else ""
+    return Section("Recipe and data", facts(told) + whole)
+
+
+def _called(spec: Mapping[str, Any] | None) -> str | None:
+    """Write a class mapping as a call."""
+    if not spec:
+        return None
+    arguments = ", ".join(f"{name}={value}" for name, value in spec.items() if name != "class")
+    return f"{spec.get('class')}({arguments})"
+
+
+def _weighted(loss: Mapping[str, Any]) -> str:
+    weight = loss.get("weight", 1)
+    if isinstance(weight, Mapping):
+        weight = f"{weight.get('from')} to {weight.get('to')}"
+    return f"{loss.get('name') or loss.get('class')} × {weight}"

@@ -1,0 +1,216 @@
+"""Scores: tables, box plots, and one row a track."""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from sepkit.plots import NOT_DECIBELS, plot_scores
+from sepkit.report.media import drawing, new_figure, picture
+from sepkit.report.page import Cell, Section, Tile, folded, grid, number, paragraph, table
+
+Row = tuple[str, str, str, str, float]  # system, track, target, metric, value
+_MOST_CELLS = 30000  # in the tables of tracks
+_MOST_POINTS = 2000  # that a picture draws one by one
+_OPEN = 12  # tracks, up to which their table is open
+
+
+class Summary(NamedTuple):
+    """What the tracks give together, `median` and `mean` each with both ends of its 95 % interval.
+
+    Of a comparison, the numbers are differences, and `system` is what is compared.
+    """
+
+    system: str
+    target: str
+    metric: str
+    n_tracks: int
+    median: tuple[float, float, float]
+    mean: tuple[float, float, float]
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """List names once each, by first appearance."""
+    return list(dict.fromkeys(names))
+
+
+def main_metric(rows: Iterable[Row]) -> str:
+    """Choose the metric that is shown first: SDR, else the first with a finite value, else none."""
+    known = distinct(row[3] for row in rows if math.isfinite(row[4]))
+    return "SDR" if "SDR" in known else next(iter(known), "")
+
+
+def score_tiles(summaries: Iterable[Summary], metric: str, system: str) -> list[Tile]:
+    """Give the median of a system for each target, beside what silence and an oracle reach.
+
+    Args:
+        summaries: of all systems.
+        metric: which one.
+        system: which one.
+    """
+    found = {(each.system, each.target): each.median[0] for each in summaries if each.metric == metric}
+    tiles = []
+    for name, target in found:
+        if name == system:
+            beside = [
+                f"{other} {number(found[other, target])}"
+                for other in ("silence", "oracle")
+                if not math.isnan(found.get((other, target), math.nan))
+            ]
+            tiles.append(Tile(f"{target}, {metric}", _with_unit(found[name, target], metric), ", ".join(beside)))
+    return tiles
+
+
+def difference_tiles(differences: Iterable[Summary], metric: str, first: str) -> list[Tile]:
+    """Give the median difference for each target and evaluation.
+
+    Args:
+        differences: to the first evaluation.
+        metric: which one.
+        first: name of that evaluation.
+    """
+    return [
+        Tile(
+            f"{each.target}, {metric}",
+            _with_unit(each.median[0], metric, signed=True),
+            f"{each.system} minus {first}, {number(each.median[1], True)} … {number(each.median[2], True)}",
+        )
+        for each in differences
+        if each.metric == metric
+    ]
+
+
+def _with_unit(value: float, metric: str, signed: bool = False) -> str:
+    return number(value, signed) + ("" if metric in NOT_DECIBELS or math.isnan(value) else " dB")
+
+
+def score_section(summaries: Sequence[Summary], rows: Sequence[Row], title: str, notes: Iterable[str]) -> Section:
+    """Show median and mean over tracks of every target, system and metric, and box plots.
+
+    Args:
+        summaries: of all systems.
+        rows: all scores.
+        title: what was measured and how.
+        notes: what a reader must know besides.
+    """
+    tables = [_score_table(target, summaries) for target in distinct(each.target for each in summaries)]
+    parts = [paragraph(_unwrapped(title)), boxes(rows), *tables, *(paragraph(_unwrapped(n), "note") for n in notes)]
+    return Section("Scores", "".join(parts) if summaries else "")
+
+
+def _score_table(target: str, summaries: Sequence[Summary]) -> str:
+    cells = {(each.system, each.metric): each for each in summaries if each.target == target}
+    systems, metrics = (distinct(key[place] for key in cells) for place in (0, 1))
+    nothing = Summary("", "", "", 0, (math.nan,) * 3, (math.nan,) * 3)
+    rows: list[Sequence[Cell]] = []
+    for system in systems:
+        found = [cells.get((system, metric), nothing) for metric in metrics]
+        rows.append([system, "median", *(each.median for each in found)])
+        rows.append(["", "mean", *(each.mean for each in found)])
+    n_tracks = max(each.n_tracks for each in cells.values())
+    caption = f"{target}, over {n_tracks} {'track' if n_tracks == 1 else 'tracks'}"
+    return table(caption, ["", "over tracks", *metrics], rows)
+
+
+def difference_section(
+    differences: Sequence[Summary], rows: Sequence[Row], first: str, notes: Iterable[str]
+) -> Section:
+    """Show the paired differences of every target, metric and evaluation, and box plots of the scores.
+
+    Args:
+        differences: to the first evaluation, track by track.
+        rows: all scores.
+        first: name of that evaluation.
+        notes: what a reader must know besides.
+    """
+    sentence = (
+        f"Each score minus that of {first} on the same track: medians and means, each with its 95 % interval. "
+        "Where an interval does not hold 0, the tracks agree on which is better."
+    )
+    tables = []
+    for target in distinct(each.target for each in differences):
+        found = (each for each in differences if each.target == target)
+        cells = [(each.system, each.metric, each.median, each.mean, str(each.n_tracks)) for each in found]
+        tables.append(table(target, ["", "metric", "median", "mean", "tracks"], cells, signed=True))
+    notes = [paragraph(_unwrapped(note), "note") for note in notes]
+    return Section("Differences", "".join([paragraph(sentence), *tables, boxes(rows), *notes]))
+
+
+def boxes(rows: Sequence[Row]) -> str:
+    """Draw box plots over tracks: of the main metric one for each target, of the others one each, folded away.
+
+    Args:
+        rows: all scores.
+    """
+    main = main_metric(rows)
+    if not main:
+        return ""
+    targets = distinct(row[2] for row in rows if row[3] == main)
+    first = grid(_target_boxes([row for row in rows if row[2] == target], main, target) for target in targets)
+    others = [metric for metric in distinct(row[3] for row in rows if math.isfinite(row[4])) if metric != main]
+    if not others:
+        return first
+    drawn = (_metric_boxes(rows, name) for name in others)
+    return first + folded("Box plots of the other metrics", grid(drawn, "wide"))
+
+
+def _target_boxes(rows: Sequence[Row], metric: str, target: str) -> str:
+    """Draw the systems side by side for one target."""
+    shown = [(target, track, system, name, value) for system, track, _, name, value in rows]
+    if not any(row[3] == metric and math.isfinite(row[4]) for row in shown):
+        return ""
+    with drawing():
+        figure = new_figure(4.3, 2.7)
+        ax = figure.subplots()
+        plot_scores(shown, metric, ax).get_legend().remove()
+        ax.set_title(target, loc="left")
+        _finish(ax, distinct(row[2] for row in shown), len(shown))
+        return picture(figure, f"Box plots over tracks: {metric} of {target} by system")
+
+
+def _metric_boxes(rows: Sequence[Row], metric: str) -> str:
+    """Draw all systems and targets for one metric."""
+    with drawing():
+        figure = new_figure(5.2, 3.1)
+        ax = plot_scores(rows, metric, figure.subplots())
+        ax.get_legend().remove()
+        figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
+        _finish(ax, distinct(row[2] for row in rows), len(rows))
+        return picture(figure, f"Box plots over tracks: {metric} by target and system")
+
+
+def _finish(ax, labels: Sequence[str], n_rows: int) -> None:
+    """Turn long labels, and draw very many points as one image."""
+    if sum(map(len, labels)) > 40:
+        ax.tick_params(axis="x", labelrotation=25)
+    if n_rows > _MOST_POINTS:
+        for points in ax.collections:
+            points.set_rasterized(True)
+
+
+def track_section(rows: Sequence[Row], systems: Collection[str]) -> Section:
+    """Show the scores of every track, in one table for each target and system.
+
+    Args:
+        rows: all scores.
+        systems: which are shown.
+    """
+    shown = [row for row in rows if row[0] in systems]
+    tracks, metrics = (distinct(row[place] for row in shown) for place in (1, 3))
+    tables = distinct((row[0], row[2]) for row in shown)
+    n_tracks = max(1, _MOST_CELLS // max(1, len(metrics) * len(tables)))
+    value = {row[:4]: row[4] for row in shown}
+    parts = []
+    for system, target in tables:
+        cells = [
+            [track, *(value.get((system, track, target, name), math.nan) for name in metrics)]
+            for track in tracks[:n_tracks]
+        ]
+        name = f"{target}, {system}" if len(systems) > 1 else target
+        parts.append(folded(name, table(f"{name}, by track", ["track", *metrics], cells), len(tracks) <= _OPEN))
+    if len(tracks) > n_tracks:
+        parts.append(paragraph(f"The first {n_tracks} of {len(tracks)} tracks; scores.csv holds all.", "note"))
+    return Section("Tracks", "".join(parts))
+
+
+def _unwrapped(lines: str) -> str:
+    return " ".join(lines.split())
