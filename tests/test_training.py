@@ -108,7 +108,7 @@ def test_a_training_leaves_a_model_its_history_and_its_recipe(run):
     lines = []
     folder = run(tell=lines.append)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "history.csv", "history.png", "model.json", "model.safetensors", "recipe.yaml", "training",
+        "history.csv", "history.png", "model.json", "model.safetensors", "recipe.yaml", "report.html", "training",
     ]  # fmt: skip
     model = load_model(folder)
     assert (model.sources, model.sample_rate) == (SOURCES, RATE)
@@ -129,7 +129,7 @@ def test_the_history_has_a_line_an_epoch_and_a_column_a_number(run):
     rows = history(run("validation.every=2", "training.epochs=3"))
     assert list(rows[0]) == [
         "epoch", "step", "lr", "data_wait", "RelativeSpectralLoss/vocals", "RelativeSpectralLoss/drums",
-        "RelativeSpectralLoss", "loss", "grad_norm", "seconds", "total_seconds",
+        "RelativeSpectralLoss", "loss", "grad_norm", "seconds", "total_seconds", "memory",
         "SDR", "SDR/vocals", "SDR/drums", "best",
     ]  # fmt: skip
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -259,8 +259,11 @@ def test_a_stopped_training_goes_on_to_the_same_weights(run, step, number):
     assert [untimed(row) for row in history(parts)] == [untimed(row) for row in history(whole)]
 
 
+TIMED = ("seconds", "total_seconds", "data_wait", "memory")
+
+
 def untimed(row: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in row.items() if name not in ("seconds", "total_seconds", "data_wait")}
+    return {name: value for name, value in row.items() if name not in TIMED}
 
 
 def test_a_stopped_training_goes_on_with_accumulation_and_workers(run):
