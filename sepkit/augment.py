@@ -7,6 +7,7 @@ whose first dimension is the stems; `__call__(stems, drawn)` applies it to stems
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Gain:
@@ -68,6 +69,79 @@ class SwapChannels:
         """Reverse the channels of the stems (..., K, C, T) where drawn (..., K) is 1."""
         swapped = (drawn > 0.5).to(stems.device)[..., None, None]
         return torch.where(swapped, stems.flip(-2), stems)
+
+
+class Speed:
+    """Play some stems faster or slower, which changes pitch and tempo together.
+
+    What a faster stem lacks at the end is silence. Samples are interpolated linearly.
+
+    Args:
+        low: least factor, > 0.
+        high: greatest factor.
+        probability: of a changed stem, [0, 1].
+    """
+
+    def __init__(self, low: float = 0.85, high: float = 1.15, probability: float = 0.5) -> None:
+        if not 0 < low <= high:
+            raise ValueError(f"low and high must be factors, 0 < low <= high, got {low} and {high}")
+        self.low, self.high, self.probability = low, high, _check_probability(probability)
+
+    def draw(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
+        """Draw factors (K,), 1 where nothing changes."""
+        factors = np.exp(generator.uniform(np.log(self.low), np.log(self.high), n_stems))
+        return np.where(generator.random(n_stems) < self.probability, factors, 1.0)
+
+    def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
+        """Play the stems (..., K, C, T) at factors (..., K)."""
+        n_frames = stems.shape[-1]
+        played = stems.clone(memory_format=torch.contiguous_format)
+        for stem, factor in zip(played.view(-1, *stems.shape[-2:]), drawn.flatten().tolist(), strict=True):
+            if factor != 1:
+                size = max(1, round(n_frames / factor))
+                changed = F.interpolate(stem[None], size=size, mode="linear")[0, :, :n_frames]
+                stem.zero_()[:, : changed.shape[-1]] = changed
+        return played
+
+
+class Filter:
+    """Colour some stems by a short filter: a few delayed copies are added, and the energy of noise is kept.
+
+    Args:
+        n_taps: copies, >= 1.
+        reach: longest delay in samples, >= 1.
+        depth: standard deviation of the copies' factors, >= 0.
+        probability: of a coloured stem, [0, 1].
+    """
+
+    def __init__(self, n_taps: int = 4, reach: int = 24, depth: float = 0.4, probability: float = 0.5) -> None:
+        if n_taps < 1 or reach < 1 or depth < 0:
+            raise ValueError(
+                f"n_taps and reach must be at least 1 and depth at least 0, got {n_taps}, {reach} and {depth}"
+            )
+        self.n_taps, self.reach, self.depth = n_taps, reach, depth
+        self.probability = _check_probability(probability)
+
+    def draw(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
+        """Draw delays and factors of the copies (K, 2, n_taps), all factors 0 where nothing changes."""
+        delays = generator.integers(1, self.reach + 1, (n_stems, self.n_taps))
+        factors = generator.normal(0.0, self.depth, (n_stems, self.n_taps))
+        factors *= generator.random((n_stems, 1)) < self.probability
+        return np.stack([delays, factors], 1)
+
+    def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
+        """Filter the stems (..., K, C, T) by delays and factors (..., K, 2, n_taps)."""
+        coloured = stems.clone(memory_format=torch.contiguous_format)
+        shape = (-1, *stems.shape[-2:])
+        for stem, sums, (delays, factors) in zip(
+            stems.reshape(shape), coloured.view(shape), drawn.flatten(0, -3).tolist(), strict=True
+        ):
+            for delay, factor in zip(map(int, delays), factors, strict=True):
+                if factor and delay < stem.shape[-1]:
+                    sums[:, delay:].add_(stem[:, :-delay], alpha=factor)
+            if any(factors):
+                sums /= (1 + sum(factor**2 for factor in factors)) ** 0.5
+        return coloured
 
 
 def _check_probability(probability: float) -> float:

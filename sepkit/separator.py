@@ -203,7 +203,8 @@ class Separation:
         if self._spectrum is not None:
             return self._spectrum
         mask = self.mask if self.mask.is_complex() else self.mask.to(self.mixture_spectrogram.real.dtype)
-        return mask * self.mixture_spectrogram.unsqueeze(1)
+        # Frame by frame in memory, as the STFT gives it and its inverse reads it, whatever the mask's layout.
+        return (self.mixture_spectrogram.mT.unsqueeze(1) * mask.mT).mT
 
     @cached_property
     def estimate_magnitude(self) -> Tensor:  # noqa: D102

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sepkit.augment import Gain, Sign, SwapChannels
+from sepkit.augment import Filter, Gain, Sign, Speed, SwapChannels
 
 
 def drawn_by(step, n_stems: int = 10000, seed: int = 0) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_signs_and_swaps_are_as_frequent_as_wanted(step, value):
     assert np.mean(drawn_by(step) == value) == pytest.approx(0.25, abs=0.02)  # 4 standard deviations
 
 
-@pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels()])
+@pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels(), Speed(), Filter()])
 def test_the_same_generator_draws_the_same(step):
     assert np.array_equal(drawn_by(step), drawn_by(step))
     assert not np.array_equal(drawn_by(step), drawn_by(step, seed=1))
@@ -49,7 +49,43 @@ def test_left_and_right_are_swapped_where_drawn():
     assert torch.equal(swapped[1], waveforms[1])
 
 
-@pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels()])
+def test_a_faster_stem_rises_in_pitch_and_ends_in_silence():
+    time = torch.arange(44100) / 44100
+    tones = torch.sin(2 * torch.pi * 1000 * time).expand(2, 2, -1)
+    played = Speed()(tones, torch.tensor([1.25, 0.8]))
+    for stem, frequency, length in zip(played, (1250, 800), (35280, 44100), strict=True):
+        peaks = torch.fft.rfft(stem[:, :35280]).abs().argmax(-1) * 44100 / 35280
+        assert peaks.tolist() == [frequency, frequency]
+        assert stem[:, length:].abs().sum() == 0
+        assert stem[:, length - 100 : length].abs().max() > 0.9
+
+
+def test_a_filter_adds_its_copies_at_their_delays_and_keeps_the_energy_of_noise():
+    click = torch.zeros(1, 2, 8)
+    click[..., 2] = 1.0
+    heard = Filter(2)(click, torch.tensor([[[1.0, 3.0], [0.5, -0.5]]]))
+    expected = torch.tensor([0, 0, 1, 0.5, 0, -0.5, 0, 0]) / 1.5**0.5
+    torch.testing.assert_close(heard, expected.expand(1, 2, -1))
+
+
+@pytest.mark.parametrize(("step", "unchanged"), [(Speed(probability=0.25), 1.0), (Filter(probability=0.25), 0.0)])
+def test_only_a_share_of_the_stems_is_played_otherwise(step, unchanged):
+    decided = drawn_by(step).reshape(10000, -1)[:, -1]
+    assert np.mean(decided != unchanged) == pytest.approx(0.25, abs=0.02)  # 4 standard deviations
+    waveforms = stems(4, 2, 50)
+    never = type(step)(probability=0.0)
+    assert torch.equal(never(waveforms, torch.from_numpy(drawn_by(never, 4))), waveforms)
+
+
+@pytest.mark.parametrize("step", [Speed(0.5, 2.0, 1.0), Filter(reach=60, probability=1.0)])
+def test_stems_shorter_than_a_change_stay_finite_and_as_long(step):
+    waveforms = stems(3, 2, 1)
+    changed = step(waveforms, torch.from_numpy(drawn_by(step, 3)))
+    assert changed.shape == waveforms.shape
+    assert changed.isfinite().all()
+
+
+@pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels(), Speed(), Filter()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_dtype_of_the_stems_is_kept_with_and_without_a_batch(step, dtype):
     drawn = torch.from_numpy(drawn_by(step, 3))
@@ -64,6 +100,8 @@ def test_the_dtype_of_the_stems_is_kept_with_and_without_a_batch(step, dtype):
     [
         (Gain, (3, -3), "low_db must not exceed high_db, got 3 and -3"),
         (Sign, (1.5,), r"probability must lie in \[0, 1\], got 1.5"),
+        (Speed, (1.2, 0.8), "low and high must be factors, 0 < low <= high, got 1.2 and 0.8"),
+        (Filter, (0,), "n_taps and reach must be at least 1 and depth at least 0, got 0, 24 and 0.4"),
         (SwapChannels, (-0.1,), r"probability must lie in \[0, 1\], got -0.1"),
     ],
 )
