@@ -16,7 +16,8 @@ from sepkit.audio import AudioError
 from sepkit.build import build
 from sepkit.checkpoint import save_model, write_card
 from sepkit.datasets import EpochSampler, Song, SongDataset, finish
-from sepkit.devices import available_cores, choose_precision, quiet_worker
+from sepkit.devices import available_cores, choose_precision, peak_memory, quiet_worker
+from sepkit.excerpts import Excerpt
 from sepkit.objective import Objective
 from sepkit.observers import View
 from sepkit.recipe import Recipe
@@ -86,6 +87,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, float] = {}
         self.finished: str | None = None
+        self.excerpts: tuple[Excerpt, ...] = ()  # of the last validation
         if settings.compile:
             getattr(self.separator.network, "core", self.separator.network).compile()
 
@@ -171,6 +173,7 @@ class Trainer:
         """Do one optimizer step, the `position`-th of its epoch, on the next batches of stems."""
         started = time.perf_counter()
         settings = self.recipe.training
+        self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
         n_items = min(settings.batch_size, len(self.dataset) - position * settings.batch_size)
         report: dict[str, Tensor] = {}
         seen = 0
@@ -205,7 +208,6 @@ class Trainer:
     def _forward(self, stems: Tensor, drawn: Sequence[Tensor]) -> dict[str, Tensor]:
         """Augment and sum stems (B, K, C, T), separate the mixture, and judge it."""
         stems = stems.to(self.device, non_blocking=True)
-        drawn = [decided.to(self.device, non_blocking=True) for decided in drawn]
         mixture, targets = finish(stems, drawn, self.augment, len(self.separator.sources))
         enabled = self.precision is not torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=enabled):
@@ -219,7 +221,6 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.separator.parameters(), settings.clip or math.inf).detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             average(self.ema, self.separator, min(settings.ema, (1 + self.step) / (10 + self.step)))
         # The scaler leaves out a step whose gradient is not finite, and tries a smaller scale.
@@ -254,10 +255,14 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         row["seconds"] = round(self.seconds - (self.history[-1]["total_seconds"] if self.history else 0.0), 3)
         row["total_seconds"] = round(self.seconds, 3)
+        memory = peak_memory(self.device)
+        if memory is not None:
+            row["memory"] = round(memory / 2**20)
         self.history.append(row)
         self.sums = {}
         self._write(row)
         self._notify("on_epoch", row)
+        self.excerpts = ()
         self.tell(describe_epoch(row, settings.epochs))
 
     def _compare(self, row: dict[str, Any]) -> None:
@@ -291,6 +296,8 @@ class Trainer:
             folder=self.folder.path,
             recipe=MappingProxyType(self.recipe.to_dict()),
             finished=self.finished,
+            trained=self.separator,
+            excerpts=self.excerpts,
         )
         self.audience.call(moment, view)
 
@@ -305,7 +312,10 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         settings = self.recipe.validation
         batch_size = settings.batch_size or self.sampler.batch_size
-        scores = validate(self.kept, self.valid_songs, settings.excerpt, batch_size)
+        shown: list[Excerpt] = []
+        look = shown.append if self.folder and self.audience.waits_for("on_epoch") else None
+        scores = validate(self.kept, self.valid_songs, settings.excerpt, batch_size, look)
+        self.excerpts = tuple(shown)
         known = [score for score in scores.values() if not math.isnan(score)]
         if not known:
             raise TrainingError(

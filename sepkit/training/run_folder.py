@@ -90,8 +90,9 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
             for half_written in self.path.glob(f".{name}.*"):
                 half_written.unlink()
-        for events in self.path.glob("events.out.tfevents.*"):
-            events.unlink()
+        for pattern in ("events.out.tfevents.*", "pictures/epoch_*.png", "pictures/best_*.png"):
+            for path in self.path.glob(pattern):
+                path.unlink()
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state and the history; a kill leaves the old state or the new one."""

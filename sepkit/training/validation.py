@@ -1,14 +1,18 @@
 """How good a separator is on the same excerpts, all through a training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from sepkit import metrics
 from sepkit.datasets import Song
+from sepkit.excerpts import Excerpt
 from sepkit.inference import separate
 from sepkit.separator import Separator
+
+_SHOWN_SECONDS = 4
 
 
 def excerpt_of(song: Song, sources: Sequence[str], n_frames: int | None) -> tuple[Tensor, Tensor]:
@@ -20,13 +24,21 @@ def excerpt_of(song: Song, sources: Sequence[str], n_frames: int | None) -> tupl
         n_frames: samples; None: the whole song.
     """
     n_frames = song.n_frames if n_frames is None else min(n_frames, song.n_frames)
-    start = (song.n_frames - n_frames) // 2 // song.quantum * song.quantum
+    start = _start_of(song, n_frames)
     targets = torch.stack([song.read_stem(name, start, n_frames) for name in sources])
     return song.read_mixture(start, n_frames), targets
 
 
+def _start_of(song: Song, n_frames: int) -> int:
+    return (song.n_frames - n_frames) // 2 // song.quantum * song.quantum
+
+
 def validate(
-    separator: Separator, songs: Sequence[Song], excerpt: float | None, batch_size: int
+    separator: Separator,
+    songs: Sequence[Song],
+    excerpt: float | None,
+    batch_size: int,
+    look: Callable[[Excerpt], object] | None = None,
 ) -> dict[str, float]:
     """Score a separator: per source the median over the songs of the median SDR over frames of a second.
 
@@ -35,6 +47,7 @@ def validate(
         songs: on what.
         excerpt: seconds from the middle of each song; None: whole songs.
         batch_size: chunks that the network sees at once.
+        look: called with the most telling seconds of the first song; None: nobody looks.
 
     Returns:
         dB by source; NaN where no song has a frame that can be scored.
@@ -45,7 +58,30 @@ def validate(
     for song in songs:
         mixture, targets = excerpt_of(song, separator.sources, n_frames)
         estimates = separate(separator, mixture, stems=separator.sources, batch_size=batch_size)
-        scores = metrics.framewise_sdr(torch.stack(list(estimates.values())), targets, rate, rate)
+        estimates = torch.stack(list(estimates.values()))
+        if look and not medians:
+            start = _start_of(song, mixture.shape[-1]) / rate
+            look(shorten(Excerpt(song.name, tuple(separator.sources), rate, start, mixture, estimates, targets)))
+        scores = metrics.framewise_sdr(estimates, targets, rate, rate)
         medians.append(scores.nanmedian(-1).values)
     scores = torch.stack(medians).nanquantile(0.5, dim=0)  # one nearly silent stem would decide a mean
     return dict(zip(separator.sources, scores.tolist(), strict=True))
+
+
+def shorten(excerpt: Excerpt) -> Excerpt:
+    """Copy the four seconds in which the quietest of the targets is loudest, so that all are there to be heard.
+
+    Args:
+        excerpt: with targets; a shorter one is copied as a whole.
+    """
+    rate = excerpt.sample_rate
+    n_seconds = excerpt.mixture.shape[-1] // rate
+    first, kept = 0, slice(None)
+    if n_seconds > _SHOWN_SECONDS:
+        seconds = excerpt.targets[..., : n_seconds * rate].unflatten(-1, (n_seconds, rate))
+        energies = torch.linalg.vector_norm(seconds, dim=(1, 3)).square()  # (S, seconds), without copying the targets
+        first = int(energies.unfold(-1, _SHOWN_SECONDS, 1).sum(-1).amin(0).argmax())
+        kept = slice(first * rate, (first + _SHOWN_SECONDS) * rate)
+    parts = (excerpt.mixture, excerpt.estimates, excerpt.targets)
+    mixture, estimates, targets = (part[..., kept].clone() for part in parts)
+    return replace(excerpt, start=excerpt.start + first, mixture=mixture, estimates=estimates, targets=targets)

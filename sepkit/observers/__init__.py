@@ -1,0 +1,13 @@
+"""What looks on while a separator is trained.
+
+An observer is any object with one or more of the methods `on_step(view)`, `on_epoch(view)`, after validation and
+saving, and `on_end(view)`, once, whether the training is finished, was stopped or failed. It may look at everything
+and change nothing: it is called without gradients, and the random state and the mode of every module are put back
+afterwards. An observer that raises is reported in a warning and left out from then on; the training does not end for
+it. A recipe names observers under `observers`, and `train(observers=[...])` takes objects.
+"""
+
+from sepkit.observers.tensorboard import TensorBoard
+from sepkit.observers.view import View
+
+__all__ = ["TensorBoard", "View"]

@@ -1,0 +1,199 @@
+"""The files that TensorBoard reads, written at the cost of a copy.
+
+TensorBoard's own writer computes checksums byte by byte in Python, 0.2 s for four seconds of stereo audio.
+"""
+
+import io
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+from torch import Tensor
+
+_VERSION = "brain.Event:2"
+_LANES = 1024  # stretches of data whose checksums are computed side by side
+_BINS = 60
+
+
+class EventFile:
+    """A file of events that takes over those of its predecessors, so that a training that goes on leaves no gap.
+
+    Args:
+        folder: where it lies.
+        suffix: end of its name, by which its predecessors are known; they are removed.
+        before: their events from this step on are dropped, since they will come again.
+        keep: which of their values are taken over.
+        backlog: values by step, written first, in order with what is taken over.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        suffix: str,
+        before: int,
+        keep: Callable[[Summary.Value], bool] = lambda _: True,
+        backlog: Mapping[int, Iterable[Summary.Value]] | None = None,
+    ) -> None:
+        former = sorted(folder.glob(f"events.out.tfevents.*{suffix}"))
+        taken = [
+            Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=filter(keep, event.summary.value)))
+            for path in former
+            for event in read_events(path)
+            if event.HasField("summary") and event.step < before
+        ]
+        for step, values in (backlog or {}).items():
+            taken.append(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        taken = sorted((event for event in taken if event.summary.value), key=lambda event: event.step)
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}{suffix}"
+        temporary = folder / f".{name}"
+        with temporary.open("wb") as file:
+            file.write(_record(Event(wall_time=time.time(), file_version=_VERSION)))
+            if former:  # makes a TensorBoard that is running forget what it read from the former files
+                start = SessionLog(status=SessionLog.START)
+                file.write(_record(Event(wall_time=time.time(), step=0, session_log=start)))
+            file.writelines(map(_record, taken))
+        temporary.replace(folder / name)
+        for path in former:
+            path.unlink()
+        self._file = (folder / name).open("ab")
+
+    def add(self, step: int, values: Iterable[Summary.Value]) -> None:
+        """Write values, of a step that is not before any in the file."""
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        if event.summary.value:
+            self._file.write(_record(event))
+            self._file.flush()
+
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
+
+
+def number(name: str, value: float) -> Summary.Value:
+    """Make a point of a curve."""
+    return Summary.Value(tag=name, simple_value=float(value))
+
+
+def sound(name: str, waveform: Tensor, sample_rate: int) -> Summary.Value:
+    """Make a recording (C, T) that can be played."""
+    file = io.BytesIO()
+    soundfile.write(file, waveform.T.clamp(-1, 1).numpy(), sample_rate, format="WAV", subtype="PCM_16")
+    audio = Summary.Audio(
+        sample_rate=sample_rate,
+        num_channels=len(waveform),
+        length_frames=waveform.shape[-1],
+        encoded_audio_string=file.getvalue(),
+        content_type="audio/wav",
+    )
+    return Summary.Value(tag=name, audio=audio)
+
+
+def picture(name: str, png: bytes) -> Summary.Value:
+    """Make a picture of the bytes of a PNG file."""
+    width, height = struct.unpack(">II", png[16:24])
+    image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=png)
+    return Summary.Value(tag=name, image=image)
+
+
+def histogram(name: str, values: Tensor) -> Summary.Value:
+    """Count values, of any shape; those that are not finite are left out."""
+    values = values.detach().float().flatten()
+    values = values[values.isfinite()].cpu()
+    if not values.numel():
+        values = torch.zeros(1)
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        low, high = low - 1e-6, high + 1e-6
+    double = values.double()
+    counted = HistogramProto(
+        min=low,
+        max=high,
+        num=len(values),
+        sum=float(double.sum()),
+        sum_squares=float(double.square().sum()),
+        bucket_limit=np.linspace(low, high, _BINS + 1)[1:].tolist(),
+        bucket=torch.histc(values, _BINS, low, high).tolist(),
+    )
+    return Summary.Value(tag=name, histo=counted)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Read a file up to its end, or to where its writer was killed."""
+    with path.open("rb") as file:
+        while len(header := file.read(12)) == 12:
+            length = struct.unpack("<Q", header[:8])[0]
+            content = file.read(length)
+            if len(content) < length or len(file.read(4)) < 4:
+                return
+            yield Event.FromString(content)
+
+
+def _record(event: Event) -> bytes:
+    content = event.SerializeToString()
+    length = struct.pack("<Q", len(content))
+    return b"".join((length, _masked(length), content, _masked(content)))
+
+
+def _masked(content: bytes) -> bytes:
+    checksum = crc32c(content)
+    rotated = (checksum >> 15 | checksum << 17) & 0xFFFFFFFF
+    return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def crc32c(content: bytes) -> int:
+    """Compute the checksum CRC-32C of at least four bytes.
+
+    The content is cut into equal lanes, whose remainders are found side by side and then put together: behind n more
+    bytes, a remainder counts as what n zero bytes make of it.
+
+    Source:
+        RFC 3720, 2004, appendix B.4: polynomial 0x11EDC6F41, reflected, begun with and inverted by 0xFFFFFFFF.
+    """
+    data = np.frombuffer(content, np.uint8).copy()
+    data[:4] ^= 0xFF
+    length = -(-len(data) // _LANES)
+    lanes = np.concatenate([np.zeros(length * _LANES - len(data), np.uint8), data]).reshape(_LANES, length)
+    remainders = np.zeros(_LANES, np.uint32)
+    table = _byte_table()
+    for column in np.ascontiguousarray(lanes.T):
+        remainders = table[(remainders ^ column) & 0xFF] ^ (remainders >> 8)
+    while len(remainders) > 1:
+        remainders = _behind(remainders[::2], length) ^ remainders[1::2]
+        length *= 2
+    return int(remainders[0]) ^ 0xFFFFFFFF
+
+
+@cache
+def _byte_table() -> np.ndarray:
+    """What a byte leaves behind."""
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = (table >> 1) ^ np.where(table & 1, np.uint32(0x82F63B78), np.uint32(0))
+    return table
+
+
+def _behind(remainders: np.ndarray, n_bytes: int) -> np.ndarray:
+    """What zero bytes make of remainders: a linear map, found by squaring, as 32 columns."""
+    columns = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    step = _byte_table()[columns & 0xFF] ^ (columns >> 8)
+    while n_bytes:
+        if n_bytes & 1:
+            columns = _apply(step, columns)
+        step = _apply(step, step)
+        n_bytes >>= 1
+    return _apply(columns, remainders)
+
+
+def _apply(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Multiply bit vectors by a matrix of bits, given by its 32 columns."""
+    bits = (vectors[:, None] >> np.arange(32, dtype=np.uint32)) & 1
+    return np.bitwise_xor.reduce(np.where(bits, matrix, np.uint32(0)), axis=1)

@@ -1,0 +1,107 @@
+"""What is shown of a training, and when: one source for TensorBoard, Weights & Biases and the files of the run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sepkit.excerpts import Excerpt
+from sepkit.observers.pictures import picture_file
+from sepkit.observers.view import View
+
+_INTERVALS = 9  # parts of a training at whose ends something is shown, beside its beginning
+
+
+@dataclass(frozen=True)
+class Showing:
+    """What an epoch has to show beside its numbers.
+
+    Attributes:
+        epoch: which one.
+        sounds: (C, T) at `sample_rate`, by name.
+        sample_rate: Hz.
+        pictures: PNG files, by name.
+    """
+
+    epoch: int
+    sounds: dict[str, Tensor]
+    sample_rate: int
+    pictures: dict[str, Path]
+
+
+class Exhibition:
+    """Choose from a training what is shown: the first validation, nine more on the way, and the best."""
+
+    def __init__(self) -> None:
+        self._best: tuple[int, tuple[Excerpt, ...]] = (0, ())
+        self._shown: set[int] = set()
+
+    def after_epoch(self, view: View) -> Iterator[Showing]:
+        """Show what is due after an epoch."""
+        if not view.excerpts:
+            return
+        if view.row.get("best"):
+            self._best = (view.epoch, view.excerpts)
+        if is_due(view):
+            self._shown.add(view.epoch)
+            first = not any("SDR" in row for row in view.history[:-1])
+            for excerpt in view.excerpts:
+                sounds = sounds_of(excerpt, excerpt.track, first)
+                picture = picture_file(view.folder, f"epoch_{view.epoch:04d}", excerpt)
+                yield Showing(view.epoch, sounds, excerpt.sample_rate, {f"{excerpt.track}/picture": picture})
+
+    def at_end(self, view: View) -> Iterator[Showing]:
+        """Show the best epoch of a finished training, unless it has been shown."""
+        epoch, excerpts = self._best
+        if not view.finished or epoch in self._shown:
+            return
+        for excerpt in excerpts:
+            name = f"{excerpt.track}, best epoch"
+            picture = picture_file(view.folder, f"best_{epoch:04d}", excerpt)
+            yield Showing(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, {f"{name}/picture": picture})
+
+
+def is_due(view: View) -> bool:
+    """Tell whether an epoch is one of the ten that are shown; it depends on the history alone."""
+    former = [row for row in view.history[:-1] if "SDR" in row]
+    if not former or view.finished:
+        return True
+    shares = [_share(row, view.recipe["training"]) for row in (former[-1], view.row)]
+    return int(_INTERVALS * shares[0]) < int(_INTERVALS * shares[1])
+
+
+def _share(row: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Share of the training that is done at the end of an epoch, in epochs, or in time where that is further."""
+    limit = settings["max_minutes"]
+    return max(row["epoch"] / settings["epochs"], row["total_seconds"] / (60 * limit) if limit else 0.0)
+
+
+def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """List what is a curve over the epochs."""
+    return {name: float(value) for name, value in row.items() if name != "epoch"}
+
+
+def sounds_of(excerpt: Excerpt, prefix: str, fixed: bool) -> dict[str, Tensor]:
+    """List what can be listened to: per source estimate and rest, the mixture without it.
+
+    Args:
+        excerpt: with targets.
+        prefix: of the names.
+        fixed: list the mixture and the targets too, which are the same in every epoch.
+    """
+    sounds = {f"{prefix}/mixture": excerpt.mixture} if fixed else {}
+    for source, estimate, target in zip(excerpt.sources, excerpt.estimates, excerpt.targets, strict=True):
+        sounds[f"{prefix}/{source}/estimate"] = estimate
+        sounds[f"{prefix}/{source}/residual"] = excerpt.mixture - estimate
+        if fixed:
+            sounds[f"{prefix}/{source}/target"] = target
+    return sounds
+
+
+def parameters_of(view: View) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """List the weights that are trained by name, with the last step's gradient, unscaled and clipped."""
+    for name, weights in view.trained.named_parameters():
+        if weights.requires_grad:
+            yield name, weights, weights.grad
