@@ -31,6 +31,7 @@ def train(
     device: str = "auto",
     observers: Sequence[object] = (),
     quiet: bool = False,
+    verbose: bool = False,
     tell: Callable[[str], object] = print,
 ) -> Path:
     """Train a separator, or go on with an unfinished training of the same recipe.
@@ -45,6 +46,7 @@ def train(
         device: "auto", "cpu", "cuda" or "mps".
         observers: objects that look on, see `sepkit.observers`, beside those that the recipe names.
         quiet: show no progress bar.
+        verbose: tell more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
         tell: called with each line meant for the user.
 
     Returns:
@@ -68,7 +70,7 @@ def train(
         return folder.path
     watch = Stopwatch()
     with importable(checked.path.parent if checked.path else None):
-        trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers)
+        trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers, verbose)
         _prepare(trainer, folder, state, initial)
         tell(describe(trainer))
         with StopRequest() as stop:

@@ -25,6 +25,7 @@ from sepkit.separator import Separator
 from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest
+from sepkit.training.table import EpochTable
 from sepkit.training.validation import validate
 
 _FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
@@ -45,6 +46,7 @@ class Trainer:
         folder: of the run; None: nothing is written.
         tell: called with a line for the user at the end of each epoch.
         observers: who looks on, beside those of the recipe; nobody does where no folder is given.
+        verbose: tell the terms of the loss, the rate, the gradient's norm and the memory too.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Trainer:
         folder: RunFolder | None = None,
         tell: Callable[[str], object] = print,
         observers: Sequence[object] = (),
+        verbose: bool = False,
     ) -> None:
         self.recipe, self.device, self.folder, self.tell = recipe, device, folder, tell
+        self.verbose = verbose
         self.valid_songs = songs["valid"]
         settings, plain = recipe.training, recipe.to_dict()
         torch.manual_seed(settings.seed)
@@ -88,6 +92,7 @@ class Trainer:
         self.best: dict[str, float] = {}
         self.finished: str | None = None
         self.excerpts: tuple[Excerpt, ...] = ()  # of the last validation
+        self.table: EpochTable | None = None
         if settings.compile:
             getattr(self.separator.network, "core", self.separator.network).compile()
 
@@ -263,7 +268,18 @@ class Trainer:
         self._write(row)
         self._notify("on_epoch", row)
         self.excerpts = ()
-        self.tell(describe_epoch(row, settings.epochs))
+        self._tell_epoch(row)
+
+    def _tell_epoch(self, row: Mapping[str, Any]) -> None:
+        """Tell an epoch in a line, the first one below the names of the columns."""
+        if self.table is None:
+            names = tuple(term.name for term in self.objective.terms)
+            terms = [name for name in row if name in names or name.startswith(tuple(f"{name}/" for name in names))]
+            self.table = EpochTable(
+                self.recipe.training.epochs, self.separator.sources, terms if self.verbose else None
+            )
+            self.tell(self.table.header())
+        self.tell(self.table.line(row))
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Find out whether an epoch is the best, and whether to wait for a better one."""
@@ -404,14 +420,3 @@ def average(kept: nn.Module, trained: nn.Module, decay: float) -> None:
         own.lerp_(new, 1 - decay)
     for own, new in zip(kept.buffers(), trained.buffers(), strict=True):
         own.copy_(new)
-
-
-def describe_epoch(row: Mapping[str, Any], n_epochs: int) -> str:
-    """Say in one line what an epoch gave."""
-    parts = [f"epoch {row['epoch']:>{len(str(n_epochs))}}/{n_epochs}", f"loss {row['loss']:.4f}"]
-    if "SDR" in row:
-        scores = [f"{name.partition('/')[2]} {row[name]:.2f}" for name in row if name.startswith("SDR/")]
-        detail = f" ({', '.join(scores)})" if scores else ""
-        parts.append(f"SDR {row['SDR']:6.2f} dB{detail}{' *' if row.get('best') else '  '}")
-    parts.append(f"{row['seconds']:.1f} s, {row['data_wait']:.1f} s of it waiting for data")
-    return "  ".join(parts)

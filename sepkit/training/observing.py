@@ -36,7 +36,12 @@ class Audience:
     def call(self, moment: str, view: View) -> None:
         """Let everybody look; who raises is left out from now on."""
         for observer in [observer for observer in self.observers if hasattr(observer, moment)]:
-            with torch.no_grad(), torch.random.fork_rng(self.devices), evaluating(view.separator), evaluating(view.trained):
+            with (
+                torch.no_grad(),
+                torch.random.fork_rng(self.devices),
+                evaluating(view.separator),
+                evaluating(view.trained),
+            ):
                 try:
                     getattr(observer, moment)(view)
                     continue

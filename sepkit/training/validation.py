@@ -10,9 +10,10 @@ from sepkit import metrics
 from sepkit.datasets import Song
 from sepkit.excerpts import Excerpt
 from sepkit.inference import separate
+from sepkit.report.excerpts import loudest_part
 from sepkit.separator import Separator
 
-_SHOWN_SECONDS = 4
+_SHOWN_SECONDS = 4.0
 
 
 def excerpt_of(song: Song, sources: Sequence[str], n_frames: int | None) -> tuple[Tensor, Tensor]:
@@ -69,19 +70,13 @@ def validate(
 
 
 def shorten(excerpt: Excerpt) -> Excerpt:
-    """Copy the four seconds in which the quietest of the targets is loudest, so that all are there to be heard.
+    """Copy the four seconds in which all targets are there to be heard.
 
     Args:
         excerpt: with targets; a shorter one is copied as a whole.
     """
-    rate = excerpt.sample_rate
-    n_seconds = excerpt.mixture.shape[-1] // rate
-    first, kept = 0, slice(None)
-    if n_seconds > _SHOWN_SECONDS:
-        seconds = excerpt.targets[..., : n_seconds * rate].unflatten(-1, (n_seconds, rate))
-        energies = torch.linalg.vector_norm(seconds, dim=(1, 3)).square()  # (S, seconds), without copying the targets
-        first = int(energies.unfold(-1, _SHOWN_SECONDS, 1).sum(-1).amin(0).argmax())
-        kept = slice(first * rate, (first + _SHOWN_SECONDS) * rate)
+    first, n_frames = loudest_part(excerpt.targets, excerpt.sample_rate, _SHOWN_SECONDS)
     parts = (excerpt.mixture, excerpt.estimates, excerpt.targets)
-    mixture, estimates, targets = (part[..., kept].clone() for part in parts)
-    return replace(excerpt, start=excerpt.start + first, mixture=mixture, estimates=estimates, targets=targets)
+    mixture, estimates, targets = (part[..., first : first + n_frames].clone() for part in parts)
+    start = excerpt.start + first / excerpt.sample_rate
+    return replace(excerpt, start=start, mixture=mixture, estimates=estimates, targets=targets)
