@@ -37,7 +37,9 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--from", metavar="DIR", dest="initial", help="start from the weights of this model folder")
     parser.add_argument("--device", default="auto", help=_DEVICES)
     parser.add_argument("--dry-run", action="store_true", help="build everything, do one step, write nothing")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no line an epoch")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--quiet", action="store_true", help="no progress bar, no line an epoch")
+    loudness.add_argument("--verbose", action="store_true", help="each epoch's losses by source, rate, memory, too")
     return _run(parser, _train, arguments)
 
 
@@ -70,12 +72,15 @@ def _train(options: argparse.Namespace) -> int:
             initial=options.initial,
             device=options.device,
             quiet=options.quiet,
+            verbose=options.verbose,
             tell=_keep_silent if options.quiet else _tell,
         )
     except training.TrainingInterrupted as stop:
         print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
         return 128 + stop.signal
     print(f"model      {folder / 'model.safetensors'}\ncurves     {folder / 'history.png'}")
+    if any(folder.glob("events.out.tfevents.*")):
+        print(f"watch      tensorboard --logdir {folder.parent if folder.parent.name == 'runs' else folder}")
     print(f"next       sepkit-separate SONG --model {folder}")
     return 0
 
