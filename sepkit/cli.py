@@ -79,6 +79,8 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
         return 128 + stop.signal
     print(f"model      {folder / 'model.safetensors'}\ncurves     {folder / 'history.png'}")
+    if (folder / "report.html").is_file():
+        print(f"report     {folder / 'report.html'}")
     if any(folder.glob("events.out.tfevents.*")):
         print(f"watch      tensorboard --logdir {folder.parent if folder.parent.name == 'runs' else folder}")
     print(f"next       sepkit-separate SONG --model {folder}")
@@ -114,6 +116,7 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", default="wav", choices=_FORMATS, help="wav is 32-bit float and never scaled")
     parser.add_argument("--device", default="auto", help=_DEVICES)
     parser.add_argument("--overwrite", action="store_true", help="replace stems that exist")
+    parser.add_argument("--report", action="store_true", help="also write <name>/report.html, to look and listen")
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
     return _run(parser, _separate, arguments)
 
@@ -145,6 +148,7 @@ def separate_all(separator, recordings: dict[str, Path], options: argparse.Names
 
     from sepkit import audio
     from sepkit.inference import choose_stems, separate_file
+    from sepkit.report import Stopwatch
 
     choose_stems(separator.sources, options.stems, options.residual)
     durations, failures = {}, []
@@ -156,6 +160,7 @@ def separate_all(separator, recordings: dict[str, Path], options: argparse.Names
     unit = {"unit": "s", "unit_scale": True, "disable": None, "leave": False}
     with tqdm(total=sum(durations.values()), desc="separating", **unit) as bar:
         for name in durations:
+            watch = Stopwatch()
             try:
                 result = separate_file(
                     separator,
@@ -171,6 +176,7 @@ def separate_all(separator, recordings: dict[str, Path], options: argparse.Names
                     allow_truncated=True,
                     progress=bar.update,
                 )
+                report = report_separated(separator, name, result, watch) if options.report else None
             except (audio.AudioError, FileExistsError) as error:
                 failures.append(str(error))
                 continue
@@ -179,9 +185,37 @@ def separate_all(separator, recordings: dict[str, Path], options: argparse.Names
                 continue
             for line in describe_separated(result):
                 bar.write(line, file=sys.stdout)
+            if report:
+                bar.write(f"  report: {report}", file=sys.stdout)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def report_separated(separator, name: str, result, watch) -> Path:
+    """Write the report of a separated recording beside its stems.
+
+    Args:
+        separator: the model.
+        name: of the recording.
+        result: what came of it.
+        watch: started before it was separated.
+    """
+    import torch
+
+    from sepkit.report import FILE, report_separation
+
+    device = next((part.device for part in separator.parameters()), torch.device("cpu"))
+    return report_separation(
+        next(iter(result.stems.values())).parent / FILE,
+        name,
+        result.recording,
+        result.stems,
+        seconds=result.duration,
+        gain=result.gain,
+        cost=watch.read(),
+        device=device,
+    )
 
 
 def describe_separated(result) -> Iterable[str]:
@@ -304,6 +338,7 @@ def _add_material(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", nargs="+", metavar="STEM", help="only these, accompaniment among them")
     parser.add_argument("--compare", nargs="+", metavar="DIR", help="compare evaluations with the first of them")
     parser.add_argument("--output", metavar="DIR", help="for CSV and JSON (default: evaluation/<name>)")
+    parser.add_argument("--report", action="store_true", help="also write report.html there, to look and listen")
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -339,7 +374,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from sepkit.evaluation import DEFAULT_METRICS, evaluate
 
     keep_memory()
-    model, name = _load_evaluated(options) if options.estimates is None else (None, "estimates")
+    model, folder = _load_evaluated(options) if options.estimates is None else (None, None)
+    name = folder.resolve().name if folder else "estimates"
     output = Path(options.output or Path("evaluation") / name)
     scores = evaluate(
         model,
@@ -361,6 +397,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         overlap=options.overlap,
         resample=options.resample,
         workers=options.workers,
+        report=options.report,
+        run=folder if options.report else None,
         tell=_tell,
     )
     print(scores.table())
@@ -369,22 +407,26 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _load_evaluated(options: argparse.Namespace) -> tuple:
-    """Load the model and name its evaluation."""
+    """Load the model and say from which folder."""
     from sepkit.checkpoint import load_model
     from sepkit.devices import choose_device
 
     folder = Path(options.model or find_model())
     model = load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
-    return model, folder.resolve().name
+    return model, folder
 
 
 def _compare(options: argparse.Namespace) -> int:
     if options.model or options.data or options.estimates or options.references:
         raise ValueError("--compare takes evaluations that are done: leave out --model, --data and --estimates")
-    from sepkit.evaluation import compare
+    from sepkit.evaluation import compare, report_compared
 
-    print(compare(options.compare, options.output or Path("evaluation") / "comparison").table())
+    output = Path(options.output or Path("evaluation") / "comparison")
+    comparison = compare(options.compare, output)
+    print(comparison.table())
+    if options.report:
+        print(f"report     {report_compared(comparison, output)}")
     return 0
 
 

@@ -15,6 +15,7 @@ from sepkit.datasets import open_songs
 from sepkit.evaluation.comparison import Comparison, ComparisonError, Difference, compare
 from sepkit.evaluation.files import TRACKS, describe_origin, find_tracks, hash_model, write_track
 from sepkit.evaluation.job import Job, TrackScores, WorkerError, score_tracks
+from sepkit.evaluation.reporting import report_compared, report_evaluation
 from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
 from sepkit.evaluation.scoring import WHOLE, Material, expected_memory, museval_engine
 from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, Settings, check_settings
@@ -22,6 +23,7 @@ from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import Track, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
 from sepkit.plots import NOT_DECIBELS
+from sepkit.report import Stopwatch
 from sepkit.separator import Separator
 from sepkit.transforms import STFT
 
@@ -36,6 +38,7 @@ __all__ = [
     "WorkerError",
     "compare",
     "evaluate",
+    "report_compared",
 ]
 
 
@@ -61,6 +64,8 @@ def evaluate(
     device: str | torch.device | None = None,
     resample: bool = False,
     workers: int = 1,
+    report: bool = False,
+    run: str | os.PathLike | None = None,
     progress: bool = True,
     tell: Callable[[str], object] | None = None,
 ) -> Scores:
@@ -98,6 +103,8 @@ def evaluate(
         device: to which the model is moved; None: it stays where it is, and one from a folder on the CPU.
         resample: let songs of another rate than the model's be resampled.
         workers: processes that score tracks at the same time, each with one thread and its own copy of the model.
+        report: write `report.html` into the output, too: tables, box plots, and excerpts to listen to.
+        run: for the report, the run folder of the model's training; None: that of a model given as a folder.
         progress: show a bar on stderr where that is a terminal.
         tell: called with lines about the expected memory and what is taken over, before scoring starts.
 
@@ -108,14 +115,16 @@ def evaluate(
         sepkit.checkpoint.ModelError: the folder holds no model.
         sepkit.datasets.DatasetError: the songs, or the two folders, cannot be used.
     """
-    settings = check_settings(metrics, mode, window, hop, silent, protocol, engine)
+    watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
+    if (report or run is not None) and (output is None or not report):
+        raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
     _check_call(model, data, estimates, references, workers, batch_size, overlap)
     settings, notes = _available(settings)
     if model is not None:
         given = _open_model(model, data, split, targets, settings.protocol, batch_size, overlap, device, resample)
     else:
         tracks = folder_tracks(estimates, references, data, split, targets, settings.protocol)
-        given = _Given("estimates", STFT(), tracks, None, {})
+        given = _Given("estimates", STFT(), tracks, None, {}, torch.device("cpu"))
     _try_metrics(settings, given.tracks)
     job = Job(given.system, given.tracks, settings, given.transform if baselines else None)
     destination = None if output is None else _Destination(Path(output), split)
@@ -123,12 +132,20 @@ def evaluate(
     found, said = ({}, []) if destination is None else destination.find(given.tracks, origins)
     for line in [*said, *_expected(job, len(given.tracks) - len(found), workers)] if tell else ():
         tell(line)
+    n_found = len(found)
     _score(job, found, origins, destination, workers, progress)
     in_order = [found[number] for number in range(len(given.tracks))]
     scores = Scores([row for each in in_order for row in each.rows], _title(len(in_order), settings))
     scores.notes = [*_notes(in_order), *notes, *said]
     if destination is not None:
         destination.finish(scores, [each.track for each in in_order])
+    if report:
+        run = model if run is None and not isinstance(model, Separator) else run
+        cost = {**watch.read(), "tracks scored now": f"{len(given.tracks) - n_found} of {len(given.tracks)}"}
+        written = report_evaluation(
+            scores, given.system, given.tracks, Path(output), run=run, cost=cost, device=given.device
+        )
+        scores.notes.append(f"report: {written}")
     return scores
 
 
@@ -154,13 +171,14 @@ def _check_call(
 
 
 class _Given(NamedTuple):
-    """What is scored: its name, the transform of its oracle, its tracks, and what its estimates depend on."""
+    """What is scored: its name, its oracle's transform, its tracks, what its estimates depend on, and where it ran."""
 
     system: str
     transform: STFT
     tracks: list[Track]
     model: str | None
     separation: dict[str, Any]
+    device: torch.device
 
 
 def _open_model(
@@ -182,7 +200,8 @@ def _open_model(
     songs = open_songs(data, split, chosen.stems, model.sample_rate, model.n_channels, resample=resample)
     tracks = song_tracks(model, songs, chosen, batch_size, overlap)
     separation = {"overlap": overlap, "resample": resample}
-    return _Given("model", model.transform, tracks, hash_model(model), separation)
+    placed = next((part.device for part in model.parameters()), torch.device("cpu"))
+    return _Given("model", model.transform, tracks, hash_model(model), separation, placed)
 
 
 def _available(settings: Settings) -> tuple[Settings, list[str]]:

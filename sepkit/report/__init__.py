@@ -29,6 +29,7 @@ __all__ = [
     "Stopwatch",
     "Summary",
     "cut",
+    "main_metric",
     "report_comparison",
     "report_scores",
     "report_separation",

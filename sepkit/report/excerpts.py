@@ -173,7 +173,7 @@ def _show_stems(excerpt: Excerpt, kilobits: float) -> str:
     stems = dict(zip(excerpt.sources, excerpt.estimates, strict=True))
     residual = _residual(excerpt)
     if residual is not None:
-        stems["rest"] = residual
+        stems["mixture minus stems"] = residual
     gain = common_gain([excerpt.mixture, *stems.values()])
     heard = {"mixture": excerpt.mixture, **stems}
     players = [player(part, excerpt.sample_rate, name, excerpt.track, kilobits, gain) for name, part in heard.items()]

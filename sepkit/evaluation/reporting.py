@@ -1,0 +1,100 @@
+"""What an evaluation and a comparison show in their reports."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from sepkit.evaluation.comparison import Comparison
+from sepkit.evaluation.scores import Score, Scores, over_tracks
+from sepkit.evaluation.tracks import Track
+from sepkit.excerpts import Excerpt
+from sepkit.report import FILE, Summary, cut, main_metric, report_comparison, report_scores
+
+
+def report_evaluation(
+    scores: Scores,
+    system: str,
+    tracks: Sequence[Track],
+    output: Path,
+    *,
+    run: Path | None,
+    cost: Mapping[str, object],
+    device: torch.device,
+) -> Path:
+    """Write `report.html` of an evaluation, with excerpts of its best, its middle and its worst track.
+
+    Args:
+        scores: of all systems.
+        system: what the evaluation is about.
+        tracks: which are read, and separated, again where an excerpt of them is shown.
+        output: folder.
+        run: folder of the model's training; None: nothing is known of it.
+        cost: names and values about what it took.
+        device: on which the model ran.
+    """
+    remarks = choose_tracks(scores.rows, system)
+    return report_scores(
+        output / FILE,
+        output.resolve().name,
+        scores.rows,
+        list(_summaries(scores)),
+        system,
+        title=scores.title,
+        notes=scores.notes,
+        excerpts=[_excerpt(track) for name in remarks for track in tracks if track.name == name],
+        remarks=remarks,
+        run=run,
+        cost=cost,
+        device=device,
+    )
+
+
+def choose_tracks(rows: Iterable[Score], system: str) -> dict[str, str]:
+    """Choose tracks that show how good a system is: the best, the middle and the worst one of its first target.
+
+    Args:
+        rows: all scores.
+        system: which one.
+
+    Returns:
+        By name of the track, what it is.
+    """
+    own = [row for row in rows if row.system == system and math.isfinite(row.value)]
+    metric = main_metric(own)
+    target = next((row.target for row in own if row.metric == metric), "")
+    found = sorted((row.value, row.track) for row in own if (row.metric, row.target) == (metric, target))
+    places = {"the best": -1, "the middle": (len(found) - 1) // 2, "the worst": 0} if found else {}
+    chosen: dict[str, str] = {}
+    for label, place in places.items():
+        value, track = found[place]
+        what = f"{label} of {len(found)} tracks, " if len(found) > 1 else ""
+        chosen.setdefault(track, f"{what}{metric} of {target} {value:.2f}")
+    return chosen
+
+
+def _excerpt(track: Track) -> Excerpt:
+    material, stems = track.read(), track.targets.stems
+    estimates, references = (part[: len(stems)] for part in (material.estimate, material.reference))
+    return cut(track.name, stems, material.mixture, estimates, references, track.sample_rate)
+
+
+def _summaries(scores: Scores) -> Iterator[Summary]:
+    for target in scores.names("target"):
+        for system in scores.names("system"):
+            for metric in scores.names("metric"):
+                values = scores.values(system, target, metric).values()
+                taken = (over_tracks(values, statistic) for statistic in ("median", "mean"))
+                yield Summary(system, target, metric, len(values), *taken)
+
+
+def report_compared(comparison: Comparison, output: Path) -> Path:
+    """Write `report.html` of a comparison.
+
+    Args:
+        comparison: of evaluations.
+        output: folder.
+    """
+    differences = [Summary(*each) for each in comparison.differences()]
+    return report_comparison(output / FILE, comparison.names, comparison.rows, differences, comparison.notes)
