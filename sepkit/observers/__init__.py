@@ -7,7 +7,24 @@ afterwards. An observer that raises is reported in a warning and left out from t
 it. A recipe names observers under `observers`, and `train(observers=[...])` takes objects.
 """
 
+from sepkit.observers.callbacks import (
+    AudioPlayerCallback,
+    LayersVisualCallback,
+    LossCallback,
+    SpectrogramVisualCallback,
+    WaveformVisualCallback,
+)
 from sepkit.observers.tensorboard import TensorBoard
 from sepkit.observers.view import View
+from sepkit.observers.weights_and_biases import WeightsAndBiases
 
-__all__ = ["TensorBoard", "View"]
+__all__ = [
+    "AudioPlayerCallback",
+    "LayersVisualCallback",
+    "LossCallback",
+    "SpectrogramVisualCallback",
+    "TensorBoard",
+    "View",
+    "WaveformVisualCallback",
+    "WeightsAndBiases",
+]

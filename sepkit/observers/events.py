@@ -64,18 +64,14 @@ class EventFile:
         temporary.replace(folder / name)
         for path in former:
             path.unlink()
-        self._file = (folder / name).open("ab")
+        self.path = folder / name
 
     def add(self, step: int, values: Iterable[Summary.Value]) -> None:
         """Write values, of a step that is not before any in the file."""
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         if event.summary.value:
-            self._file.write(_record(event))
-            self._file.flush()
-
-    def close(self) -> None:
-        """Write no more."""
-        self._file.close()
+            with self.path.open("ab") as file:
+                file.write(_record(event))
 
 
 def number(name: str, value: float) -> Summary.Value:

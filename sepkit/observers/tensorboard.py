@@ -30,10 +30,9 @@ class TensorBoard:
         self._show(self._exhibition.after_epoch(view))
 
     def on_end(self, view: View) -> None:
-        """Show the best, and close the file."""
+        """Show the best."""
         if self._file is not None:
             self._show(self._exhibition.at_end(view))
-            self._file.close()
 
     def _open(self, view: View) -> None:
         from sepkit.observers.events import EventFile

@@ -1,0 +1,79 @@
+"""Weights & Biases."""
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Literal
+from uuid import uuid4
+
+from sepkit.observers.showing import Exhibition, Showing, numbers_of
+from sepkit.observers.view import View
+
+
+class WeightsAndBiases:
+    """Send all numbers, and at ten epochs pictures and sounds, to Weights & Biases: what TensorBoard shows.
+
+    The run goes on where the training does. It needs the package `wandb`, which `sepkit[wandb]` installs.
+
+    Args:
+        project: where the run is listed.
+        mode: "online", or "offline": write into the run folder, for `wandb sync` to send later.
+        name: of the run; None: the run folder's.
+
+    Raises:
+        ValueError: wandb is not installed.
+    """
+
+    def __init__(
+        self, project: str = "sepkit", mode: Literal["online", "offline"] = "online", name: str | None = None
+    ) -> None:
+        if find_spec("wandb") is None:
+            raise ValueError("the observer WeightsAndBiases needs the package wandb: pip install wandb")
+        self.project, self.mode, self.name = project, mode, name
+        self._exhibition = Exhibition()
+        self._run = None
+
+    def on_epoch(self, view: View) -> None:
+        """Send an epoch, and of a run that begins those before it."""
+        if self._run is None:
+            for row in self._begin(view):
+                self._run.log(numbers_of(row), step=row["epoch"])
+        self._run.log({**numbers_of(view.row), **self._media(self._exhibition.after_epoch(view))}, step=view.epoch)
+
+    def on_end(self, view: View) -> None:
+        """Send the best, and end the run."""
+        if self._run is None:
+            return
+        media = self._media(self._exhibition.at_end(view))
+        if media:
+            self._run.log(media, step=view.epoch)
+        self._run.finish(exit_code=0 if view.finished else 1)
+
+    def _begin(self, view: View) -> Iterable:
+        """Open the run, and list the epochs that it lacks."""
+        import wandb
+
+        known = view.folder / "training" / "wandb.txt"
+        is_new = not known.exists()
+        if is_new:
+            known.write_text(uuid4().hex[:8], encoding="ascii")
+        self._run = wandb.init(
+            project=self.project,
+            name=self.name or view.folder.resolve().name,
+            id=known.read_text(encoding="ascii"),
+            resume="allow",
+            mode=self.mode,
+            dir=str(view.folder),
+            config=dict(view.recipe),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        return view.history[:-1] if is_new else ()
+
+    def _media(self, showings: Iterable[Showing]) -> dict:
+        import wandb
+
+        media = {}
+        for showing in showings:
+            for name, waveform in showing.sounds.items():
+                media[name] = wandb.Audio(waveform.T.clamp(-1, 1).numpy(), sample_rate=showing.sample_rate)
+            media.update({name: wandb.Image(str(path)) for name, path in showing.pictures.items()})
+        return media
