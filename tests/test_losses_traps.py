@@ -421,6 +421,13 @@ def test_kl_is_finite_without_spread_and_zero_at_the_standard_normal():
     assert sigma.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("value", [1e-4, 0.01, 0.5, 1.0, 3.0])
+def test_the_divergence_pulls_every_deviation_towards_one(value):
+    sigma = torch.full((2, 3), value, requires_grad=True)
+    losses.kl_div_loss(torch.zeros(2, 3), sigma).backward()
+    torch.testing.assert_close(sigma.grad, torch.full((2, 3), value - 1 / value))
+
+
 def test_importing_a_loss_needs_torch_alone():
     code = (
         "import sys; from sepkit.losses import MultiResolutionSTFTLoss, Wasserstein1DLoss, component_loss;"

@@ -1,5 +1,8 @@
 """Losses on latent variables: how far a network's posterior is from the standard normal distribution."""
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from sepkit.losses._check import check_choice, check_real, check_same_shape
@@ -11,8 +14,9 @@ _VARIANCE_FLOOR = 1e-12
 
 def _log(variance: Tensor) -> Tensor:
     """Take the logarithm, continued as a straight line below the floor: finite and rising from 0."""
-    floored = variance.clamp(min=_VARIANCE_FLOOR)
-    return floored.log() + (variance - floored) / _VARIANCE_FLOOR
+    below = math.log(_VARIANCE_FLOOR) + variance / _VARIANCE_FLOOR - 1
+    # One of the two, not their sum, in whose gradient the line's 1 / floor would drown the logarithm's.
+    return torch.where(variance > _VARIANCE_FLOOR, variance.clamp(min=_VARIANCE_FLOOR).log(), below)
 
 
 @full_precision
