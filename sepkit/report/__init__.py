@@ -14,6 +14,7 @@ from sepkit.report.run import Run, curve_section, read_run, recipe_section, run_
 from sepkit.report.scores import (
     Row,
     Summary,
+    beside_section,
     difference_section,
     difference_tiles,
     main_metric,
@@ -67,8 +68,8 @@ def report_training(
         recipe_section(run, data),
         cost_section(dict(cost or {}), device),
     ]
-    lead = f"Training of a separator for {_listed(run)}." if _listed(run) else "Training of a separator."
-    return write_page(Path(folder) / FILE, render(run.name, lead, run_tiles(run), sections))
+    lead = f"A separator of {_listed(run)}." if _listed(run) else "A separator."
+    return write_page(Path(folder) / FILE, render("Training", run.name, lead, run_tiles(run), sections))
 
 
 def _listed(run: Run) -> str:
@@ -114,13 +115,14 @@ def report_scores(
     sections = [
         score_section(summaries, rows, title, notes),
         excerpt_section(excerpts, remarks),
-        track_section(rows, [system]),
+        track_section(rows, system),
         curve_section(trained),
         recipe_section(trained),
         cost_section(dict(cost or {}), device),
     ]
-    lead = f"Scores of {tracks} {'track' if tracks == 1 else 'tracks'}, medians over tracks first."
-    return write_page(path, render(name, lead, score_tiles(summaries, main_metric(rows), system), sections))
+    lead = f"{tracks} {'track' if tracks == 1 else 'tracks'}; the figures below are medians over them."
+    tiles = score_tiles(summaries, main_metric(rows), system)
+    return write_page(path, render("Evaluation", name, lead, tiles, sections))
 
 
 def report_comparison(
@@ -143,10 +145,10 @@ def report_comparison(
         The file.
     """
     metric, tracks = main_metric(rows), len({row[1] for row in rows})
-    sections = [difference_section(differences, rows, names[0], notes), track_section(rows, names)]
+    sections = [difference_section(differences, rows, names[0], notes), beside_section(rows)]
     lead = f"Paired differences to {names[0]} over {tracks} common {'track' if tracks == 1 else 'tracks'}."
     tiles = difference_tiles(differences, metric, names[0])
-    return write_page(path, render(" against ".join([*names[1:], names[0]]), lead, tiles, sections))
+    return write_page(path, render("Comparison", " and ".join([*names[1:], names[0]]), lead, tiles, sections))
 
 
 def report_separation(
@@ -184,4 +186,5 @@ def report_separation(
         cost_section({"recording": str(recording), "model": model, **(cost or {})}, device),
     ]
     tiles = [Tile("duration", duration(seconds)), Tile("stems", str(len(stems)), ", ".join(stems))]
-    return write_page(path, render(name, f"{len(stems)} stems of a recording.", tiles, sections))
+    lead = f"{', '.join(stems)}: an excerpt where {next(iter(stems))} sounds most, and waveforms of the whole."
+    return write_page(path, render("Separation", name, lead, tiles, sections))

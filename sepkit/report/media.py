@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RASTER = 144  # dots per inch of spectrograms
 _QUALITY = 80
+_LARGEST = 1.3  # times its own size
 _CEILING = 0.9  # lossy coding overshoots
 # Layer III of MPEG-1, 2 and 2.5: sample rates, and from each on the bit rates at libsndfile's levels 1 and 0.
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -73,10 +74,15 @@ def _embeddable(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'^<svg ([^>]*?)width="([\d.]+pt)" height="[\d.]+pt"', r'<svg \1style="max-width: \2"', svg, count=1)
+    svg = re.sub(r'^<svg ([^>]*?)width="([\d.]+)pt" height="[\d.]+pt"', _limit_width, svg, count=1)
     svg = re.sub(r' id="[A-Za-z][\w.]*_\d+"', "", svg)  # not unique on a page; those that are used have no underscore
     svg = re.sub(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", _as_webp, svg)
     return svg.replace("#000000", "currentColor").strip()
+
+
+def _limit_width(found: re.Match) -> str:
+    """Let a picture be as wide as there is room, but its letters not much larger than the page's."""
+    return f'<svg {found[1]}style="max-width: {_LARGEST * float(found[2]):.0f}pt"'
 
 
 def _as_webp(found: re.Match) -> str:

@@ -69,7 +69,9 @@ def grid(parts: Iterable[str], kind: str = "") -> str:
     return f'<div class="{f"grid {kind}".strip()}">{"".join(parts)}</div>'
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], signed: bool = False) -> str:
+def table(
+    caption: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], signed: bool = False, n_marked: int = 0
+) -> str:
     """Lay out a table that scrolls sideways in a box of its own.
 
     Args:
@@ -77,9 +79,13 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], 
         columns: heads.
         rows: the first cell of each names the row; numbers may come with both ends of an interval.
         signed: write a plus before positive numbers.
+        n_marked: rows, the first ones, that stand out.
     """
     head = "".join(f'<th scope="col">{text(column)}</th>' for column in columns)
-    body = "".join(f"<tr>{''.join(_cells(row, signed))}</tr>" for row in rows)
+    body = "".join(
+        f"<tr{_of_class('own' if place < n_marked else '')}>{''.join(_cells(row, signed))}</tr>"
+        for place, row in enumerate(rows)
+    )
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{text(caption)}"><table>'
         f"<caption>{text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -131,10 +137,11 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes / 2**30:.1f} GB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MB"
 
 
-def render(title: str, lead: str, tiles: Sequence[Tile], sections: Iterable[Section]) -> str:
+def render(kind: str, title: str, lead: str, tiles: Sequence[Tile], sections: Iterable[Section]) -> str:
     """Make the page.
 
     Args:
+        kind: of report.
         title: plain text.
         lead: a sentence below it.
         tiles: the figures to begin with.
@@ -152,8 +159,8 @@ def render(title: str, lead: str, tiles: Sequence[Tile], sections: Iterable[Sect
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>{text(title)}</title><style>{STYLE}</style></head>\n<body>"
-        f"<header><h1>{text(title)}</h1>{paragraph(lead, 'lead')}{_tiles(tiles)}</header>"
+        f"<title>{text(title)}: {text(kind.lower())}</title><style>{STYLE}</style></head>\n<body>"
+        f"<header>{paragraph(kind, 'kind')}<h1>{text(title)}</h1>{paragraph(lead, 'lead')}{_tiles(tiles)}</header>"
         f'<nav aria-label="Sections">{links}</nav>\n<main>{body}</main>\n'
         f"<footer><p>sepkit {text(__version__)}, {written}</p></footer><script>{SCRIPT}</script></body></html>\n"
     )

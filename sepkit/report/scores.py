@@ -1,7 +1,7 @@
 """Scores: tables, box plots, and one row a track."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sepkit.plots import NOT_DECIBELS, plot_scores
@@ -11,7 +11,8 @@ from sepkit.report.page import Cell, Section, Tile, folded, grid, number, paragr
 Row = tuple[str, str, str, str, float]  # system, track, target, metric, value
 _MOST_CELLS = 30000  # in the tables of tracks
 _MOST_POINTS = 2000  # that a picture draws one by one
-_OPEN = 12  # tracks, up to which their table is open
+_OPEN = 12  # tracks, up to which their tables are open
+_MOST_OPEN = 4  # tables
 
 
 class Summary(NamedTuple):
@@ -108,7 +109,7 @@ def _score_table(target: str, summaries: Sequence[Summary]) -> str:
         rows.append(["", "mean", *(each.mean for each in found)])
     n_tracks = max(each.n_tracks for each in cells.values())
     caption = f"{target}, over {n_tracks} {'track' if n_tracks == 1 else 'tracks'}"
-    return table(caption, ["", "over tracks", *metrics], rows)
+    return table(caption, ["", "over tracks", *metrics], rows, n_marked=2 if len(systems) > 1 else 0)
 
 
 def difference_section(
@@ -187,28 +188,56 @@ def _finish(ax, labels: Sequence[str], n_rows: int) -> None:
             points.set_rasterized(True)
 
 
-def track_section(rows: Sequence[Row], systems: Collection[str]) -> Section:
-    """Show the scores of every track, in one table for each target and system.
+def track_section(rows: Sequence[Row], system: str) -> Section:
+    """Show the scores of every track, in one table for each target.
 
     Args:
         rows: all scores.
-        systems: which are shown.
+        system: which is shown.
     """
-    shown = [row for row in rows if row[0] in systems]
-    tracks, metrics = (distinct(row[place] for row in shown) for place in (1, 3))
-    tables = distinct((row[0], row[2]) for row in shown)
-    n_tracks = max(1, _MOST_CELLS // max(1, len(metrics) * len(tables)))
-    value = {row[:4]: row[4] for row in shown}
+    shown = [row for row in rows if row[0] == system]
+    metrics = distinct(row[3] for row in shown)
+    value = {row[1:4]: row[4] for row in shown}
+    return _tracks(
+        shown,
+        metrics,
+        {
+            target: lambda track, metric, target=target: value.get((track, target, metric), math.nan)
+            for target in distinct(row[2] for row in shown)
+        },
+    )
+
+
+def beside_section(rows: Sequence[Row]) -> Section:
+    """Show the scores of every track side by side, in one table for each target and metric.
+
+    Args:
+        rows: all scores.
+    """
+    value = {row[:4]: row[4] for row in rows}
+    return _tracks(
+        rows,
+        distinct(row[0] for row in rows),
+        {
+            f"{target}, {metric}": lambda track, system, rest=(target, metric): value.get(
+                (system, track, *rest), math.nan
+            )
+            for target, metric in distinct(row[2:4] for row in rows)
+        },
+    )
+
+
+def _tracks(rows: Sequence[Row], columns: Sequence[str], tables: Mapping[str, Callable[[str, str], float]]) -> Section:
+    """Lay out tables of one row a track; a table gives the number of a track in a column."""
+    tracks = distinct(row[1] for row in rows)
+    n_tracks = max(1, _MOST_CELLS // max(1, len(columns) * len(tables)))
     parts = []
-    for system, target in tables:
-        cells = [
-            [track, *(value.get((system, track, target, name), math.nan) for name in metrics)]
-            for track in tracks[:n_tracks]
-        ]
-        name = f"{target}, {system}" if len(systems) > 1 else target
-        parts.append(folded(name, table(f"{name}, by track", ["track", *metrics], cells), len(tracks) <= _OPEN))
+    for name, value in tables.items():
+        cells = [[track, *(value(track, column) for column in columns)] for track in tracks[:n_tracks]]
+        shown = len(tracks) <= _OPEN and len(parts) < _MOST_OPEN
+        parts.append(folded(name, table(f"{name}, by track", ["track", *columns], cells), shown))
     if len(tracks) > n_tracks:
-        parts.append(paragraph(f"The first {n_tracks} of {len(tracks)} tracks; scores.csv holds all.", "note"))
+        parts.append(paragraph(f"The first {n_tracks} of {len(tracks)} tracks; the CSV file holds all.", "note"))
     return Section("Tracks", "".join(parts))
 
 

@@ -19,13 +19,17 @@ body {
   background: var(--ground); color: var(--ink); overflow-wrap: break-word;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
 }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0.5rem 0 0.25rem; letter-spacing: -0.01em; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 0.25rem; letter-spacing: -0.01em; }
 h2 { font-size: 1.25rem; margin: 0 0 0.75rem; letter-spacing: -0.005em; }
 h3 { font-size: 1.05rem; margin: 0 0 0.5rem; }
 h4 { font-size: 0.95rem; margin: 0 0 0.5rem; }
 p { margin: 0 0 0.75rem; max-width: 46rem; }
 .lead, .note, caption, footer, small { color: var(--soft); }
 .note, footer, small { font-size: 0.85rem; }
+.kind {
+  color: var(--accent); font-size: 0.8rem; font-weight: 600; letter-spacing: 0.06em; text-transform: uppercase;
+  margin: 0;
+}
 .lead { font-size: 1.05rem; }
 section {
   background: var(--paper); border: 1px solid var(--line); border-radius: 12px; padding: 1.25rem; margin: 0 0 1rem;
@@ -41,7 +45,7 @@ nav a {
 }
 nav a:hover { border-color: var(--accent); color: var(--accent); }
 .tiles {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 0.75rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 0.75rem;
   margin: 1rem 0 0.5rem;
 }
 .tiles div { background: var(--paper); border: 1px solid var(--line); border-radius: 12px; padding: 0.75rem 1rem; }
@@ -65,10 +69,14 @@ nav a:hover { border-color: var(--accent); color: var(--accent); }
 .grid.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 .grid > * { min-width: 0; }
 figure { margin: 0; }
-figure svg { display: block; width: 100%; height: auto; max-width: 40rem; }
+figure svg { display: block; width: 100%; height: auto; }
 svg text { fill: currentColor; font-family: inherit !important; }
 figcaption { color: var(--soft); font-size: 0.85rem; }
 .card { border: 1px solid var(--line); border-radius: 10px; padding: 0.9rem; }
+@media (min-width: 52rem) {
+  .card:only-child { display: grid; grid-template-columns: 3fr 2fr; gap: 0 1.5rem; align-items: center; }
+  .card:only-child h4 { grid-column: 1 / -1; }
+}
 .excerpt + .excerpt { border-top: 1px solid var(--line); margin-top: 1.25rem; padding-top: 1.25rem; }
 .players {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 0.5rem 1rem;
@@ -93,7 +101,9 @@ th[scope="row"] {
 thead th { font-weight: 600; color: var(--soft); font-size: 0.85rem; }
 thead th:first-child { position: sticky; left: 0; background: var(--paper); }
 thead th:nth-child(n+3), td.number { text-align: right; }
-table.plain thead th:nth-child(n+2) { text-align: right; }
+tbody tr:has(+ tr > th:empty) > * { border-bottom-color: transparent; padding-bottom: 0; }
+tr.own > * { font-weight: 600; }
+tr.own .interval { font-weight: 400; }
 .interval { display: block; color: var(--soft); font-size: 0.75rem; line-height: 1.2; }
 details { margin: 0 0 0.75rem; }
 details:last-child { margin-bottom: 0; }
