@@ -1,0 +1,531 @@
+"""Observers: what is shown of a training, when, at what cost, and that looking changes nothing."""
+
+import ast
+import importlib.util
+import inspect
+import os
+import struct
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from songs import write_song
+from test_training import N_STEPS, RECIPE, SOURCES, StopAfter, assert_equal, history, last_weights, song, weights
+
+from sepkit import observers
+from sepkit.excerpts import Excerpt
+from sepkit.observers import View
+from sepkit.observers.pictures import draw_excerpt, file_name, mel_levels, picture_file
+from sepkit.observers.showing import Exhibition, is_due, numbers_of, sounds_of
+from sepkit.training import TrainingInterrupted, train
+from sepkit.training.validation import shorten
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("songs")
+    for i, name in enumerate(["train/one", "train/two", "valid/three"]):
+        write_song(folder / name, song(i))
+    return folder
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch):
+    """Train the recipe, changed by overrides, without what follows a training."""
+    monkeypatch.setattr("sepkit.training.door._report", lambda *_: None)
+    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
+
+    def start(*overrides: str, folder: str = "run", **options) -> Path:
+        given = {"data": root, "device": "cpu", "quiet": True, "tell": lambda _: None, **options}
+        return train(RECIPE, tmp_path / folder, overrides=overrides, **given)
+
+    return start
+
+
+def read(folder: Path):
+    """Read what TensorBoard would show."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries that TensorBoard's reader imports
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        everything = {"scalars": 0, "images": 0, "audio": 0, "histograms": 0, "tensors": 0}
+        return EventAccumulator(str(folder), everything, purge_orphaned_data=False).Reload()
+
+
+def steps(events) -> list[int]:
+    return [event.step for event in events]
+
+
+def contents(events) -> list[bytes]:
+    return [event.encoded_audio_string for event in events]
+
+
+def excerpt(n_sources: int = 2, n_frames: int = 2 * RATE, track: str = "song") -> Excerpt:
+    generator = torch.Generator().manual_seed(0)
+    targets = 0.1 * torch.randn(n_sources, 2, n_frames, generator=generator)
+    names = ("vocals", "drums", "bass", "other")[:n_sources]
+    return Excerpt(track, names, RATE, 1.0, targets.sum(0), 0.5 * targets, targets)
+
+
+class Gallery:
+    """Keep every view."""
+
+    def __init__(self) -> None:
+        self.views = []
+
+    def on_epoch(self, view: View) -> None:
+        self.views.append(view)
+
+
+# What observers see
+
+
+def test_after_a_validation_a_view_has_the_same_excerpt_all_through(run):
+    gallery = Gallery()
+    run("training.epochs=3", "validation.every=2", observers=[gallery])
+    assert [len(view.excerpts) for view in gallery.views] == [0, 1, 1]
+    (second,), (third,) = (view.excerpts for view in gallery.views[1:])
+    assert (second.track, second.sources, second.sample_rate) == ("three", tuple(SOURCES), RATE)
+    assert second.estimates.shape == second.targets.shape == (2, 2, 2 * RATE)
+    assert (second.start, third.start) == (1.0, 1.0)
+    torch.testing.assert_close(second.mixture, third.mixture, rtol=0, atol=0)
+    torch.testing.assert_close(second.targets, third.targets, rtol=0, atol=0)
+    assert not torch.equal(second.estimates, third.estimates)
+
+
+def test_an_excerpt_is_of_the_seconds_in_which_all_targets_sound():
+    targets = torch.zeros(2, 2, 10 * RATE)
+    targets[0, :, : 7 * RATE] = 0.1
+    targets[1, :, 5 * RATE :] = 0.1
+    whole = Excerpt("song", ("a", "b"), RATE, 20.0, targets.sum(0), targets / 2, targets)
+    part = shorten(whole)
+    assert part.mixture.shape == (2, 4 * RATE)
+    assert 21.5 < part.start < 26.5
+    assert part.targets.abs().amax((1, 2)).tolist() == pytest.approx([0.1, 0.1])
+    first = round((part.start - 20) * RATE)
+    torch.testing.assert_close(part.estimates, whole.estimates[..., first : first + 4 * RATE])
+    assert part.estimates.untyped_storage().nbytes() == part.estimates.nbytes  # what it was cut from can be freed
+
+
+def test_gradients_are_seen_after_steps_and_epochs_as_the_optimizer_used_them(run):
+    seen = []
+
+    class Look:
+        def on_step(self, view: View) -> None:
+            gradients = [parameter.grad for parameter in view.trained.parameters()]
+            norm = torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients]))
+            seen.append((float(norm), float(view.row["grad_norm"])))
+
+        def on_epoch(self, view: View) -> None:
+            assert all(parameter.grad is not None for parameter in view.trained.parameters())
+
+    run("training.clip=0.01", observers=[Look()])
+    assert len(seen) == 2 * N_STEPS
+    for clipped, norm in seen:
+        assert clipped == pytest.approx(min(norm, 0.01), rel=1e-3)
+
+
+def test_no_excerpt_is_kept_where_nobody_looks(run, monkeypatch):
+    monkeypatch.setattr("sepkit.training.validation.shorten", None)
+    assert run("training.epochs=1").is_dir()
+
+
+# What does not change
+
+
+EVERYTHING = "observers=[{class: TensorBoard, histograms: true}, {class: LossCallback, event: iteration}, " + ", ".join(
+    f"{{class: {name}}}"
+    for name in ("LayersVisualCallback", "WaveformVisualCallback", "SpectrogramVisualCallback", "AudioPlayerCallback")
+)
+
+
+def test_all_observers_together_change_no_weight(run):
+    alone, watched = run(folder="alone"), run(EVERYTHING + "]", folder="watched")
+    assert_equal(last_weights(watched), last_weights(alone))
+    assert_equal(weights(watched), weights(alone))
+
+
+# When
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "every", "shown"),
+    [(36, 1, [1, 4, 8, 12, 16, 20, 24, 28, 32, 36]), (36, 2, [2, 4, 8, 12, 16, 20, 24, 28, 32, 36]), (3, 1, [1, 2, 3])],
+)
+def test_at_most_ten_validations_are_shown_the_first_and_the_last_among_them(n_epochs, every, shown):
+    assert due_epochs(n_epochs, every, None, 1.0) == shown
+
+
+def test_what_is_due_follows_the_time_where_that_is_limited():
+    assert due_epochs(900, 1, 6.0, 10.0) == [1, *range(4, 37, 4)]
+
+
+def due_epochs(n_epochs: int, every: int, minutes: float | None, seconds: float) -> list[int]:
+    """The epochs at which something is due in a training of epochs of this many seconds."""
+    recipe = {"training": {"epochs": n_epochs, "max_minutes": minutes}}
+    rows, due = [], []
+    for epoch in range(1, n_epochs + 1):
+        rows.append({"epoch": epoch, "total_seconds": epoch * seconds})
+        ended = epoch == n_epochs or (minutes and epoch * seconds >= 60 * minutes)
+        if epoch % every and not ended:
+            continue
+        rows[-1]["SDR"] = 0.0
+        view = View(epoch, epoch, rows[-1], tuple(rows), None, None, recipe, "ended" if ended else None, None)
+        if is_due(view):
+            due.append(epoch)
+        if ended:
+            break
+    return due
+
+
+def test_the_best_epoch_is_shown_at_the_end_unless_it_has_been(tmp_path):
+    recipe = {"training": {"epochs": 36, "max_minutes": None}}
+    exhibition, rows = Exhibition(), []
+    for epoch in range(1, 37):
+        rows.append({"epoch": epoch, "total_seconds": 1.0, "SDR": 0.0, **({"best": True} if epoch in (1, 7) else {})})
+        finished = "after 36 epochs" if epoch == 36 else None
+        view = View(epoch, epoch, rows[-1], tuple(rows), None, tmp_path, recipe, finished, None, (excerpt(1),))
+        list(exhibition.after_epoch(view))
+    (showing,) = exhibition.at_end(view)
+    assert showing.epoch == 7
+    assert list(showing.sounds) == ["song, best epoch/vocals/estimate", "song, best epoch/vocals/residual"]
+    assert showing.pictures["song, best epoch/picture"].name == "best_0007_song.png"
+    assert len(list((tmp_path / "pictures").iterdir())) == 11
+    assert not list(exhibition.at_end(replace(view, finished=None)))
+
+
+# TensorBoard
+
+
+def test_tensorboard_shows_pictures_and_plays_sounds(run):
+    folder = run("observers=[{class: TensorBoard}]", "training.epochs=3")
+    board = read(folder)
+    assert board.Tags()["images"] == ["three/picture"]
+    assert steps(board.Images("three/picture")) == [1, 2, 3]
+    saved = folder / "pictures" / "epoch_0002_three.png"
+    assert board.Images("three/picture")[1].encoded_image_string == saved.read_bytes()
+    assert sorted(path.name for path in saved.parent.iterdir()) == [f"epoch_000{i}_three.png" for i in (1, 2, 3)]
+    parts = ["mixture", *(f"{s}/{kind}" for s in SOURCES for kind in ("estimate", "residual", "target"))]
+    assert sorted(board.Tags()["audio"]) == sorted(f"three/{part}" for part in parts)
+    assert steps(board.Audio("three/mixture")) == steps(board.Audio("three/vocals/target")) == [1]
+    assert steps(board.Audio("three/drums/estimate")) == steps(board.Audio("three/drums/residual")) == [1, 2, 3]
+    assert board.Tags()["histograms"] == []
+
+
+def test_what_is_played_is_what_was_separated(run):
+    gallery = Gallery()
+    folder = run("observers=[{class: TensorBoard}]", "training.epochs=1", observers=[gallery])
+    (shown,) = gallery.views[0].excerpts
+    (event,) = read(folder).Audio("three/vocals/residual")
+    assert (event.sample_rate, event.length_frames, event.content_type) == (RATE, 2 * RATE, "audio/wav")
+    samples = np.frombuffer(event.encoded_audio_string[44:], "<i2").reshape(-1, 2).T / 32768
+    wanted = shown.mixture - shown.estimates[0]
+    np.testing.assert_allclose(samples, wanted.clamp(-1, 1).numpy(), atol=1 / 32768)  # a step of 16 bits
+
+
+def test_memory_rate_and_waiting_are_curves(run):
+    names = read(run("observers=[{class: TensorBoard}]", "training.epochs=1")).Tags()["scalars"]
+    assert {"lr", "grad_norm", "data_wait", "memory", "seconds", "loss", "SDR", "SDR/vocals"} <= set(names)
+    assert {"RelativeSpectralLoss", "RelativeSpectralLoss/drums"} <= set(names)
+
+
+def test_histograms_of_weights_and_gradients_are_an_option(run):
+    board = read(run("observers=[{class: TensorBoard, histograms: true}]", "training.clip=0.01"))
+    names = board.Tags()["histograms"]
+    assert {name.partition("/")[0] for name in names} == {"weights", "gradients"}
+    assert steps(board.Histograms(names[0])) == [1, 2]
+    squares = sum(
+        event.histogram_value.sum_squares
+        for name in names
+        if name.startswith("gradients/")
+        for event in board.Histograms(name)[-1:]
+    )
+    assert squares**0.5 <= 0.01 * 1.001  # they are what was left after clipping
+
+
+def test_a_histogram_counts_what_is_finite():
+    from sepkit.observers.events import histogram
+
+    counted = histogram("name", torch.tensor([-1.0, 0.0, 0.1, 1.0, float("nan"), float("inf")])).histo
+    assert (counted.num, counted.min, counted.max) == (4, -1, 1)
+    assert sum(counted.bucket) == 4
+    assert counted.sum == pytest.approx(0.1)
+    assert sum(histogram("name", torch.full((3,), 2.0)).histo.bucket) == 3
+    assert sum(histogram("name", torch.tensor([float("nan")])).histo.bucket) == 1
+
+
+def test_nothing_is_lost_or_shown_twice_when_a_training_goes_on(run):
+    settings = ["observers=[{class: TensorBoard, histograms: true}]", "training.epochs=4"]
+    for step in (N_STEPS + 1, 2 * N_STEPS + 2):
+        with pytest.raises(TrainingInterrupted):
+            run(*settings, observers=[StopAfter(step)])
+    folder = run(*settings)
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+    board, whole = read(folder), read(run(*settings, folder="whole"))
+    for kind in ("images", "audio", "histograms", "scalars"):
+        assert sorted(board.Tags()[kind]) == sorted(whole.Tags()[kind])
+    for name in whole.Tags()["audio"]:
+        assert contents(board.Audio(name)) == contents(whole.Audio(name))
+    assert steps(board.Images("three/picture")) == [1, 2, 3, 4]
+    assert steps(board.Scalars("loss")) == [1, 2, 3, 4]
+
+
+def test_an_observer_that_comes_later_writes_the_curves_before_it(run):
+    with pytest.raises(TrainingInterrupted):
+        run("training.epochs=3", observers=[StopAfter(N_STEPS + 1)])
+    board = read(run("training.epochs=3", "observers=[{class: TensorBoard}]"))
+    assert steps(board.Scalars("loss")) == [1, 2, 3]
+    assert steps(board.Images("three/picture")) == [2, 3]
+
+
+def test_a_restart_removes_pictures_and_no_others(run):
+    folder = run("training.epochs=2", "observers=[{class: TensorBoard}]")
+    (folder / "pictures" / "mine.png").write_bytes(b"")
+    run("training.epochs=1", restart=True)
+    assert os.listdir(folder / "pictures") == ["mine.png"]
+    assert not list(folder.glob("events.*"))
+
+
+# The event file
+
+
+@pytest.mark.parametrize("n_bytes", [8, 1023, 1024, 1025, 70001])
+def test_checksums_are_those_of_tensorboard(n_bytes):
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c as slow
+
+    from sepkit.observers.events import crc32c
+
+    content = np.random.default_rng(n_bytes).bytes(n_bytes)
+    assert crc32c(content) == slow(content) & 0xFFFFFFFF
+
+
+def test_the_checksum_of_the_standard_s_example():
+    from sepkit.observers.events import crc32c
+
+    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, appendix B.4: 32 bytes of zeros
+
+
+def test_a_file_takes_over_what_its_predecessor_wrote_before_it_was_killed(tmp_path):
+    from sepkit.observers.events import EventFile, number
+
+    first = EventFile(tmp_path, ".x", 1)
+    for step in range(1, 5):
+        first.add(step, [number("a", step)])
+    with first.path.open("r+b") as file:
+        file.truncate(first.path.stat().st_size - 3)
+    second = EventFile(tmp_path, ".x", 3)
+    second.add(3, [number("a", 30)])
+    assert list(tmp_path.iterdir()) == [second.path]
+    assert [(event.step, event.value) for event in read(tmp_path).Scalars("a")] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_a_file_without_values_is_not_written_to(tmp_path):
+    from sepkit.observers.events import EventFile
+
+    file = EventFile(tmp_path, ".x", 1)
+    before = file.path.read_bytes()
+    file.add(1, [])
+    assert file.path.read_bytes() == before
+
+
+# Pictures
+
+
+def test_a_picture_has_two_rows_a_source():
+    one, two = (draw_excerpt(excerpt(n)) for n in (1, 2))
+    assert one.dtype == np.uint8
+    assert one.shape[1:] == two.shape[1:] == (1266, 3)
+    assert two.shape[0] - one.shape[0] == one.shape[0] - 30  # the line above all
+
+
+def test_a_picture_is_drawn_once(tmp_path, monkeypatch):
+    path = picture_file(tmp_path, "epoch_0003", excerpt(track="a/b: c"))
+    assert path == tmp_path / "pictures" / "epoch_0003_a_b_ c.png"
+    assert struct.unpack(">II", path.read_bytes()[16:24]) == (1266, 30 + 2 * 320)
+    monkeypatch.setattr("sepkit.observers.pictures.draw_excerpt", None)
+    assert picture_file(tmp_path, "epoch_0003", excerpt(track="a/b: c")) == path
+
+
+@pytest.mark.parametrize(("track", "name"), [("A - B", "A - B"), ("../x", "_x"), ("...", "track"), ("Ä/ö", "Ä_ö")])
+def test_tracks_of_any_name_get_a_file(track, name):
+    assert file_name(track) == name
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_levels_are_below_the_loudest_of_estimate_and_target(rate):
+    times = torch.arange(rate) / rate
+    tone = torch.sin(2 * torch.pi * 1000 * times).expand(2, -1)
+    levels = mel_levels(torch.stack([0.1 * tone, tone]), rate)
+    assert levels.shape[:2] == (2, 96)
+    assert levels[1].max() == 0
+    assert levels[0, :, 20:-20].max() == pytest.approx(-20, abs=0.5)  # columns at the ends see the edges
+    assert levels.min() >= -80
+    assert (mel_levels(torch.zeros(2, 2, rate), rate) == -80).all()
+
+
+@pytest.mark.parametrize("n_frames", [100, 700, 20 * RATE])
+def test_excerpts_of_any_length_and_silence_are_drawn(n_frames):
+    given = excerpt(1, n_frames)
+    assert draw_excerpt(given).shape == draw_excerpt(replace(given, targets=0 * given.targets)).shape
+
+
+def test_sounds_are_named_by_source():
+    given = excerpt()
+    assert list(sounds_of(given, "song", fixed=False)) == [
+        "song/vocals/estimate", "song/vocals/residual", "song/drums/estimate", "song/drums/residual",
+    ]  # fmt: skip
+    torch.testing.assert_close(
+        sounds_of(given, "song", fixed=True)["song/drums/residual"], given.mixture - given.estimates[1]
+    )
+
+
+def test_numbers_are_all_but_the_epoch():
+    assert numbers_of({"epoch": 3, "loss": 0.5, "best": True}) == {"loss": 0.5, "best": 1.0}
+
+
+# Under auralflow's names
+
+
+CALLBACKS = [name for name in observers.__all__ if name.endswith("Callback")]
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_fits_on_a_page(name):
+    tree = ast.parse(inspect.getsource(getattr(observers, name)))
+    (definition,) = tree.body
+    assert definition.end_lineno - definition.lineno + 1 < 30
+
+
+def test_auralflow_s_callbacks_are_all_there():
+    wanted = {"Loss", "LayersVisual", "WaveformVisual", "SpectrogramVisual", "AudioPlayer"}
+    assert {name.removesuffix("Callback") for name in CALLBACKS} == wanted
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "tags"),
+    [
+        ("LossCallback", "scalars", {"loss/epoch": [1, 2]}),
+        ("LossCallback, event: iteration", "scalars", {"loss/iter": [1, 2, 3, 4, 5, 6]}),
+        ("LossCallback, main_tag: mine", "scalars", {"mine": [1, 2]}),
+        ("WaveformVisualCallback", "images", {"waveform/vocals": [1, 2], "waveform/drums": [1, 2]}),
+        ("SpectrogramVisualCallback", "images", {"spectrogram/vocals": [1, 2], "spectrogram/drums": [1, 2]}),
+        (
+            "AudioPlayerCallback",
+            "audio",
+            {
+                f"{source}/{part}": [1, 2]
+                for source in SOURCES
+                for part in ("estimate", "true", "residual/estimate", "residual/true")
+            },
+        ),
+        (
+            "AudioPlayerCallback, embed_residual: false",
+            "audio",
+            {f"{source}/{part}": [1, 2] for source in SOURCES for part in ("estimate", "true")},
+        ),
+    ],
+)
+def test_a_callback_shows_its_thing(run, settings, kind, tags):
+    board = read(run(f"observers=[{{class: {settings}}}]"))
+    reader = {"scalars": board.Scalars, "images": board.Images, "audio": board.Audio}[kind]
+    assert {tag: steps(reader(tag)) for tag in board.Tags()[kind]} == tags
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "groups"),
+    [
+        ("", "histograms", {"weights", "gradients"}),
+        (", show_grad: false", "histograms", {"weights"}),
+        (", show_weights: false", "histograms", {"gradients"}),
+        (", use_norm: true", "scalars", {"weights", "gradients"}),
+    ],
+)
+def test_layers_are_shown_by_weights_and_gradients(run, settings, kind, groups):
+    board = read(run(f"observers=[{{class: LayersVisualCallback{settings}}}]", "training.epochs=1"))
+    assert {tag.partition("/")[0] for tag in board.Tags()[kind]} == groups
+
+
+@pytest.mark.parametrize("kind", ["waveform", "spectrogram"])
+def test_pictures_are_saved_at_their_frequency(run, kind):
+    name = f"{kind.capitalize()}VisualCallback"
+    folder = run(f"observers=[{{class: {name}, save_dir: drawn, save_freq: 2}}]", "training.epochs=3")
+    assert sorted(os.listdir(folder / "drawn")) == [f"{source}_2_{kind}.png" for source in sorted(SOURCES)]
+
+
+def test_steps_are_not_drawn_twice_when_a_training_goes_on(run):
+    settings = ["observers=[{class: LossCallback, event: iteration}]", "training.epochs=3"]
+    with pytest.raises(TrainingInterrupted):
+        run(*settings, observers=[StopAfter(N_STEPS + 1)])
+    assert steps(read(run(*settings)).Scalars("loss/iter")) == list(range(1, 3 * N_STEPS + 1))
+
+
+# Weights & Biases
+
+
+def test_a_missing_wandb_is_named_with_its_remedy(run, tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "sepkit.observers.weights_and_biases.find_spec", lambda name: None if name == "wandb" else found(name)
+    )
+    with pytest.raises(ValueError, match="the observer WeightsAndBiases needs the package wandb: pip install wandb"):
+        run("observers=[{class: WeightsAndBiases}]")
+    assert not (tmp_path / "run").exists()
+
+
+OFFLINE = """
+import sys
+sys.path.insert(0, {tests!r})
+from sepkit.training import TrainingInterrupted, train
+from test_training import RECIPE, StopAfter
+observers = [StopAfter({step})]
+try:
+    train(RECIPE, {folder!r}, data={root!r}, device="cpu", quiet=True, observers=observers, tell=lambda _: None,
+          overrides=["training.epochs=3", "observers=[{{class: WeightsAndBiases, mode: offline, project: p}}]"])
+except TrainingInterrupted:
+    pass
+"""
+
+
+def test_weights_and_biases_gets_what_tensorboard_shows(root, tmp_path):
+    pytest.importorskip("wandb", reason="wandb is not installed: pip install sepkit[wandb]")
+    for step in (N_STEPS + 1, 0):
+        program = OFFLINE.format(
+            tests=str(Path(__file__).parent), folder=str(tmp_path / "run"), root=str(root), step=step
+        )
+        environment = {**os.environ, "WANDB_ERROR_REPORTING": "false", "HOME": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    parts = sorted((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert len(parts) == 2  # of one run: a part before the stop and one after it
+    assert len({path.name.rpartition("-")[2] for path in parts}) == 1
+    rows = [row for part in parts for row in logged(part)]
+    assert [row["_step"] for row in rows] == [1, 2, 3]
+    assert {"loss", "SDR/vocals", "memory", "three/picture", "three/vocals/estimate"} <= rows[0].keys()
+    assert "three/mixture" in rows[0]
+    assert "three/mixture" not in rows[1]
+    assert rows[2]["loss"] == pytest.approx(float(history(tmp_path / "run")[2]["loss"]))
+    assert len(list(parts[1].glob("files/media/images/three/*.png"))) == 2
+
+
+def logged(part: Path) -> list[dict]:
+    """Read what an offline run wrote down."""
+    import json
+
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    store = DataStore()
+    store.open_for_scan(str(next(part.glob("*.wandb"))))
+    rows = []
+    while content := store.scan_data():
+        record = Record.FromString(content)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            rows.append({"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items})
+    return rows
