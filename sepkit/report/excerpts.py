@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from sepkit.excerpts import Excerpt
 from sepkit.plots import plot_difference, plot_separation
 from sepkit.report.media import common_gain, drawing, new_figure, picture, player
 from sepkit.report.page import Section, grid, number, paragraph, text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SECONDS = 6.0  # of an excerpt, unless there is a reason for another length
 _LONGEST = 10.0  # s
@@ -160,8 +164,9 @@ def _source(excerpt: Excerpt, place: int, kilobits: float, gain: float) -> str:
     with drawing():
         figure = new_figure(4.6, 4.3)
         figure.set_layout_engine(None)  # which takes longer than all the rest
-        figure.subplots_adjust(left=0.125, right=1.0, top=0.95, bottom=0.1, hspace=0.3)
+        figure.subplots_adjust(left=0.115, right=0.98, top=0.95, bottom=0.1, hspace=0.3)
         plot_difference(*pair.values(), rate, list(figure.subplots(3, sharex=True)))
+        _make_ticks_small(figure)
         drawn = picture(figure, f"Spectrograms of {name}: estimate, target and their difference")
     players = [player(part, rate, f"{name}, {what}", excerpt.track, kilobits, gain) for what, part in pair.items()]
     heading = f"<h4>{text(name)} <small>{text(score)} dB SDR here</small></h4>"
@@ -182,5 +187,11 @@ def _show_stems(excerpt: Excerpt, kilobits: float) -> str:
         axes = list(figure.subplots(len(heard), sharex=True, sharey=True))
         # Of the sum of all that is drawn, nothing is left over that would want a picture.
         plot_separation(sum(stems.values()), stems, excerpt.sample_rate, axes)
+        _make_ticks_small(figure)
         drawn = picture(figure, f"Spectrograms of the mixture and of {', '.join(stems)}")
     return grid(players, "players") + drawn
+
+
+def _make_ticks_small(figure: "Figure") -> None:
+    for ax in figure.axes:
+        ax.tick_params(labelsize=8)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RASTER = 144  # dots per inch of spectrograms
 _QUALITY = 80
-_LARGEST = 1.3  # times its own size
+_LARGEST = 1.2  # times its own size
 _CEILING = 0.9  # lossy coding overshoots
 # Layer III of MPEG-1, 2 and 2.5: sample rates, and from each on the bit rates at libsndfile's levels 1 and 0.
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)

@@ -81,7 +81,11 @@ def table(
         signed: write a plus before positive numbers.
         n_marked: rows, the first ones, that stand out.
     """
-    head = "".join(f'<th scope="col">{text(column)}</th>' for column in columns)
+    rows = list(rows)
+    kinds = ["" if isinstance(cell, str) else "number" for cell in rows[0]] if rows else [""] * len(columns)
+    head = "".join(
+        f'<th scope="col"{_of_class(kind)}>{text(column)}</th>' for column, kind in zip(columns, kinds, strict=True)
+    )
     body = "".join(
         f"<tr{_of_class('own' if place < n_marked else '')}>{''.join(_cells(row, signed))}</tr>"
         for place, row in enumerate(rows)

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from sepkit.plots import NOT_DECIBELS, plot_scores
 from sepkit.report.media import drawing, new_figure, picture
-from sepkit.report.page import Cell, Section, Tile, folded, grid, number, paragraph, table
+from sepkit.report.page import Cell, Section, Tile, folded, grid, number, paragraph, table, text
 
 Row = tuple[str, str, str, str, float]  # system, track, target, metric, value
 _MOST_CELLS = 30000  # in the tables of tracks
 _MOST_POINTS = 2000  # that a picture draws one by one
 _OPEN = 12  # tracks, up to which their tables are open
 _MOST_OPEN = 4  # tables
+_NARROW = 4  # metrics, up to which two tables have room side by side
 
 
 class Summary(NamedTuple):
@@ -94,7 +95,9 @@ def score_section(summaries: Sequence[Summary], rows: Sequence[Row], title: str,
         notes: what a reader must know besides.
     """
     tables = [_score_table(target, summaries) for target in distinct(each.target for each in summaries)]
-    parts = [paragraph(_unwrapped(title)), boxes(rows), *tables, *(paragraph(_unwrapped(n), "note") for n in notes)]
+    narrow = len({each.metric for each in summaries}) <= _NARROW
+    told = [paragraph(_unwrapped(note), "note") for note in notes]
+    parts = [paragraph(_unwrapped(title)), boxes(rows), grid(tables, "wide" if narrow else "single"), *told]
     return Section("Scores", "".join(parts) if summaries else "")
 
 
@@ -127,13 +130,22 @@ def difference_section(
         f"Each score minus that of {first} on the same track: medians and means, each with its 95 % interval. "
         "Where an interval does not hold 0, the tracks agree on which is better."
     )
-    tables = []
-    for target in distinct(each.target for each in differences):
-        found = (each for each in differences if each.target == target)
-        cells = [(each.system, each.metric, each.median, each.mean, str(each.n_tracks)) for each in found]
-        tables.append(table(target, ["", "metric", "median", "mean", "tracks"], cells, signed=True))
+    others = distinct(each.system for each in differences)
+    parts = [paragraph(sentence)]
+    for other in others:
+        found = [each for each in differences if each.system == other]
+        heading = [f"<h3>{text(other)} minus {text(first)}</h3>"] if len(others) > 1 else []
+        tables = (_difference_table(target, found) for target in distinct(each.target for each in found))
+        parts += [*heading, grid(tables, "wide")]
     notes = [paragraph(_unwrapped(note), "note") for note in notes]
-    return Section("Differences", "".join([paragraph(sentence), *tables, boxes(rows), *notes]))
+    return Section("Differences", "".join([*parts, boxes(rows), *notes]))
+
+
+def _difference_table(target: str, differences: Iterable[Summary]) -> str:
+    cells = [
+        (each.metric, each.median, each.mean, str(each.n_tracks)) for each in differences if each.target == target
+    ]
+    return table(target, ["", "median", "mean", "tracks"], cells, signed=True)
 
 
 def boxes(rows: Sequence[Row]) -> str:
@@ -236,9 +248,9 @@ def _tracks(rows: Sequence[Row], columns: Sequence[str], tables: Mapping[str, Ca
         cells = [[track, *(value(track, column) for column in columns)] for track in tracks[:n_tracks]]
         shown = len(tracks) <= _OPEN and len(parts) < _MOST_OPEN
         parts.append(folded(name, table(f"{name}, by track", ["track", *columns], cells), shown))
-    if len(tracks) > n_tracks:
-        parts.append(paragraph(f"The first {n_tracks} of {len(tracks)} tracks; the CSV file holds all.", "note"))
-    return Section("Tracks", "".join(parts))
+    left_out = f"The first {n_tracks} of {len(tracks)} tracks; scores.csv of the evaluation holds all."
+    note = paragraph(left_out, "note") if len(tracks) > n_tracks else ""
+    return Section("Tracks", grid(parts, "wide" if len(columns) <= _NARROW else "single") + note if parts else "")
 
 
 def _unwrapped(lines: str) -> str:

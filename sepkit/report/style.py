@@ -67,6 +67,7 @@ nav a:hover { border-color: var(--accent); color: var(--accent); }
   align-items: start;
 }
 .grid.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+.grid.single { grid-template-columns: 100%; gap: 0; }
 .grid > * { min-width: 0; }
 figure { margin: 0; }
 figure svg { display: block; width: 100%; height: auto; }
@@ -100,13 +101,14 @@ th[scope="row"] {
 }
 thead th { font-weight: 600; color: var(--soft); font-size: 0.85rem; }
 thead th:first-child { position: sticky; left: 0; background: var(--paper); }
-thead th:nth-child(n+3), td.number { text-align: right; }
+td.number, th.number { text-align: right; }
 tbody tr:has(+ tr > th:empty) > * { border-bottom-color: transparent; padding-bottom: 0; }
 tr.own > * { font-weight: 600; }
 tr.own .interval { font-weight: 400; }
 .interval { display: block; color: var(--soft); font-size: 0.75rem; line-height: 1.2; }
 details { margin: 0 0 0.75rem; }
 details:last-child { margin-bottom: 0; }
+details caption { display: none; }
 summary { cursor: pointer; padding: 0.35rem 0; font-weight: 500; }
 summary:hover { color: var(--accent); }
 pre {
