@@ -155,13 +155,15 @@ class Results:
         if entry.get("recipe") != settings:
             entry = {"recipe": settings, "scores": {}}
         run = self.path.parent / f"{name.replace(' ', '_')}-{seed}"
-        for kind, tracks in songs.items():
-            if kind not in entry["scores"]:
-                started = time.process_time()
-                train(settings, run, device="cpu", quiet=True, tell=lambda _: None)
-                entry.setdefault("seconds", time.process_time() - started)
-                entry["scores"][kind] = measure(load_model(run), tracks)
-                print(f"{name}, seed {seed}, {kind}: {entry['scores'][kind]['SDR']:.2f} dB", flush=True)
+        missing = [kind for kind in songs if kind not in entry["scores"]]
+        if not missing:
+            return
+        started = time.process_time()
+        train(settings, run, device="cpu", quiet=True, tell=lambda _: None)
+        entry.setdefault("seconds", time.process_time() - started)
+        for kind in missing:
+            entry["scores"][kind] = measure(load_model(run), songs[kind])
+            print(f"{name}, seed {seed}, {kind}: {entry['scores'][kind]['SDR']:.2f} dB", flush=True)
         self.found[f"{name}, {seed}"] = entry
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.found, indent=1))

@@ -7,17 +7,14 @@ a loss treats channels one by one. A loss made of several terms has also `parts(
 takes and returns a dictionary of the weighted terms by name, each reduced like the loss; they add up to it.
 """
 
-from sepkit.losses.l1snr import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, MultiL1SNRDBLoss, STFTL1SNRDBLoss, dbrms
+from sepkit.losses.complex_stft import MultiResolutionComplexSTFTLoss
+from sepkit.losses.l1snr import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, dbrms
+from sepkit.losses.l1snr_spectra import MultiL1SNRDBLoss, STFTL1SNRDBLoss
 from sepkit.losses.latent import KLDivergenceLoss, kl_div_loss
 from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
 from sepkit.losses.perceptual import FIRFilter, SumAndDifference
 from sepkit.losses.permutation import PermutationInvariantLoss
-from sepkit.losses.resolutions import (
-    MultiResolutionComplexSTFTLoss,
-    MultiResolutionSTFTLoss,
-    RandomResolutionSTFTLoss,
-    SumAndDifferenceSTFTLoss,
-)
+from sepkit.losses.resolutions import MultiResolutionSTFTLoss, RandomResolutionSTFTLoss, SumAndDifferenceSTFTLoss
 from sepkit.losses.spectral import (
     L1Loss,
     L2Loss,
@@ -29,13 +26,8 @@ from sepkit.losses.spectral import (
     STFTMagnitudeLoss,
 )
 from sepkit.losses.stft import ChromaSTFTLoss, MelSTFTLoss, STFTLoss
-from sepkit.losses.transport import (
-    MultiResolutionSOTLoss,
-    Wasserstein1DLoss,
-    quantile_function,
-    wasserstein_1d,
-    wasserstein_1d_circle,
-)
+from sepkit.losses.transport import MultiResolutionSOTLoss, Wasserstein1DLoss
+from sepkit.losses.wasserstein import quantile_function, wasserstein_1d, wasserstein_1d_circle
 from sepkit.losses.waveform import DCLoss, ESRLoss, LogCoshLoss, SDSDRLoss, SISDRLoss, SNRLoss, si_sdr_loss
 
 __all__ = [

@@ -73,3 +73,12 @@ def check_flag(name: str, value: object) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def choose_reduction(reduce_mean: bool, reduction: str) -> str:
+    """Choose between auralflow's `reduce_mean`, of which False means a sum, and `reduction`; refuse both at once."""
+    check_flag("reduce_mean", reduce_mean)
+    check_reduction(reduction)
+    if not reduce_mean and reduction != "mean":
+        raise ValueError(f'reduction must be left at "mean" with reduce_mean=False, got {reduction!r}; set one of them')
+    return reduction if reduce_mean else "sum"

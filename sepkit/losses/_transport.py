@@ -1,7 +1,11 @@
 """Optimal transport between distributions on a line: closed forms per point, without sorting levels."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from sepkit.losses._stft import ChunkSums, power, spectral_operator, total
 
 
 def passed(levels: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,3 +119,71 @@ class Transport(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
         of_estimate, of_target = (slopes * gradient[:, None] for slopes in ctx.saved_tensors)
         return of_estimate, of_target, None, None, None
+
+
+def _divided(
+    slopes: tuple[Tensor, Tensor], masses: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Turn slopes with respect to weights into those of the masses that were divided by their totals."""
+    return tuple(
+        (slope - (slope * weight).sum(2, keepdim=True)).div_(mass)
+        for slope, mass, weight in zip(slopes, masses, weights, strict=True)
+    )
+
+
+def _count(_: Sequence[float]) -> tuple[int, int]:
+    return 1, 0
+
+
+@spectral_operator("transport_sums", _count)
+def transport_sums(
+    estimate: Tensor,
+    target: Tensor,
+    options: Sequence[float],
+    tables: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> ChunkSums:
+    """Sum the transport costs of the frames; both spectra are divided by their totals."""
+    p, eps, squared, root = options
+    positions, *banks = tables
+    powers = [power(spectrum) for spectrum in (estimate, target)]
+    bins = powers if squared or banks else [it.sqrt() for it in powers]
+    masses = [it @ banks[0] for it in bins] if banks else bins
+    if banks and squared:
+        masses = [mass * mass for mass in masses]
+    totals = [mass.sum(2, keepdim=True) + eps for mass in masses]
+    weights = [mass / sum_ for mass, sum_ in zip(masses, totals, strict=True)]
+    levels = [weight.flatten(0, 1).cumsum(1) for weight in weights]
+    slopes = line_slopes(*levels, positions) if p == 1 else level_slopes(*levels, positions, positions, p)
+    costs = sum((level * slope).sum(1) for level, slope in zip(levels, slopes, strict=True))
+    costs, factor = _rooted(costs, p, eps) if root else (costs, None)
+    found: list[list[Tensor]] = []
+    of_masses = _divided([from_below(slope).view_as(weights[0]) for slope in slopes], totals, weights)
+    for spectrum, it, mass, slope, need in zip((estimate, target), powers, masses, of_masses, needs, strict=True):
+        if not need:
+            found.append([])
+            continue
+        slope = slope if factor is None else slope * factor.view(*mass.shape[:2], 1)
+        slope = 2.0 * slope * mass if banks and squared else slope
+        slope = 2.0 * (slope @ banks[0].T) if banks else 2.0 * slope if squared else _over(slope, it)
+        found.append([spectrum * slope])
+    return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], *found)
+
+
+def _over(slope: Tensor, powers: Tensor) -> Tensor:
+    """Divide by magnitudes, giving 0 where they are 0."""
+    inverse = powers.rsqrt()
+    return slope.mul_(inverse.masked_fill_(powers == 0, 0.0))
+
+
+def _rooted(costs: Tensor, p: float, eps: float) -> tuple[Tensor, Tensor]:
+    """Take the p-th root of costs, and its slope: for p = 2 of the cost plus eps."""
+    if p == 1:
+        return costs, torch.ones_like(costs)
+    if p == 2:
+        root = (costs + eps).sqrt()
+        return root, 0.5 / root
+    safe = costs.clamp(min=torch.finfo(costs.dtype).tiny)
+    equal = costs <= 0
+    root = torch.where(equal, 0.0, safe.pow(1.0 / p))
+    return root, torch.where(equal, 0.0, root / (p * safe))

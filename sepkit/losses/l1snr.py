@@ -1,21 +1,14 @@
-"""Ratios of mean absolute errors in dB, of waveforms and of spectra: the L1-SNR family."""
+"""Ratios of mean absolute errors of waveforms in dB: the L1-SNR family in the time domain."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_choice, check_flag, check_range, check_reduction, check_waveforms
+from sepkit.losses._check import check_flag, check_range, check_reduction, check_waveforms
 from sepkit.losses._numeric import full_precision, item_mean, reduce
-from sepkit.losses._stft import ChunkSums, Resolution, power, spectral_operator, total
-from sepkit.losses._window import make_window
 
-_DB_PER_NEPER = 10.0 / math.log(10.0)
-# Mean absolute value of real stems' spectra (window of norm 1) over that of their waveforms.
-_SPECTRAL_LEVEL = 0.19
+DB_PER_NEPER = 10.0 / math.log(10.0)
 
 
 @full_precision
@@ -34,17 +27,17 @@ def dbrms(x: Tensor, eps: float = 1e-8) -> Tensor:
     return 10.0 * (torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1] + eps).log10()
 
 
-def _scale_gradient(loss: Tensor, grad_scale: float) -> Tensor:
+def scale_gradient(loss: Tensor, grad_scale: float) -> Tensor:
     """Multiply the gradient, not the value."""
     return loss if grad_scale == 1.0 else loss.detach() + grad_scale * (loss - loss.detach())
 
 
-def _l1_snr(error: Tensor, reference: Tensor, eps: float) -> Tensor:
+def l1_snr(error: Tensor, reference: Tensor, eps: float) -> Tensor:
     """Relate a mean absolute error to a mean absolute reference, in dB; eps is added to both."""
     return 10.0 * ((error + eps) / (reference + eps)).log10()
 
 
-def _blend_l1(snr: Tensor, error: Tensor, l1_weight: float, slope: float) -> Tensor:
+def blend_l1(snr: Tensor, error: Tensor, l1_weight: float, slope: float) -> Tensor:
     """Mix a ratio in dB with a plain L1 error that has the slope (dB per unit) of a typical target.
 
     At l1_weight 1 it is the plain error alone, without the slope: the blend is not continuous there.
@@ -56,7 +49,7 @@ def _blend_l1(snr: Tensor, error: Tensor, l1_weight: float, slope: float) -> Ten
     return (1.0 - l1_weight) * snr + l1_weight * slope * error
 
 
-def _level_penalty(
+def level_penalty(
     estimate_level: Tensor, target_level: Tensor, lambda0: float, delta_lambda: float, lmin: float
 ) -> Tensor:
     """Weigh the difference of two levels, the more the quieter an estimate is than an audible target.
@@ -120,9 +113,9 @@ class L1SNRLoss(nn.Module):
         """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
         check_waveforms(estimate, target, n_dims=2)
         error = item_mean((estimate - target).abs())
-        snr = _l1_snr(error, item_mean(target.abs()), self.eps)
-        loss = _blend_l1(snr, error, self.l1_weight, _DB_PER_NEPER / (self.ref_level + self.eps))
-        return reduce(_scale_gradient(self.weight * loss, self.grad_scale), self.reduction)
+        snr = l1_snr(error, item_mean(target.abs()), self.eps)
+        loss = blend_l1(snr, error, self.l1_weight, DB_PER_NEPER / (self.ref_level + self.eps))
+        return reduce(scale_gradient(self.weight * loss, self.grad_scale), self.reduction)
 
 
 class L2SNRLoss(nn.Module):
@@ -164,7 +157,7 @@ class L2SNRLoss(nn.Module):
         check_waveforms(estimate, target, n_dims=2)
         error, reference = item_mean((estimate - target).square()), item_mean(target.square())
         ratio = (error + self.tau * reference + self.eps) / (reference + self.eps)
-        return reduce(_scale_gradient(self.weight * 10.0 * ratio.log10(), self.grad_scale), self.reduction)
+        return reduce(scale_gradient(self.weight * 10.0 * ratio.log10(), self.grad_scale), self.reduction)
 
 
 class L1SNRDBLoss(nn.Module):
@@ -225,9 +218,9 @@ class L1SNRDBLoss(nn.Module):
         terms = {"ratio": self.ratio(estimate, target)}
         if self.penalty_weight:
             levels = dbrms(estimate, self.dbrms_eps), dbrms(target, self.dbrms_eps)
-            penalty = _level_penalty(*levels, self.lambda0, self.delta_lambda, self.lmin)
+            penalty = level_penalty(*levels, self.lambda0, self.delta_lambda, self.lmin)
             terms["level"] = self.penalty_weight * penalty
-        return {name: _scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
+        return {name: scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
 
     @full_precision
     def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -237,311 +230,10 @@ class L1SNRDBLoss(nn.Module):
     @full_precision
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
-        return reduce(_add(self._terms(estimate, target)), self.reduction)
+        return reduce(add_terms(self._terms(estimate, target)), self.reduction)
 
 
-def _plane_sums(spectrum: Tensor) -> list[Tensor]:
-    """Add up the absolute real parts and the absolute imaginary parts of (R, N, F): (R,) each."""
-    planes = torch.view_as_real(spectrum).abs()
-    return list(planes.sum(1).sum(1).unbind(1))  # frames first, along memory
-
-
-def _plane_slopes(spectrum: Tensor, sign: float) -> list[Tensor]:
-    real, imaginary = spectrum.real.sgn().mul_(sign), spectrum.imag.sgn().mul_(sign)
-    nothing = torch.zeros_like(real)
-    return [torch.complex(real, nothing), torch.complex(nothing, imaginary)]
-
-
-@spectral_operator("complex_l1", lambda options: (3, 3) if options[0] else (2, 2))
-def _complex_l1(
-    estimate: Tensor, target: Tensor, options: Sequence[float], _: Sequence[Tensor], needs: Sequence[bool]
-) -> ChunkSums:
-    """Sum |Re E| and |Im E| of the error, and |Re Y| and |Im Y|; with an option |X|^2 and |Y|^2 as well."""
-    error = estimate - target
-    sums, references = _plane_sums(error), _plane_sums(target)
-    estimate_slopes = _plane_slopes(error, 1.0) if needs[0] else []
-    target_slopes = _plane_slopes(error, -1.0) if needs[1] else []
-    reference_slopes = _plane_slopes(target, 1.0) if needs[1] else []
-    if options[0]:
-        sums.append(total(power(estimate)))
-        references.append(total(power(target)))
-        if needs[0]:
-            estimate_slopes.append(2.0 * estimate)
-        if needs[1]:
-            target_slopes.append(torch.zeros_like(target))
-            reference_slopes.append(2.0 * target)
-    return ChunkSums(sums, references, estimate_slopes, target_slopes + reference_slopes)
-
-
-def _check_resolutions(n_ffts: Sequence[int], hop_lengths: Sequence[int], win_lengths: Sequence[int]) -> None:
-    if not len(n_ffts) == len(hop_lengths) == len(win_lengths) > 0:
-        raise ValueError(
-            "n_ffts, hop_lengths and win_lengths must be lists of one length, "
-            f"got {list(n_ffts)}, {list(hop_lengths)}, {list(win_lengths)}"
-        )
-
-
-def _finite(signal: Tensor) -> Tensor:
-    return torch.nan_to_num(signal, nan=0.0, posinf=1.0, neginf=-1.0)
-
-
-class STFTL1SNRDBLoss(nn.Module):
-    """Compare spectra at several resolutions by the L1-SNR of real plus that of imaginary parts, in dB, per item.
-
-    A signal too short for a resolution (n_fft // 2 samples or less, or less than one hop) leaves it out; one that is
-    too short for all, or shorter than `min_audio_length`, is compared by `L1SNRDBLoss`, about half as large.
-
-    Args:
-        name: a label, kept as an attribute.
-        weight: factor of the loss.
-        lambda0: weight of any difference of level.
-        delta_lambda: what too quiet an estimate of an audible target adds to it.
-        l1snr_eps: added to mean absolute values.
-        dbrms_eps: added to mean squares of levels.
-        lmin: level below which a target is not audible, dB.
-        n_ffts: samples, one for each resolution.
-        hop_lengths: samples.
-        win_lengths: samples.
-        window_fn: hann, hamming, blackman, bartlett or kaiser; it is divided by its root sum of squares.
-        min_audio_length: samples below which waveforms are compared instead.
-        use_regularization: add a penalty on the difference of levels of the spectra.
-        spec_reg_coef: factor of the penalty.
-        l1_weight: share of a plain L1 error, 0 to 1; at 1 nothing else remains, and the slope is lost.
-        mps_cpu_fallback: must be left at True: nothing here uses what is wrong on MPS.
-        ref_level: mean absolute value of a typical target.
-        spec_ref_level: the same of its spectrum; None: 0.19 ref_level.
-        check_finite: replace NaN by 0 and infinity by 1, which hides that a training has diverged.
-        grad_scale: factor of the gradient alone.
-        reduction: mean, sum or none, over items.
-
-    Source:
-        torch-l1-snr 0.2.1, with check_finite off.
-    """
-
-    def __init__(
-        self,
-        name: str | None = None,
-        weight: float = 1.0,
-        lambda0: float = 0.1,
-        delta_lambda: float = 0.9,
-        l1snr_eps: float = 1e-3,
-        dbrms_eps: float = 1e-8,
-        lmin: float = -60.0,
-        n_ffts: Sequence[int] = (512, 1024, 2048),
-        hop_lengths: Sequence[int] = (128, 256, 512),
-        win_lengths: Sequence[int] = (512, 1024, 2048),
-        window_fn: str = "hann",
-        min_audio_length: int = 512,
-        use_regularization: bool = False,
-        spec_reg_coef: float = 0.1,
-        l1_weight: float = 0.0,
-        mps_cpu_fallback: bool = True,
-        ref_level: float = 0.05,
-        spec_ref_level: float | None = None,
-        check_finite: bool = False,
-        grad_scale: float = 1.0,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__()
-        _check_resolutions(n_ffts, hop_lengths, win_lengths)
-        check_choice("window_fn", window_fn, ("hann", "hamming", "blackman", "bartlett", "kaiser"))
-        check_range("min_audio_length", min_audio_length)
-        check_range("spec_ref_level", 1.0 if spec_ref_level is None else spec_ref_level, above=True)
-        check_flag("check_finite", check_finite)
-        if not mps_cpu_fallback:
-            raise ValueError("mps_cpu_fallback must be True, got False; leave it out, nothing is moved to the CPU")
-        # Its checks are those of this class, and it takes over where signals are too short.
-        self.waveform_loss = L1SNRDBLoss(
-            name, weight, lambda0, delta_lambda, l1snr_eps, dbrms_eps, lmin, use_regularization, l1_weight,
-            spec_reg_coef, ref_level, grad_scale, reduction,
-        )  # fmt: skip
-        self.resolutions = nn.ModuleList(
-            Resolution(n_fft, hop, _unit_window(window_fn, win))
-            for n_fft, hop, win in zip(n_ffts, hop_lengths, win_lengths, strict=True)
-        )
-        self.name, self.weight, self.grad_scale, self.reduction = name, weight, grad_scale, reduction
-        self.l1_weight, self.eps, self.dbrms_eps = l1_weight, l1snr_eps, dbrms_eps
-        self.min_audio_length, self.check_finite = min_audio_length, check_finite
-        level = _SPECTRAL_LEVEL * ref_level if spec_ref_level is None else spec_ref_level
-        self.l1_slope = 2.0 * _DB_PER_NEPER / (level + l1snr_eps)
-        self.penalty_weight = (1.0 - l1_weight) * spec_reg_coef if use_regularization else 0.0
-
-    def _usable(self, n_samples: int) -> list[Resolution]:
-        if n_samples < self.min_audio_length:
-            return []
-        return [
-            resolution
-            for resolution in self.resolutions
-            if n_samples > resolution.n_fft // 2 and n_samples >= resolution.hop_length
-        ]
-
-    def _resolution_terms(self, resolution: Resolution, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Compare (B, C, T) at one resolution: (B,) each."""
-        n_items, n_channels, n_samples = estimate.shape
-        penalize = self.penalty_weight > 0.0
-        signals = (signal.reshape(-1, n_samples) for signal in (estimate, target))
-        both = resolution.sums(_complex_l1, *signals, [float(penalize)])
-        n_bins = n_channels * resolution.n_frames(n_samples) * (resolution.n_fft // 2 + 1)
-        errors, references = (part.view(n_items, n_channels, -1).sum(1) / n_bins for part in both)  # (B, 2 or 3)
-        ratio = _l1_snr(errors[:, :2], references[:, :2], self.eps).sum(1)
-        terms = {"ratio": _blend_l1(ratio, errors[:, :2].mean(1), self.l1_weight, self.l1_slope)}
-        if penalize:
-            levels = (10.0 * (part[:, 2] + self.dbrms_eps).log10() for part in (errors, references))
-            loss = self.waveform_loss
-            penalty = _level_penalty(*levels, loss.lambda0, loss.delta_lambda, loss.lmin)
-            terms["level"] = self.penalty_weight * penalty
-        return terms
-
-    def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Weigh the terms of each item: (B,) each."""
-        check_waveforms(estimate, target, n_dims=2)
-        if self.check_finite:
-            estimate, target = _finite(estimate), _finite(target)
-        shape = estimate.shape[0], -1, estimate.shape[-1]
-        usable = self._usable(estimate.shape[-1])
-        if not usable:
-            return self.waveform_loss._terms(estimate, target)
-        found = [self._resolution_terms(which, estimate.reshape(shape), target.reshape(shape)) for which in usable]
-        terms = {name: torch.stack([terms[name] for terms in found]).mean(0) for name in found[0]}
-        return {name: _scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
-
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss: ratio, level."""
-        return {name: reduce(term, self.reduction) for name, term in self._terms(estimate, target).items()}
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
-        return reduce(_add(self._terms(estimate, target)), self.reduction)
-
-
-def _unit_window(name: str, length: int) -> np.ndarray:
-    window = make_window(f"{name}_window", length).astype(np.float64)
-    return (window / math.sqrt(float((window * window).sum()))).astype(np.float32)
-
-
-def _add(terms: dict[str, Tensor]) -> Tensor:
+def add_terms(terms: dict[str, Tensor]) -> Tensor:
+    """Add up the terms of a loss."""
     first, *others = terms.values()
     return sum(others, first)
-
-
-class MultiL1SNRDBLoss(nn.Module):
-    """Mix `L1SNRDBLoss` of waveforms and `STFTL1SNRDBLoss` of spectra.
-
-    Args:
-        name: a label, kept as an attribute.
-        weight: factor of the loss.
-        spec_weight: share of the spectra, 0 to 1.
-        l1_weight: share of a plain L1 error in both, 0 to 1.
-        use_time_regularization: penalize a difference of levels of waveforms.
-        use_spec_regularization: penalize a difference of levels of spectra.
-        lambda0: weight of any difference of level.
-        delta_lambda: what too quiet an estimate of an audible target adds to it.
-        l1snr_eps: added to mean absolute values.
-        dbrms_eps: added to mean squares of levels.
-        lmin: level below which a target is not audible, dB.
-        n_ffts: samples, one for each resolution.
-        hop_lengths: samples.
-        win_lengths: samples.
-        window_fn: hann, hamming, blackman, bartlett or kaiser.
-        min_audio_length: samples below which only waveforms are compared.
-        spec_reg_coef: factor of the penalty on spectra.
-        time_loss_params: other arguments of `L1SNRDBLoss` than those above.
-        spec_loss_params: other arguments of `STFTL1SNRDBLoss` than those above.
-        mps_cpu_fallback: must be left at True.
-        ref_level: mean absolute value of a typical target.
-        spec_ref_level: the same of its spectrum; None: 0.19 ref_level.
-        check_finite: replace NaN by 0 and infinity by 1.
-        time_loss_module: an object that takes the place of `L1SNRDBLoss`.
-        grad_scale: factor of the gradient alone.
-        reduction: mean, sum or none, over items.
-
-    Source:
-        torch-l1-snr 0.2.1, with check_finite off.
-    """
-
-    def __init__(
-        self,
-        name: str | None = None,
-        weight: float = 1.0,
-        spec_weight: float = 0.5,
-        l1_weight: float = 0.0,
-        use_time_regularization: bool = True,
-        use_spec_regularization: bool = False,
-        lambda0: float = 0.1,
-        delta_lambda: float = 0.9,
-        l1snr_eps: float = 1e-3,
-        dbrms_eps: float = 1e-8,
-        lmin: float = -60.0,
-        n_ffts: Sequence[int] = (512, 1024, 2048),
-        hop_lengths: Sequence[int] = (128, 256, 512),
-        win_lengths: Sequence[int] = (512, 1024, 2048),
-        window_fn: str = "hann",
-        min_audio_length: int = 512,
-        spec_reg_coef: float = 0.1,
-        time_loss_params: Mapping[str, Any] | None = None,
-        spec_loss_params: Mapping[str, Any] | None = None,
-        mps_cpu_fallback: bool = True,
-        ref_level: float = 0.05,
-        spec_ref_level: float | None = None,
-        check_finite: bool = False,
-        time_loss_module: nn.Module | None = None,
-        grad_scale: float = 1.0,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__()
-        check_range("weight", weight)
-        check_range("spec_weight", spec_weight, 0.0, 1.0)
-        check_range("grad_scale", grad_scale, above=True)
-        check_reduction(reduction)
-        check_flag("check_finite", check_finite)
-        both = {
-            "lambda0": lambda0, "delta_lambda": delta_lambda, "l1snr_eps": l1snr_eps, "dbrms_eps": dbrms_eps,
-            "lmin": lmin, "l1_weight": l1_weight, "ref_level": ref_level,
-        }  # fmt: skip
-        in_time = {**both, "use_regularization": use_time_regularization, **(time_loss_params or {})}
-        in_bins = {
-            **both, "n_ffts": n_ffts, "hop_lengths": hop_lengths, "win_lengths": win_lengths,
-            "window_fn": window_fn, "min_audio_length": min_audio_length, "spec_reg_coef": spec_reg_coef,
-            "use_regularization": use_spec_regularization, "spec_ref_level": spec_ref_level,
-            "mps_cpu_fallback": mps_cpu_fallback, **(spec_loss_params or {}),
-        }  # fmt: skip
-        _check_time_loss(time_loss_module, time_loss_params, reduction)
-        self.time_loss = time_loss_module or L1SNRDBLoss(name, reduction="none", **in_time)
-        self.spec_loss = STFTL1SNRDBLoss(name, reduction="none", **in_bins)
-        self.name, self.weight, self.spec_weight = name, weight, spec_weight
-        self.grad_scale, self.reduction, self.check_finite = grad_scale, reduction, check_finite
-
-    def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Weigh the terms of each item: (B,) each."""
-        check_waveforms(estimate, target, n_dims=2)
-        if self.check_finite:
-            estimate, target = _finite(estimate), _finite(target)
-        terms = {}
-        if self.spec_weight < 1.0:
-            terms["time"] = (1.0 - self.spec_weight) * self.time_loss(estimate, target)
-        if self.spec_weight > 0.0:
-            terms["spectrum"] = self.spec_weight * self.spec_loss(estimate, target)
-        return {name: _scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
-
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss: time, spectrum."""
-        return {name: reduce(term, self.reduction) for name, term in self._terms(estimate, target).items()}
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
-        return reduce(_add(self._terms(estimate, target)), self.reduction)
-
-
-def _check_time_loss(module: nn.Module | None, params: Mapping[str, Any] | None, reduction: str) -> None:
-    if module is None:
-        return
-    if params:
-        raise ValueError("time_loss_params must be left out beside time_loss_module; give them to the module")
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"time_loss_module must be a loss object, got {module!r}")
-    if reduction != "mean" and getattr(module, "reduction", None) != "none":
-        raise ValueError('time_loss_module must be built with reduction="none", which gives one value per item')

@@ -6,7 +6,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_choice, check_range, check_real, check_reduction, check_same_shape
+from sepkit.losses._check import (
+    check_choice,
+    check_range,
+    check_real,
+    check_reduction,
+    check_same_shape,
+    choose_reduction,
+)
 from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce
 
 UNITS = ("item", "all", "frame")
@@ -187,16 +194,18 @@ class MaskLoss(nn.Module):
 
     Args:
         loss_fn: l1 or l2.
+        reduce_mean: False, as in auralflow, is another word for the reduction sum.
         eps: least magnitude that is divided by.
         reduction: mean, sum or none.
     """
 
-    def __init__(self, loss_fn: str = "l1", eps: float = 1e-6, reduction: str = "mean") -> None:
+    def __init__(
+        self, loss_fn: str = "l1", reduce_mean: bool = True, eps: float = 1e-6, reduction: str = "mean"
+    ) -> None:
         super().__init__()
         check_choice("loss_fn", loss_fn, tuple(_DISTANCES))
         check_range("eps", eps, above=True)
-        check_reduction(reduction)
-        self.loss_fn, self.eps, self.reduction = loss_fn, eps, reduction
+        self.loss_fn, self.eps, self.reduction = loss_fn, eps, choose_reduction(reduce_mean, reduction)
 
     def forward(self, mask: Tensor, mixture_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...) masks; returns a scalar, or (B,) for reduction none."""

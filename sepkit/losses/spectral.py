@@ -13,6 +13,7 @@ from sepkit.losses._check import (
     check_real,
     check_reduction,
     check_same_shape,
+    choose_reduction,
 )
 from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, safe_sqrt
 
@@ -35,13 +36,13 @@ class L1Loss(nn.Module):
     """Compare magnitudes by their mean absolute difference.
 
     Args:
+        reduce_mean: False, as in auralflow, is another word for the reduction sum.
         reduction: mean or sum over elements; none: the mean over each item.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, reduce_mean: bool = True, reduction: str = "mean") -> None:
         super().__init__()
-        check_reduction(reduction)
-        self.reduction = reduction
+        self.reduction = choose_reduction(reduce_mean, reduction)
 
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
@@ -53,13 +54,13 @@ class L2Loss(nn.Module):
     """Compare magnitudes by their mean squared difference.
 
     Args:
+        reduce_mean: False, as in auralflow, is another word for the reduction sum.
         reduction: mean or sum over elements; none: the mean over each item.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, reduce_mean: bool = True, reduction: str = "mean") -> None:
         super().__init__()
-        check_reduction(reduction)
-        self.reduction = reduction
+        self.reduction = choose_reduction(reduce_mean, reduction)
 
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:

@@ -18,205 +18,13 @@ from sepkit.losses._check import (
 )
 from sepkit.losses._cqt import CQT
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
-from sepkit.losses._stft import ChunkSums, Constant, Resolution, power, spectral_operator, total
-from sepkit.losses._transport import Transport, from_below, level_slopes, line_slopes
+from sepkit.losses._stft import Constant, Resolution, power
+from sepkit.losses._transport import Transport, transport_sums
 from sepkit.losses._window import make_window
+from sepkit.losses.wasserstein import wasserstein_1d, wasserstein_1d_circle
 
 TRANSFORMS = ("stft", "mel", "cqt", "vqt", "identity")
 SCALINGS = ("normalized", "absolute", "normalized_linear")
-
-
-@full_precision
-def quantile_function(qs: Tensor, cws: Tensor, xs: Tensor) -> Tensor:
-    """Find where a discrete distribution reaches some levels.
-
-    Args:
-        qs: (..., k), levels.
-        cws: (..., n), cumulative weights, rising.
-        xs: (..., n), positions.
-
-    Returns:
-        (..., k), positions; the last one beyond the last level.
-    """
-    index = torch.searchsorted(cws.contiguous(), qs.contiguous())
-    return torch.take_along_dim(xs, index.clamp(max=xs.shape[-1] - 1), dim=-1)
-
-
-def _uniform(values: Tensor, weights: Tensor | None) -> Tensor:
-    return torch.full_like(values, 1.0 / values.shape[1]) if weights is None else weights
-
-
-def _in_order(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    values, order = values.sort(1)
-    return values, weights.gather(1, order)
-
-
-def _check_distributions(**tensors: Tensor | None) -> None:
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.dim() != 2:
-            raise ValueError(f"{name} must be (batch, n), got {tuple(tensor.shape)}")
-
-
-def _quantiles(
-    u_values: Tensor, v_values: Tensor, u_weights: Tensor, v_weights: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    u_levels, v_levels = u_weights.cumsum(1), v_weights.cumsum(1)
-    levels = torch.cat((u_levels, v_levels), 1).sort(1).values
-    u_quantiles = quantile_function(levels, u_levels, u_values)
-    return u_quantiles, quantile_function(levels, v_levels, v_values), levels, u_levels, v_levels
-
-
-@full_precision
-def wasserstein_1d(
-    u_values: Tensor,
-    v_values: Tensor,
-    u_weights: Tensor | None = None,
-    v_weights: Tensor | None = None,
-    p: float = 1,
-    require_sort: bool = True,
-    return_quantiles: bool = False,
-    limit_quantile_range: bool = False,
-) -> Tensor | tuple[Tensor, ...]:
-    """Measure the p-th power of the Wasserstein distance of distributions on a line.
-
-    Args:
-        u_values: (batch, n), positions.
-        v_values: (batch, m), positions.
-        u_weights: (batch, n), >= 0; None: 1 / n each.
-        v_weights: (batch, m), >= 0; None: 1 / m each.
-        p: order, >= 1.
-        require_sort: sort the positions first; without it they must rise.
-        return_quantiles: give the quantiles of both at all levels, the levels, and both cumulative weights instead.
-        limit_quantile_range: leave out levels above 1, where weights do not add up to 1.
-
-    Returns:
-        (batch,), or five tensors for return_quantiles.
-
-    The gradient of equal levels, which positions without weight have, goes to whichever comes last in torch's sort.
-
-    Source:
-        G. Peyre, M. Cuturi, Computational optimal transport, 2019, remark 2.30; where totals differ, the lighter
-        distribution waits at its last position.
-    """
-    check_range("p", p, 1)
-    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
-    u_weights, v_weights = _uniform(u_values, u_weights), _uniform(v_values, v_weights)
-    if require_sort:
-        (u_values, u_weights), (v_values, v_weights) = (
-            _in_order(u_values, u_weights),
-            _in_order(v_values, v_weights),
-        )
-    if return_quantiles:
-        return _quantiles(u_values, v_values, u_weights, v_weights)
-    u_quantiles, v_quantiles, levels, _, _ = _quantiles(u_values, v_values, u_weights, v_weights)
-    widths = torch.nn.functional.pad(levels, (1, 0)).diff(dim=1)
-    if limit_quantile_range:
-        widths = torch.where(levels > 1, 0.0, widths)
-    distance = (u_quantiles - v_quantiles).abs()
-    return (widths * (distance if p == 1 else distance.pow(p))).sum(1)
-
-
-@full_precision
-def wasserstein_1d_circle(
-    u_values: Tensor,
-    v_values: Tensor,
-    u_weights: Tensor | None = None,
-    v_weights: Tensor | None = None,
-    require_sort: bool = True,
-) -> Tensor:
-    """Measure the Wasserstein distance of order 1 of distributions on a circle of circumference 1.
-
-    Args:
-        u_values: (batch, n), positions, taken modulo 1.
-        v_values: (batch, m), positions, taken modulo 1.
-        u_weights: (batch, n), that add up to 1; None: 1 / n each.
-        v_weights: (batch, m), that add up to 1; None: 1 / m each.
-        require_sort: kept for its place: positions of both are merged in any case.
-
-    Returns:
-        (batch,).
-
-    Source:
-        J. Rabin, J. Delon, Y. Gousseau, Transportation distances on the circle, 2011: the level median formula.
-    """
-    check_flag("require_sort", require_sort)
-    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
-    weights = torch.cat((_uniform(u_values, u_weights), -_uniform(v_values, v_weights)), 1)
-    values, weights = _in_order(torch.cat((u_values, v_values), 1) % 1.0, weights)
-    difference = weights.cumsum(1)
-    widths = torch.cat((values.diff(dim=1), 1.0 - values[:, -1:]), 1)
-    ranked, order = difference.detach().sort(1)
-    share = widths.detach().gather(1, order).cumsum(1)
-    middle = torch.searchsorted(share, 0.5 * share[:, -1:]).clamp(max=share.shape[1] - 1)
-    return (widths * (difference - ranked.gather(1, middle)).abs()).sum(1)
-
-
-def _divided(
-    slopes: tuple[Tensor, Tensor], masses: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Turn slopes with respect to weights into those of the masses that were divided by their totals."""
-    return tuple(
-        (slope - (slope * weight).sum(2, keepdim=True)).div_(mass)
-        for slope, mass, weight in zip(slopes, masses, weights, strict=True)
-    )
-
-
-def _count(_: Sequence[float]) -> tuple[int, int]:
-    return 1, 0
-
-
-@spectral_operator("transport_sums", _count)
-def _transport_sums(
-    estimate: Tensor,
-    target: Tensor,
-    options: Sequence[float],
-    tables: Sequence[Tensor],
-    needs: Sequence[bool],
-) -> ChunkSums:
-    """Sum the transport costs of the frames; both spectra are divided by their totals."""
-    p, eps, squared, root = options
-    positions, *banks = tables
-    powers = [power(spectrum) for spectrum in (estimate, target)]
-    bins = powers if squared or banks else [it.sqrt() for it in powers]
-    masses = [it @ banks[0] for it in bins] if banks else bins
-    if banks and squared:
-        masses = [mass * mass for mass in masses]
-    totals = [mass.sum(2, keepdim=True) + eps for mass in masses]
-    weights = [mass / sum_ for mass, sum_ in zip(masses, totals, strict=True)]
-    levels = [weight.flatten(0, 1).cumsum(1) for weight in weights]
-    slopes = line_slopes(*levels, positions) if p == 1 else level_slopes(*levels, positions, positions, p)
-    costs = sum((level * slope).sum(1) for level, slope in zip(levels, slopes, strict=True))
-    costs, factor = _rooted(costs, p, eps) if root else (costs, None)
-    found: list[list[Tensor]] = []
-    of_masses = _divided([from_below(slope).view_as(weights[0]) for slope in slopes], totals, weights)
-    for spectrum, it, mass, slope, need in zip((estimate, target), powers, masses, of_masses, needs, strict=True):
-        if not need:
-            found.append([])
-            continue
-        slope = slope if factor is None else slope * factor.view(*mass.shape[:2], 1)
-        slope = 2.0 * slope * mass if banks and squared else slope
-        slope = 2.0 * (slope @ banks[0].T) if banks else 2.0 * slope if squared else _over(slope, it)
-        found.append([spectrum * slope])
-    return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], *found)
-
-
-def _over(slope: Tensor, powers: Tensor) -> Tensor:
-    """Divide by magnitudes, giving 0 where they are 0."""
-    inverse = powers.rsqrt()
-    return slope.mul_(inverse.masked_fill_(powers == 0, 0.0))
-
-
-def _rooted(costs: Tensor, p: float, eps: float) -> tuple[Tensor, Tensor]:
-    """Take the p-th root of costs, and its slope: for p = 2 of the cost plus eps."""
-    if p == 1:
-        return costs, torch.ones_like(costs)
-    if p == 2:
-        root = (costs + eps).sqrt()
-        return root, 0.5 / root
-    safe = costs.clamp(min=torch.finfo(costs.dtype).tiny)
-    equal = costs <= 0
-    root = torch.where(equal, 0.0, safe.pow(1.0 / p))
-    return root, torch.where(equal, 0.0, root / (p * safe))
 
 
 def _check_options(
@@ -448,7 +256,7 @@ class Wasserstein1DLoss(nn.Module):
             return self._all_costs(estimate, target, x_positions, y_positions).mean(1)
         options = [float(self.p), self.eps, float(self.square_magnitude), float(self.apply_root)]
         tables = [self.positions(estimate)[None], *([] if self.bank is None else [self.bank(estimate)])]
-        sums, _ = self.resolution.sums(_transport_sums, estimate, target, options, tables)
+        sums, _ = self.resolution.sums(transport_sums, estimate, target, options, tables)
         return sums[:, 0] / self.resolution.n_frames(estimate.shape[1])
 
     @full_precision
