@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,14 +29,33 @@ def _seed():
     torch.manual_seed(0)
 
 
+# The namespaces of the originals, so that calls can be written as their pages write them.
+auraloss = SimpleNamespace(time=losses, freq=losses, perceptual=losses)
+sot = torch_l1_snr = losses
+
+
 def test_auraloss_one_line():
-    mrstft = losses.MultiResolutionSTFTLoss()
+    mrstft = auraloss.freq.MultiResolutionSTFTLoss()
     assert mrstft(torch.rand(8, 1, 44100), torch.rand(8, 1, 44100)).dim() == 0
 
 
+def test_auraloss_perceptual():
+    target, pred = torch.rand(8, 1, 131072), torch.rand(8, 1, 131072)
+    loss_fn = auraloss.freq.MultiResolutionSTFTLoss(
+        fft_sizes=[1024, 2048, 8192],
+        hop_sizes=[256, 512, 2048],
+        win_lengths=[1024, 2048, 8192],
+        scale="mel",
+        n_bins=128,
+        sample_rate=44100,
+        perceptual_weighting=True,
+    )
+    assert loss_fn(pred, target).isfinite()
+
+
 def test_auraloss_stereo():
-    target, pred = torch.rand(2, 2, 32768), torch.rand(2, 2, 32768)
-    loss_fn = losses.SumAndDifferenceSTFTLoss(
+    target, pred = torch.rand(8, 2, 44100), torch.rand(8, 2, 44100)
+    loss_fn = auraloss.freq.SumAndDifferenceSTFTLoss(
         fft_sizes=[1024, 2048, 8192],
         hop_sizes=[256, 512, 2048],
         win_lengths=[1024, 2048, 8192],
@@ -47,14 +67,43 @@ def test_auraloss_stereo():
     assert loss_fn(pred, target).isfinite()
 
 
+@pytest.mark.filterwarnings("ignore:.*bands hold no bin")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: auraloss.freq.STFTLoss(w_log_mag=1.0, w_lin_mag=1.0, w_sc=0.0),
+        lambda: auraloss.freq.MelSTFTLoss(44100, device="cpu"),
+        lambda: auraloss.freq.MultiResolutionSTFTLoss(scale="mel", n_bins=64, sample_rate=44100, device="cpu"),
+        lambda: auraloss.time.ESRLoss(),
+        lambda: auraloss.time.DCLoss(),
+        lambda: auraloss.time.LogCoshLoss(),
+        lambda: auraloss.time.SNRLoss(),
+        lambda: auraloss.time.SISDRLoss(),
+        lambda: auraloss.time.SDSDRLoss(),
+        lambda: auraloss.freq.STFTLoss(),
+        lambda: auraloss.freq.MelSTFTLoss(44100),
+        lambda: auraloss.freq.RandomResolutionSTFTLoss(),
+    ],
+)
+def test_auraloss_other_losses(make):
+    assert make()(torch.rand(2, 1, 32768), torch.rand(2, 1, 32768)).isfinite()
+
+
+def test_auraloss_transforms():
+    left_and_right = torch.rand(2, 2, 4410)
+    total, difference = auraloss.perceptual.SumAndDifference()(left_and_right)
+    filtered, _ = auraloss.perceptual.FIRFilter(filter_type="aw", fs=44100)(total, difference)
+    assert filtered.shape == (2, 1, 4410)
+
+
 @pytest.mark.parametrize(
     "loss_fn",
     [
-        losses.MultiL1SNRDBLoss(name="multi_l1_snr_db_loss"),
-        losses.L1SNRLoss(name="l1_snr_loss"),
-        losses.L1SNRDBLoss(name="l1_snr_db_loss", use_regularization=True, l1_weight=0.1),
-        losses.STFTL1SNRDBLoss(name="stft_l1_snr_db_loss", l1_weight=0.0),
-        losses.MultiL1SNRDBLoss(
+        torch_l1_snr.MultiL1SNRDBLoss(name="multi_l1_snr_db_loss"),
+        torch_l1_snr.L1SNRLoss(name="l1_snr_loss"),
+        torch_l1_snr.L1SNRDBLoss(name="l1_snr_db_loss", use_regularization=True, l1_weight=0.1),
+        torch_l1_snr.STFTL1SNRDBLoss(name="stft_l1_snr_db_loss", l1_weight=0.0),
+        torch_l1_snr.MultiL1SNRDBLoss(
             name="multi_l1_snr_db_loss",
             weight=1.0,
             spec_weight=0.6,
@@ -71,11 +120,23 @@ def test_torch_l1_snr(loss_fn, shape):
     assert estimates.grad.isfinite().all()
 
 
+def test_torch_l1_snr_levels():
+    levels = torch_l1_snr.dbrms(0.1 * torch.randn(4, 2, 44100))
+    assert levels.tolist() == pytest.approx([-20.0] * 4, abs=0.1)
+
+
 def test_sot_loss():
-    sot_loss = losses.Wasserstein1DLoss(
+    sot_loss = sot.Wasserstein1DLoss(
         transform="stft", fft_size=2048, hop_length=512, sample_rate=16000, window="flattop", square_magnitude=True
     )
     assert sot_loss(torch.randn(4, 16000), torch.randn(4, 16000)).isfinite()
+
+
+def test_sot_loss_of_spectra_of_ones_own():
+    x_spec, y_spec = torch.rand(4, 65, 10), torch.rand(4, 65, 10)
+    x_positions = y_positions = torch.linspace(0, 1, 65)
+    sot_loss = sot.Wasserstein1DLoss(transform="identity", balanced=True, normalize=True)
+    assert sot_loss(x_spec, y_spec, x_positions=x_positions, y_positions=y_positions).isfinite()
 
 
 @pytest.mark.filterwarnings("ignore:component loss")

@@ -53,6 +53,15 @@ def test_spectral_convergence_over_the_batch_differs_from_that_per_item():
     assert per_item > 5 * pooled
 
 
+def test_the_difference_of_a_mono_target_rules_the_loss_of_sum_and_difference():
+    target = noise(2, 1, 4000).expand(2, 2, 4000)
+    sizes = {"fft_sizes": [512], "hop_sizes": [128], "win_lengths": [512]}
+    estimate = target + 0.1 * noise(2, 2, 4000, seed=1)
+    parts = losses.SumAndDifferenceSTFTLoss(**sizes).parts(estimate, target)
+    assert parts["difference"] > 50 * parts["sum"]
+    assert losses.SumAndDifferenceSTFTLoss(**sizes, w_diff=0.0)(estimate, target) == parts["sum"]
+
+
 def test_empty_mel_bands_are_announced_and_count_as_equal():
     with pytest.warns(UserWarning, match="bands hold no bin"):
         loss = losses.MelSTFTLoss(44100, 512, 128, 512, n_mels=128)
@@ -289,9 +298,12 @@ def test_the_l1_snr_losses_hand_nan_on(loss):
     assert loss(noise(1, 1, 4000), broken).isnan()
 
 
-def test_sanitizing_hides_nan_where_it_is_asked_for():
-    loss = losses.STFTL1SNRDBLoss(check_finite=True)
-    assert loss(torch.full((1, 1, 4000), math.nan), noise(1, 1, 4000)).isfinite()
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("cls", [losses.STFTL1SNRDBLoss, losses.MultiL1SNRDBLoss])
+def test_sanitizing_hides_nan_and_infinity_where_it_is_asked_for(cls, broken):
+    estimate, target = torch.full((1, 1, 4000), broken), noise(1, 1, 4000)
+    assert cls(check_finite=True)(estimate, target).isfinite()
+    assert not cls()(estimate, target).isfinite()
 
 
 def test_an_out_of_memory_error_is_not_swallowed(monkeypatch):
@@ -364,6 +376,15 @@ def test_a_silent_frame_of_the_target_counts_as_energy_at_the_top():
     low = torch.sin(torch.arange(4000) * 0.1)[None]
     value = losses.Wasserstein1DLoss(**SOT)(low, torch.zeros(1, 4000)).item()
     assert 0.8 < value < 1.0
+
+
+def test_a_silent_estimate_has_no_shape_to_transport_and_a_bounded_cost():
+    target, silence = noise(1, 4000), torch.zeros(1, 4000)
+    loss = losses.Wasserstein1DLoss(**SOT)
+    assert loss(silence, target) < 1
+    assert gradient(loss, silence, target).abs().max() == 0
+    unbalanced = losses.Wasserstein1DLoss(normalize=False, balanced=False, **SOT)
+    assert unbalanced(silence, target) > 1e-3  # its total is the target's
 
 
 def test_single_costs_keep_items_channels_and_frames_apart():
