@@ -6,5 +6,6 @@ that it looks ahead (None: all); and a method `fit(spectrograms)`, called once b
 """
 
 from sepkit.models.blstm import BLSTM
+from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM"]
+__all__ = ["BLSTM", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]

@@ -1,13 +1,14 @@
 """BLSTM: recurrence over time on the loudness in bands, masks at full resolution."""
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_LINEAR_BELOW = 600.0  # Hz
+from sepkit.models._activations import softmax_with_rest
+from sepkit.models._bands import triangular_bands
+
 _FLOOR = 1e-4  # magnitudes are compressed as log(floor + magnitude)
 
 
@@ -166,36 +167,10 @@ class _Core(nn.Module):
         self.scale.copy_(1 / spread.clamp(min=0.1)[:, None])
 
 
-def triangular_bands(frequencies: Tensor, n_bands: int) -> Tensor:
-    """Build triangular bands, linear up to 600 Hz and logarithmic above; each averages its bins.
-
-    Args:
-        frequencies: of the bins, Hz, evenly spaced from 0, (F,), F >= 2.
-        n_bands: K.
-
-    Returns:
-        (K, F), each row sums to 1.
-    """
-    highest = float(frequencies[-1])
-    knee = min(_LINEAR_BELOW, highest)
-    steps = torch.linspace(0, 1 + math.log(highest / knee), n_bands + 2, dtype=torch.float64)
-    edges = knee * torch.where(steps < 1, steps, torch.exp(steps - 1))
-    widths = edges.diff().clamp(min=float(frequencies[1]))  # so that each triangle reaches at least one bin
-    distances = frequencies - edges[1:-1, None]  # (K, F)
-    rising, falling = 1 + distances / widths[:-1, None], 1 - distances / widths[1:, None]
-    bands = torch.minimum(rising, falling).clamp(min=0)
-    return (bands / bands.sum(1, keepdim=True).clamp(min=1e-9)).float()
-
-
-def _softmax_with_rest(logits: Tensor) -> Tensor:
-    """Share (B, S, ...) among the sources and a rest whose logit is 0."""
-    return torch.softmax(F.pad(logits.movedim(1, -1), (0, 1)), -1)[..., :-1].movedim(-1, 1)
-
-
 _ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
-    "softmax": _softmax_with_rest,
+    "softmax": softmax_with_rest,
     "tanh": torch.tanh,
     "hardtanh": lambda mask: (mask + 0.5).clamp(0, 1),
     "complex": None,
