@@ -1,13 +1,13 @@
 """The same small separator trained with each loss, and measured by every loss, by SDR and by SI-SDR.
 
-    python benchmarks/loss_matrix.py [--real ROOT] [--only NAME ...] [--run runs/loss_matrix] [--docs docs]
+    python benchmarks/loss_matrix.py [--real ROOT] [--only NAME ...] [--report] [--run runs/loss_matrix] [--docs docs]
 
 One set of songs, steps and random numbers for all; only the loss differs. AdamW's eps is so small that the scale of a
 loss does not matter, and gradients are not clipped. Measured are the six seconds of each test song in which the vocals
 are loudest: the built-in songs, and those below ROOT/test/<song>/ where it is given. The losses that reach the best SDR
 on the built-in songs are trained from three seeds. Half an hour of CPU time of one thread; every result is kept in
-RUN/results.json, and what is there is not made again. Written are DOCS/loss_matrix.csv, with all values,
-DOCS/images/loss_matrix*.png, and, on the screen, the table of docs/loss_matrix.md.
+RUN/results.json, and what is there is not made again. Written are DOCS/loss_matrix.csv, with all values, a picture for
+each set of songs, DOCS/images/loss_matrix*.png, and the table in DOCS/loss_matrix.md.
 
 After A. Steinmetz, J. Reiss, auraloss: audio focused loss functions in PyTorch, 2020, table 1.
 """
@@ -55,12 +55,14 @@ RATIOS = {"SDR": metrics.sdr, "SI-SDR": metrics.si_sdr}
 EXCERPT = 6 * 44100  # samples
 BATCH = 4
 BEST, SEEDS = 6, (0, 1, 2)
+MARKS = "<!-- written by benchmarks/loss_matrix.py -->", "<!-- end -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", metavar="ROOT", help="folder of other songs to measure with")
     parser.add_argument("--only", nargs="*", default=list(TRAINED), choices=TRAINED, metavar="NAME")
+    parser.add_argument("--report", action="store_true", help="train nothing, show what there is")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--run", type=Path, default=Path("runs/loss_matrix"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
@@ -68,20 +70,30 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     results = Results(options.run / "results.json")
-    songs = {"built-in": excerpts("demo")} | ({"real": excerpts(options.real)} if options.real else {})
-    for name in options.only:
-        results.add(name, SEEDS[0], options, songs)
-    ranked = sorted(options.only, key=lambda name: -results.mean(name, "built-in", "SDR"))
-    for name in ranked[:BEST]:
-        for seed in SEEDS[1:]:
-            results.add(name, seed, options, songs)
-    (options.docs / "images").mkdir(parents=True, exist_ok=True)
+    if options.report:
+        names = [name for name in TRAINED if results.kinds(name)]
+    else:
+        names = options.only
+        train_all(results, names, options)
+    ranked = results.ranked(names, "built-in", "SDR")
+    kinds = [kind for kind in results.kinds(ranked[0]) if all(kind in results.kinds(name) for name in names)]
     columns = list(RATIOS) + [name for name in TRAINED | HEARD_ONLY if name != "RoFormer"]
-    write_csv(options.docs / "loss_matrix.csv", results, ranked, list(songs), columns)
-    for kind in songs:
+    (options.docs / "images").mkdir(parents=True, exist_ok=True)
+    write_csv(options.docs / "loss_matrix.csv", results, ranked, kinds, columns)
+    for kind in kinds:
         ending = "" if kind == "built-in" else f"_{kind}"
         draw(options.docs / "images" / f"loss_matrix{ending}.png", results, ranked, kind, columns)
-    print("\n".join(table(results, ranked, list(songs), columns)))
+    insert(options.docs / "loss_matrix.md", table(results, ranked, kinds, columns))
+
+
+def train_all(results: "Results", names: list[str], options: argparse.Namespace) -> None:
+    """Train with every loss from one seed, and with the best from all."""
+    songs = {"built-in": excerpts("demo")} | ({"real": excerpts(options.real)} if options.real else {})
+    for name in names:
+        results.add(name, SEEDS[0], options, songs)
+    for name in results.ranked(names, "built-in", "SDR")[:BEST]:
+        for seed in SEEDS[1:]:
+            results.add(name, seed, options, songs)
 
 
 def recipe(losses: list[dict], seed: int, n_steps: int) -> dict:
@@ -168,6 +180,10 @@ class Results:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.found, indent=1))
 
+    def kinds(self, name: str) -> list[str]:
+        """List the sets of songs that a loss was measured on."""
+        return list(self.found.get(f"{name}, {SEEDS[0]}", {"scores": {}})["scores"])
+
     def values(self, name: str, kind: str, measured: str) -> list[float]:
         """List one number of a loss, a value for each seed."""
         entries = (self.found.get(f"{name}, {seed}") for seed in SEEDS)
@@ -177,10 +193,14 @@ class Results:
         """Average one number of a loss over the seeds."""
         return statistics.mean(self.values(name, kind, measured))
 
+    def ranked(self, names: list[str], kind: str, measured: str) -> list[str]:
+        """Order losses by one measure, the best first."""
+        sign = -1 if measured in RATIOS else 1
+        return sorted(names, key=lambda name: sign * self.mean(name, kind, measured))
+
     def ranks(self, names: list[str], kind: str, measured: str) -> list[int]:
         """Say who is first, second, ... by one measure."""
-        sign = -1 if measured in RATIOS else 1
-        ordered = sorted(names, key=lambda name: sign * self.mean(name, kind, measured))
+        ordered = self.ranked(names, kind, measured)
         return [1 + ordered.index(name) for name in names]
 
 
@@ -207,6 +227,16 @@ def table(results: Results, names: list[str], kinds: list[str], columns: list[st
         seconds = results.found[f"{name}, 0"]["seconds"]
         lines.append(f"| {name} | {' | '.join(cells)} | {mean_rank:.1f} | {own} | {seconds:.0f} |")
     return lines
+
+
+def insert(path: Path, lines: list[str]) -> None:
+    """Put the table between its marks in a page, or onto the screen where there is no page."""
+    if not path.exists():
+        print("\n".join(lines))
+        return
+    before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    path.write_text(before + "\n".join([MARKS[0], "", *lines, "", MARKS[1]]) + after, encoding="utf-8")
 
 
 def describe(values: list[float]) -> str:
