@@ -14,6 +14,7 @@ from sepkit.models._bands import band_interpolation, triangular_bands
 
 _N_STAGES = 5  # each halves bins and frames
 _N_CONVOLUTIONS = 3  # a stage
+_N_GROUPED = 8  # maps that are normalised together, or so many more that all groups are alike
 _N_DROPPED = 3  # stages of the way up with dropout, from the lowest
 _FLOOR = 1e-4  # magnitudes are compressed as log(floor + magnitude)
 _SHIFT, _SCALE = 4.0, 0.4  # that bring compressed magnitudes near mean 0 and variance 1
@@ -466,8 +467,8 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def _normalisation(n_maps: int) -> nn.Module:
-    """Normalise over the maps, rows and frames of each item."""
-    return nn.GroupNorm(1, n_maps)
+    """Normalise over the rows and frames, and some eight maps at a time, of each item."""
+    return nn.GroupNorm(math.gcd(n_maps, max(1, n_maps // _N_GROUPED)), n_maps)
 
 
 def _over_time(maps: Tensor) -> Tensor:
