@@ -108,6 +108,30 @@ def test_normalised_input_learns_a_scale_and_a_shift_of_each_row(name):
 
 
 @every_net
+@pytest.mark.parametrize("n_bands", [None, 16])
+def test_what_is_learned_starts_from_the_statistics_of_the_first_songs(name, n_bands):
+    network = make(name, n_bands=n_bands)
+    songs = [noise() * torch.logspace(-2, 1, 65)[:, None], 10 * noise(3)]
+    network.fit(songs)
+    rows = torch.cat([network.core.input(song.abs()) for song in songs])
+    n_rows = n_bands or 65
+    torch.testing.assert_close(rows.mean((0, 1, 3)), torch.zeros(n_rows), rtol=0, atol=1e-4)
+    torch.testing.assert_close(rows.std((0, 1, 3), unbiased=False), torch.ones(n_rows), rtol=0, atol=1e-4)
+
+
+@every_net
+@pytest.mark.parametrize("normalize_input", [True, False])
+@pytest.mark.parametrize("n_songs", [0, 1])
+def test_nothing_is_measured_where_there_is_nothing_to_set_or_hear(name, normalize_input, n_songs):
+    network = make(name, normalize_input=normalize_input)
+    expected = mask_of(network, noise())
+    network.fit([torch.zeros(1, 2, 65, 8, dtype=torch.complex64)] * n_songs)
+    found = mask_of(network, noise())
+    assert found.isfinite().all()
+    assert torch.equal(found, expected) == (not (normalize_input and n_songs))
+
+
+@every_net
 def test_normalised_output_learns_a_scale_and_a_shift_of_each_source_and_bin(name):
     normalised, plain = (make(name, n_sources=3, normalize_output=value) for value in (True, False))
     assert count(normalised) - count(plain) == 2 * 3 * 65 - 3 * 2  # less the biases that the shift replaces

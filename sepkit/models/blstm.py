@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import triangular_bands
+from sepkit.models._statistics import row_statistics
 
 _FLOOR = 1e-4  # magnitudes are compressed as log(floor + magnitude)
 
@@ -153,16 +154,10 @@ class _Core(nn.Module):
     @torch.no_grad()
     def fit(self, magnitudes: Iterable[Tensor]) -> None:
         """Set mean and scale to the statistics of the compressed bands, over items, channels and frames."""
-        count, total, squares = 0, 0.0, 0.0
-        for magnitude in magnitudes:
-            bands = self.compress(magnitude).cpu().double()
-            count += bands.numel() // bands.shape[2]
-            total = total + bands.sum((0, 1, 3))
-            squares = squares + (bands**2).sum((0, 1, 3))
-        if not count:
+        statistics = row_statistics(map(self.compress, magnitudes))
+        if statistics is None:
             return
-        mean = total / count
-        spread = (squares / count - mean**2).clamp(min=0).sqrt()
+        mean, spread = statistics
         self.mean.copy_(mean[:, None])
         self.scale.copy_(1 / spread.clamp(min=0.1)[:, None])
 

@@ -1,7 +1,7 @@
 """auralflow's three networks: a U-Net over the magnitudes, the same with recurrence, and with a latent besides."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import band_interpolation, triangular_bands
+from sepkit.models._statistics import row_statistics
 
 _N_STAGES = 5  # each halves bins and frames
 _N_CONVOLUTIONS = 3  # a stage
@@ -39,8 +40,9 @@ class SpectrogramNetSimple(nn.Module):
             straight edges; "relu", >= 0; "tanh", [-1, 1]; "elu", > -1; "selu", > -1.76; "prelu", unbounded.
         leak_factor: slope of the feature maps' LeakyReLU below 0, [0, 1); 0: SELU instead.
         dropout_p: share of the feature maps that the three lowest stages of the way up drop in training, [0, 1).
-        normalize_input: bring each item to the same level, and scale and shift each bin by learned values; the masks
-            then do not depend on the mixture's gain. Else the network hears levels as they are.
+        normalize_input: bring each item to the same level, and shift and scale each row by learned values, which start
+            from the songs' statistics; the masks then do not depend on the mixture's gain. Else the network hears
+            levels as they are.
         normalize_output: scale and shift the masks of each source and bin by learned values before `mask_act_fn`.
         bandwidth: Hz above which nothing is heard and the masks are zero, at least one bin's; None: no limit.
         n_bands: rows of the U-Net, >= 2: bands, linear up to 600 Hz and logarithmic above, between whose centres the
@@ -81,6 +83,10 @@ class SpectrogramNetSimple(nn.Module):
     def forward(self, spectrogram: Tensor) -> Tensor:
         """Estimate the masks (B, S, C, F, N), real, of a complex spectrogram (B, C, F, N)."""
         return self.core(spectrogram.abs())[0]
+
+    def fit(self, spectrograms: Iterable[Tensor]) -> None:
+        """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
+        self.core.input.fit(spectrogram.abs() for spectrogram in spectrograms)
 
 
 class SpectrogramNetLSTM(nn.Module):
@@ -144,6 +150,10 @@ class SpectrogramNetLSTM(nn.Module):
     def forward(self, spectrogram: Tensor) -> Tensor:
         """Estimate the masks (B, S, C, F, N), real, of a complex spectrogram (B, C, F, N)."""
         return self.core(spectrogram.abs())[0]
+
+    def fit(self, spectrograms: Iterable[Tensor]) -> None:
+        """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
+        self.core.input.fit(spectrogram.abs() for spectrogram in spectrograms)
 
 
 class SpectrogramNetVAE(nn.Module):
@@ -212,6 +222,10 @@ class SpectrogramNetVAE(nn.Module):
             "mask", (B, S, C, F, N), real; "mu" and "sigma" of the latent, (B, ceil(N / 32), `hidden_size`).
         """
         return dict(zip(self.outputs, self.core(spectrogram.abs()), strict=True))
+
+    def fit(self, spectrograms: Iterable[Tensor]) -> None:
+        """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
+        self.core.input.fit(spectrogram.abs() for spectrogram in spectrograms)
 
 
 @dataclass(frozen=True)
@@ -416,6 +430,16 @@ class _Input(nn.Module):
             power = heard.square().mean((1, 2, 3), keepdim=True)
             heard = heard / power.clamp(min=_LEAST_LEVEL**2).sqrt()
         return torch.log((heard if self.bands is None else self.bands @ heard) + _FLOOR)
+
+    @torch.no_grad()
+    def fit(self, magnitudes: Iterable[Tensor]) -> None:
+        """Set shift and scale so that the rows of these magnitudes have mean 0 and variance 1."""
+        statistics = row_statistics(map(self.compress, magnitudes)) if self.normalize else None
+        if statistics is None:
+            return
+        mean, spread = statistics
+        self.shift.copy_(-mean[:, None])
+        self.scale.copy_(1 / spread.clamp(min=0.1)[:, None])
 
 
 class _Output(nn.Module):
