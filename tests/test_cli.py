@@ -367,9 +367,10 @@ def recipe(place) -> list[str]:
 def test_a_training_says_where_the_model_lies_and_what_comes_next(recipe, capsys):
     assert train_command(recipe) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "model      runs/tiny/model.safetensors",
         "curves     runs/tiny/history.png",
+        "report     runs/tiny/report.html",
         "next       sepkit-separate SONG --model runs/tiny",
     ]
     assert Path("runs/tiny/history.png").read_bytes().startswith(b"\x89PNG")

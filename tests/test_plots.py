@@ -215,6 +215,12 @@ def test_scores_are_boxes_by_target_and_system():
     assert len(points) == 20
 
 
+@pytest.mark.parametrize(("metric", "label"), [("SI-SDR", "SI-SDR (dB)"), ("STOI", "STOI"), ("l1_freq", "l1_freq")])
+def test_only_scores_in_decibels_say_so(metric, label):
+    rows = [(*row[:3], metric, row[4]) for row in scores()]
+    assert plots.plot_scores(rows, metric).get_ylabel() == label
+
+
 def test_scores_that_are_not_finite_are_left_out():
     rows = [*scores(), *(("silence", "song 0", "vocals", "SDR", value) for value in (float("nan"), float("inf")))]
     ax = plots.plot_scores(rows)
@@ -238,6 +244,20 @@ def test_spectrograms_are_compared_on_one_scale():
     low, high = image_of(difference).get_clim()
     assert low == -high
     assert figure.dpi == 90
+
+
+def test_a_difference_is_in_decibels_of_mel_bands_below_both_on_one_scale():
+    target = tone(1000)[None]
+    axes = plots.plot_difference(0.1 * target, target, RATE)
+    draw(axes)
+    assert [ax.get_title("left") for ax in axes] == ["estimate", "target", "estimate - target"]
+    estimated, wanted, difference = (image_of(ax) for ax in axes)
+    assert estimated.get_clim() == wanted.get_clim() == (-80, 0)
+    assert (estimated.get_array().max(), wanted.get_array().max()) == (pytest.approx(-20, abs=0.1), 0)
+    assert difference.get_clim() == (-40, 40)
+    loud = wanted.get_array() > -40
+    assert np.asarray(difference.get_array())[np.asarray(loud)] == pytest.approx(-20, abs=0.1)
+    assert [bar.get_ylabel() for bar in colour_bars(axes[0].figure)] == ["dB re the loudest", "dB"]
 
 
 def test_one_channel_may_go_without_a_dimension():

@@ -13,7 +13,7 @@ _MOST_CELLS = 30000  # in the tables of tracks
 _MOST_POINTS = 2000  # that a picture draws one by one
 _OPEN = 12  # tracks, up to which their tables are open
 _MOST_OPEN = 4  # tables
-_NARROW = 4  # metrics, up to which two tables have room side by side
+_NARROW = 4  # columns, up to which two tables have room side by side; half as many with intervals
 
 
 class Summary(NamedTuple):
@@ -95,7 +95,7 @@ def score_section(summaries: Sequence[Summary], rows: Sequence[Row], title: str,
         notes: what a reader must know besides.
     """
     tables = [_score_table(target, summaries) for target in distinct(each.target for each in summaries)]
-    narrow = len({each.metric for each in summaries}) <= _NARROW
+    narrow = len({each.metric for each in summaries}) <= _NARROW // 2
     told = [paragraph(_unwrapped(note), "note") for note in notes]
     parts = [paragraph(_unwrapped(title)), boxes(rows), grid(tables, "wide" if narrow else "single"), *told]
     return Section("Scores", "".join(parts) if summaries else "")

@@ -23,6 +23,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 0.25rem; letter-spacing: 
 h2 { font-size: 1.25rem; margin: 0 0 0.75rem; letter-spacing: -0.005em; }
 h3 { font-size: 1.05rem; margin: 0 0 0.5rem; }
 h4 { font-size: 0.95rem; margin: 0 0 0.5rem; }
+h4 small { font-weight: 400; }
 p { margin: 0 0 0.75rem; max-width: 46rem; }
 .lead, .note, caption, footer, small { color: var(--soft); }
 .note, footer, small { font-size: 0.85rem; }
