@@ -255,7 +255,7 @@ def draw(path: Path, results: Results, names: list[str], kind: str, columns: lis
     axes = figure.subplots()
     ranks = [results.ranks(names, kind, column) for column in columns]
     matrix = [[column[row] for column in ranks] for row in range(len(names))]
-    axes.imshow(matrix, cmap="RdYlBu", aspect="auto")
+    axes.imshow(matrix, cmap="RdYlBu_r", aspect="auto")
     for row, line in enumerate(matrix):
         for column, rank in enumerate(line):
             own = columns[column] == names[row]
