@@ -164,13 +164,13 @@ def test_a_half_made_root_is_never_taken(cache, monkeypatch):
 def test_a_killed_process_leaves_no_root_and_its_remains_go_later(cache):
     call = "from sepkit.datasets.demo import demo_root; demo_root(50, 1, 1, 2.0, progress=False)"
     process = subprocess.Popen([sys.executable, "-c", call])
-    while not list(cache.glob(".demo-*/train/*/other.wav")):
+    while not list(cache.glob(".making-*/train/*/other.wav")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
     process.wait()
     (left,) = cache.iterdir()
-    assert left.name.startswith(".demo-")
+    assert left.name.startswith(".making-")
     demo_root(**SMALL)
     assert left.is_dir()  # young remains may belong to a living process
     os.utime(left, (0, 0))
@@ -186,20 +186,6 @@ def test_two_processes_may_start_at_once(cache):
     assert len(roots) == 1
     assert [str(path) for path in cache.iterdir()] == list(roots)
     assert len(list(Path(roots.pop()).rglob("*.wav"))) == 17
-
-
-def test_the_slower_process_takes_the_songs_of_the_faster(tmp_path):
-    work, root = tmp_path / "work", tmp_path / "root"
-    for folder in (work, root):
-        folder.mkdir()
-        (folder / "song").write_text(folder.name)
-    demo._publish(work, root)
-    assert (root / "song").read_text() == "root"
-
-
-def test_songs_that_cannot_be_moved_raise(tmp_path):
-    with pytest.raises(OSError, match="missing"):
-        demo._publish(tmp_path / "missing", tmp_path / "root")
 
 
 @pytest.mark.parametrize(("scale", "counts"), [("0.5", (5, 2, 4)), ("0.01", (2, 1, 2)), ("1", (10, 4, 8))])
@@ -234,20 +220,3 @@ def test_a_bar_shows_progress_on_a_terminal_unless_told_not_to(monkeypatch, term
     monkeypatch.setattr(sys, "stderr", stream)
     demo_root(**{**SMALL, "progress": progress})
     assert ("making the built-in songs" in stream.getvalue()) is (terminal and progress)
-
-
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems have their own places")
-@pytest.mark.parametrize(
-    ("variables", "place"),
-    [
-        ({"SEPKIT_CACHE": "/a"}, "/a"),
-        ({"XDG_CACHE_HOME": "/b"}, "/b/sepkit"),
-        ({"HOME": "/c"}, "/c/.cache/sepkit"),
-    ],
-)
-def test_the_cache_lies_where_the_user_says(monkeypatch, variables, place):
-    for name in ("SEPKIT_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert demo.cache_directory() == Path(place)

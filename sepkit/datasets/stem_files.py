@@ -5,8 +5,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import tempfile
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,8 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sepkit import audio
-
-_ABANDONED = 3600.0  # s after which a half-decoded song belongs to a process that died
+from sepkit.datasets.cache import cache_directory, making
 
 
 def is_stem_file(path: Path) -> bool:
@@ -91,8 +88,6 @@ def decode_stem_files(paths: Sequence[Path]) -> tuple[dict[Path, Path], list[str
 
 def _cache_folder(path: Path) -> Path:
     """Tell where the decoded file belongs: another path, size or time of change gives another place."""
-    from sepkit.datasets.demo import cache_directory
-
     path = path.resolve()
     status = path.stat()
     key = f"{path}\n{status.st_size}\n{status.st_mtime_ns}"
@@ -101,20 +96,20 @@ def _cache_folder(path: Path) -> Path:
 
 def _decode(path: Path, folder: Path) -> str | None:
     """Decode a file into its folder in the cache; tell what went wrong."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
-    work = Path(tempfile.mkdtemp(prefix=".decoding-", dir=folder.parent))
     try:
-        finding = _run_ffmpeg(path, work)
-        if not finding:
-            _publish(work, folder)
-        return finding
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with making(folder) as work:
+            _run_ffmpeg(path, work)
+    except _NotDecodedError as error:
+        return str(error)
+    return None
 
 
-def _run_ffmpeg(path: Path, work: Path) -> str | None:
-    """Write one WAV a stream; tell what went wrong."""
+class _NotDecodedError(Exception):
+    """A file does not decode in full."""
+
+
+def _run_ffmpeg(path: Path, work: Path) -> None:
+    """Write one WAV a stream."""
     outputs = [work / f"{name}.wav" for name in _stream_names()]
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", os.fspath(path.resolve())]
     for k, output in enumerate(outputs):
@@ -122,21 +117,9 @@ def _run_ffmpeg(path: Path, work: Path) -> str | None:
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        return f"{path}: ffmpeg does not decode it ({said[-1]}); download it again, or make room in {work.parent}"
+        raise _NotDecodedError(
+            f"{path}: ffmpeg does not decode it ({said[-1]}); download it again, or make room in {work.parent}"
+        )
     wanted, found = audio.probe(path).n_frames, min(audio.probe(output).n_frames for output in outputs)
-    return f"{path}: {found} of {wanted} samples decode; download it again" if found < wanted else None
-
-
-def _publish(work: Path, folder: Path) -> None:
-    """Move a complete folder to its place; where another process was faster, its files stay."""
-    try:
-        work.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for left in folder.glob(".decoding-*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+    if found < wanted:
+        raise _NotDecodedError(f"{path}: {found} of {wanted} samples decode; download it again")

@@ -2,17 +2,13 @@
 
 import hashlib
 import os
-import shutil
-import sys
-import time
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from sepkit.datasets.cache import cache_directory, making
 from sepkit.datasets.demo.bass import render_bass
 from sepkit.datasets.demo.drums import render_drums
 from sepkit.datasets.demo.other import render_other
@@ -24,7 +20,6 @@ __all__ = ["STEMS", "demo_root", "demo_song", "make_song"]
 _RENDER = {"vocals": render_vocals, "drums": render_drums, "bass": render_bass, "other": render_other}
 _FIRST_SEEDS = {"train": 0, "valid": 1_000_000, "test": 2_000_000}
 _PEAK = 0.98
-_ABANDONED = 3600.0  # s without a new file after which a half-made root belongs to a process that died
 
 
 def make_song(seed: int, duration: float = 12.0, sample_rate: int = 44100) -> dict[str, np.ndarray]:
@@ -86,33 +81,15 @@ def demo_root(
     counts = _counts({"train": n_train, "valid": n_valid, "test": n_test})
     name = f"demo-{'-'.join(map(str, counts.values()))}-{duration:g}s-{_fingerprint()}"
     root = cache_directory() / name
-    if root.is_dir():
-        return root
-    _remove_abandoned(root.parent)
-    work = root.parent / f".{name}-{uuid.uuid4().hex}"
-    work.mkdir(parents=True)
-    try:
-        _write(work, counts, duration, progress)
-        _publish(work, root)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    if not root.is_dir():
+        with making(root) as work:
+            _write(work, counts, duration, progress)
     return root
 
 
 def demo_song() -> Path:
     """Tell the mixture of a built-in song that nothing is trained on; all songs are written on first use."""
     return next(iter(sorted((demo_root() / "test").iterdir()))) / "mixture.wav"
-
-
-def cache_directory() -> Path:
-    """Tell the folder for files that can be made again: $SEPKIT_CACHE, else the platform's place for them."""
-    if os.environ.get("SEPKIT_CACHE"):
-        return Path(os.environ["SEPKIT_CACHE"]).expanduser().absolute()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "sepkit"
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "sepkit"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "sepkit"
 
 
 def _counts(wanted: dict[str, int]) -> dict[str, int]:
@@ -150,19 +127,3 @@ def _write(root: Path, counts: dict[str, int], duration: float, progress: bool) 
         for stem, samples in written.items():
             soundfile.write(folder / f"{stem}.wav", samples, 44100, subtype="PCM_16")
         os.utime(root)
-
-
-def _publish(work: Path, root: Path) -> None:
-    """Move a complete root to its place at once; where another process was faster, its songs stay."""
-    try:
-        work.rename(root)
-    except OSError:
-        if not root.is_dir():
-            raise
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for left in folder.glob(".demo-*"):
-        with suppress(FileNotFoundError):  # its process may just have finished
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
