@@ -102,8 +102,8 @@ def workplace(material, tmp_path, tmp_path_factory, monkeypatch, page):
     monkeypatch.setenv("SEPKIT_DEMO_SCALE", "0.001")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    for name in ("my_losses", "my_networks"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[name]
 
 
 def run_command(words: list[str]) -> None:

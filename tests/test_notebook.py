@@ -42,5 +42,5 @@ def test_the_notebook_runs(tmp_path):
     assert run.returncode == 0, run.stdout
     work = tmp_path / "sepkit_demo"
     assert (work / "vocals.zip").is_file()
-    assert (work / "l1snr" / "model.safetensors").is_file()
+    assert (work / "L1SNRDBLoss" / "model.safetensors").is_file()
     assert not list(work.glob("m*")), "neither own songs nor a download"
