@@ -14,9 +14,9 @@ DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
 demo: $(INSTALLED) ffmpeg
 	$(BIN)/sepkit-train vocals --run $(DEMO) training.epochs=$$(awk 'BEGIN {n = $(SCALE) * $(EPOCHS); print (n < 1 ? 1 : int(n))}')
-	$(BIN)/sepkit-separate "$$($(BIN)/python -c 'from sepkit.datasets.demo import demo_song; print(demo_song())')" --model $(DEMO) --output $(DEMO)/separated --overwrite
-	$(BIN)/sepkit-evaluate --model $(DEMO) --data demo --output $(DEMO)/scores
-	@echo "model and curves: $(DEMO)   stems: $(DEMO)/separated   scores: $(DEMO)/scores"
+	$(BIN)/sepkit-separate "$$($(BIN)/python -c 'from sepkit.datasets.demo import demo_song; print(demo_song())')" --model $(DEMO) --output $(DEMO)/separated --overwrite --report
+	$(BIN)/sepkit-evaluate --model $(DEMO) --data demo --output $(DEMO)/scores --report
+	@echo "model and curves: $(DEMO)   stems: $(DEMO)/separated   scores: $(DEMO)/scores   to look and listen: report.html in each"
 
 test: lint ffmpeg
 	$(BIN)/python -m pytest -m "not slow"

@@ -140,10 +140,17 @@ def evaluate(
     if destination is not None:
         destination.finish(scores, [each.track for each in in_order])
     if report:
-        run = model if run is None and not isinstance(model, Separator) else run
+        if run is None and not isinstance(model, Separator):
+            run = model
         cost = {**watch.read(), "tracks scored now": f"{len(given.tracks) - n_found} of {len(given.tracks)}"}
         written = report_evaluation(
-            scores, given.system, given.tracks, Path(output), run=run, cost=cost, device=given.device
+            scores,
+            given.system,
+            given.tracks,
+            Path(output),
+            run=None if run is None else Path(run),
+            cost=cost,
+            device=given.device,
         )
         scores.notes.append(f"report: {written}")
     return scores

@@ -37,7 +37,7 @@ def report_evaluation(
     remarks = choose_tracks(scores.rows, system)
     return report_scores(
         output / FILE,
-        output.resolve().name,
+        (run or output).resolve().name,
         scores.rows,
         list(_summaries(scores)),
         system,
