@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zlib
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -193,10 +194,8 @@ def test_the_pages_build_without_a_warning_and_the_reference_is_complete(tmp_pat
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    from sphinx.util.inventory import InventoryFile
-
-    objects = InventoryFile.loads((tmp_path / "objects.inv").read_bytes(), uri="")
-    listed = {name for kind in objects.data for name in objects.data[kind]}
+    compressed = (tmp_path / "objects.inv").read_bytes().split(b"\n", 4)[4]  # after four lines of comment
+    listed = {line.split(" ")[0] for line in zlib.decompress(compressed).decode().splitlines()}
     wanted = {f"sepkit.{module}.{name}" for module in REFERENCE for name in public_names(module)}
     assert not wanted - listed
 
