@@ -328,6 +328,18 @@ def test_a_file_takes_over_what_its_predecessor_wrote_before_it_was_killed(tmp_p
     assert [(event.step, event.value) for event in read(tmp_path).Scalars("a")] == [(1, 1), (2, 2), (3, 30)]
 
 
+def test_a_predecessor_that_was_left_beside_its_copy_does_not_count_twice(tmp_path):
+    from sepkit.observers.events import EventFile, number
+
+    first = EventFile(tmp_path, ".x", 1)
+    first.add(1, [number("a", 1), number("b", 2)])
+    first.path.with_name(f"{first.path.stem}0.x").write_bytes(first.path.read_bytes())
+    EventFile(tmp_path, ".x", 3, {1: [number("a", 7), number("c", 3)]})
+    board = read(tmp_path)
+    values = {name: [(event.step, event.value) for event in board.Scalars(name)] for name in "abc"}
+    assert values == {"a": [(1, 1)], "b": [(1, 2)], "c": [(1, 3)]}
+
+
 def test_a_file_without_values_is_not_written_to(tmp_path):
     from sepkit.observers.events import EventFile
 
@@ -524,8 +536,8 @@ def logged(part: Path) -> list[dict]:
     for content in records(next(part.glob("*.wandb")).read_bytes()):
         record = Record.FromString(content)
         if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            rows.append({item.nested_key[0]: json.loads(item.value_json) for item in items})  # of media also their parts
+            items = record.history.item  # of media also their parts, nested
+            rows.append({item.nested_key[0]: json.loads(item.value_json) for item in items})
     return rows
 
 

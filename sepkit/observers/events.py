@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -30,9 +30,8 @@ class EventFile:
     Args:
         folder: where it lies.
         suffix: end of its name, by which its predecessors are known; they are removed.
-        before: their events from this step on are dropped, since they will come again.
-        keep: which of their values are taken over.
-        backlog: values by step, written first, in order with what is taken over.
+        before: their values from this step on are dropped, since they will come again.
+        backlog: values by step, of which those that the predecessors lack are written.
     """
 
     def __init__(
@@ -40,31 +39,31 @@ class EventFile:
         folder: Path,
         suffix: str,
         before: int,
-        keep: Callable[[Summary.Value], bool] = lambda _: True,
         backlog: Mapping[int, Iterable[Summary.Value]] | None = None,
     ) -> None:
         former = sorted(folder.glob(f"events.out.tfevents.*{suffix}"))
-        taken = [
-            Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=filter(keep, event.summary.value)))
+        taken = {
+            (event.step, value.tag): (event.wall_time, value)
             for path in former
             for event in read_events(path)
-            if event.HasField("summary") and event.step < before
-        ]
+            for value in event.summary.value
+            if event.step < before
+        }
         for step, values in (backlog or {}).items():
-            taken.append(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-        taken = sorted((event for event in taken if event.summary.value), key=lambda event: event.step)
-        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}{suffix}"
-        temporary = folder / f".{name}"
+            for value in values:
+                taken.setdefault((step, value.tag), (time.time(), value))
+        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}{suffix}"
+        temporary = folder / f".events{suffix}"  # a name that TensorBoard does not read
         with temporary.open("wb") as file:
             file.write(_record(Event(wall_time=time.time(), file_version=_VERSION)))
             if former:  # makes a TensorBoard that is running forget what it read from the former files
                 start = SessionLog(status=SessionLog.START)
                 file.write(_record(Event(wall_time=time.time(), step=0, session_log=start)))
-            file.writelines(map(_record, taken))
-        temporary.replace(folder / name)
+            for (step, _), (written, value) in sorted(taken.items(), key=lambda item: item[0][0]):
+                file.write(_record(Event(wall_time=written, step=step, summary=Summary(value=[value]))))
+        temporary.replace(self.path)
         for path in former:
             path.unlink()
-        self.path = folder / name
 
     def add(self, step: int, values: Iterable[Summary.Value]) -> None:
         """Write values, of a step that is not before any in the file."""

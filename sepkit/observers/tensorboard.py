@@ -1,6 +1,7 @@
 """TensorBoard."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from sepkit.observers.showing import Exhibition, Showing, numbers_of, parameters_of
 from sepkit.observers.view import View
@@ -38,7 +39,7 @@ class TensorBoard:
         from sepkit.observers.events import EventFile
 
         backlog = {row["epoch"]: _curves(row) for row in view.history[:-1]}
-        self._file = EventFile(view.folder, _SUFFIX, view.epoch, lambda value: not _is_curve(value), backlog)
+        self._file = EventFile(view.folder, _SUFFIX, view.epoch, backlog)
 
     def _show(self, showings: Iterable[Showing]) -> None:
         from sepkit.observers.events import picture, sound
@@ -51,11 +52,7 @@ class TensorBoard:
             )
 
 
-def _is_curve(value: object) -> bool:
-    return value.WhichOneof("value") == "simple_value"
-
-
-def _curves(row) -> list:
+def _curves(row: Mapping[str, Any]) -> list:
     from sepkit.observers.events import number
 
     return [number(name, value) for name, value in numbers_of(row).items()]

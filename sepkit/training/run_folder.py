@@ -90,7 +90,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
             for half_written in self.path.glob(f".{name}.*"):
                 half_written.unlink()
-        for pattern in ("events.out.tfevents.*", "pictures/epoch_*.png", "pictures/best_*.png"):
+        for pattern in ("events.out.tfevents.*", ".events.*", "pictures/epoch_*.png", "pictures/best_*.png"):
             for path in self.path.glob(pattern):
                 path.unlink()
 
