@@ -33,6 +33,7 @@ from sepkit.training import TrainingInterrupted, door, train
 
 RATE = 8000
 LIMIT = 5_000_000  # bytes
+PATIENCE = 180_000  # ms, with a browser on a machine that is busy with other tests
 ODD_NAME = "<b>\"R&B\"</b> 'Ünï' 歌 $x$"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -491,7 +492,7 @@ def browser():
         pytest.skip("no Chromium on the PATH: install it (Debian: apt-get install chromium)")
     with playwright.sync_playwright() as driver:
         arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE)
         yield found
         found.close()
 
@@ -509,6 +510,7 @@ PLAYABLE = "[...document.querySelectorAll('audio')].every(audio => audio.readySt
 def test_a_browser_shows_and_plays_a_report_without_asking_anybody(browser, report, width, scheme):
     complaints, asked = [], []
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
@@ -524,6 +526,7 @@ def test_a_browser_shows_and_plays_a_report_without_asking_anybody(browser, repo
 
 def test_one_player_sounds_at_a_time_and_goes_on_where_the_other_was(browser, trained):
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto((trained / "report.html").as_uri())
     page.wait_for_function(PLAYABLE)
     states = page.evaluate(
