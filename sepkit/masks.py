@@ -3,8 +3,52 @@
 Sources stand in their own dimension: targets (B, S, C, F, N) against a mixture (B, C, F, N), both complex.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def apply_mask(mask: Tensor, mixture_spectrogram: Tensor) -> Tensor:
+    """Mask a mixture, once per source.
+
+    The product lies frame by frame in memory, as the STFT gives spectrograms and its inverse reads them, whatever the
+    layout of the mask; a real mask is never made complex.
+
+    Args:
+        mask: real or complex (B, S, C, F, N).
+        mixture_spectrogram: complex (B, C, F, N).
+
+    Returns:
+        Complex (B, S, C, F, N).
+    """
+    if mask.is_complex():
+        return mask * mixture_spectrogram.unsqueeze(1)
+    return _RealMask.apply(mask, mixture_spectrogram)
+
+
+class _RealMask(torch.autograd.Function):
+    """The product of a real mask and a complex mixture, with a gradient that needs no complex copy of the mask."""
+
+    @staticmethod
+    def forward(ctx: Any, mask: Tensor, mixture: Tensor) -> Tensor:
+        ctx.save_for_backward(mask, mixture)
+        n_items, n_sources, n_channels, n_bins, n_frames = mask.shape
+        masked = mixture.new_empty(n_items, n_sources, n_channels, n_frames, n_bins)
+        torch.mul(mixture.mT.unsqueeze(1), mask.mT.to(mixture.real.dtype), out=masked)
+        return masked.mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        mask, mixture = ctx.saved_tensors
+        to_mask = to_mixture = None
+        if ctx.needs_input_grad[0]:
+            parts = torch.view_as_real(gradient.mT.resolve_conj())  # (B, S, C, N, F, 2)
+            own = torch.view_as_real(mixture.mT.resolve_conj()).unsqueeze(1)
+            to_mask = torch.addcmul(parts[..., 0] * own[..., 0], parts[..., 1], own[..., 1]).mT.to(mask.dtype)
+        if ctx.needs_input_grad[1]:
+            to_mixture = (gradient * mask.to(mixture.real.dtype)).sum(1)
+        return to_mask, to_mixture
 
 
 def ideal_ratio_mask(target_spectrogram: Tensor, rest_spectrogram: Tensor | None = None, power: float = 1.0) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sepkit.build import build
+from sepkit.masks import apply_mask
 
 QUANTITIES = (
     "mixture",
@@ -202,9 +203,7 @@ class Separation:
     def estimate_spectrogram(self) -> Tensor:  # noqa: D102
         if self._spectrum is not None:
             return self._spectrum
-        mask = self.mask if self.mask.is_complex() else self.mask.to(self.mixture_spectrogram.real.dtype)
-        # Frame by frame in memory, as the STFT gives it and its inverse reads it, whatever the mask's layout.
-        return (self.mixture_spectrogram.mT.unsqueeze(1) * mask.mT).mT
+        return apply_mask(self.mask, self.mixture_spectrogram)
 
     @cached_property
     def estimate_magnitude(self) -> Tensor:  # noqa: D102

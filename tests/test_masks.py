@@ -6,7 +6,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sepkit.masks import ideal_binary_mask, ideal_complex_mask, ideal_ratio_mask, phase_sensitive_mask, wiener
+from sepkit.masks import (
+    apply_mask,
+    ideal_binary_mask,
+    ideal_complex_mask,
+    ideal_ratio_mask,
+    phase_sensitive_mask,
+    wiener,
+)
 
 RATIO = pytest.param(lambda targets, _mixture: ideal_ratio_mask(targets), id="ratio")
 AGAINST_MIXTURE = [ideal_binary_mask, phase_sensitive_mask, ideal_complex_mask]
@@ -225,3 +232,29 @@ def test_the_filter_gives_the_estimates_of_open_unmix(reference, output, start, 
         estimates = wiener(estimates, mixture, iterations, window)
     # The reference's own float32 is 1.5e-5 from its float64 after two rounds, of estimates of 0.04 rms.
     torch.testing.assert_close(_waveforms(estimates), reference[output], rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=["real", "complex"])
+@pytest.mark.parametrize("frames_first", [False, True], ids=["bins lie together", "frames lie together"])
+def test_a_mask_is_applied_to_every_source_with_gradients_to_both(dtype, frames_first):
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.randn(2, 3, 2, 4, 5, dtype=dtype, generator=generator)
+    mixture = torch.randn(2, 2, 4, 5, dtype=torch.complex128, generator=generator)
+    if frames_first:
+        mask, mixture = (quantity.mT.contiguous().mT for quantity in (mask, mixture))
+    torch.testing.assert_close(apply_mask(mask, mixture), mask * mixture[:, None])
+    quantities = mask.detach().requires_grad_(), mixture.detach().requires_grad_()
+    torch.autograd.gradcheck(apply_mask, quantities)
+
+
+def test_a_masked_mixture_lies_in_memory_as_its_inverse_reads_it():
+    mask, mixture = torch.rand(1, 1, 1, 4, 5).expand(2, 3, 2, 4, 5), torch.randn(2, 2, 4, 5, dtype=torch.complex64)
+    assert apply_mask(mask, mixture).mT.is_contiguous()
+
+
+def test_a_mask_in_half_precision_is_applied_in_the_precision_of_the_mixture():
+    mask = torch.rand(2, 3, 2, 4, 5, dtype=torch.bfloat16, requires_grad=True)
+    masked = apply_mask(mask, torch.randn(2, 2, 4, 5, dtype=torch.complex64))
+    assert masked.dtype == torch.complex64
+    masked.abs().sum().backward()
+    assert mask.grad.dtype == torch.bfloat16

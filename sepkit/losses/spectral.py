@@ -139,8 +139,11 @@ class LogL2Loss(nn.Module):
         return reduce(10.0 * (difference + self.eps).log10(), self.reduction)
 
 
-def _power(spectrogram: Tensor) -> Tensor:
-    return item_mean(torch.view_as_real(spectrogram.resolve_conj()).square()) * 2.0
+def _root_mean_power(spectrogram: Tensor) -> Tensor:
+    """Take the root of the mean power of each item: complex (B, ...) to (B,); the gradient is 0 at silence."""
+    lying = spectrogram.mT if spectrogram.dim() > 2 and spectrogram.mT.is_contiguous() else spectrogram  # no copy
+    values = torch.view_as_real(lying.resolve_conj()).flatten(1)
+    return torch.linalg.vector_norm(values, dim=1) / math.sqrt(values.shape[1] / 2)
 
 
 class RelativeSpectralLoss(nn.Module):
@@ -170,9 +173,9 @@ class RelativeSpectralLoss(nn.Module):
         }
         check_same_shape(2, "(B, ...)", **spectrograms)
         check_complex(**spectrograms)
-        error = _power(estimate_spectrogram - target_spectrogram)
-        mixture = _power(mixture_spectrogram).clamp(min=math.pow(10.0, self.floor_db / 10.0))
-        return reduce(safe_sqrt(error / mixture), self.reduction)
+        error = _root_mean_power(estimate_spectrogram - target_spectrogram)
+        mixture = _root_mean_power(mixture_spectrogram).clamp(min=math.pow(10.0, self.floor_db / 20.0))
+        return reduce(error / mixture, self.reduction)
 
 
 class SpectralConvergenceLoss(nn.Module):

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
-def softmax_with_rest(logits: Tensor) -> Tensor:
-    """Share (B, S, ...) among the sources and a rest whose logit is 0."""
-    return torch.softmax(F.pad(logits.movedim(1, -1), (0, 1)), -1)[..., :-1].movedim(-1, 1)
+def softmax_with_rest(logits: Tensor, dim: int = 1) -> Tensor:
+    """Share (B, S, ...), or with the sources in dimension `dim`, among the sources and a rest whose logit is 0."""
+    rest = torch.zeros_like(logits.narrow(dim, 0, 1))
+    return torch.softmax(torch.cat([logits, rest], dim), dim).narrow(dim, 0, logits.shape[dim])

@@ -1,6 +1,7 @@
 """BLSTM: recurrence over time on the loudness in bands, masks at full resolution."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -139,13 +140,13 @@ class _Core(nn.Module):
         bands = (self.compress(magnitude) - self.mean) * self.scale  # (B, C, K, N)
         encoded = self.encode(bands.flatten(1, 2).mT)  # (B, N, H)
         recurrent, _ = self.recurrence(encoded)
-        mask = self.decode(torch.cat([encoded, recurrent], -1)).mT  # (B, S * C * F * parts, N)
-        shape = (self.n_sources, self.n_channels, self.n_heard, -1)
+        mask = self.decode(torch.cat([encoded, recurrent], -1))  # (B, N, S * C * F * parts)
+        shape = (self.n_sources, self.n_channels, self.n_heard)
+        unheard = self.n_bins - self.n_heard
         if self.mask == "complex":
-            mask = mask.unflatten(1, shape).transpose(-1, -2)
-            return F.pad(mask, (0, 0, 0, 0, 0, self.n_bins - self.n_heard))
-        mask = _ACTIVATIONS[self.mask](mask.unflatten(1, shape[:3]))
-        return F.pad(mask, (0, 0, 0, self.n_bins - self.n_heard))
+            return F.pad(mask.unflatten(-1, (*shape, 2)), (0, 0, 0, unheard)).permute(0, 2, 3, 4, 1, 5)
+        mask = _ACTIVATIONS[self.mask](mask.unflatten(-1, shape))  # (B, N, S, C, F)
+        return F.pad(mask, (0, unheard)).permute(0, 2, 3, 4, 1)
 
     def compress(self, magnitude: Tensor) -> Tensor:
         """Take the logarithm of the mean magnitude in each band: (B, C, F, N) to (B, C, K, N)."""
@@ -165,7 +166,7 @@ class _Core(nn.Module):
 _ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
-    "softmax": softmax_with_rest,
+    "softmax": partial(softmax_with_rest, dim=2),
     "tanh": torch.tanh,
     "hardtanh": lambda mask: (mask + 0.5).clamp(0, 1),
     "complex": None,
