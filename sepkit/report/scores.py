@@ -1,6 +1,7 @@
 """Scores: tables, box plots, and one row a track."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -254,4 +255,5 @@ def _tracks(rows: Sequence[Row], columns: Sequence[str], tables: Mapping[str, Ca
 
 
 def _unwrapped(lines: str) -> str:
-    return " ".join(lines.split())
+    """Let the page break the lines, but not between a number and its unit."""
+    return re.sub(r"(\d) (?=(s|dB|%)\b|%)", "\\1\u00a0", " ".join(lines.split()))
