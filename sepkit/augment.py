@@ -82,7 +82,7 @@ class Speed:
         probability: of a changed stem, [0, 1].
     """
 
-    def __init__(self, low: float = 0.85, high: float = 1.15, probability: float = 0.5) -> None:
+    def __init__(self, low: float = 0.85, high: float = 1.15, probability: float = 1.0) -> None:
         if not 0 < low <= high:
             raise ValueError(f"low and high must be factors, 0 < low <= high, got {low} and {high}")
         self.low, self.high, self.probability = low, high, _check_probability(probability)
@@ -114,7 +114,7 @@ class Filter:
         probability: of a coloured stem, [0, 1].
     """
 
-    def __init__(self, n_taps: int = 4, reach: int = 24, depth: float = 0.4, probability: float = 0.5) -> None:
+    def __init__(self, n_taps: int = 4, reach: int = 24, depth: float = 0.4, probability: float = 1.0) -> None:
         if n_taps < 1 or reach < 1 or depth < 0:
             raise ValueError(
                 f"n_taps and reach must be at least 1 and depth at least 0, got {n_taps}, {reach} and {depth}"
