@@ -116,9 +116,8 @@ def evaluate(
         sepkit.datasets.DatasetError: the songs, or the two folders, cannot be used.
     """
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
-    if (report or run is not None) and (output is None or not report):
-        raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
     _check_call(model, data, estimates, references, workers, batch_size, overlap)
+    _check_report(report, run, output)
     settings, notes = _available(settings)
     if model is not None:
         given = _open_model(model, data, split, targets, settings.protocol, batch_size, overlap, device, resample)
@@ -140,18 +139,10 @@ def evaluate(
     if destination is not None:
         destination.finish(scores, [each.track for each in in_order])
     if report:
-        if run is None and not isinstance(model, Separator):
-            run = model
-        cost = {**watch.read(), "tracks scored now": f"{len(given.tracks) - n_found} of {len(given.tracks)}"}
-        written = report_evaluation(
-            scores,
-            given.system,
-            given.tracks,
-            Path(output),
-            run=None if run is None else Path(run),
-            cost=cost,
-            device=given.device,
-        )
+        cost = {**watch.read(), "tracks scored now": f"{len(in_order) - n_found} of {len(in_order)}"}
+        known = model if run is None and not isinstance(model, Separator) else run
+        folder = None if known is None else Path(known)
+        written = report_evaluation(scores, given.system, given.tracks, Path(output), folder, cost, given.device)
         scores.notes.append(f"report: {written}")
     return scores
 
@@ -175,6 +166,11 @@ def _check_call(
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
     check_chunks(batch_size, overlap)
+
+
+def _check_report(report: bool, run: object, output: object) -> None:
+    if (report or run is not None) and (output is None or not report):
+        raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
 
 
 class _Given(NamedTuple):

@@ -18,7 +18,6 @@ def report_evaluation(
     system: str,
     tracks: Sequence[Track],
     output: Path,
-    *,
     run: Path | None,
     cost: Mapping[str, object],
     device: torch.device,
