@@ -279,7 +279,7 @@ MISTAKES = [
     (
         "validation:",
         "observers: [{class: Watch}]\nvalidation:",
-        "29:21: observers.0.class: there is no class 'Watch' in sepkit.observers (there are: TensorBoard, View; one from elsewhere is named with its module, as in 'mymodule.Watch')",
+        "29:21: observers.0.class: there is no class 'Watch' in sepkit.observers (there are: AudioPlayerCallback, LayersVisualCallback, LossCallback, SpectrogramVisualCallback, TensorBoard, View, WaveformVisualCallback, WeightsAndBiases; one from elsewhere is named with its module, as in 'mymodule.Watch')",
     ),
     # how the parts fit together
     (
