@@ -380,7 +380,7 @@ def test_a_training_says_where_the_model_lies_and_what_comes_next(recipe, capsys
 def test_a_quiet_training_prints_only_the_result(recipe, capsys):
     assert train_command([*recipe, "--quiet", "training.epochs=1"]) == 0
     out = capsys.readouterr()
-    assert [line.split()[0] for line in out.out.splitlines()] == ["model", "curves", "next"]
+    assert [line.split()[0] for line in out.out.splitlines()] == ["model", "curves", "report", "next"]
     assert out.err == ""
 
 
