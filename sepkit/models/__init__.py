@@ -1,8 +1,8 @@
 """Networks, one a file: complex spectrogram (B, C, F, N) in, mask (B, S, C, F, N) out.
 
 A network may say more of itself by class attributes: `outputs`, the names of what its forward returns
-(default: the mask alone); `frame_multiple`, to which the Separator pads (default 1); `lookahead`, the frames
-that it looks ahead (None: all); and a method `fit(spectrograms)`, called once before the first step.
+(default: the mask alone); `frame_multiple`, to which the Separator pads (default 1); and a method
+`fit(spectrograms)`, called once before the first step.
 """
 
 from sepkit.models.blstm import BLSTM
