@@ -10,7 +10,7 @@ EPOCHS := $(shell sed -n 's|^  epochs: ||p' recipes/vocals.yaml)
 SCALE := $(or $(SEPKIT_DEMO_SCALE),1)
 DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
-.PHONY: demo test test-all lint bench docs ffmpeg
+.PHONY: demo test test-all lint bench docs ffmpeg chromium
 
 demo: $(INSTALLED) ffmpeg
 	$(BIN)/sepkit-train vocals --run $(DEMO) training.epochs=$$(awk 'BEGIN {n = $(SCALE) * $(EPOCHS); print (n < 1 ? 1 : int(n))}')
@@ -18,10 +18,10 @@ demo: $(INSTALLED) ffmpeg
 	$(BIN)/sepkit-evaluate --model $(DEMO) --data demo --output $(DEMO)/scores --report
 	@echo "model and curves: $(DEMO)   stems: $(DEMO)/separated   scores: $(DEMO)/scores   to look and listen: report.html in each"
 
-test: lint ffmpeg
+test: lint ffmpeg chromium
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: lint ffmpeg
+test-all: lint ffmpeg chromium
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)
@@ -50,3 +50,9 @@ ffmpeg:
 	  run=$$(test "$$(id -u)" = 0 || command -v sudo); \
 	  { $$run apt-get update && $$run apt-get install --yes ffmpeg; } > /dev/null 2>&1 \
 	  || echo "ffmpeg is missing and could not be installed: install it for museval's numbers"; }
+
+# Reports are tested in a browser; who is not root is left to install it, and those tests are skipped without.
+chromium:
+	@command -v chromium > /dev/null || test "$$(id -u)" != 0 \
+	  || { apt-get update && apt-get install --yes --no-install-recommends chromium; } > /dev/null 2>&1 \
+	  || echo "chromium could not be installed: the tests of reports in a browser are skipped"
