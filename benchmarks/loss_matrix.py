@@ -16,7 +16,6 @@ import argparse
 import csv
 import json
 import statistics
-import time
 import warnings
 from pathlib import Path
 
@@ -170,9 +169,7 @@ class Results:
         missing = [kind for kind in songs if kind not in entry["scores"]]
         if not missing:
             return
-        started = time.process_time()
         train(settings, run, device="cpu", quiet=True, tell=lambda _: None)
-        entry.setdefault("seconds", time.process_time() - started)
         for kind in missing:
             entry["scores"][kind] = measure(load_model(run), songs[kind])
             print(f"{name}, seed {seed}, {kind}: {entry['scores'][kind]['SDR']:.2f} dB", flush=True)
@@ -215,17 +212,16 @@ def write_csv(path: Path, results: Results, names: list[str], kinds: list[str], 
 
 
 def table(results: Results, names: list[str], kinds: list[str], columns: list[str]) -> list[str]:
-    """Lay out what matters most: ratios, the place by the loss's own measure, the mean place by all, the cost."""
+    """Lay out what matters most: ratios, the mean place by all measures, the place by the loss's own."""
     headings = [f"{ratio}, {kind}" for kind in kinds for ratio in RATIOS]
-    lines = ["| trained with | " + " | ".join(headings) + " | mean rank | own rank | CPU s |"]
-    lines.append("|---|" + "---|" * (len(headings) + 3))
+    lines = ["| trained with | " + " | ".join(headings) + " | mean rank | own rank |"]
+    lines.append("|---|" + "---|" * (len(headings) + 2))
     ranks = {column: dict(zip(names, results.ranks(names, "built-in", column), strict=True)) for column in columns}
     for name in names:
         cells = [describe(results.values(name, kind, ratio)) for kind in kinds for ratio in RATIOS]
         mean_rank = statistics.mean(ranks[column][name] for column in columns)
         own = ranks[name][name] if name in columns else ""
-        seconds = results.found[f"{name}, 0"]["seconds"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {mean_rank:.1f} | {own} | {seconds:.0f} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean_rank:.1f} | {own} |")
     return lines
 
 
