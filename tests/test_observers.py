@@ -367,7 +367,9 @@ def test_a_picture_is_drawn_once(tmp_path, monkeypatch):
     assert picture_file(tmp_path, "epoch_0003", excerpt(track="a/b: c")) == path
 
 
-@pytest.mark.parametrize(("track", "name"), [("A - B", "A - B"), ("../x", "_x"), ("...", "track"), ("Ä/ö", "Ä_ö")])
+@pytest.mark.parametrize(("track", "name"), [
+    ("A - B", "A - B"), ("../x", "_x"), ("...", "track"), ("Ä/ö", "Ä_ö"), (80 * "歌", 50 * "歌"),
+])  # fmt: skip
 def test_tracks_of_any_name_get_a_file(track, name):
     assert file_name(track) == name
 
@@ -388,6 +390,11 @@ def test_levels_are_below_the_loudest_of_estimate_and_target(rate):
 def test_excerpts_of_any_length_and_silence_are_drawn(n_frames):
     given = excerpt(1, n_frames)
     assert draw_excerpt(given).shape == draw_excerpt(replace(given, targets=0 * given.targets)).shape
+
+
+@pytest.mark.parametrize("track", ["$\\foo$", "歌"])
+def test_names_are_written_as_they_are(track):
+    assert draw_excerpt(excerpt(1, 700, track)).shape[-1] == 3
 
 
 def test_sounds_are_named_by_source():

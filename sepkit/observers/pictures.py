@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ _WINDOW = 0.09  # s
 _HIGHEST = 16000.0  # Hz
 _TICKS = (0.5, 1, 2, 4, 8, 16)  # kHz
 _RANGE, _REACH = 80.0, 40.0  # dB, of levels and of their differences
+_LONGEST_NAME = 50  # characters, up to four bytes each, of the 255 that file systems allow
 
 
 def picture_file(folder: Path, label: str, excerpt: Excerpt) -> Path:
@@ -53,7 +55,7 @@ def picture_file(folder: Path, label: str, excerpt: Excerpt) -> Path:
 
 def file_name(track: str) -> str:
     """Turn the name of a track into one that every system allows for a file."""
-    return re.sub(r"[^\w .-]+", "_", track).strip(". ") or "track"
+    return re.sub(r"[^\w .-]+", "_", track)[:_LONGEST_NAME].strip(". ") or "track"
 
 
 def draw_excerpt(excerpt: Excerpt) -> np.ndarray:
@@ -141,7 +143,9 @@ def _write_labels(excerpt: Excerpt) -> np.ndarray:
     _write(figure, _LEFT, 16, f"{excerpt.track}, {excerpt.start:.1f} to {excerpt.start + seconds:.1f} s", size=9)
     for i, source in enumerate(excerpt.sources):
         _label_source(figure, _TOP + i * _SOURCE, source, excerpt.sample_rate, seconds)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it; the file bears the name
+        canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
@@ -166,4 +170,5 @@ def _label_source(figure: "Figure", top: int, source: str, sample_rate: int, sec
 def _write(figure: "Figure", left: float, middle: float, text: str, align: str = "left", size: int = 8) -> None:
     """Write at a place in pixels, counted from the left and from above."""
     width, height = figure.get_size_inches() * _RESOLUTION
-    figure.text(left / width, 1 - middle / height, text, ha=align, va="center", fontsize=size)
+    place = {"ha": align, "va": "center", "fontsize": size}
+    figure.text(left / width, 1 - middle / height, text, parse_math=False, **place)  # names may hold dollars
