@@ -215,6 +215,10 @@ pretrained.load models.load auralflow_download auralflow_config auralflow_train 
 --tensorboard --view-norm --view-epoch --view-iter --view-grad --view-weights --view-spec --view-wave --play-estimate
 --play-residual --image-freq --silent --residual --duration --sr --padding --save AudioModelConfig SpecModelConfig
 CriterionConfig VisualsConfig TrainingConfig from_dict load_config init_model setup_model train_ddp.py
+--num-channels --sample-length --sample-rate --num-fft --window-size --hop-length --num-hidden-channels --dropout-p
+--leak-factor --normalize-input --normalize-output --recurrent-depth --hidden-size --input-axis --mask-act-fn
+num_hidden_channels leak_factor dropout_p normalize_input normalize_output recurrent_depth hidden_size input_axis
+num_fft_bins num_frames
 mask_act_fn sample_length num_fft window_size hop_length sample_rate num_channels trainer.json model.json
 """
 

@@ -650,11 +650,11 @@ sys.path.insert(0, {tests!r})
 from sepkit.training import train
 from test_training import RECIPE
 train(RECIPE, {folder!r}, data={root!r}, overrides=["training.epochs=1"], quiet=True, tell=lambda _: None)
-sys.exit(any(name.startswith("tensorboard") for name in sys.modules))
+sys.exit(any(name.partition(".")[0] in ("tensorboard", "wandb") for name in sys.modules))
 """
 
 
-def test_tensorboard_is_imported_only_when_used(root, tmp_path):
+def test_tensorboard_and_wandb_are_imported_only_when_used(root, tmp_path):
     program = UNWATCHED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "run"), root=str(root))
     subprocess.run([sys.executable, "-c", program], check=True)
 
