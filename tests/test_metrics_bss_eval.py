@@ -296,6 +296,16 @@ def test_an_estimate_out_of_place_is_warned_of(change, message):
         bss_eval(estimate, target, 1000, 1000, 64)
 
 
+def test_a_warning_calls_estimates_by_name_or_by_number_where_another_is_silent():
+    estimate, target = songs(n_sources=3)
+    target[0] = 0
+    estimate[2] = -target[2]
+    with pytest.warns(UserWarning, match="^estimate 2 looks inverted: align"):
+        bss_eval(estimate, target, 1000, 1000, 64)
+    with pytest.warns(UserWarning, match="^estimate of bass looks inverted: align"):
+        bss_eval(estimate, target, 1000, 1000, 64, names=("vocals", "drums", "bass"))
+
+
 def test_perfect_estimates_have_infinite_sdr_and_very_high_scores():
     _, target = songs()
     scores = bss_eval(target, target, 1000, 1000, 64)
@@ -387,6 +397,7 @@ def test_cuda_gives_what_the_cpu_gives(framewise):
         ({"filters": 0}, "filters must be >= 1 taps, got 0"),
         ({"metrics": ("SDR", "PESQ")}, "metrics must be some of SDR, ISR, SIR, SAR, got"),
         ({"metrics": ()}, "metrics must be some of SDR, ISR, SIR, SAR, got"),
+        ({"names": ["vocals"]}, "names must be one for each of the 2 sources, got 1"),
         ({"silent": "skip"}, "silent must be one of nan, museval, error, got 'skip'"),
         ({"window": 0}, "window and hop must be > 0"),
         ({"hop": math.inf}, "hop must be finite where window is shorter"),

@@ -51,6 +51,7 @@ def bss_eval(
     permute: bool = False,
     metrics: Sequence[str] = METRICS,
     silent: str = "nan",
+    names: Sequence[str] | None = None,
 ) -> BSSEval:
     """Measure museval's SDR, ISR, SIR and SAR of each frame, with energies summed over samples and channels.
 
@@ -71,6 +72,7 @@ def bss_eval(
             sources. "nan": a reference that is silent throughout is left out, with its estimate, as if it had not
             been given, and scores NaN; an estimate that is silent throughout silences no other source, and has 0 dB
             SDR and ISR, NaN SIR and SAR. "museval": silence throughout is an error. "error": a silent frame is, too.
+        names: of the sources, by which warnings call their estimates; None: by their numbers.
 
     Returns:
         scores and permutation, on the CPU; +inf where a denominator is exactly zero, as SIR with one source.
@@ -87,13 +89,15 @@ def bss_eval(
         IEEE TASLP 14(4), 2006; Stöter et al., The 2018 signal separation evaluation campaign, LVA/ICA 2018.
     """
     estimate, target = _checked(estimate, target, filters, metrics)
+    labels = _labels(names, len(target))
     scored, unscored = silence(estimate, target, window, hop, silent)
     scores = torch.full((len(METRICS), len(target), len(unscored)), torch.nan, dtype=torch.float64)
     order = torch.arange(len(target))[:, None].repeat(1, len(unscored) if framewise_filters else 1)
     if scored.any() and not unscored.all():
         present = torch.nonzero(scored).flatten()
         bounds = frame_bounds(target.shape[-1], window, hop)
-        recording = _Recording([estimate[i] for i in present], [target[i] for i in present], bounds, ~unscored, filters)
+        sounding = [[items[i] for i in present] for items in (estimate, target, labels)]
+        recording = _Recording(*sounding, bounds, ~unscored, filters)
         with _one_thread(target.device), torch.no_grad():
             table = _score_pairs(recording, framewise_filters, permute, {*metrics} <= {"SDR"})
         best = _best_order(table[2], order.shape[1], silent == "museval") if permute else order[: len(present)]
@@ -108,6 +112,7 @@ class _Recording(NamedTuple):
 
     estimates: list[Tensor]
     targets: list[Tensor]
+    labels: list[str]
     bounds: list[tuple[int, int]]
     valid: Tensor
     n_lags: int
@@ -115,7 +120,7 @@ class _Recording(NamedTuple):
 
 def _score_pairs(recording: _Recording, framewise_filters: bool, permute: bool, only_sdr: bool) -> Tensor:
     """Score each reference (first R) with its estimate (second R), or with all estimates: (4, R, R, frames)."""
-    estimates, targets, bounds, valid, _ = recording
+    estimates, targets, _, bounds, valid, _ = recording
     n_sources, n_frames = len(targets), len(bounds)
     pairs = [(j, e) for j in range(n_sources) for e in range(n_sources) if permute or j == e]
     signal, error = frame_energies([estimates[e] for _, e in pairs], [targets[j] for j, _ in pairs], bounds)
@@ -300,7 +305,7 @@ def _warn_of_alignment(recording: _Recording, signal: Tensor) -> None:
         loudest = [sum(recording.bounds[frame]) // 2 for frame in signal[source].argsort(descending=True)]
         fault = suspicion(estimate, target, loudest)
         if fault:
-            found.append(f"estimate {source} looks {fault}")
+            found.append(f"{recording.labels[source]} looks {fault}")
     if found:
         warnings.warn(f"{', '.join(found)}: align the estimates with the references", stacklevel=2)
 
@@ -326,6 +331,14 @@ def _checked(
     if not metrics or not {*metrics} <= {*METRICS}:
         raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {metrics!r}")
     return estimate, target
+
+
+def _labels(names: Sequence[str] | None, n_sources: int) -> list[str]:
+    if names is None:
+        return [f"estimate {source}" for source in range(n_sources)]
+    if len(names) != n_sources:
+        raise ValueError(f"names must be one for each of the {n_sources} sources, got {len(names)}")
+    return [f"estimate of {name}" for name in names]
 
 
 @contextmanager
