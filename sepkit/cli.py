@@ -130,14 +130,15 @@ def _separate(options: argparse.Namespace) -> int:
     folder = options.model or find_model()
     separator = load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(separator.sources)} at {separator.sample_rate} Hz")
-    return separate_all(separator, recordings, options)
+    return separate_all(separator, folder, recordings, options)
 
 
-def separate_all(separator, recordings: dict[str, Path], options: argparse.Namespace) -> int:
+def separate_all(separator, folder: str | Path, recordings: dict[str, Path], options: argparse.Namespace) -> int:
     """Separate recordings one by one; a broken one does not stop the others.
 
     Args:
         separator: the model.
+        folder: of the model.
         recordings: by name of their output folder.
         options: of `sepkit-separate`.
 
@@ -176,7 +177,6 @@ def separate_all(separator, recordings: dict[str, Path], options: argparse.Names
                     allow_truncated=True,
                     progress=bar.update,
                 )
-                report = report_separated(separator, name, result, watch) if options.report else None
             except (audio.AudioError, FileExistsError) as error:
                 failures.append(str(error))
                 continue
@@ -185,18 +185,22 @@ def separate_all(separator, recordings: dict[str, Path], options: argparse.Names
                 continue
             for line in describe_separated(result):
                 bar.write(line, file=sys.stdout)
-            if report:
-                bar.write(f"  report: {report}", file=sys.stdout)
+            if options.report:
+                try:
+                    bar.write(f"  report: {report_separated(separator, folder, name, result, watch)}", file=sys.stdout)
+                except Exception as error:  # whatever it is, the stems are there
+                    failures.append(f"{recordings[name]} is separated, but there is no report of it: {_explain(error)}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def report_separated(separator, name: str, result, watch) -> Path:
+def report_separated(separator, folder: str | Path, name: str, result, watch) -> Path:
     """Write the report of a separated recording beside its stems.
 
     Args:
         separator: the model.
+        folder: of the model.
         name: of the recording.
         result: what came of it.
         watch: started before it was separated.
@@ -213,6 +217,7 @@ def report_separated(separator, name: str, result, watch) -> Path:
         result.stems,
         seconds=result.duration,
         gain=result.gain,
+        model=str(folder),
         cost=watch.read(),
         device=device,
     )
@@ -403,6 +408,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print(scores.table())
     print(f"scores     {output / 'scores.csv'}")
+    if options.report:
+        print(f"report     {output / 'report.html'}")
     return 0
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,9 +28,11 @@ from sepkit.report import Summary, cut, report_comparison, report_scores, report
 from sepkit.report.excerpts import excerpt_section, loudest_part
 from sepkit.report.media import drawing, encode_mp3, new_figure, picture
 from sepkit.report.page import duration, number
+from sepkit.report.run import read_run
 from sepkit.report.separation import Overview
 from sepkit.separator import Separator
 from sepkit.training import TrainingInterrupted, door, train
+from sepkit.training.run_folder import write_history
 
 RATE = 8000
 LIMIT = 5_000_000  # bytes
@@ -151,6 +154,18 @@ def test_an_empty_folder_has_a_report_of_where_it_was_made(tmp_path):
     assert Page(report_training(tmp_path)).sections == ["cost-and-environment"]
 
 
+def test_a_history_with_any_names_is_read_whatever_the_system_s_encoding_is(tmp_path, monkeypatch):
+    opened = Path.open
+
+    def open_elsewhere(path, mode="r", encoding="ascii", **options):
+        return opened(path, mode, encoding=encoding, **options)
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(Path, "open", open_elsewhere)
+        write_history(tmp_path / "history.csv", [{"SDR/Gesänge": 1.0}])
+    assert read_run(tmp_path).history == [{"SDR/Gesänge": "1.0"}]
+
+
 def test_one_epoch_without_validation_has_a_curve(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,loss\n1,0.5\n")
     page = Page(report_training(tmp_path))
@@ -248,6 +263,17 @@ def test_names_are_shown_as_they_are(tmp_path):
     assert page.text.count(ODD_NAME) >= 10
     assert ODD_NAME in [attributes.get("data-group") for attributes in page.all("audio")]
     assert any(ODD_NAME in attributes["aria-label"] for attributes in page.all("svg"))
+
+
+def test_names_of_files_that_are_no_text_do_not_stop_a_report(tmp_path):
+    page = write_scores(tmp_path, notes=["a\udc80b"])
+    assert "a?b" in page.text
+
+
+@pytest.mark.parametrize(("start", "said"), [(3.0, "0:03.0"), (59.97, "1:00.0"), (119.94, "1:59.9")])
+def test_the_place_of_an_excerpt_is_a_time(start, said, monkeypatch):
+    monkeypatch.setattr("sepkit.report.excerpts._show_sources", lambda *_: "")
+    assert f"1.0 s from {said}<" in excerpt_section([replace(excerpt(), start=start)]).content
 
 
 def test_pictures_name_what_they_show_and_take_the_colour_of_the_text():
@@ -385,9 +411,9 @@ def test_a_report_that_fails_does_not_lose_the_training(songs, tmp_path, monkeyp
 
     monkeypatch.setattr(door, "report_training", fail)
     lines = []
-    folder = train(RECIPE, tmp_path / "run", data=songs, device="cpu", quiet=True, tell=lines.append)
+    with pytest.warns(UserWarning, match="there is no report of the training \\(OSError: no space\\)"):
+        folder = train(RECIPE, tmp_path / "run", data=songs, device="cpu", quiet=True, tell=lines.append)
     assert (folder / "model.safetensors").is_file()
-    assert "there is no report of the training: OSError: no space" in lines
     assert lines[-1].startswith("finished")
 
 
@@ -427,13 +453,14 @@ def test_an_evaluation_that_is_taken_over_has_the_same_excerpts(songs, trained, 
     assert scores.notes[-1] == f"report: {tmp_path / 'again' / 'report.html'}"
 
 
-def test_estimates_in_files_have_a_report_without_training(tmp_path):
+def test_estimates_in_files_have_a_report_without_training(tmp_path, capsys):
     write_root(tmp_path / "references", ["one", "two"])
     write_root(tmp_path / "estimates", ["two", "one"])
     given = ["--estimates", str(tmp_path / "estimates"), "--references", str(tmp_path / "references")]
     assert evaluate_command([*given, "--metrics", "SDR", "--report", "--output", str(tmp_path / "scores")]) == 0
     page = Page(tmp_path / "scores" / "report.html")
     assert page.sections == ["scores", "excerpts", "tracks", "cost-and-environment"]
+    assert capsys.readouterr().out.splitlines()[-1] == f"report     {tmp_path / 'scores' / 'report.html'}"
 
 
 def test_a_comparison_writes_its_report(songs, trained, evaluated, tmp_path):
@@ -461,6 +488,22 @@ def test_a_separated_song_has_its_report_beside_its_stems(separated):
     assert page.sections == ["excerpts", "waveforms", "cost-and-environment"]
     assert_self_contained(page)
     assert "A & B" in page.text
+    assert re.search("model .*tiny", page.text)
+
+
+def test_a_separated_song_without_report_does_not_stop_the_next(trained, tmp_path, monkeypatch, capsys):
+    def fail(*_arguments, **_options):
+        raise RuntimeError("no MP3")
+
+    monkeypatch.setattr("sepkit.report.report_separation", fail)
+    for name in ("one", "two"):
+        soundfile.write(tmp_path / f"{name}.wav", noise(3), RATE)
+    given = [str(tmp_path / "one.wav"), str(tmp_path / "two.wav"), "--model", str(trained), "--device", "cpu"]
+    assert separate_command([*given, "--report", "--output", str(tmp_path / "stems")]) == 1
+    assert (tmp_path / "stems" / "two").is_dir()
+    said = capsys.readouterr()
+    assert [name for name in ("one", "two") if f"{name}.wav -> " in said.out] == ["one", "two"]
+    assert said.err.count("is separated, but there is no report of it: RuntimeError: no MP3") == 2
 
 
 @pytest.mark.parametrize("options", [{"report": True}, {"run": "runs/mine", "output": "scores"}])

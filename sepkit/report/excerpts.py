@@ -132,7 +132,7 @@ def _seconds_heard(excerpt: Excerpt) -> float:
 
 def _excerpt(excerpt: Excerpt, remark: str, kilobits: float) -> str:
     seconds = excerpt.mixture.shape[-1] / excerpt.sample_rate
-    minutes, start = divmod(excerpt.start, 60)
+    minutes, start = divmod(round(excerpt.start, 1), 60)
     place = f"{seconds:.1f} s from {minutes:.0f}:{start:04.1f}"
     note = paragraph(f"{remark}; {place}" if remark else place, "note")
     show = _show_stems if excerpt.targets is None else _show_sources

@@ -192,7 +192,7 @@ def write_page(path: str | os.PathLike, page: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")  # names of files need not be text
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

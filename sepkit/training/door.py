@@ -1,5 +1,6 @@
 """What users call: `train` and `dry_run`."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
             device=trainer.device,
         )
     except Exception as error:
-        trainer.tell(f"there is no report of the training: {type(error).__name__}: {error}")
+        warnings.warn(f"there is no report of the training ({type(error).__name__}: {error})", stacklevel=2)
 
 
 def _excerpts(trainer: Trainer) -> list[Excerpt]:

@@ -117,7 +117,7 @@ def _is_free(key: str) -> bool:
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Write one line an epoch; a column that an epoch lacks stays empty."""
     columns = list(dict.fromkeys(key for row in history for key in row))
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(history)
