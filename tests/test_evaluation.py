@@ -16,7 +16,8 @@ from sepkit import audio
 from sepkit.checkpoint import save_model
 from sepkit.datasets import DatasetError
 from sepkit.evaluation import Score, Scores, evaluate
-from sepkit.evaluation.scoring import mask_ideally, museval_engine
+from sepkit.evaluation.scoring import Material, mask_ideally, museval_engine
+from sepkit.evaluation.settings import Settings
 from sepkit.inference import separate
 from sepkit.masks import ideal_ratio_mask
 from sepkit.separator import Separator
@@ -245,9 +246,35 @@ def test_warnings_of_the_metrics_are_told_in_the_table(tmp_path):
     assert any(note.startswith("song: the references") for note in scores.notes)
 
 
+@pytest.mark.parametrize(("options", "named"), [({}, ["drums"]), ({"protocol": "musdb"}, ["drums", "accompaniment"])])
+def test_an_estimate_out_of_place_is_named_in_the_table(folders, options, named):
+    stems = {name: audio.read(folders / f"references/first/{name}.wav")[0] for name in STEMS}
+    stems["accompaniment"] = stems["drums"] + stems["bass"]
+    write_stems(folders / "estimates" / "first", {"vocals": stems["vocals"], **{name: -stems[name] for name in named}})
+    scores = evaluate(
+        estimates=folders / "estimates/first", references=folders / "references/first", progress=False, **options
+    )
+    assert [note for note in scores.notes if "inverted" in note] == [
+        f"first: estimate of {name} looks inverted: align the estimates with the references" for name in named
+    ]
+
+
 def test_museval_keeps_the_terminal_clean(root, capfd):
     evaluate(separator(), root, engine="museval", baselines=False, progress=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_museval_solves_a_singular_system_with_any_numpy():
+    pytest.importorskip("museval")
+    # Two references with one and the same impulse, to whose power museval's ridge adds nothing: its equations have no
+    # inverse, and it then looks for numpy.linalg.linalg, which numpy 2.4 removed.
+    reference = torch.zeros(2, 1, 1200)
+    reference[:, 0, 0] = 2.0
+    estimate = 0.1 * torch.randn(2, 1, 1200, generator=torch.Generator().manual_seed(0))
+    material = Material(reference.sum(0), reference, estimate)
+    frames = museval_engine()(material, 1200, 1200, Settings(tuple(METRICS[:4]), engine="museval"))
+    expected = 10 * torch.log10(4 / (estimate - reference).double().square().sum((1, 2)))
+    torch.testing.assert_close(frames[0, :, 0], expected)
 
 
 def test_bar_appears_on_terminals_only(root, capfd):

@@ -30,6 +30,7 @@ class Material(NamedTuple):
     mixture: Tensor  # (C, T)
     reference: Tensor  # (S, C, T)
     estimate: Tensor  # (S, C, T)
+    names: Sequence[str] | None = None  # of the S targets, for warnings
 
 
 class Group(NamedTuple):
@@ -78,22 +79,23 @@ def measure(
     n_sources = len(material.reference)
     found = {}
     for together, kept in groups:
-        part = Material(material.mixture, material.reference[together], material.estimate[together])
+        names = material.names and material.names[together]
+        part = Material(material.mixture, material.reference[together], material.estimate[together], names)
         measured = _measure_together(part, sample_rate, settings)
         places = list(enumerate(range(n_sources)[together]))[kept]
         found.update({source: (measured, place) for place, source in places})
     chosen = [found[source] for source in range(n_sources)]
-    names = chosen[0][0].whole
+    metric_names = chosen[0][0].whole
     return Measurement(
         torch.stack([measured.frames[:, place] for measured, place in chosen], dim=1),
-        {name: torch.stack([measured.whole[name][place] for measured, place in chosen]) for name in names},
+        {name: torch.stack([measured.whole[name][place] for measured, place in chosen]) for name in metric_names},
     )
 
 
 def _measure_together(material: Material, sample_rate: int, settings: Settings) -> Measurement:
     window, hop = (int(seconds * sample_rate) for seconds in (settings.window, settings.hop))  # as museval cuts
     engine = museval_engine() if settings.engine == "museval" and settings.framewise else score_frames
-    frames = engine(material.estimate, material.reference, window, hop, settings)
+    frames = engine(material, window, hop, settings)
     if (~is_silent(material.reference)).sum() == 1:
         frames[FRAMEWISE.index("SIR")] = torch.nan
     whole = {name: WHOLE[name](material, sample_rate) for name in settings.metrics if name in WHOLE}
@@ -111,8 +113,8 @@ def _mixed(material: Material) -> Tensor:
 
 
 def _si_sdr_improvement(material: Material, _sample_rate: int) -> Tensor:
-    _, reference, estimate = material
-    return metrics.improvement(metrics.si_sdr(estimate, reference), metrics.si_sdr(_mixed(material), reference))
+    score = metrics.si_sdr(material.estimate, material.reference)
+    return metrics.improvement(score, metrics.si_sdr(_mixed(material), material.reference))
 
 
 def _stem_by_stem(metric: Callable[..., Tensor], material: Material, *given: object) -> Tensor:
@@ -140,27 +142,27 @@ _SCALED = frozenset(("SI-SDR", "SI-SDRi", "SI-SIR", "SI-SAR", "SD-SDR"))  # mean
 _LEVELLED = frozenset(("l1_freq", "bleedless", "fullness"))  # have a value for a silent reference, but no meaning
 
 
-def score_frames(
-    estimate: Tensor, reference: Tensor, window: float, hop: float, settings: Settings
-) -> Tensor:
+def score_frames(material: Material, window: float, hop: float, settings: Settings) -> Tensor:
     """Measure SDR, ISR, SIR and SAR of frames, (4, S, frames); NaN what is not asked for."""
+    reference = material.reference
     if not settings.framewise:
         n_frames = len(frame_bounds(reference.shape[-1], window, hop))
         return torch.full((len(FRAMEWISE), len(reference), n_frames), torch.nan, dtype=torch.float64)
     found = metrics.bss_eval(
-        estimate,
+        material.estimate,
         reference,
         window,
         hop,
         framewise_filters=settings.mode == "v3",
         metrics=settings.framewise,
         silent=settings.silent,
+        names=material.names,
     )
     return torch.stack(found[: len(FRAMEWISE)])
 
 
 @cache
-def museval_engine() -> Callable[[Tensor, Tensor, float, float, Settings], Tensor]:
+def museval_engine() -> Callable[[Material, float, float, Settings], Tensor]:
     """Take museval's own implementation, silenced, in place of `score_frames`.
 
     Raises:
@@ -175,7 +177,8 @@ def museval_engine() -> Callable[[Tensor, Tensor, float, float, Settings], Tenso
     if not hasattr(np.linalg, "linalg"):
         np.linalg.linalg = np.linalg  # museval 0.4.1 looks for LinAlgError there, which numpy 2.4 removed
 
-    def run(estimate: Tensor, reference: Tensor, window: float, hop: float, settings: Settings) -> Tensor:
+    def run(material: Material, window: float, hop: float, settings: Settings) -> Tensor:
+        reference, estimate = material.reference, material.estimate
         silence(estimate, reference, window, hop, settings.silent)
         frames = torch.stack(metrics.bss_eval(estimate, reference, window, hop, metrics=["SDR"], silent="nan")[:4])
         sounding, quiet = ~is_silent(reference), is_silent(estimate)

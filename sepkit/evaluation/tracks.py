@@ -123,7 +123,7 @@ def _read_material(
         reference[-1] = _read_rest(references, targets, mixture)
         if n_estimated < len(found):
             found[-1] = mixture - found[0]
-    return Material(mixture, reference, found)
+    return Material(mixture, reference, found, targets.names)
 
 
 def _read_rest(references: _References, targets: Targets, mixture: Tensor) -> Tensor:
