@@ -3,9 +3,11 @@
 python benchmarks/scoring.py                            built signals, all cases: about 40 minutes
 python benchmarks/scoring.py --tracks DIR               DIR/<song>/{vocals,drums,bass,other}.flac, repeated to length
 python benchmarks/scoring.py --seconds 30 --stems 4     one case
+python benchmarks/scoring.py --workers 2                how much sooner 2 processes have scored 8 tracks than 1
 
 CPU seconds are of the scoring call alone, after a short one that loads the libraries, the least of all rounds, since
-other load only adds to it; memory is the growth of the process over its float32 inputs.
+other load only adds to it; memory is the growth of the process over its float32 inputs. With --workers it is wall-clock
+seconds of `sepkit.evaluate`, its start and the reading of files included, on a machine that has nothing else to do.
 """
 
 import argparse
@@ -33,6 +35,8 @@ def main() -> None:
     options = parse()
     if options.run:
         return run(*options.run)
+    if options.workers:
+        return scale(options)
     print("| mode | stems | s | museval CPU s | sepkit CPU s | ratio | museval MB | sepkit MB | max difference dB |")
     print("|---|---|---|---|---|---|---|---|---|")
     for seconds in options.seconds:
@@ -52,6 +56,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", default=["v4", "sdr"], choices=MODES)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; the fastest counts")
     parser.add_argument("--tracks", type=Path, default=os.environ.get("SEPKIT_TRACKS"), help="folder of songs")
+    parser.add_argument("--workers", type=int, help="compare so many processes over tracks with 1, without museval")
+    parser.add_argument("--n-tracks", type=int, default=8, help="for --workers")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -75,6 +81,42 @@ def compare(folder: Path, modes: list[str], rounds: int) -> Iterator[str]:
             f"{cpu[theirs]:.2f} | {cpu[ours]:.3f} | {cpu[theirs] / cpu[ours]:.0f} "
             f"| {memory[theirs]:.0f} | {memory[ours]:.0f} | {difference:.0e}"
         )
+
+
+def scale(options: argparse.Namespace) -> None:
+    """Score the same tracks with 1 and with several processes, in turns, and print the wall-clock seconds."""
+    seconds, n_stems, counts = options.seconds[0], options.stems[0], (1, options.workers)
+    print("| processes | tracks | stems | s | wall-clock s | times as fast |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        write_tracks(Path(folder), n_stems, seconds, options)
+        walls = [[score_folders(Path(folder), workers) for workers in counts] for _ in range(options.rounds)]
+    least = [min(column) for column in zip(*walls, strict=True)]
+    for workers, wall in zip(counts, least, strict=True):
+        print(f"| {workers} | {options.n_tracks} | {n_stems} | {seconds} | {wall:.1f} | {least[0] / wall:.2f} |")
+
+
+def write_tracks(folder: Path, n_stems: int, seconds: int, options: argparse.Namespace) -> None:
+    """Write the same signals as WAV files, under the names of several tracks."""
+    import soundfile
+
+    build(folder, n_stems, seconds, options.tracks)
+    for kind in ("estimate", "target"):
+        for stem, waveform in zip(STEMS, np.load(folder / f"{kind}.npy"), strict=False):
+            for track in range(options.n_tracks):
+                place = folder / kind / f"track {track}"
+                place.mkdir(parents=True, exist_ok=True)
+                soundfile.write(place / f"{stem}.wav", waveform.T, RATE, subtype="FLOAT")
+
+
+def score_folders(folder: Path, workers: int) -> float:
+    """Score all tracks, and return the wall-clock seconds."""
+    from sepkit import evaluate
+
+    given = {"estimates": folder / "estimate", "references": folder / "target", "metrics": ("SDR", "ISR", "SIR", "SAR")}
+    start = time.perf_counter()
+    evaluate(**given, baselines=False, workers=workers, progress=False)
+    return time.perf_counter() - start
 
 
 def measure(engine: str, mode: str, folder: Path) -> dict:
