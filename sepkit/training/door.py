@@ -1,7 +1,9 @@
 """What users call: `train` and `dry_run`."""
 
+import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 
 from sepkit.checkpoint import load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
-from sepkit.devices import choose_device, peak_memory
+from sepkit.devices import available_cores, choose_device, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.inference import separate
 from sepkit.recipe import Recipe, importable, load_recipe
@@ -74,7 +76,7 @@ def train(
         trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers, verbose)
         _prepare(trainer, folder, state, initial)
         tell(describe(trainer))
-        with StopRequest() as stop:
+        with StopRequest() as stop, _cores_for_loading(trainer):
             trainer.run(stop, quiet)
     if trainer.history:
         folder.draw(trainer.history)
@@ -84,6 +86,21 @@ def train(
     best = trainer.best
     tell(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
     return folder.path
+
+
+@contextmanager
+def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
+    """Compute on the cores that the loading processes leave, unless OMP_NUM_THREADS says on how many.
+
+    Threads that wait for a core which a loading process has spin, and cost more than they bring.
+    """
+    former = torch.get_num_threads()
+    if trainer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() - trainer.recipe.data.workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 def _prepare(
