@@ -674,21 +674,20 @@ def test_a_run_folder_is_made_when_training_begins(tmp_path, root):
     assert sorted(os.listdir(folder.path)) == ["recipe.yaml", "training"]
 
 
-@pytest.mark.parametrize(("variable", "threads"), [(None, 3), ("2", 4)], ids=["by default", "told otherwise"])
+@pytest.mark.parametrize(("variable", "threads"), [(None, 2), ("2", 4)], ids=["by default", "told otherwise"])
 def test_computing_leaves_cores_to_the_loading_processes(run, monkeypatch, variable, threads):
     class Threads:
         def on_epoch(self, view: View) -> None:  # noqa: ARG002
             self.n = torch.get_num_threads()
 
     monkeypatch.setattr("sepkit.training.door.available_cores", lambda: 4)
-    monkeypatch.setattr("sepkit.training.loop.available_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
     seen, former = Threads(), torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        run("training.epochs=1", "data.workers=1", observers=[seen])
+        run("training.epochs=1", observers=[seen])
         assert (seen.n, torch.get_num_threads()) == (threads, 4)
     finally:
         torch.set_num_threads(former)

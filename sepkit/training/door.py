@@ -22,6 +22,8 @@ from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
 from sepkit.training.validation import excerpt_of
 
+_LOADING = 2  # cores that computing on the CPU leaves
+
 
 def train(
     recipe: str | Path | Mapping[str, Any],
@@ -90,13 +92,14 @@ def train(
 
 @contextmanager
 def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
-    """Compute on the cores that the loading processes leave, unless OMP_NUM_THREADS says on how many.
+    """Compute on all cores but two, on which examples are loaded, unless OMP_NUM_THREADS says on how many.
 
-    Threads that wait for a core which a loading process has spin, and cost more than they bring.
+    Threads that wait for a core which a loading process has spin, and cost more than they bring. How many processes
+    load does not matter, so that it does not decide how sums are rounded.
     """
     former = torch.get_num_threads()
     if trainer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, available_cores() - trainer.recipe.data.workers))
+        torch.set_num_threads(max(1, available_cores() - _LOADING))
     try:
         yield
     finally:
