@@ -23,9 +23,9 @@ from sepkit.checkpoint import save_model
 from sepkit.cli import evaluate_command, separate_command
 from sepkit.evaluation import Score, Scores, evaluate
 from sepkit.evaluation.reporting import choose_tracks
-from sepkit.excerpts import Excerpt
-from sepkit.report import Summary, cut, report_comparison, report_scores, report_separation, report_training
-from sepkit.report.excerpts import excerpt_section, loudest_part
+from sepkit.excerpts import Excerpt, loudest_part, shorten
+from sepkit.report import SECONDS, Summary, report_comparison, report_scores, report_separation, report_training
+from sepkit.report.excerpts import excerpt_section
 from sepkit.report.media import drawing, encode_mp3, new_figure, picture
 from sepkit.report.page import duration, number
 from sepkit.report.run import read_run
@@ -351,7 +351,7 @@ def test_the_excerpt_lies_where_all_targets_sound():
 @pytest.mark.parametrize("level", [0.0, 0.1])
 def test_a_short_song_is_its_own_excerpt(level):
     parts = (torch.full(shape, level) for shape in ((2, 999), (1, 2, 999), (1, 2, 999)))
-    found = cut("short", ["vocals"], *parts, RATE)
+    found = shorten(Excerpt("short", ("vocals",), RATE, 0.0, *parts), SECONDS)
     assert (found.start, found.mixture.shape, found.targets.shape) == (0, (2, 999), (1, 2, 999))
 
 
@@ -446,11 +446,25 @@ def test_an_evaluation_writes_its_report(evaluated):
 def test_an_evaluation_that_is_taken_over_has_the_same_excerpts(songs, trained, evaluated, tmp_path):
     shutil.copytree(evaluated, tmp_path / "again")
     options = {"metrics": ["SDR", "uSDR"], "report": True, "progress": False}
-    scores = evaluate(trained, songs, output=tmp_path / "again", **options)
+    evaluate(trained, songs, output=tmp_path / "again", **options)
     first, second = Page(evaluated / "report.html"), Page(tmp_path / "again" / "report.html")
     assert "tracks scored now 0 of 2" in second.text
     assert [tag["src"] for tag in first.all("audio")] == [tag["src"] for tag in second.all("audio")]
-    assert scores.notes[-1] == f"report: {tmp_path / 'again' / 'report.html'}"
+
+
+@pytest.mark.filterwarnings("default:there is no report")
+def test_an_evaluation_is_not_lost_with_its_report(songs, trained, evaluated, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    shutil.copytree(evaluated, tmp_path / "again")
+    monkeypatch.setattr("sepkit.evaluation.report_evaluation", fail)
+    given = ["--model", str(trained), "--data", str(songs), "--metrics", "SDR", "uSDR"]
+    assert evaluate_command([*given, "--output", str(tmp_path / "again"), "--report"]) == 0
+    said = capsys.readouterr()
+    assert "note: there is no report of the evaluation (OSError: the disk is full)" in said.err
+    assert said.out.splitlines()[-1].startswith("scores ")
+    assert not (tmp_path / "again" / "report.html").exists()  # nor that of the evaluation before
 
 
 def test_estimates_in_files_have_a_report_without_training(tmp_path, capsys):

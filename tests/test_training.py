@@ -55,7 +55,10 @@ def song(seed: int, seconds: float = 4.0) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("songs")
+    return write_songs(tmp_path_factory.mktemp("songs"))
+
+
+def write_songs(folder: Path) -> Path:
     for i, name in enumerate(["train/one", "train/two", "valid/three"]):
         write_song(folder / name, song(i))
     return folder

@@ -9,8 +9,8 @@ import torch
 from sepkit.evaluation.comparison import Comparison
 from sepkit.evaluation.scores import Score, Scores, over_tracks
 from sepkit.evaluation.tracks import Track
-from sepkit.excerpts import Excerpt
-from sepkit.report import FILE, Summary, cut, main_metric, report_comparison, report_scores
+from sepkit.excerpts import Excerpt, shorten
+from sepkit.report import FILE, SECONDS, Summary, main_metric, report_comparison, report_scores
 
 
 def report_evaluation(
@@ -76,7 +76,8 @@ def choose_tracks(rows: Iterable[Score], system: str) -> dict[str, str]:
 def _excerpt(track: Track) -> Excerpt:
     material, stems = track.read(), track.targets.stems
     estimates, references = (part[: len(stems)] for part in (material.estimate, material.reference))
-    return cut(track.name, stems, material.mixture, estimates, references, track.sample_rate)
+    whole = Excerpt(track.name, tuple(stems), track.sample_rate, 0.0, material.mixture, estimates, references)
+    return shorten(whole, SECONDS)
 
 
 def _summaries(scores: Scores) -> Iterator[Summary]:

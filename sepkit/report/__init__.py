@@ -8,7 +8,7 @@ import torch
 
 from sepkit.excerpts import Excerpt
 from sepkit.report.environment import Stopwatch, cost_section
-from sepkit.report.excerpts import SECONDS, cut, excerpt_section
+from sepkit.report.excerpts import SECONDS, excerpt_section
 from sepkit.report.page import Tile, duration, render, write_page
 from sepkit.report.run import Run, curve_section, read_run, recipe_section, run_tiles
 from sepkit.report.scores import (
@@ -29,7 +29,6 @@ __all__ = [
     "SECONDS",
     "Stopwatch",
     "Summary",
-    "cut",
     "main_metric",
     "report_comparison",
     "report_scores",

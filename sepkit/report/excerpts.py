@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from sepkit import metrics
@@ -22,69 +21,11 @@ _MOST_PICTURES = 16  # of sources, on a page
 _ROOM = 2.6e6  # characters for all that is heard on a page
 _KILOBITS = 128.0
 _AUDIBLE = 1e-3  # of the mixture's level
-_GRAIN = 0.1  # s
 
 _HOW_TO_LOOK = (
     "Mel bands in dB below the loudest one, estimate and target on one scale; in their difference, red is too much and "
     "blue too little."
 )
-
-
-def loudest_part(waveforms: Tensor, sample_rate: int, seconds: float = SECONDS) -> tuple[int, int]:
-    """Find the part of a song in which all stems sound, as loud as the quietest among them gets.
-
-    Args:
-        waveforms: (S, C, T).
-        sample_rate: Hz.
-        seconds: wanted length.
-
-    Returns:
-        First sample, and number of samples, at most T.
-    """
-    grain = max(1, round(_GRAIN * sample_rate))
-    power = waveforms.square().mean(1)  # (S, T)
-    missing = -power.shape[-1] % grain
-    power = torch.nn.functional.pad(power, (0, missing)).unflatten(-1, (-1, grain)).mean(-1)
-    return best_part(power, waveforms.shape[-1], grain, round(seconds * sample_rate))
-
-
-def best_part(power: Tensor, n_frames: int, grain: int, wanted: int) -> tuple[int, int]:
-    """Find the part in which the stem that sounds least, compared with itself elsewhere, sounds most.
-
-    Args:
-        power: (S, K), of K grains.
-        n_frames: samples in all.
-        grain: samples.
-        wanted: samples in the part.
-
-    Returns:
-        First sample, and number of samples, at most `n_frames`.
-    """
-    wanted = min(wanted, n_frames)
-    n_grains = min(power.shape[-1], max(1, wanted // grain))
-    level = power.double().unfold(-1, n_grains, 1).mean(-1)  # (S, K - n_grains + 1)
-    share = level / level.amax(-1, keepdim=True).clamp(min=1e-12)
-    sounding = level.amax(-1) > 0
-    found = int(share[sounding].amin(0).argmax()) if sounding.any() else 0
-    return min(found * grain, n_frames - wanted), wanted
-
-
-def cut(
-    track: str, sources: Sequence[str], mixture: Tensor, estimates: Tensor, targets: Tensor, sample_rate: int
-) -> Excerpt:
-    """Cut out of a song the part in which all targets sound.
-
-    Args:
-        track: name of the song.
-        sources: names, S of them.
-        mixture: (C, T).
-        estimates: (S, C, T).
-        targets: (S, C, T).
-        sample_rate: Hz.
-    """
-    start, n_frames = loudest_part(targets, sample_rate)
-    parts = (part[..., start : start + n_frames].clone() for part in (mixture, estimates, targets))
-    return Excerpt(track, tuple(sources), sample_rate, start / sample_rate, *parts)
 
 
 def excerpt_section(excerpts: Sequence[Excerpt], remarks: Mapping[str, str] | None = None) -> Section:

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.excerpts import Excerpt
+from sepkit.excerpts import Excerpt, best_part
 from sepkit.plots import plot_waveforms
-from sepkit.report.excerpts import best_part
 from sepkit.report.media import drawing, new_figure, picture
 from sepkit.report.page import Section
 

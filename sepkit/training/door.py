@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import torch
 from sepkit.checkpoint import load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
-from sepkit.excerpts import Excerpt
-from sepkit.inference import separate
+from sepkit.excerpts import Excerpt, shorten
 from sepkit.recipe import Recipe, importable, load_recipe
-from sepkit.report import SECONDS, Stopwatch, cut, report_training
+from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
-from sepkit.training.validation import excerpt_of
+from sepkit.training.validation import separate_excerpt
 
 _LOADING = 2  # cores that computing on the CPU leaves
 
@@ -145,16 +144,10 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
 
 def _excerpts(trainer: Trainer) -> list[Excerpt]:
     """Separate excerpts of validation songs: two of one or two sources, one of more, so that it takes seconds."""
-    separator, wanted = trainer.kept.eval(), trainer.recipe.validation.excerpt
+    separator, wanted = trainer.kept, trainer.recipe.validation.excerpt
     n_frames = round(max(wanted or 0, 2 * SECONDS) * separator.sample_rate)
-    excerpts = []
-    for song in trainer.valid_songs[: 2 if len(separator.sources) < 3 else 1]:
-        mixture, targets = excerpt_of(song, separator.sources, n_frames)
-        estimates = torch.stack(list(separate(separator, mixture, stems=separator.sources).values()))
-        part = cut(song.name, separator.sources, mixture, estimates, targets, separator.sample_rate)
-        first = max(0, song.n_frames - n_frames) // 2 / separator.sample_rate
-        excerpts.append(replace(part, start=part.start + first))
-    return excerpts
+    songs = trainer.valid_songs[: 2 if len(separator.sources) < 3 else 1]
+    return [shorten(separate_excerpt(separator, song, n_frames), SECONDS) for song in songs]
 
 
 def start(trainer: Trainer, initial: str | Path | None) -> None:

@@ -1,37 +1,35 @@
 """How good a separator is on the same excerpts, all through a training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from sepkit import metrics
 from sepkit.datasets import Song
-from sepkit.excerpts import Excerpt
+from sepkit.excerpts import Excerpt, shorten
 from sepkit.inference import separate
-from sepkit.report.excerpts import loudest_part
 from sepkit.separator import Separator
 
 _SHOWN_SECONDS = 4.0
 
 
-def excerpt_of(song: Song, sources: Sequence[str], n_frames: int | None) -> tuple[Tensor, Tensor]:
-    """Read the middle of a song: mixture (C, T) and targets (S, C, T).
+def separate_excerpt(separator: Separator, song: Song, n_frames: int | None, batch_size: int = 1) -> Excerpt:
+    """Separate the middle of a song.
 
     Args:
+        separator: what separates.
         song: which one.
-        sources: names of the targets.
         n_frames: samples; None: the whole song.
+        batch_size: chunks that the network sees at once.
     """
     n_frames = song.n_frames if n_frames is None else min(n_frames, song.n_frames)
-    start = _start_of(song, n_frames)
+    start = (song.n_frames - n_frames) // 2 // song.quantum * song.quantum
+    sources, rate = separator.sources, separator.sample_rate
     targets = torch.stack([song.read_stem(name, start, n_frames) for name in sources])
-    return song.read_mixture(start, n_frames), targets
-
-
-def _start_of(song: Song, n_frames: int) -> int:
-    return (song.n_frames - n_frames) // 2 // song.quantum * song.quantum
+    mixture = song.read_mixture(start, n_frames)
+    estimates = separate(separator, mixture, stems=sources, batch_size=batch_size)
+    together = torch.stack(list(estimates.values()))
+    return Excerpt(song.name, tuple(sources), rate, start / rate, mixture, together, targets)
 
 
 def validate(
@@ -57,26 +55,10 @@ def validate(
     n_frames = None if excerpt is None else round(excerpt * rate)
     medians = []
     for song in songs:
-        mixture, targets = excerpt_of(song, separator.sources, n_frames)
-        estimates = separate(separator, mixture, stems=separator.sources, batch_size=batch_size)
-        estimates = torch.stack(list(estimates.values()))
+        part = separate_excerpt(separator, song, n_frames, batch_size)
         if look and not medians:
-            start = _start_of(song, mixture.shape[-1]) / rate
-            look(shorten(Excerpt(song.name, tuple(separator.sources), rate, start, mixture, estimates, targets)))
-        scores = metrics.framewise_sdr(estimates, targets, rate, rate)
+            look(shorten(part, _SHOWN_SECONDS))
+        scores = metrics.framewise_sdr(part.estimates, part.targets, rate, rate)
         medians.append(scores.nanmedian(-1).values)
     scores = torch.stack(medians).nanquantile(0.5, dim=0)  # one nearly silent stem would decide a mean
     return dict(zip(separator.sources, scores.tolist(), strict=True))
-
-
-def shorten(excerpt: Excerpt) -> Excerpt:
-    """Copy the four seconds in which all targets are there to be heard.
-
-    Args:
-        excerpt: with targets; a shorter one is copied as a whole.
-    """
-    first, n_frames = loudest_part(excerpt.targets, excerpt.sample_rate, _SHOWN_SECONDS)
-    parts = (excerpt.mixture, excerpt.estimates, excerpt.targets)
-    mixture, estimates, targets = (part[..., first : first + n_frames].clone() for part in parts)
-    start = excerpt.start + first / excerpt.sample_rate
-    return replace(excerpt, start=start, mixture=mixture, estimates=estimates, targets=targets)
