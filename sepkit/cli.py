@@ -408,7 +408,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print(scores.table())
     print(f"scores     {output / 'scores.csv'}")
-    if options.report:
+    if options.report and (output / "report.html").is_file():
         print(f"report     {output / 'report.html'}")
     return 0
 

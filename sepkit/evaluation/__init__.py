@@ -1,6 +1,7 @@
 """Score tracks: a model on songs, or estimates in files against references; compare what was scored."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import Track, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
 from sepkit.plots import NOT_DECIBELS
-from sepkit.report import Stopwatch
+from sepkit.report import FILE, Stopwatch
 from sepkit.separator import Separator
 from sepkit.transforms import STFT
 
@@ -141,10 +142,17 @@ def evaluate(
     if report:
         cost = {**watch.read(), "tracks scored now": f"{len(in_order) - n_found} of {len(in_order)}"}
         known = model if run is None and not isinstance(model, Separator) else run
-        folder = None if known is None else Path(known)
-        written = report_evaluation(scores, given.system, given.tracks, Path(output), folder, cost, given.device)
-        scores.notes.append(f"report: {written}")
+        _report(scores, given, Path(output), None if known is None else Path(known), cost)
     return scores
+
+
+def _report(scores: Scores, given: "_Given", output: Path, run: Path | None, cost: Mapping[str, object]) -> None:
+    """Write the report in place of a former one; the scores are not lost with it."""
+    (output / FILE).unlink(missing_ok=True)
+    try:
+        report_evaluation(scores, given.system, given.tracks, output, run, cost, given.device)
+    except Exception as error:
+        warnings.warn(f"there is no report of the evaluation ({type(error).__name__}: {error})", stacklevel=3)
 
 
 def _check_call(
