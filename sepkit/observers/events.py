@@ -1,6 +1,7 @@
 """The files that TensorBoard reads, written at the cost of a copy.
 
-TensorBoard's own writer computes checksums byte by byte in Python, 0.2 s for four seconds of stereo audio.
+TensorBoard's own writer computes checksums byte by byte in Python, 0.2 s for four seconds of stereo audio, and cannot
+take over what an earlier one wrote.
 """
 
 import io
@@ -9,9 +10,9 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import soundfile
 import torch
@@ -20,7 +21,6 @@ from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from torch import Tensor
 
 _VERSION = "brain.Event:2"
-_LANES = 1024  # stretches of data whose checksums are computed side by side
 _BINS = 60
 
 
@@ -69,7 +69,8 @@ class EventFile:
         """Write values, of a step that is not before any in the file."""
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         if event.summary.value:
-            with self.path.open("ab") as file:
+            with self.path.open("r+b") as file:  # of another that took it over nothing is left to go on with
+                file.seek(0, os.SEEK_END)
                 file.write(_record(event))
 
 
@@ -139,56 +140,6 @@ def _record(event: Event) -> bytes:
 
 
 def _masked(content: bytes) -> bytes:
-    checksum = crc32c(content)
+    checksum = google_crc32c.value(content)
     rotated = (checksum >> 15 | checksum << 17) & 0xFFFFFFFF
     return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def crc32c(content: bytes) -> int:
-    """Compute the checksum CRC-32C of at least four bytes.
-
-    The content is cut into equal lanes, whose remainders are found side by side and then put together: behind n more
-    bytes, a remainder counts as what n zero bytes make of it.
-
-    Source:
-        RFC 3720, 2004, appendix B.4: polynomial 0x11EDC6F41, reflected, begun with and inverted by 0xFFFFFFFF.
-    """
-    data = np.frombuffer(content, np.uint8).copy()
-    data[:4] ^= 0xFF
-    length = -(-len(data) // _LANES)
-    lanes = np.concatenate([np.zeros(length * _LANES - len(data), np.uint8), data]).reshape(_LANES, length)
-    remainders = np.zeros(_LANES, np.uint32)
-    table = _byte_table()
-    for column in np.ascontiguousarray(lanes.T):
-        remainders = table[(remainders ^ column) & 0xFF] ^ (remainders >> 8)
-    while len(remainders) > 1:
-        remainders = _behind(remainders[::2], length) ^ remainders[1::2]
-        length *= 2
-    return int(remainders[0]) ^ 0xFFFFFFFF
-
-
-@cache
-def _byte_table() -> np.ndarray:
-    """What a byte leaves behind."""
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = (table >> 1) ^ np.where(table & 1, np.uint32(0x82F63B78), np.uint32(0))
-    return table
-
-
-def _behind(remainders: np.ndarray, n_bytes: int) -> np.ndarray:
-    """What zero bytes make of remainders: a linear map, found by squaring, as 32 columns."""
-    columns = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    step = _byte_table()[columns & 0xFF] ^ (columns >> 8)
-    while n_bytes:
-        if n_bytes & 1:
-            columns = _apply(step, columns)
-        step = _apply(step, step)
-        n_bytes >>= 1
-    return _apply(columns, remainders)
-
-
-def _apply(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Multiply bit vectors by a matrix of bits, given by its 32 columns."""
-    bits = (vectors[:, None] >> np.arange(32, dtype=np.uint32)) & 1
-    return np.bitwise_xor.reduce(np.where(bits, matrix, np.uint32(0)), axis=1)
