@@ -16,7 +16,7 @@ demo: $(INSTALLED) ffmpeg
 	$(BIN)/sepkit-train vocals --run $(DEMO) training.epochs=$$(awk 'BEGIN {n = $(SCALE) * $(EPOCHS); print (n < 1 ? 1 : int(n))}')
 	$(BIN)/sepkit-separate "$$($(BIN)/python -c 'from sepkit.datasets.demo import demo_song; print(demo_song())')" --model $(DEMO) --output $(DEMO)/separated --overwrite --report
 	$(BIN)/sepkit-evaluate --model $(DEMO) --data demo --output $(DEMO)/scores --report
-	@echo "model and curves: $(DEMO)   stems: $(DEMO)/separated   scores: $(DEMO)/scores   to look and listen: report.html in each"
+	@echo "model and curves: $(DEMO)   stems: $(DEMO)/separated   scores: $(DEMO)/scores   to look and listen: report.html below each"
 
 test: lint ffmpeg chromium
 	$(BIN)/python -m pytest -m "not slow"

@@ -1,6 +1,11 @@
-"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, and may stand beside the others."""
+"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, and may stand beside the others.
+
+Of one kind there is one in a training, but for losses under different tags: a second takes over the file of the first,
+which then fails.
+"""
 
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -47,7 +52,7 @@ class LossCallback:
 
     def __init__(self, event: Literal["iteration", "epoch"] = "epoch", main_tag: str | None = None) -> None:
         self.event, self.main_tag = event, main_tag or {"iteration": "loss/iter", "epoch": "loss/epoch"}[event]
-        self._page = _Page(f"loss_{event}")
+        self._page = _Page(re.sub(r"\W", "_", self.main_tag))
 
     def on_step(self, view: View) -> None:
         """Draw a step."""

@@ -54,18 +54,18 @@ class WeightsAndBiases:
 
         known = view.folder / "training" / "wandb.txt"
         is_new = not known.exists()
-        if is_new:
-            known.write_text(uuid4().hex[:8], encoding="ascii")
+        number = uuid4().hex[:8] if is_new else known.read_text(encoding="ascii")
         self._run = wandb.init(
             project=self.project,
             name=self.name or view.folder.resolve().name,
-            id=known.read_text(encoding="ascii"),
+            id=number,
             resume="allow",
             mode=self.mode,
             dir=str(view.folder),
             config=dict(view.recipe),
             settings=wandb.Settings(silent=True, console="off"),
         )
+        known.write_text(number, encoding="ascii")  # not before the run is open: a resumed training would count on it
         return view.history[:-1] if is_new else ()
 
     def _media(self, showings: Iterable[Showing]) -> dict:
