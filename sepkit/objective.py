@@ -130,11 +130,13 @@ class Objective(nn.Module):
         """Average a term over pairs of item and source, and report it per source."""
         pairs = _pairs(len(separation.mixture), term.columns, present, separation.mixture.device)
         items, columns = pairs
-        only = term.columns[0] if len(term.columns) == 1 and present is None else None
-        folded = {
-            name: _fold(getattr(separation, quantity), quantity in PER_SOURCE, pairs, only)
-            for name, quantity in term.inputs.items()
-        }
+        if present is None and len(term.columns) == 1:  # nothing is copied
+            folded = {name: _column(separation, quantity, term.columns[0]) for name, quantity in term.inputs.items()}
+        else:
+            folded = {
+                name: _fold(getattr(separation, quantity), quantity in PER_SOURCE, pairs)
+                for name, quantity in term.inputs.items()
+            }
         if not len(items):
             return _connected_zero(folded)
         values = _evaluate(term, folded, len(items), report)
@@ -228,14 +230,14 @@ def _pairs(
     return items[kept], owners[kept]
 
 
-def _fold(quantity: Tensor, per_source: bool, pairs: tuple[Tensor, Tensor], only: int | None) -> Tensor:
-    """Put the pairs of (B, S, ...), or the items of (B, ...) as often as they occur, into the batch (P, ...).
+def _column(separation: Separation, quantity: str, column: int) -> Tensor:
+    """Take (B, ...) of one source, or of all where there is one for all."""
+    return separation.of_source(quantity, column) if quantity in PER_SOURCE else getattr(separation, quantity)
 
-    Where all items have one and the `only` source that counts, nothing is copied.
-    """
+
+def _fold(quantity: Tensor, per_source: bool, pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Put the pairs of (B, S, ...), or the items of (B, ...) as often as they occur, into the batch (P, ...)."""
     items, columns = pairs
-    if only is not None:
-        return quantity[:, only] if per_source else quantity
     if per_source:
         n_pairs = quantity.shape[0] * quantity.shape[1]
         return quantity.flatten(0, 1) if n_pairs == len(items) else quantity[items, columns]

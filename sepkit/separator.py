@@ -5,6 +5,7 @@ from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sepkit.build import build
@@ -192,6 +193,7 @@ class Separation:
         self._separator, self._targets = separator, targets
         self.mixture, self.mixture_spectrogram = mixture, mixture_spectrogram
         self._spectrum = outputs.get("spectrum")
+        self._by_source: dict[str, tuple[Tensor, ...]] = {}
         for name, value in outputs.items():
             setattr(self, name, value)
 
@@ -232,3 +234,33 @@ class Separation:
     @cached_property
     def residual_magnitude(self) -> Tensor:  # noqa: D102
         return self.mixture_magnitude.unsqueeze(1) - self.target_magnitude
+
+    def of_source(self, quantity: str, source: int) -> Tensor:
+        """Take a quantity that is there per source, (B, S, ...), for one of them, (B, ...).
+
+        Args:
+            quantity: its name.
+            source: column.
+        """
+        if quantity not in self._by_source:
+            self._by_source[quantity] = _BySource.apply(getattr(self, quantity))
+        return self._by_source[quantity][source]
+
+
+class _BySource(torch.autograd.Function):
+    """Take (B, S, ...) apart; the gradients are put together once, and lie as the whole did.
+
+    Indexing would give back, for each source, a whole gradient that is mostly zeros.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor) -> tuple[Tensor, ...]:
+        ctx.shape, ctx.strides = whole.shape, torch.empty_like(whole, device="meta").stride()
+        return whole.unbind(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].new_empty_strided(ctx.shape, ctx.strides)
+        for part, gradient in zip(whole.unbind(1), gradients, strict=True):
+            part.copy_(gradient)
+        return whole

@@ -283,6 +283,14 @@ def test_gradients_reach_only_the_sources_that_count(separator, separation, term
     assert gradient[2] == 0
 
 
+def test_terms_of_single_sources_have_the_gradients_of_one_term_of_all(separator, separation):
+    objective = Objective([{"class": "L2Loss"}], separator)
+    together = torch.autograd.grad(objective(separation)["loss"], separator.network.gains, retain_graph=True)[0]
+    apart = [{"class": "L2Loss", "name": name, "sources": [name], "weight": 1 / 3} for name in separator.sources]
+    found = Objective(apart, separator)(separation)["loss"]
+    torch.testing.assert_close(torch.autograd.grad(found, separator.network.gains)[0], together)
+
+
 def test_targets_of_absent_stems_are_not_looked_at(separator, separation):
     expected = Objective([{"class": "L1Loss"}], separator)(separation, PRESENT)["loss"]
     targets = torch.where(PRESENT[:, :, None, None], separation.target, torch.tensor(float("nan")))
