@@ -133,9 +133,9 @@ class STFT(nn.Module):
             raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length}")
         frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
         window = self.window.to(frames.dtype)
-        waveform = self._overlap_add(frames.reshape(-1, n_frames, self.num_fft) * window, length)
+        waveform = self._overlap_add(frames.mul_(window).reshape(-1, n_frames, self.num_fft), length)
         envelope = self._overlap_add((window**2).expand(1, n_frames, self.num_fft), length)
-        return (waveform / envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
+        return waveform.div_(envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
 
     @property
     def _left(self) -> int:
