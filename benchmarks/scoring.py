@@ -97,16 +97,18 @@ def scale(options: argparse.Namespace) -> None:
 
 
 def write_tracks(folder: Path, n_stems: int, seconds: int, options: argparse.Namespace) -> None:
-    """Write the same signals as WAV files, under the names of several tracks."""
+    """Write the signals as WAV files, and link to them under the names of several tracks."""
     import soundfile
 
     build(folder, n_stems, seconds, options.tracks)
     for kind in ("estimate", "target"):
         for stem, waveform in zip(STEMS, np.load(folder / f"{kind}.npy"), strict=False):
+            written = folder / f"{kind} {stem}.wav"
+            soundfile.write(written, waveform.T, RATE, subtype="FLOAT")
             for track in range(options.n_tracks):
                 place = folder / kind / f"track {track}"
                 place.mkdir(parents=True, exist_ok=True)
-                soundfile.write(place / f"{stem}.wav", waveform.T, RATE, subtype="FLOAT")
+                os.link(written, place / written.name.partition(" ")[2])
 
 
 def score_folders(folder: Path, workers: int) -> float:
