@@ -489,6 +489,13 @@ def test_pictures_are_saved_at_their_frequency(run, kind):
     assert sorted(os.listdir(folder / "drawn")) == [f"{source}_2_{kind}.png" for source in sorted(SOURCES)]
 
 
+@pytest.mark.parametrize("name", ["WaveformVisualCallback", "SpectrogramVisualCallback"])
+@pytest.mark.parametrize("save_freq", [0, -2])
+def test_a_frequency_of_pictures_below_one_is_refused(name, save_freq):
+    with pytest.raises(ValueError, match=f"save_freq must be at least 1, got {save_freq}$"):
+        getattr(observers, name)(save_freq=save_freq)
+
+
 def test_steps_are_not_drawn_twice_when_a_training_goes_on(run):
     settings = ["observers=[{class: LossCallback, event: iteration}]", "training.epochs=3"]
     with pytest.raises(TrainingInterrupted):

@@ -1,8 +1,4 @@
-"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, and may stand beside the others.
-
-Of one kind there is one in a training, but for losses under different tags: a second takes over the file of the first,
-which then fails.
-"""
+"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, and may stand beside the others."""
 
 import io
 import re
@@ -52,7 +48,8 @@ class LossCallback:
 
     def __init__(self, event: Literal["iteration", "epoch"] = "epoch", main_tag: str | None = None) -> None:
         self.event, self.main_tag = event, main_tag or {"iteration": "loss/iter", "epoch": "loss/epoch"}[event]
-        self._page = _Page(re.sub(r"\W", "_", self.main_tag))
+        self.writes = re.sub(r"\W", "_", self.main_tag)
+        self._page = _Page(self.writes)
 
     def on_step(self, view: View) -> None:
         """Draw a step."""
@@ -82,7 +79,8 @@ class LayersVisualCallback:
     def __init__(self, show_weights: bool = True, show_grad: bool = True, use_norm: bool = False) -> None:
         self.shown = {"weights": show_weights, "gradients": show_grad}
         self.use_norm = use_norm
-        self._page = _Page("layers")
+        self.writes = "layers"
+        self._page = _Page(self.writes)
 
     def on_epoch(self, view: View) -> None:
         """Count after an epoch."""
@@ -101,12 +99,17 @@ class WaveformVisualCallback:
 
     Args:
         save_dir: folder for PNG files too, below the run's unless absolute; None: no files.
-        save_freq: epochs from file to file.
+        save_freq: epochs from file to file, >= 1.
+
+    Raises:
+        ValueError: save_freq is below 1.
     """
 
     def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+        _check_save_freq(save_freq)
         self.save_dir, self.save_freq = save_dir, save_freq
-        self._page = _Page("waveform")
+        self.writes = "waveform"
+        self._page = _Page(self.writes)
 
     def on_epoch(self, view: View) -> None:
         """Draw after a validation."""
@@ -122,12 +125,17 @@ class SpectrogramVisualCallback:
 
     Args:
         save_dir: folder for PNG files too, below the run's unless absolute; None: no files.
-        save_freq: epochs from file to file.
+        save_freq: epochs from file to file, >= 1.
+
+    Raises:
+        ValueError: save_freq is below 1.
     """
 
     def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+        _check_save_freq(save_freq)
         self.save_dir, self.save_freq = save_dir, save_freq
-        self._page = _Page("spectrogram")
+        self.writes = "spectrogram"
+        self._page = _Page(self.writes)
 
     def on_epoch(self, view: View) -> None:
         """Draw after a validation."""
@@ -148,7 +156,8 @@ class AudioPlayerCallback:
 
     def __init__(self, embed_residual: bool = True) -> None:
         self.embed_residual = embed_residual
-        self._page = _Page("audio")
+        self.writes = "audio"
+        self._page = _Page(self.writes)
 
     def on_epoch(self, view: View) -> None:
         """Write what a validation gave."""
@@ -170,6 +179,11 @@ def _first_excerpt(view: View) -> Iterable[tuple]:
         return ()
     excerpt = view.excerpts[0]
     return zip(excerpt.sources, excerpt.estimates, excerpt.targets, strict=True)
+
+
+def _check_save_freq(save_freq: int) -> None:
+    if save_freq < 1:
+        raise ValueError(f"save_freq must be at least 1, got {save_freq}")
 
 
 def _file(view: View, save_dir: str | None, save_freq: int, name: str) -> Path | None:
