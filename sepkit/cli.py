@@ -30,7 +30,10 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
         "sepkit-train my_recipe.yaml --dry-run",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a recipe that comes with sepkit")
-    parser.add_argument("overrides", metavar="KEY.SUB=VALUE", nargs="*", help="values that replace the recipe's")
+    # Without `default`, argparse calls the values required where the recipe is missing.
+    parser.add_argument(
+        "overrides", metavar="KEY.SUB=VALUE", nargs="*", default=[], help="values that replace the recipe's"
+    )
     parser.add_argument("--data", metavar="ROOT", help="folder of songs that replaces the recipe's data.root")
     parser.add_argument("--run", metavar="DIR", help="run folder (default: runs/<recipe name>)")
     parser.add_argument("--restart", action="store_true", help="remove the run in the folder and train anew")

@@ -384,6 +384,13 @@ def test_a_quiet_training_prints_only_the_result(recipe, capsys):
     assert out.err == ""
 
 
+@pytest.mark.parametrize("arguments", [[], ["--quiet"]])
+def test_a_training_without_recipe_is_told_that_it_needs_one_and_nothing_else(capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        train_command(arguments)
+    assert capsys.readouterr().err.endswith("error: the following arguments are required: RECIPE\n")
+
+
 def test_overrides_and_options_may_stand_in_any_order(recipe):
     assert train_command(["--run", "out", recipe[0], "training.epochs=1", "--quiet", "training.seed=4"]) == 0
     settings = yaml.safe_load(Path("out/recipe.yaml").read_text())["training"]
