@@ -1,7 +1,7 @@
 """Pictures: spectrograms, waveforms, separations, training curves, scores. Arrays in, matplotlib axes out.
 
 Without axes to draw on, a figure of its own is made, which needs no display and no global state: `axes.figure` gives
-it, and its `savefig` writes it.
+it, and its `savefig` writes it. Several axes may come as a list or as the grid that `plt.subplots` returns, row by row.
 """
 
 import math
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
     Array = Tensor | np.ndarray
+    AxesGrid = Axes | Sequence[Axes] | np.ndarray
 
 NOT_DECIBELS = ("l1_freq", "bleedless", "fullness", "log_wmse", "PESQ", "STOI")  # metrics with other units
 _NUM_FFT, _HOP = 4096, 1024
@@ -47,12 +48,12 @@ def plot_spectrogram(
     Args:
         signal: a waveform, real (C, T) or (T,), or a spectrogram, complex (C, F, N) or (F, N).
         sample_rate: Hz.
-        hop_length: samples between the frames of a spectrogram; None: F - 1, half of its transform.
+        hop_length: samples between the frames of a spectrogram, >= 1; None: F - 1, half of its transform.
         title: above the picture.
         ax: to draw on; None: of a new figure.
 
     Raises:
-        ValueError: the signal has another shape.
+        ValueError: the signal has another shape, or a rate or length is not positive.
     """
     bands, duration = _mel_bands(signal, sample_rate, hop_length)
     ax = ax or _new_figure(8, 3.2).subplots()
@@ -63,7 +64,7 @@ def plot_spectrogram(
 
 
 def plot_waveforms(
-    waveforms: "Mapping[str, Array]", sample_rate: int = 44100, axes: "Sequence[Axes] | None" = None
+    waveforms: "Mapping[str, Array]", sample_rate: int = 44100, axes: "AxesGrid | None" = None
 ) -> "list[Axes]":
     """Draw waveforms one below the other, on one scale.
 
@@ -73,8 +74,12 @@ def plot_waveforms(
         axes: one for each waveform; None: of a new figure.
 
     Raises:
-        ValueError: there is no waveform, one has another shape, or there are not as many axes.
+        ValueError: there is no waveform, one has another shape, there are not as many axes, or sample_rate is not
+            positive.
     """
+    _check_sample_rate(sample_rate)
+    if not waveforms:
+        raise ValueError("there must be something to draw, got an empty mapping")
     drawn = {name: _mono(waveform) for name, waveform in waveforms.items()}
     axes = _check_axes(axes, len(drawn)) or _new_column(len(drawn), 8, 1.3)
     peak = max(1e-6, *(float(np.abs(samples).max()) for samples in drawn.values()))
@@ -91,36 +96,36 @@ def plot_separation(
     mixture: "Array",
     stems: "Mapping[str, Array]",
     sample_rate: int = 44100,
-    axes: "Sequence[Axes] | None" = None,
+    axes: "AxesGrid | None" = None,
 ) -> "list[Axes]":
     """Draw the mixture, its stems and what they leave of it, as mel bands on one scale in dB.
-
-    What is left over has no picture where it is everywhere more than 80 dB below the loudest band.
 
     Args:
         mixture: (C, T) or (T,).
         stems: by name, of the mixture's shape.
         sample_rate: Hz.
-        axes: for mixture, stems and rest; None: of a new figure.
+        axes: for mixture and stems, and one more if the rest is to be drawn; None: of a new figure, where the rest has
+            a picture unless it is everywhere more than 80 dB below the loudest band.
 
     Returns:
         The axes, in the order mixture, stems, rest.
 
     Raises:
-        ValueError: a stem has another shape than the mixture, or there are not as many axes.
+        ValueError: a stem has another shape than the mixture, there are fewer axes or more, or sample_rate is not
+            positive.
     """
-    mixture = _as_tensor(mixture)
-    signals = {"mixture": mixture, **{name: _as_tensor(stem) for name, stem in stems.items()}}
-    other = {name: tuple(signal.shape) for name, signal in signals.items() if signal.shape != mixture.shape}
+    axes = _check_axes(axes, len(stems) + 1, len(stems) + 2)
+    mixture, parts = _as_tensor(mixture), {name: _as_tensor(stem) for name, stem in stems.items()}
+    other = {name: tuple(part.shape) for name, part in parts.items() if part.shape != mixture.shape}
     if other:
         raise ValueError(f"stems must have the mixture's shape {tuple(mixture.shape)}, got {other}")
-    signals["rest"] = mixture - sum(list(signals.values())[1:])
-    found = {name: _mel_bands(signal, sample_rate) for name, signal in signals.items()}
-    loudest = max(float(bands.max()) for bands, _ in found.values())
-    if found["rest"][0].max() <= loudest * 10 ** (-_RANGE_DB / 10):
-        del found["rest"]
-    axes = _check_axes(axes, len(found)) or _new_grid(len(found))
-    for ax, (name, (bands, duration)) in zip(axes, found.items(), strict=True):
+    signals = [mixture, *parts.values(), mixture - sum(parts.values())]
+    drawn = [_mel_bands(signal, sample_rate) for signal in signals[: len(axes) if axes else None]]
+    loudest = max(float(bands.max()) for bands, _ in drawn)
+    if axes is None:
+        audible = bool(drawn[-1][0].max() > loudest * 10 ** (-_RANGE_DB / 10))
+        axes = _new_grid(len(drawn) - 1 + audible)
+    for ax, name, (bands, duration) in zip(axes, ["mixture", *parts, "rest"], drawn, strict=False):
         image = _draw_bands(ax, _decibels(bands, loudest), sample_rate, duration, name)
     _label_outside(axes, "time (s)", "kHz")
     _add_colour_bar(image, axes, "dB re the loudest band")
@@ -128,7 +133,7 @@ def plot_separation(
 
 
 def plot_difference(
-    estimate: "Array", target: "Array", sample_rate: int = 44100, axes: "Sequence[Axes] | None" = None
+    estimate: "Array", target: "Array", sample_rate: int = 44100, axes: "AxesGrid | None" = None
 ) -> "list[Axes]":
     """Draw an estimate and its target as mel bands on one scale, and their difference, all in dB.
 
@@ -139,7 +144,7 @@ def plot_difference(
         axes: three, for estimate, target and estimate - target; None: of a new figure.
 
     Raises:
-        ValueError: the shapes differ, or are others, or there are not three axes.
+        ValueError: the shapes differ, or are others, there are not three axes, or sample_rate is not positive.
     """
     estimate, target = _pair(estimate, target, (1, 2))
     (estimated, duration), (wanted, _) = (_mel_bands(part, sample_rate) for part in (estimate, target))
@@ -157,7 +162,7 @@ def plot_difference(
 
 
 def plot_history(
-    history: Iterable[Mapping[str, Any]], axes: "Sequence[Axes] | None" = None
+    history: Iterable[Mapping[str, Any]], axes: "AxesGrid | None" = None
 ) -> "list[Axes]":
     """Draw loss and SDR by epoch, of the SDR the best.
 
@@ -309,6 +314,9 @@ def _pair(estimate: "Array", target: "Array", dimensions: Sequence[int]) -> tupl
 
 def _mel_bands(signal: "Array", sample_rate: int, hop_length: int | None = None) -> tuple[Tensor, float]:
     """Power in mel bands (M, N), averaged over channels, and the seconds that they cover."""
+    _check_sample_rate(sample_rate)
+    if hop_length is not None and hop_length < 1:
+        raise ValueError(f"hop_length must be at least 1, got {hop_length}")
     signal = _as_tensor(signal)
     if not (signal.dim() in (2, 3) if signal.is_complex() else signal.dim() in (1, 2)) or not signal.numel():
         raise ValueError(
@@ -436,12 +444,24 @@ def _new_grid(n_pictures: int) -> "list[Axes]":
     return list(axes[:n_pictures])
 
 
-def _check_axes(axes: "Sequence[Axes] | None", wanted: int) -> "list[Axes] | None":
-    if not wanted:
-        raise ValueError("there must be something to draw, got an empty mapping")
-    if axes is not None and len(axes) != wanted:
-        raise ValueError(f"axes must be {wanted}, one for each picture, got {len(axes)}")
-    return None if axes is None else list(axes)
+def _check_sample_rate(sample_rate: float) -> None:
+    if not 0 < sample_rate < math.inf:
+        raise ValueError(f"sample_rate must be positive, in Hz, got {sample_rate}")
+
+
+def _check_axes(axes: "AxesGrid | None", *wanted: int) -> "list[Axes] | None":
+    """List axes, of which there must be one of the numbers that are wanted."""
+    if axes is None:
+        return None
+    from matplotlib.axes import Axes
+
+    given = list(np.asarray(axes, dtype=object).flat)
+    strange = [type(ax).__name__ for ax in given if not isinstance(ax, Axes)]
+    if strange:
+        raise ValueError(f"axes must be one of matplotlib's, a list or a grid of them, got {strange[0]}")
+    if len(given) not in wanted:
+        raise ValueError(f"axes must be {' or '.join(map(str, wanted))}, one for each picture, got {len(given)}")
+    return given
 
 
 def _label_outside(axes: "Sequence[Axes]", xlabel: str, ylabel: str) -> None:

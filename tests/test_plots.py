@@ -110,6 +110,32 @@ def test_given_axes_are_drawn_on():
     assert plots.plot_scores([("model", "song", "vocals", "SDR", 1.0)], ax=ax) is ax
 
 
+def test_one_picture_may_be_drawn_on_axes_of_its_own():
+    ax = Figure().subplots()
+    assert plots.plot_waveforms({"a": noise(2, 100)}, RATE, ax) == [ax]
+    alone = Figure().subplots()
+    assert plots.plot_separation(noise(2, RATE), {}, RATE, alone) == [alone]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_grid_of_axes_is_filled_row_by_row(as_list):
+    grid = Figure(figsize=(8, 6)).subplots(2, 2)
+    stems = {name: noise(2, RATE, seed=i) for i, name in enumerate("abc")}
+    axes = plots.plot_separation(sum(stems.values()), stems, RATE, grid.tolist() if as_list else grid)
+    draw(axes)
+    assert axes == list(grid.flat)
+    assert [ax.get_title("left") for ax in grid.flat] == ["mixture", "a", "b", "c"]
+    assert [bool(ax.get_xlabel()) for ax in grid.flat] == [False, False, True, True]
+
+
+def test_waveforms_and_history_are_drawn_on_a_grid():
+    grid = Figure().subplots(2, 2)
+    waveforms = {name: noise(2, 100) for name in "abcd"}
+    assert plots.plot_waveforms(waveforms, RATE, grid) == list(grid.flat)
+    column = Figure().subplots(2, 1, squeeze=False)
+    assert plots.plot_history(history(), column) == list(column.flat)
+
+
 def test_waveforms_share_one_scale():
     axes = plots.plot_waveforms({"loud": tone(50)[None], "quiet": 0.1 * tone(50)[None]}, RATE)
     draw(axes)
@@ -142,6 +168,21 @@ def test_rest_has_no_picture_where_nothing_is_left():
     vocals, drums = noise(2, RATE), noise(2, RATE, seed=1)
     axes = plots.plot_separation(vocals + drums, {"vocals": vocals, "drums": drums}, RATE)
     assert [ax.get_title("left") for ax in axes] == ["mixture", "vocals", "drums"]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+@pytest.mark.parametrize(("n_axes", "names"), [(2, ["mixture", "a"]), (3, ["mixture", "a", "rest"])])
+def test_given_axes_decide_whether_the_rest_is_drawn(level, n_axes, names):
+    stem, rest = tone(500), level * tone(2000)
+    axes = plots.plot_separation(stem + rest, {"a": stem}, RATE, Figure().subplots(n_axes))
+    assert [ax.get_title("left") for ax in axes] == names
+
+
+def test_a_stem_may_be_called_rest():
+    vocals, rest = tone(500), tone(1000)
+    axes = plots.plot_separation(vocals + rest, {"vocals": vocals, "rest": rest}, RATE)
+    assert [ax.get_title("left") for ax in axes] == ["mixture", "vocals", "rest"]
+    assert image_of(axes[2]).get_array().max() == pytest.approx(0, abs=2)  # tones lie between bands
 
 
 @pytest.mark.parametrize("n_stems", [1, 2, 3, 4, 5, 6])
@@ -286,7 +327,17 @@ def test_waveforms_are_compared_on_one_scale_and_over_each_other():
         (lambda: plots.plot_waveforms({"a": noise(1, 2, 100)}), r"a waveform must be real \(C, T\) or \(T,\)"),
         (lambda: plots.plot_waveforms({"a": noise(2, 100)}, RATE, []), "axes must be 1, one for each picture, got 0"),
         (lambda: plots.plot_separation(noise(2, 99), {"a": noise(2, 98)}), r"stems must have the mixture's shape"),
-        (lambda: plots.plot_history(history(), [Figure().subplots()]), "axes must be 2"),
+        (lambda: plots.plot_history(history(), [Figure().subplots()]), "axes must be 2, one for each picture, got 1"),
+        (lambda: plots.plot_history(history(), Figure().subplots()), "axes must be 2, one for each picture, got 1"),
+        (
+            lambda: plots.plot_separation(noise(2, 99), {"a": noise(2, 99)}, RATE, Figure().subplots(2, 2)),
+            "axes must be 2 or 3, one for each picture, got 4",
+        ),
+        (
+            lambda: plots.plot_history(history(), {"loss": Figure().subplots()}),
+            "axes must be one of matplotlib's, a list or a grid of them, got dict",
+        ),
+        (lambda: plots.plot_spectrogram(noise(9, 9) + 0j, RATE, hop_length=0), "hop_length must be at least 1, got 0"),
         (lambda: plots.plot_scores(scores(), "SAR"), "rows must hold scores of the metric 'SAR', got none"),
         (lambda: plots.spec_show_diff("a", noise(2, 9, 9), noise(2, 9, 8)), "estimate and target must be real, of one"),
         (lambda: plots.waveform_show_diff("a", noise(1, 2, 9), noise(1, 2, 9)), "of 1 or 2 dimensions"),
@@ -295,3 +346,20 @@ def test_waveforms_are_compared_on_one_scale_and_over_each_other():
 def test_what_cannot_be_drawn_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("sample_rate", [0, -44100, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rate: plots.plot_spectrogram(noise(2, 99), rate),
+        lambda rate: plots.plot_spectrogram(noise(9, 9) + 0j, rate),
+        lambda rate: plots.plot_waveforms({"a": noise(2, 99)}, rate),
+        lambda rate: plots.plot_separation(noise(2, 99), {"a": noise(2, 99)}, rate),
+        lambda rate: plots.plot_difference(noise(2, 99), noise(2, 99), rate),
+    ],
+    ids=["waveform", "spectrogram", "waveforms", "separation", "difference"],
+)
+def test_a_sample_rate_that_is_not_positive_is_refused(call, sample_rate):
+    with pytest.raises(ValueError, match=f"sample_rate must be positive, in Hz, got {sample_rate}$"):
+        call(sample_rate)
