@@ -33,7 +33,7 @@ from sepkit.excerpts import Excerpt, shorten
 from sepkit.observers import View
 from sepkit.observers.pictures import draw_excerpt, file_name, mel_levels, picture_file
 from sepkit.observers.showing import Exhibition, is_due, numbers_of, sounds_of
-from sepkit.training import TrainingInterrupted, train
+from sepkit.training import TrainingError, TrainingInterrupted, train
 
 RATE = 8000
 
@@ -157,6 +157,45 @@ def test_all_observers_together_change_no_weight(run):
     alone, watched = run(folder="alone"), run(EVERYTHING + "]", folder="watched")
     assert_equal(last_weights(watched), last_weights(alone))
     assert_equal(weights(watched), weights(alone))
+
+
+class Changing:
+    """Do more than look, in one of the separators."""
+
+    def __init__(self, whose: str, how) -> None:
+        self.whose, self.how = whose, how
+
+    def on_step(self, view: View) -> None:
+        if view.step == 2:
+            self.how(getattr(view, self.whose))
+
+
+def add_to_weights(separator):
+    next(separator.parameters()).add_(1)
+
+
+@pytest.mark.parametrize("whose", ["trained", "separator"])
+@pytest.mark.parametrize(
+    "how", [add_to_weights, lambda separator: separator.requires_grad_(False), lambda separator: separator.double()]
+)
+def test_an_observer_that_changes_what_is_trained_ends_the_training(run, whose, how):
+    wanted = r"observer Changing changed the separator in on_step: it may only look, leave it out"
+    with pytest.raises(TrainingError, match=wanted):
+        run("training.ema=0.9", "observers=[]", observers=[Changing(whose, how)])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "what"),
+    [
+        ("TensorBoard", {"histograms": True}, "TensorBoard's curves"),
+        ("LossCallback", {}, "loss_epoch"),
+        ("AudioPlayerCallback", {}, "audio"),
+    ],
+)
+def test_two_observers_that_would_write_the_same_file_are_refused(run, name, settings, what):
+    second = getattr(observers, name)(**settings)
+    with pytest.raises(ValueError, match=f"two observers {name} write {what}: leave one out"):
+        run(f"observers=[{{class: {name}}}]", observers=[second])
 
 
 # When
@@ -503,6 +542,15 @@ def test_steps_are_not_drawn_twice_when_a_training_goes_on(run):
     assert steps(read(run(*settings)).Scalars("loss/iter")) == list(range(1, 3 * N_STEPS + 1))
 
 
+def test_observers_beside_each_other_lose_nothing_when_a_training_goes_on(run):
+    settings = ["observers=[{class: TensorBoard}, {class: LossCallback, event: iteration}]", "training.epochs=3"]
+    with pytest.raises(TrainingInterrupted):
+        run(*settings, observers=[StopAfter(N_STEPS + 1)])
+    board = read(run(*settings))
+    assert steps(board.Scalars("loss")) == [1, 2, 3]
+    assert steps(board.Scalars("loss/iter")) == list(range(1, 3 * N_STEPS + 1))
+
+
 # Weights & Biases
 
 
@@ -519,7 +567,7 @@ def test_a_missing_wandb_is_named_with_its_remedy(run, tmp_path, monkeypatch):
 OFFLINE = """
 import sys
 sys.path.insert(0, {tests!r})
-from sepkit.training import TrainingInterrupted, train
+from sepkit.training import TrainingError, TrainingInterrupted, train
 from test_training import RECIPE, StopAfter
 observers = [StopAfter({step})]
 try:

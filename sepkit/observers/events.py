@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 import soundfile
 import torch
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from torch import Tensor
 
@@ -56,9 +56,6 @@ class EventFile:
         temporary = folder / f".events{suffix}"  # a name that TensorBoard does not read
         with temporary.open("wb") as file:
             file.write(_record(Event(wall_time=time.time(), file_version=_VERSION)))
-            if former:  # makes a TensorBoard that is running forget what it read from the former files
-                start = SessionLog(status=SessionLog.START)
-                file.write(_record(Event(wall_time=time.time(), step=0, session_log=start)))
             for (step, _), (written, value) in sorted(taken.items(), key=lambda item: item[0][0]):
                 file.write(_record(Event(wall_time=written, step=step, summary=Summary(value=[value]))))
         temporary.replace(self.path)

@@ -47,9 +47,9 @@ class Exhibition:
         if is_due(view):
             self._shown.add(view.epoch)
             first = not any("SDR" in row for row in view.history[:-1])
-            for excerpt in view.excerpts:
+            for number, excerpt in enumerate(view.excerpts, 1):
                 sounds = sounds_of(excerpt, excerpt.track, first)
-                picture = picture_file(view.folder, f"epoch_{view.epoch:04d}", excerpt)
+                picture = picture_file(view.folder, _label("epoch", view.epoch, number), excerpt)
                 yield Showing(view.epoch, sounds, excerpt.sample_rate, {f"{excerpt.track}/picture": picture})
 
     def at_end(self, view: View) -> Iterator[Showing]:
@@ -57,10 +57,15 @@ class Exhibition:
         epoch, excerpts = self._best
         if not view.finished or epoch in self._shown:
             return
-        for excerpt in excerpts:
+        for number, excerpt in enumerate(excerpts, 1):
             name = f"{excerpt.track}, best epoch"
-            picture = picture_file(view.folder, f"best_{epoch:04d}", excerpt)
+            picture = picture_file(view.folder, _label("best", epoch, number), excerpt)
             yield Showing(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, {f"{name}/picture": picture})
+
+
+def _label(kind: str, epoch: int, number: int) -> str:
+    """Begin the name of a picture; its number keeps apart songs whose names are cut to the same."""
+    return f"{kind}_{epoch:04d}" + (f"_{number}" if number > 1 else "")
 
 
 def is_due(view: View) -> bool:

@@ -18,6 +18,8 @@ class TensorBoard:
         histograms: also count the values of the weights, and of the last step's gradients after clipping.
     """
 
+    writes = "TensorBoard's curves"
+
     def __init__(self, histograms: bool = False) -> None:
         self.histograms = histograms
         self._exhibition = Exhibition()

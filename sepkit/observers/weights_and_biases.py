@@ -23,6 +23,8 @@ class WeightsAndBiases:
         ValueError: wandb is not installed.
     """
 
+    writes = "to wandb"
+
     def __init__(
         self, project: str = "sepkit", mode: Literal["online", "offline"] = "online", name: str | None = None
     ) -> None:

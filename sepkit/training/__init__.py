@@ -1,7 +1,6 @@
 """Train a separator from a recipe into a run folder."""
 
 from sepkit.training.door import dry_run, train
-from sepkit.training.loop import TrainingError
-from sepkit.training.stopping import TrainingInterrupted
+from sepkit.training.stopping import TrainingError, TrainingInterrupted
 
 __all__ = ["TrainingError", "TrainingInterrupted", "dry_run", "train"]

@@ -24,16 +24,12 @@ from sepkit.recipe import Recipe
 from sepkit.separator import Separator
 from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
-from sepkit.training.stopping import StopRequest
+from sepkit.training.stopping import StopRequest, TrainingError
 from sepkit.training.table import EpochTable
 from sepkit.training.validation import validate
 
 _FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
 _CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
-
-
-class TrainingError(RuntimeError):
-    """A training cannot go on."""
 
 
 class Trainer:

@@ -1,8 +1,12 @@
-"""Stop between two steps when the user or the system asks for it."""
+"""Stop: between two steps, when the user or the system asks for it, or because it cannot go on."""
 
 import signal
 import threading
 from types import FrameType
+
+
+class TrainingError(RuntimeError):
+    """A training cannot go on."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):

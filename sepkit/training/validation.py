@@ -1,10 +1,12 @@
 """How good a separator is on the same excerpts, all through a training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from sepkit import metrics
+from sepkit.baselines import baseline_estimates
 from sepkit.datasets import Song
 from sepkit.excerpts import Excerpt, shorten
 from sepkit.inference import separate
@@ -32,6 +34,40 @@ def separate_excerpt(separator: Separator, song: Song, n_frames: int | None, bat
     return Excerpt(song.name, tuple(sources), rate, start / rate, mixture, together, targets)
 
 
+def separate_songs(
+    separator: Separator, songs: Iterable[Song], excerpt: float | None, batch_size: int
+) -> Iterator[Excerpt]:
+    """Separate the middle of each song, one after the other.
+
+    Args:
+        separator: what separates.
+        songs: which.
+        excerpt: seconds; None: whole songs.
+        batch_size: chunks that the network sees at once.
+    """
+    n_frames = None if excerpt is None else round(excerpt * separator.sample_rate)
+    return (separate_excerpt(separator, song, n_frames, batch_size) for song in songs)
+
+
+def median_sdr(excerpt: Excerpt, estimates: Tensor) -> Tensor:
+    """Take the median SDR over frames of a second.
+
+    Args:
+        excerpt: with targets.
+        estimates: (S, C, T), in place of the excerpt's own.
+
+    Returns:
+        (S,), dB; NaN without any frame that can be scored.
+    """
+    rate = excerpt.sample_rate
+    return metrics.framewise_sdr(estimates, excerpt.targets, rate, rate).nanmedian(-1).values
+
+
+def n_shown(separator: Separator) -> int:
+    """Count the songs of which excerpts are shown: two, or one where there are many sources to show of each."""
+    return 2 if len(separator.sources) < 3 else 1
+
+
 def validate(
     separator: Separator,
     songs: Sequence[Song],
@@ -46,19 +82,41 @@ def validate(
         songs: on what.
         excerpt: seconds from the middle of each song; None: whole songs.
         batch_size: chunks that the network sees at once.
-        look: called with the most telling seconds of the first song; None: nobody looks.
+        look: called with the most telling seconds of each of the `n_shown` first songs; None: nobody looks.
 
     Returns:
         dB by source; NaN where no song has a frame that can be scored.
     """
-    rate = separator.sample_rate
-    n_frames = None if excerpt is None else round(excerpt * rate)
     medians = []
-    for song in songs:
-        part = separate_excerpt(separator, song, n_frames, batch_size)
-        if look and not medians:
+    for part in separate_songs(separator, songs, excerpt, batch_size):
+        if look and len(medians) < n_shown(separator):
             look(shorten(part, _SHOWN_SECONDS))
-        scores = metrics.framewise_sdr(part.estimates, part.targets, rate, rate)
-        medians.append(scores.nanmedian(-1).values)
+        medians.append(median_sdr(part, part.estimates))
     scores = torch.stack(medians).nanquantile(0.5, dim=0)  # one nearly silent stem would decide a mean
     return dict(zip(separator.sources, scores.tolist(), strict=True))
+
+
+def score_songs(
+    separator: Separator, songs: Sequence[Song], excerpt: float | None, batch_size: int, seconds: float
+) -> tuple[list[tuple[str, str, str, str, float]], list[Excerpt]]:
+    """Score a separator as `validate` does, beside baselines in the bins of its transform.
+
+    Args:
+        separator: what is scored.
+        songs: on what.
+        excerpt: seconds from the middle of each song; None: whole songs.
+        batch_size: chunks that the network sees at once.
+        seconds: of an excerpt to show.
+
+    Returns:
+        Rows of system, song, source, "SDR" and dB; and the most telling seconds of the `n_shown` first songs.
+    """
+    rows, shown = [], []
+    for part in separate_songs(separator, songs, excerpt, batch_size):
+        if len(shown) < n_shown(separator):
+            shown.append(shorten(part, seconds))
+        beside = baseline_estimates(part.mixture, part.targets, separator.transform, part.sample_rate)
+        for system, estimates in (("model", part.estimates), *beside):
+            scores = zip(part.sources, median_sdr(part, estimates).tolist(), strict=True)
+            rows += [(system, part.track, source, "SDR", score) for source, score in scores]
+    return rows, shown
