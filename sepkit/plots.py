@@ -161,9 +161,7 @@ def plot_difference(
     return axes
 
 
-def plot_history(
-    history: Iterable[Mapping[str, Any]], axes: "AxesGrid | None" = None
-) -> "list[Axes]":
+def plot_history(history: Iterable[Mapping[str, Any]], axes: "AxesGrid | None" = None) -> "list[Axes]":
     """Draw loss and SDR by epoch, of the SDR the best.
 
     Args:
@@ -215,9 +213,7 @@ def plot_scores(
     width = 0.8 / len(systems)
     for i, (system, colour) in enumerate(zip(systems, _cycled(len(systems)), strict=True)):
         places = np.arange(len(targets)) + (i - (len(systems) - 1) / 2) * width
-        values = [
-            [row[4] for row in chosen if (row[0], row[2]) == (system, target)] for target in targets
-        ]
+        values = [[row[4] for row in chosen if (row[0], row[2]) == (system, target)] for target in targets]
         _draw_boxes(ax, values, places, width, colour, system)
     ax.set_xticks(range(len(targets)), targets)
     ax.set(ylabel=metric if metric in NOT_DECIBELS else f"{metric} (dB)", xlim=(-0.6, len(targets) - 0.4))
@@ -250,9 +246,7 @@ def spec_show_diff(label: str, estimate: "Array", target: "Array", resolution: i
         image = ax.imshow(picture, origin="lower", aspect="auto", cmap=_MAP, vmin=low, vmax=high)
         ax.set_title(f"{label}, {name}", loc="left", fontsize="medium")
     _add_colour_bar(image, axes[:2], "dB")
-    image = axes[2].imshow(
-        difference, origin="lower", aspect="auto", cmap=_DIFFERENCE_MAP, vmin=-reach, vmax=reach
-    )
+    image = axes[2].imshow(difference, origin="lower", aspect="auto", cmap=_DIFFERENCE_MAP, vmin=-reach, vmax=reach)
     axes[2].set_title(f"{label}, estimate - target", loc="left", fontsize="medium")
     _add_colour_bar(image, axes[2:], "dB")
     _label_outside(axes, "frame", "bin")
