@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from sepkit import audio
 from sepkit.augment import Gain, Sign, SwapChannels
 from sepkit.datasets import (
+    MUSDB18,
     AudioFolder,
     DatasetError,
     EpochSampler,
@@ -33,6 +35,10 @@ TARGETS = ["vocals", "drums"]
 
 def names_of(root: Path, subset: str, **options) -> list[str]:
     return [song.name for song in open_songs(root, subset, None, RATE, 2, **options)]
+
+
+def open_with(targets) -> list:
+    return open_songs("nowhere", "train", targets, RATE, 2)
 
 
 def folder(root: Path, targets=("vocals",), sample_length=0.25, **options) -> AudioFolder:
@@ -140,7 +146,7 @@ def _two_files(song: Path) -> None:
 
 
 def _other_rate(song: Path) -> None:
-    soundfile.write(song / "vocals.wav", noise(0), 11025)
+    soundfile.write(song / "vocals.wav", noise(0, n_frames=11025), 11025)
 
 
 def _three_channels(song: Path) -> None:
@@ -160,11 +166,23 @@ def _not_audio(song: Path) -> None:
     (song / "vocals.wav").write_text("this is text, not audio")
 
 
+def _two_drums(song: Path) -> None:
+    soundfile.write(song / "drums.flac", noise(0), RATE)
+
+
+def _broken_bass(song: Path) -> None:
+    (song / "bass.wav").write_text("this is text, not audio")
+
+
+def _short_bass(song: Path) -> None:
+    soundfile.write(song / "bass.wav", noise(0, n_frames=9), RATE)
+
+
 FAULTS = {
     _no_vocals: r"a0: the stem 'vocals' is missing",
     _no_stems: r"a1: the stem 'vocals' is missing",
     _two_files: r"a2/vocals\.wav: there is another file for the stem 'vocals'; keep one",
-    _other_rate: r"a3/vocals\.wav: has 11025 Hz, wanted are 8000; set data\.resample: true, or resample=True",
+    _other_rate: r"a3/vocals\.wav: 11025 Hz, wanted are 8000; set data\.resample: true, or resample=True",
     _three_channels: r"a4/vocals\.wav: has 3 channels, wanted are 1 or 2; mix it down",
     _shorter: r"a5: the lengths differ in samples \(drums 8000, vocals 7999\); fill the shorter ones with silence",
     _truncated: r"a6/vocals\.wav: truncated, 39\d\d of 8000 samples decode; get the whole file",
@@ -184,6 +202,77 @@ def test_all_findings_come_in_one_message(tmp_path, message):
     with pytest.raises(DatasetError, match=message) as caught:
         folder(_faulty_root(tmp_path))
     assert len(caught.value.findings) == len(FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "messages"),
+    [
+        ([_two_drums, _no_vocals], ["drums.wav: there is another file", "a: the stem 'vocals' is missing"]),
+        ([_broken_bass, _no_vocals], ["Cannot read audio from .*bass.wav", "a: the stem 'vocals' is missing"]),
+        ([_broken_bass, _two_drums], ["Cannot read audio from .*bass.wav", "drums.wav: there is another file"]),
+        ([_broken_bass, _shorter], ["Cannot read audio from .*bass.wav", r"lengths differ .*drums 8000, vocals 7999"]),
+        ([_three_channels, _short_bass], ["vocals.wav: has 3 channels", r"lengths differ .*bass 9, drums 8000"]),
+        ([_other_rate, _short_bass], ["vocals.wav: 11025 Hz", r"lengths differ .*bass 9, drums 8000"]),
+        ([_truncated, _short_bass], ["vocals.wav: truncated", r"lengths differ in samples \(bass 9, drums 8000\)"]),
+    ],
+)
+def test_findings_of_one_song_do_not_hide_each_other(tmp_path, spoil, messages):
+    write_root(tmp_path, ["train/a", "train/b", "valid/c"], names=["bass", "drums", "vocals"])
+    for change in spoil:
+        change(tmp_path / "train" / "a")
+    with pytest.raises(DatasetError) as caught:
+        folder(tmp_path)
+    assert len(caught.value.findings) == len(messages)
+    assert all(any(re.search(message, finding) for finding in caught.value.findings) for message in messages)
+
+
+def test_a_file_that_cannot_be_read_is_not_missing_too(tmp_path):
+    _not_audio(write_root(tmp_path, ["train/a", "train/b", "valid/c"]) / "train" / "a")
+    with pytest.raises(DatasetError, match=r"Cannot read audio from .*a/vocals\.wav") as caught:
+        folder(tmp_path)
+    assert len(caught.value.findings) == 1
+
+
+def test_a_stem_that_no_song_has_is_one_finding_with_the_nearest_name(tmp_path):
+    write_root(tmp_path, ["train/a", "train/b", "valid/c"])
+    message = "no song of train has the stem 'vocls', there are drums, vocals; did you mean 'vocals'[?]$"
+    with pytest.raises(DatasetError, match=message) as caught:
+        folder(tmp_path, ["vocls", "drums"])
+    assert len(caught.value.findings) == 1
+
+
+def test_a_stem_that_no_song_has_nor_one_like_it_is_to_be_added_or_left_out(tmp_path):
+    write_song(tmp_path / "train" / "a", {"mixture": noise(0)})
+    message = r"no song of train has the stem 'choir', there are none; add choir\.wav to the songs, or choose others"
+    with pytest.raises(DatasetError, match=message):
+        folder(tmp_path, ["choir"])
+
+
+def test_songs_of_another_rate_are_one_finding_for_each_rate(tmp_path):
+    write_root(tmp_path, ["train/a", "train/b", "train/c", "valid/d"])
+    write_song(tmp_path / "train" / "c", {name: noise(0, n_frames=2 * RATE) for name in TARGETS}, rate=2 * RATE)
+    remedy = "Hz, wanted are 44100; set data.resample: true, or resample=True"
+    with pytest.raises(DatasetError) as caught:
+        folder(tmp_path, sample_rate=44100)
+    assert caught.value.findings == [
+        f"{tmp_path}/train/a/drums.wav and 3 more: 8000 {remedy}",
+        f"{tmp_path}/train/c/drums.wav and 1 more: 16000 {remedy}",
+    ]
+
+
+def test_no_song_is_set_aside_for_validation_where_none_is_wanted(tmp_path):
+    write_root(tmp_path, ["a", "b", "c"])
+    assert names_of(tmp_path, "train", valid_share=0.0) == ["a", "b", "c"]
+    with pytest.raises(DatasetError, match="train has no song that is for valid"):
+        names_of(tmp_path, "valid", valid_share=0.0)
+
+
+@pytest.mark.parametrize("targets", ["vocals", [1, 2]])
+@pytest.mark.parametrize("make", [AudioFolder, MUSDB18, create_audio_folder, open_with, SongDataset])
+def test_targets_that_are_no_list_of_names_are_refused(tmp_path, make, targets):
+    given = {SongDataset: {"songs": [], "segment": 9}, open_with: {}, MUSDB18: {"root": tmp_path}}
+    with pytest.raises(ValueError, match=f"targets must be a list of names, got {re.escape(repr(targets))}$"):
+        make(targets=targets, **given.get(make, {"dataset_path": tmp_path}))
 
 
 def test_a_song_without_any_stem_is_refused_where_no_stem_is_wanted_in_particular(tmp_path):
@@ -210,9 +299,13 @@ def test_the_error_survives_the_way_to_another_process():
     ("options", "message"),
     [
         ({"subset": "training"}, "subset must be one of train, valid, test, got 'training'"),
-        ({"valid_share": 1.0}, "valid_share must lie between 0 and 1, got 1.0"),
+        ({"valid_share": 1.0}, r"valid_share must lie in \[0, 1\), got 1.0"),
         ({"num_channels": 0}, "sample_rate and n_channels must be above 0, got 8000 and 0"),
-        ({"sample_length": 0}, "an example and an epoch must not be empty, got 0 samples and None examples"),
+        ({"sample_length": 1e-9}, "an example and an epoch must not be empty, got 0 samples and None examples"),
+        *(
+            ({"sample_length": length}, f"of an example must be a finite number of seconds above 0, got {length}")
+            for length in (0, -1.0, float("inf"), float("nan"))
+        ),
         ({"items_per_epoch": 0}, "must not be empty, got 2000 samples and 0 examples"),
         ({"targets": []}, r"targets must name at least one stem, each once, got \[\]"),
         ({"targets": ["drums", "drums"]}, "each once, got"),

@@ -46,7 +46,7 @@ def test_a_recorded_mixture_is_loaded_as_it_is(tmp_path):
 
 
 def test_another_rate_is_refused(root):
-    with pytest.raises(DatasetError, match=r"has 8000 Hz, wanted are 44100; set data\.resample: true"):
+    with pytest.raises(DatasetError, match=r"a/bass\.wav and 8 more: 8000 Hz, wanted are 44100; set data\.resample"):
         load_stems(root, TARGETS)
 
 
@@ -104,6 +104,10 @@ def test_a_song_shorter_than_a_chunk_is_filled_with_silence(root):
     ("options", "message"),
     [
         ({"chunk_size": 0}, "chunk_size must be above 0 seconds and num_chunks a whole number above 0, got 0 and"),
+        ({"chunk_size": float("nan")}, "chunk_size must be above 0 seconds .*, got nan and"),
+        ({"chunk_size": float("inf")}, "chunk_size must be above 0 seconds .*, got inf and"),
+        ({"num_chunks": float("inf")}, "got 1 and inf"),
+        ({"targets": "vocals"}, "targets must be a list of names, got 'vocals'"),
         ({"num_chunks": 0}, "got 1 and 0"),
         ({"num_chunks": 1.5}, "got 1 and 1.5"),
         ({"targets": []}, "wanted are songs and targets, got 1 songs and 0 targets"),
@@ -116,6 +120,18 @@ def test_arguments_out_of_range_are_refused(options, message):
     song = {"mixture": torch.zeros(1, 9), "vocals": torch.zeros(1, 9), "duration": 9}
     with pytest.raises(ValueError, match=message):
         AudioDataset(**{"dataset": [song], "targets": ["vocals"], **options})
+
+
+@pytest.mark.parametrize("make", [load_stems, create_audio_dataset, verify_dataset])
+def test_a_name_in_place_of_a_list_is_refused(root, make):
+    with pytest.raises(ValueError, match="targets must be a list of names, got 'vocals'"):
+        make(root, "vocals", sample_rate=RATE)
+
+
+@pytest.mark.parametrize("chunk_size", [0, float("nan"), float("inf")])
+def test_chunks_out_of_range_are_refused_before_songs_are_looked_for(chunk_size):
+    with pytest.raises(ValueError, match=f"chunk_size must be above 0 seconds .*, got {chunk_size} and"):
+        create_audio_dataset("nowhere", TARGETS, chunk_size=chunk_size)
 
 
 def test_an_index_beyond_the_chunks_is_refused(root):
@@ -134,3 +150,16 @@ def test_verifying_names_everything_that_is_wrong(root):
     (root / "train" / "b" / "vocals.wav").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"(?s)a: the stem 'drums' is missing.*b/vocals.wav is empty"):
         verify_dataset(root, TARGETS, sample_rate=RATE)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_songs_that_are_set_aside_for_validation_are_verified_with_train(tmp_path, flat):
+    songs = [f"{'' if flat else 'train/'}{name}" for name in "abc"]
+    write_root(tmp_path, songs, names=TARGETS)
+    assert verify_dataset(tmp_path, TARGETS, sample_rate=RATE) == 3
+    assert verify_dataset(tmp_path, TARGETS, "valid", sample_rate=RATE) == 1
+    for song in songs:
+        (tmp_path / song / "drums.wav").write_bytes(b"")
+    with pytest.raises(DatasetError) as caught:
+        verify_dataset(tmp_path, TARGETS, sample_rate=RATE)
+    assert len(caught.value.findings) == 3

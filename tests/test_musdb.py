@@ -146,9 +146,18 @@ def test_broken_stem_files_are_all_named_before_anything_is_decoded(root):
     assert not (root.parent / "cache").exists()
 
 
+def test_a_broken_stem_file_does_not_hide_what_is_wrong_with_other_songs(root):
+    write_root(root, ["train/a", "train/b"], names=["vocals", "bass", "drums"], rate=RATE)
+    (root / "train" / "C - Empty.stem.mp4").write_bytes(b"")
+    message = r"(?s)train/C - Empty\.stem\.mp4 is empty.*train/a: the stem 'other' is missing.*b: the stem 'other'"
+    with pytest.raises(DatasetError, match=message) as caught:
+        MUSDB18(root, "train")
+    assert len(caught.value.findings) == 3
+
+
 @with_ffmpeg
 def test_another_rate_is_refused_by_the_name_of_the_song(root):
-    with pytest.raises(DatasetError, match=r"Other - Song\.stem\.mp4/\w+\.wav: has 44100 Hz, wanted are 48000"):
+    with pytest.raises(DatasetError, match=r"Other - Song\.stem\.mp4/bass\.wav and 4 more: 44100 Hz, wanted"):
         MUSDB18(root, "test", sample_rate=48000)
 
 

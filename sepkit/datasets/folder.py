@@ -1,5 +1,6 @@
 """SongDataset and AudioFolder: examples from songs on disk, read as they are needed."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
-from sepkit.datasets.songs import DatasetError, Song, open_songs, stem_names
+from sepkit.datasets.songs import DatasetError, Song, check_targets, open_songs, stem_names
 
 
 class SongDataset(Dataset):
@@ -37,6 +38,7 @@ class SongDataset(Dataset):
     ) -> None:
         if segment < 1 or (n_items is not None and n_items < 1):
             raise ValueError(f"an example and an epoch must not be empty, got {segment} samples and {n_items} examples")
+        check_targets(targets)
         if not targets or len(set(targets)) < len(targets):
             raise ValueError(f"targets must name at least one stem, each once, got {list(targets)}")
         missing = [f"{song.name}: {name}" for song in songs for name in targets if name not in song.stems]
@@ -119,6 +121,17 @@ def finish(stems: Tensor, drawn: Sequence[Tensor], augment: Sequence[Any], n_tar
     return stems.sum(-3), stems[..., :n_targets, :, :]
 
 
+def count_samples(seconds: float, sample_rate: int) -> int:
+    """Convert the length of an example to samples.
+
+    Raises:
+        ValueError: it is no finite number of seconds above 0.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"the length of an example must be a finite number of seconds above 0, got {seconds}")
+    return round(seconds * sample_rate)
+
+
 class AudioFolder(SongDataset):
     """Examples from a folder of songs: `root/{train,valid,test}/song/{vocals,drums,bass,other,...}.wav`.
 
@@ -130,7 +143,7 @@ class AudioFolder(SongDataset):
     Args:
         dataset_path: the root; "demo": the built-in songs.
         targets: names of the S stems to return, in this order; None: all stems of the first song, sorted.
-        sample_length: seconds per example.
+        sample_length: seconds per example, > 0.
         subset: "train", "valid" or "test".
         sample_rate: Hz; files of another rate are refused unless `resample`.
         num_channels: C; mono is copied to C channels, and averaged to one where C is 1.
@@ -139,11 +152,12 @@ class AudioFolder(SongDataset):
         remix: share of the examples whose stems come from different songs, [0, 1].
         augment: augmentations of `sepkit.augment`, in order.
         seed: the same seed gives the same examples.
-        valid_share: share of the songs of train that make valid where that is absent.
+        valid_share: share of the songs of train that make valid where that is absent, [0, 1); 0: none.
         split_seed: which songs these are.
 
     Raises:
         DatasetError: the folder cannot be used, with all findings.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -162,6 +176,7 @@ class AudioFolder(SongDataset):
         valid_share: float = 0.1,
         split_seed: int = 0,
     ) -> None:
+        segment = count_samples(sample_length, sample_rate)
         songs = open_songs(dataset_path, subset, targets, sample_rate, num_channels, resample, valid_share, split_seed)
         if targets is None:
             targets = sorted(songs[0].stems)
@@ -169,7 +184,7 @@ class AudioFolder(SongDataset):
             if missing:
                 raise DatasetError(dataset_path, [f"not all songs have {', '.join(sorted(missing))}; name the targets"])
         self.sample_rate, self.sample_length = sample_rate, sample_length
-        super().__init__(songs, targets, round(sample_length * sample_rate), items_per_epoch, remix, augment, seed)
+        super().__init__(songs, targets, segment, items_per_epoch, remix, augment, seed)
 
 
 def create_audio_folder(
@@ -186,7 +201,7 @@ def create_audio_folder(
         dataset_path: the root.
         targets: names of the stems to return; None: all.
         split: "train", "valid" or "test".
-        chunk_size: seconds per example.
+        chunk_size: seconds per example, > 0.
         sample_rate: Hz.
         mono: average the channels to one; False: stereo.
 

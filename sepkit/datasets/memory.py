@@ -1,5 +1,6 @@
 """AudioDataset: examples from songs that are held in memory."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
-from sepkit.datasets.songs import Song, open_songs
+from sepkit.datasets.songs import Song, check_targets, open_songs
 
 
 class AudioDataset(Dataset):
@@ -36,12 +37,8 @@ class AudioDataset(Dataset):
         sample_rate: int = 44100,
         seed: int = 0,
     ) -> None:
-        self.segment = round(chunk_size * sample_rate)
-        if self.segment < 1 or num_chunks < 1 or num_chunks != int(num_chunks):
-            raise ValueError(
-                f"chunk_size must be above 0 seconds and num_chunks a whole number above 0, got {chunk_size} and "
-                f"{num_chunks}"
-            )
+        check_targets(targets)
+        self.segment = _count_samples(chunk_size, num_chunks, sample_rate)
         if not dataset or not targets:
             raise ValueError(f"wanted are songs and targets, got {len(dataset)} songs and {len(targets)} targets")
         missing = sorted({name for song in dataset for name in ("mixture", *targets) if name not in song})
@@ -65,6 +62,17 @@ class AudioDataset(Dataset):
         chunks = [song[name][:, start : start + self.segment] for name in ("mixture", *self.targets)]
         chunks = [torch.nn.functional.pad(chunk, (0, self.segment - chunk.shape[-1])) for chunk in chunks]
         return chunks[0], torch.stack(chunks[1:])
+
+
+def _count_samples(chunk_size: float, num_chunks: int, sample_rate: int) -> int:
+    """Convert the length of a chunk to samples; sizes out of range are refused."""
+    segment = round(chunk_size * sample_rate) if math.isfinite(chunk_size) else 0
+    if segment < 1 or num_chunks < 1 or num_chunks % 1:  # also of nan and inf a rest is left
+        raise ValueError(
+            f"chunk_size must be above 0 seconds and num_chunks a whole number above 0, got {chunk_size} and "
+            f"{num_chunks}"
+        )
+    return segment
 
 
 def load_stems(
@@ -132,7 +140,9 @@ def create_audio_dataset(
 
     Raises:
         DatasetError: the folder cannot be used, with all findings.
+        ValueError: an argument is out of range.
     """
+    _count_samples(chunk_size, num_chunks, sample_rate)  # before the songs are read
     dataset = load_stems(dataset_path, targets, split, max_num_tracks, sample_rate, mono)
     return AudioDataset(dataset, targets, chunk_size, num_chunks, sample_rate, seed)
 
@@ -146,6 +156,8 @@ def verify_dataset(
 ) -> int:
     """Check a root without reading its audio: stems, rates, channels, lengths, truncated files.
 
+    Where `valid` is absent, the songs of train that are set aside for it are checked with train.
+
     Args:
         dataset_path: the root, laid out as for AudioFolder.
         targets: stems that every song must have; None: any.
@@ -154,9 +166,10 @@ def verify_dataset(
         num_channels: C.
 
     Returns:
-        Number of songs.
+        Number of songs that were checked; of train those that are set aside for validation included.
 
     Raises:
         DatasetError: something is wrong, with all findings.
     """
-    return len(open_songs(dataset_path, subset, targets, sample_rate, num_channels))
+    share = {"valid_share": 0.0} if subset == "train" else {}
+    return len(open_songs(dataset_path, subset, targets, sample_rate, num_channels, **share))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sepkit.datasets.folder import SongDataset
+from sepkit.datasets.folder import SongDataset, count_samples
 from sepkit.datasets.songs import open_songs
 from sepkit.datasets.stem_files import source_names, validation_names
 
@@ -20,7 +20,7 @@ class MUSDB18(SongDataset):
         root: the folder that holds train and test.
         subset: "train", "valid" or "test".
         targets: names of the S stems to return, in this order; None: vocals, drums, bass, other.
-        sample_length: seconds per example.
+        sample_length: seconds per example, > 0.
         sample_rate: Hz; 44100 unless `resample`.
         num_channels: C; averaged to one where C is 1.
         resample: convert to another rate than 44100.
@@ -50,10 +50,11 @@ class MUSDB18(SongDataset):
         augment: Sequence[Any] = (),
         seed: int = 0,
     ) -> None:
+        segment = count_samples(sample_length, sample_rate)
         if targets is None:
             targets = source_names()
         songs = open_songs(
             root, subset, targets, sample_rate, num_channels, resample, valid_names=validation_names()
         )
         self.sample_rate, self.sample_length = sample_rate, sample_length
-        super().__init__(songs, targets, round(sample_length * sample_rate), items_per_epoch, remix, augment, seed)
+        super().__init__(songs, targets, segment, items_per_epoch, remix, augment, seed)

@@ -11,8 +11,16 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.build import did_you_mean
 from sepkit.datasets.pcm import locate_pcm16, read_into
-from sepkit.datasets.stem_files import check_stem_file, decode_stem_files, is_stem_file, song_name, validation_names
+from sepkit.datasets.stem_files import (
+    check_stem_file,
+    decode_stem_files,
+    is_stem_file,
+    song_name,
+    source_names,
+    validation_names,
+)
 
 SUBSETS = ("train", "valid", "test")
 REST = "(rest)"  # the name of what a recorded mixture holds beside the stems
@@ -174,30 +182,38 @@ def open_songs(
         sample_rate: Hz.
         n_channels: C; mono files are copied to C channels, and averaged to one if C is 1.
         resample: accept files of other sample rates, and resample them.
-        valid_share: share of the songs of train that become valid where that is absent, in (0, 1).
+        valid_share: share of the songs of train that become valid where that is absent, [0, 1); 0: none, train is all.
         split_seed: which songs these are.
         valid_names: these songs instead.
 
     Raises:
         DatasetError: anything is wrong, with all findings.
     """
+    check_targets(targets)
     if subset not in SUBSETS:
         raise ValueError(f"subset must be one of {', '.join(SUBSETS)}, got {subset!r}")
-    if not 0 < valid_share < 1:
-        raise ValueError(f"valid_share must lie between 0 and 1, got {valid_share}")
+    if not 0 <= valid_share < 1:
+        raise ValueError(f"valid_share must lie in [0, 1), got {valid_share}")
     if sample_rate < 1 or n_channels < 1:
         raise ValueError(f"sample_rate and n_channels must be above 0, got {sample_rate} and {n_channels}")
     root = _find_root(root)
     places = _list_songs(root, subset, valid_share, split_seed, valid_names)
-    folders = _song_folders(root, places)
-    found = [
-        _open_song(place, folder, targets, sample_rate, n_channels, resample)
-        for place, folder in zip(places, folders, strict=True)
-    ]
-    findings = [finding for song in found if not isinstance(song, Song) for finding in song]
+    folders, findings = _song_folders(places)
+    found = [_look_into(place, folders.get(place), sample_rate, n_channels) for place in places]
+    findings += _check_songs(found, subset, targets or (), sample_rate, resample)
     if findings:
         raise DatasetError(root, findings)
-    return found
+    return [each.song for each in found]
+
+
+def check_targets(targets: Sequence[str] | None) -> None:
+    """Refuse targets that are no list of names; None is in order.
+
+    Raises:
+        ValueError: a name that is not in a list, or a list of other than names.
+    """
+    if targets is not None and (isinstance(targets, str) or not all(isinstance(name, str) for name in targets)):
+        raise ValueError(f"targets must be a list of names, got {targets!r}")
 
 
 def _find_root(root: str | Path) -> Path:
@@ -243,7 +259,7 @@ def _choose_valid(
     names: Sequence[str], valid_share: float, split_seed: int, valid_names: Collection[str]
 ) -> Collection[str]:
     """Choose the songs of train that become valid; a single song stays in train."""
-    if valid_names:
+    if valid_names or not valid_share:
         return valid_names
     if validation_names() <= set(names):
         return validation_names()
@@ -251,80 +267,114 @@ def _choose_valid(
     return {names[i] for i in np.random.default_rng(split_seed).permutation(len(names))[:n_valid]}
 
 
-def _song_folders(root: Path, places: Sequence[Path]) -> list[Path]:
-    """Find the folder in which the stems of each song lie; decode what is not yet."""
+def _song_folders(places: Sequence[Path]) -> tuple[dict[Path, Path], list[str]]:
+    """Find the folder in which the stems of each song lie, and what is wrong with stem files, which are decoded."""
     stem_files = [place for place in places if is_stem_file(place)]
+    folders = {place: place for place in places if place not in stem_files}
     findings = [finding for place in stem_files if (finding := check_stem_file(place))]
-    if not findings:
-        folders, findings = decode_stem_files(stem_files)
     if findings:
-        raise DatasetError(root, findings)
-    return [folders.get(place, place) for place in places]
+        return folders, findings
+    decoded, findings = decode_stem_files(stem_files)
+    return {**folders, **({} if findings else decoded)}, findings
 
 
-def _open_song(
-    place: Path, folder: Path, targets: Sequence[str] | None, sample_rate: int, n_channels: int, resample: bool
-) -> Song | list[str]:
-    """Find what a song consists of: the song, or what is wrong with it."""
-    stems, findings = {}, []
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and audio.is_audio_name(path)):
-        if path.stem in stems:
-            findings.append(f"{path}: there is another file for the stem {path.stem!r}; keep one")
-        try:
-            stems[path.stem] = Stem(audio.probe(path), sample_rate, n_channels)
-        except audio.AudioError as error:
-            findings.append(str(error))
-    if findings:
-        return findings
-    mixture = stems.pop("mixture", None)
-    song = Song(song_name(place), stems, mixture)
-    return check_song(song, str(place), targets, resample) or song
+@dataclass(frozen=True)
+class _Found:
+    """What lies in the folder of a song, usable or not.
 
-
-def check_song(song: Song, place: str, targets: Sequence[str] | None, resample: bool) -> list[str]:
-    """List what is wrong with a song: stems, rates, channels, lengths.
-
-    Args:
-        song: the song, not yet read.
-        place: how the findings name it.
-        targets: stems that it must have; None: at least one of its own choice.
-        resample: accept other sample rates.
+    Attributes:
+        place: how findings name it.
+        names: of all stems, those that cannot be read among them.
+        files: what can be read, the mixture included, by name of the file.
+        findings: what is wrong with single files at first sight.
     """
-    findings = [f"{place}: the stem {name!r} is missing" for name in targets or () if name not in song.stems]
-    if not song.stems:
-        return findings or [f"{place}: there are no stems"]
-    for stem in song._recorded.values():
-        findings += _check_stem(stem, place, resample)
-    if not findings:
-        findings = _check_lengths(song, place)
+
+    place: Path
+    names: set[str]
+    files: dict[str, Stem]
+    findings: list[str]
+
+    @property
+    def song(self) -> Song:
+        stems = {Path(name).stem: stem for name, stem in self.files.items()}
+        mixture = stems.pop("mixture", None)
+        return Song(song_name(self.place), stems, mixture)
+
+
+def _look_into(place: Path, folder: Path | None, sample_rate: int, n_channels: int) -> _Found:
+    """Probe the files of a song; None: of a stem file that is not decoded."""
+    if folder is None:
+        return _Found(place, set(source_names()), {}, [])
+    found = _Found(place, set(), {}, [])
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and audio.is_audio_name(path)):
+        if path.stem in found.names:
+            found.findings.append(f"{path}: there is another file for the stem {path.stem!r}; keep one")
+        found.names.add(path.stem)
+        try:
+            found.files[path.name] = Stem(audio.probe(path), sample_rate, n_channels)
+        except audio.AudioError as error:
+            found.findings.append(str(error))
+    found.names.discard("mixture")
+    return found
+
+
+def _check_songs(
+    found: Sequence[_Found], subset: str, targets: Sequence[str], sample_rate: int, resample: bool
+) -> list[str]:
+    """List what is wrong with songs: first what many have in common, then each one's stems, channels, lengths."""
+    present = sorted({name for each in found for name in each.names})
+    nowhere = [name for name in dict.fromkeys(targets) if name not in present]
+    findings = [
+        f"no song of {subset} has the stem {name!r}, there are {', '.join(present) or 'none'}"
+        f"{did_you_mean(name, present) or f'; add {name}.wav to the songs, or choose others'}"
+        for name in nowhere
+    ]
+    if not resample:
+        findings += _check_rates(found, sample_rate)
+    for each in found:
+        missing = [name for name in dict.fromkeys(targets) if name not in (*each.names, *nowhere)]
+        findings += [*each.findings, *(f"{each.place}: the stem {name!r} is missing" for name in missing)]
+        if not (each.names or targets):
+            findings.append(f"{each.place}: there are no stems")
+        findings += [finding for name, stem in each.files.items() for finding in _check_file(each.place / name, stem)]
+        findings += _check_lengths(each)
     return findings
 
 
-def _check_stem(stem: Stem, place: str, resample: bool) -> list[str]:
+def _check_rates(found: Sequence[_Found], sample_rate: int) -> list[str]:
+    """Tell each other sample rate once, with a file that has it and the number of those beside it."""
+    paths: dict[int, list[Path]] = {}
+    for each in found:
+        for name, stem in each.files.items():
+            paths.setdefault(stem.info.sample_rate, []).append(each.place / name)
+    return [
+        f"{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {rate} Hz, wanted are {sample_rate}; "
+        "set data.resample: true, or resample=True"
+        for rate, same in sorted(paths.items())
+        if rate != sample_rate
+    ]
+
+
+def _check_file(path: Path, stem: Stem) -> list[str]:
     info, findings = stem.info, []
-    path = Path(place, Path(info.path).name)
     if info.truncated:
         declared = "an unknown number of" if info.n_declared is None else info.n_declared
         findings.append(f"{path}: truncated, {info.n_frames} of {declared} samples decode; get the whole file")
     if info.n_channels not in (1, stem.n_channels) and stem.n_channels != 1:
         findings.append(f"{path}: has {info.n_channels} channels, wanted are 1 or {stem.n_channels}; mix it down")
-    if info.sample_rate != stem.sample_rate and not resample:
-        findings.append(
-            f"{path}: has {info.sample_rate} Hz, wanted are {stem.sample_rate}; "
-            "set data.resample: true, or resample=True"
-        )
     return findings
 
 
-def _check_lengths(song: Song, place: str) -> list[str]:
+def _check_lengths(found: _Found) -> list[str]:
     """Compare the lengths; files of different rates may differ by what rounding to whole samples does."""
-    rates = {stem.info.sample_rate for stem in song._recorded.values()}
-    slack = max(-(-stem.sample_rate // stem.info.sample_rate) for stem in song._recorded.values())
-    lengths = {name: stem.n_frames for name, stem in song._recorded.items()}
-    if max(lengths.values()) - min(lengths.values()) <= (slack if len(rates) > 1 else 0):
+    whole = [(name, stem) for name, stem in found.files.items() if not stem.info.truncated]
+    rates = {stem.info.sample_rate for _, stem in whole}
+    slack = max((-(-stem.sample_rate // stem.info.sample_rate) for _, stem in whole), default=0)
+    lengths = [stem.n_frames for _, stem in whole] or [0]
+    if max(lengths) - min(lengths) <= (slack if len(rates) > 1 else 0):
         return []
-    listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-    return [f"{place}: the lengths differ in samples ({listed}); fill the shorter ones with silence"]
+    listed = ", ".join(f"{Path(name).stem} {stem.n_frames}" for name, stem in whole)
+    return [f"{found.place}: the lengths differ in samples ({listed}); fill the shorter ones with silence"]
 
 
 def stem_names(songs: Iterable[Song], targets: Sequence[str]) -> list[str]:
