@@ -20,7 +20,7 @@ from songs import noise, write_song
 from sepkit.checkpoint import ModelError, load_model, save_model
 from sepkit.datasets import DatasetError
 from sepkit.observers import TensorBoard, View
-from sepkit.recipe import RecipeError
+from sepkit.recipe import RecipeError, load_recipe
 from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
 from sepkit.training.loop import average
 from sepkit.training.run_folder import RunFolder
@@ -297,8 +297,13 @@ def test_a_restart_trains_anew_and_leaves_other_files_alone(run):
     (folder / "notes.txt").write_text("mine")
     (folder / "separated").mkdir()
     (folder / ".model.json.123").write_text("half")
+    (folder / ".recipe.yaml.swp").write_text("mine")
+    (folder / "training" / "notes.txt").write_text("mine")
+    (folder / "training" / "wandb.txt").write_text("12345678")
     run("training.seed=1", "training.epochs=1", restart=True)
-    assert (folder / "notes.txt").read_text() == "mine"
+    kept = ("notes.txt", "training/notes.txt", ".recipe.yaml.swp")
+    assert all((folder / name).read_text() == "mine" for name in kept)
+    assert not (folder / "training" / "wandb.txt").exists()
     assert (folder / "separated").is_dir()
     assert not (folder / ".model.json.123").exists()
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["seed"] == 1
@@ -321,6 +326,86 @@ def test_a_folder_of_other_things_is_refused(run, tmp_path, restart):
     with pytest.raises(ValueError, match="run is not empty and holds no run: choose another folder with --run"):
         run(restart=restart)
     assert os.listdir(tmp_path / "run") == ["letter.txt"]
+
+
+def written_by_hand(folder: Path, root: Path) -> dict[str, bytes]:
+    """Fill a folder as a user may, and say what is in it."""
+    (folder / "training").mkdir(parents=True)
+    (folder / "training" / "notes.txt").write_text("mine")
+    (folder / "report.html").write_text("mine")
+    settings = {**RECIPE, "data": {**RECIPE["data"], "root": str(root)}}
+    (folder / "recipe.yaml").write_text("# mine\n" + yaml.safe_dump(settings))
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("own", [False, True], ids=["another recipe", "the recipe in it"])
+def test_a_folder_with_somebody_s_recipe_is_no_run(run, root, tmp_path, restart, own):
+    before = written_by_hand(tmp_path / "run", root)
+    recipe = tmp_path / "run" / "recipe.yaml" if own else RECIPE
+    with pytest.raises(ValueError, match="run is not empty and holds no run: choose another folder with --run"):
+        run(recipe=recipe, restart=restart)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_recipe_that_was_copied_into_a_folder_makes_no_run_of_it(run, tmp_path):
+    before = written_by_hand(tmp_path / "mine", tmp_path)
+    (tmp_path / "mine" / "recipe.yaml").write_bytes((run("training.epochs=1") / "recipe.yaml").read_bytes())
+    with pytest.raises(ValueError, match="mine is not empty and holds no run"):
+        run("training.epochs=1", folder="mine", restart=True)
+    assert contents(tmp_path / "mine").keys() == before.keys()
+
+
+def test_a_restart_removes_no_recipe_that_it_trains(run):
+    folder = run("training.epochs=1")
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"recipe\.yaml lies in the run that --restart would remove: copy it"):
+        run(recipe=folder / "recipe.yaml", restart=True)
+    assert contents(folder) == before
+    assert run(recipe=folder / "recipe.yaml") == folder
+
+
+@pytest.mark.parametrize("model", [False, True], ids=["before its model", "before its first state"])
+def test_what_was_killed_before_it_saved_its_state_is_a_run(run, root, tmp_path, model):
+    folder = RunFolder(tmp_path / "run", load_recipe(RECIPE, ["training.epochs=1"], root))
+    folder.begin()
+    (folder.path / "training" / ".state.pt.123").write_bytes(b"half")
+    if model:
+        (folder.path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"differs in training\.seed"):
+        run("training.epochs=1", "training.seed=1")
+    assert (run("training.epochs=1") / "training" / "state.pt").is_file()
+    assert not (folder.path / "training" / ".state.pt.123").exists()
+
+
+def test_a_model_whose_state_was_deleted_can_be_trained_anew(run):
+    folder = run("training.epochs=1")
+    (folder / "training" / "state.pt").unlink()
+    (folder / "training").rmdir()
+    run("training.epochs=1", "training.seed=1", restart=True)
+    assert (folder / "training" / "state.pt").is_file()
+
+
+@pytest.mark.parametrize("spelling", ["{name}", "./{name}/", "{parent}/{name}", "other/../{name}"])
+def test_data_may_be_spelt_otherwise_when_a_run_goes_on(run, root, monkeypatch, spelling):
+    monkeypatch.chdir(root.parent)
+    run("training.epochs=1")
+    lines = []
+    data = spelling.format(name=root.name, parent=root.parent)
+    run("training.epochs=1", data=data, tell=lines.append)
+    assert lines[0].endswith("nothing to do; --restart trains anew")
+
+
+def test_a_folder_called_demo_is_not_the_built_in_songs(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(root)
+    RunFolder("run", load_recipe(RECIPE, data="demo")).begin()
+    with pytest.raises(ValueError, match=r"differs in data\.root"):
+        RunFolder("run", load_recipe(RECIPE, data="./demo"))
 
 
 def test_an_empty_folder_is_taken(run, tmp_path):
@@ -668,8 +753,6 @@ def test_a_closed_tensorboard_without_epochs_has_written_nothing(tmp_path):
 
 
 def test_a_run_folder_is_made_when_training_begins(tmp_path, root):
-    from sepkit.recipe import load_recipe
-
     folder = RunFolder(tmp_path / "run", load_recipe(RECIPE, data=root))
     assert folder.load() is None
     assert not folder.path.exists()

@@ -51,6 +51,11 @@ for _word, _pattern, _first in _WORDS:
     Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_word}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
+def write_yaml(values: Mapping[str, Any]) -> str:
+    """Write plain data as YAML, always in the same way, so that what was written by hand can be told from it."""
+    return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
 @dataclass
 class Document:
     """Plain data, where each part comes from, and what is wrong with it.

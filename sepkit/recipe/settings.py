@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from sepkit.build import dotted
-from sepkit.recipe.document import Dumper
+from sepkit.recipe.document import write_yaml
 
 ClassMapping = dict[str, Any]
 Positive = Annotated[float, Field(gt=0)]
@@ -191,7 +190,7 @@ class Recipe(_Settings):
 
     def dump(self) -> str:
         """Write the recipe as YAML, every default filled in but those of the classes."""
-        return yaml.dump(self.to_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+        return write_yaml(self.to_dict())
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """List the keys, dotted, in which another recipe's `to_dict` is not the same."""

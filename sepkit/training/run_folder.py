@@ -1,7 +1,6 @@
 """The run folder: what training leaves on disk, and how it goes on from there."""
 
 import csv
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,14 @@ from typing import Any
 import torch
 import yaml
 
-from sepkit.checkpoint import CARD, WEIGHTS, atomic
+from sepkit.checkpoint import CARD, WEIGHTS, ModelError, atomic, read_card
 from sepkit.recipe import Recipe
+from sepkit.recipe.document import write_yaml
+from sepkit.report import FILE as REPORT
 
 RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
 STATE = Path("training") / "state.pt"
+TRACKED = STATE.with_name("wandb.txt")  # by which an observer goes on with its run
 STATE_FORMAT = 1
 FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
@@ -21,32 +23,40 @@ FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one
 class RunFolder:
     """A folder in which one recipe is trained.
 
+    A folder is a run where training left its state, or its model, or was killed before it left either; a file
+    `recipe.yaml` that somebody wrote makes none.
+
     Args:
         path: the folder.
         recipe: what is trained in it.
         restart: take no notice of an earlier training in it, which `begin` removes.
 
     Raises:
-        ValueError: the folder holds the training of another recipe, or no training but other files.
+        ValueError: the folder holds the training of another recipe, or no training but other files, or the recipe
+            would be removed with the earlier training.
     """
 
     def __init__(self, path: str | Path, recipe: Recipe, restart: bool = False) -> None:
         self.path, self.recipe, self.restart = Path(path), recipe, restart
-        if (self.path / RECIPE).is_file():
-            if not restart:
-                self._compare()
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ValueError(f"{self.path} is not empty and holds no run: choose another folder with --run")
+        if not _is_run(self.path):
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise ValueError(f"{self.path} is not empty and holds no run: choose another folder with --run")
+        elif not restart:
+            self._compare()
+        elif recipe.path and recipe.path.exists() and recipe.path.samefile(self.path / RECIPE):
+            raise ValueError(
+                f"{recipe.path} lies in the run that --restart would remove: copy it elsewhere, or choose another "
+                "folder with --run"
+            )
 
     def _compare(self) -> None:
         """Refuse to go on with what is not a run of the same recipe."""
-        try:
-            stored = yaml.safe_load((self.path / RECIPE).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            stored = None
-        if not isinstance(stored, Mapping):
+        stored = _read_recipe(self.path)
+        if stored is None:
             raise ValueError(f"{self.path / RECIPE} is damaged: start anew with --restart, or choose another --run")
         different = [key for key in self.recipe.differences(stored) if not _is_free(key)]
+        if "data.root" in different and _is_same_place(self.recipe.data.root, stored.get("data")):
+            different.remove("data.root")
         if different:
             raise ValueError(
                 f"{self.path} holds the run of another recipe, which differs in {', '.join(different)}: "
@@ -77,7 +87,7 @@ class RunFolder:
 
     def begin(self) -> None:
         """Make the folder, empty of an earlier training, and say in it what is trained."""
-        if (self.path / RECIPE).is_file():
+        if _is_run(self.path):
             self._clear()
         (self.path / STATE.parent).mkdir(parents=True, exist_ok=True)
         with atomic(self.path / RECIPE) as temporary:
@@ -85,10 +95,10 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove the files of a run, and nothing else."""
-        shutil.rmtree(self.path / STATE.parent, ignore_errors=True)
-        for name in (CARD, WEIGHTS, HISTORY, PICTURE, "report.html", RECIPE):
-            (self.path / name).unlink(missing_ok=True)
-            for half_written in self.path.glob(f".{name}.*"):
+        for name in (STATE, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE):
+            path = self.path / name
+            path.unlink(missing_ok=True)
+            for half_written in path.parent.glob(f".{path.name}.[0-9]*"):
                 half_written.unlink()
         for pattern in ("events.out.tfevents.*", ".events.*", "pictures/epoch_*.png", "pictures/best_*.png"):
             for path in self.path.glob(pattern):
@@ -108,6 +118,47 @@ class RunFolder:
 
         with atomic(self.path / PICTURE) as temporary:
             plot_history(history)[0].figure.savefig(temporary, format="png")
+
+
+def _is_run(path: Path) -> bool:
+    """Tell whether a training left something in a folder."""
+    if not (path / RECIPE).is_file():
+        return False
+    if (path / STATE).is_file():
+        return True
+    stored = _read_recipe(path)
+    if stored is None or write_yaml(stored) != (path / RECIPE).read_text(encoding="utf-8"):
+        return False  # written by hand
+    return _is_model(path) or _was_killed_early(path)
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return bool(read_card(path))
+    except ModelError:
+        return False
+
+
+def _was_killed_early(path: Path) -> bool:
+    """Tell whether a folder holds what a training leaves that did not come to save its state."""
+    if any((path / name).exists() for name in (HISTORY, PICTURE, REPORT)) or not (path / STATE.parent).is_dir():
+        return False
+    return all(file.name.startswith(f".{STATE.name}.") for file in (path / STATE.parent).iterdir())
+
+
+def _read_recipe(path: Path) -> dict[str, Any] | None:
+    """Read the recipe of a run folder; None where it is damaged."""
+    try:
+        stored = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return stored if isinstance(stored, dict) else None
+
+
+def _is_same_place(root: str, data: object) -> bool:
+    """Tell whether stored settings of the data name the same folder, counted from the current one; `demo` is none."""
+    other = data.get("root") if isinstance(data, Mapping) else None
+    return isinstance(other, str) and "demo" not in (root, other) and Path(root).resolve() == Path(other).resolve()
 
 
 def _is_free(key: str) -> bool:
