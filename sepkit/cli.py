@@ -129,11 +129,22 @@ def _separate(options: argparse.Namespace) -> int:
     from sepkit.devices import choose_device, keep_memory
 
     keep_memory()
+    _check_chunks(options)
     recordings = find_recordings(options.recordings, options.output)
     folder = options.model or find_model()
     separator = load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(separator.sources)} at {separator.sample_rate} Hz")
     return separate_all(separator, folder, recordings, options)
+
+
+def _check_chunks(options: argparse.Namespace) -> None:
+    """Refuse --batch-size and --overlap out of range under these names, before a model is loaded."""
+    from sepkit.inference import check_chunks
+
+    try:
+        check_chunks(options.batch_size, options.overlap)
+    except ValueError as error:
+        raise ValueError(f"--{error}".replace("batch_size", "batch-size")) from None
 
 
 def separate_all(separator, folder: str | Path, recordings: dict[str, Path], options: argparse.Namespace) -> int:
@@ -251,7 +262,7 @@ def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
         output: folder of the stems, which may lie in a given one.
 
     Raises:
-        ValueError: something does not exist, or two recordings would be written into one folder.
+        ValueError: something does not exist, or recordings would be written into the same folders, with all of them.
     """
     from sepkit.audio import is_audio_name
     from sepkit.inference import output_name
@@ -268,13 +279,22 @@ def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
             raise ValueError(f"{entry} does not exist")
     if not paths:
         raise ValueError(f"there is no audio file in {', '.join(map(str, given))}")
-    named: dict[str, Path] = {}
+    named: dict[str, list[Path]] = {}
     for path in dict.fromkeys(paths):
-        name = output_name(path)
-        if name in named:
-            raise ValueError(f"{named[name]} and {path} would both be written to {name}/: separate them one by one")
-        named[name] = path
-    return named
+        named.setdefault(output_name(path), []).append(path)
+    clashes = [f"{name}/ of {_shown(same, 3, ', ')}" for name, same in named.items() if len(same) > 1]
+    if clashes:
+        raise ValueError(
+            "recordings of the same name would be written to one folder, rename them or give each an --output of its "
+            f"own: {_shown(clashes, 50, '; ')}"
+        )
+    return {name: path for name, (path,) in named.items()}
+
+
+def _shown(items: Sequence[object], n_shown: int, separator: str) -> str:
+    """List the first of many, and say how many there are beside them."""
+    more = [f"and {len(items) - n_shown} more"] if len(items) > n_shown else []
+    return separator.join([*map(str, items[:n_shown]), *more])
 
 
 def _files_below(folder: Path, left_out: Path) -> list[Path]:
@@ -421,6 +441,7 @@ def _load_evaluated(options: argparse.Namespace) -> tuple:
     from sepkit.checkpoint import load_model
     from sepkit.devices import choose_device
 
+    _check_chunks(options)
     folder = Path(options.model or find_model())
     model = load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")

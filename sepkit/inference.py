@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -166,7 +166,10 @@ def separate_file(
     targets = _choose_files(Path(output), name or output_name(recording), [f"{stem}{suffix}" for stem in names])
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{', '.join(existing)} there already: choose another output, or set overwrite")
+        raise FileExistsError(
+            f"{', '.join(existing)} {'are' if len(existing) > 1 else 'is'} there already: choose another output, or "
+            "pass --overwrite (overwrite=True)"
+        )
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
         info = reader.info
         _check_channels(str(recording), info.n_channels, separator.n_channels)
@@ -204,8 +207,10 @@ def choose_stems(sources: Sequence[str], stems: Sequence[str] | None, residual: 
     """List the stems to return.
 
     Raises:
-        ValueError: a name in `stems` is none of the sources' or what is left over, or there is no name.
+        ValueError: `stems` is no list, a name in it is none of the sources' or what is left over, or there is no name.
     """
+    if isinstance(stems, str):
+        raise ValueError(f"stems must be a list of names, got {stems!r}")
     rest = rest_name(sources)
     unknown = [name for name in stems or () if name not in (*sources, rest)]
     if unknown or (stems is not None and not stems):
@@ -257,8 +262,10 @@ def check_chunks(batch_size: int, overlap: float) -> None:
     Raises:
         ValueError: batch_size or overlap is out of range.
     """
-    if batch_size < 1 or not 0 <= overlap <= 0.9:
-        raise ValueError(f"batch_size must be >= 1 and overlap in [0, 0.9], got {batch_size} and {overlap}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    if not 0 <= overlap <= 0.9:
+        raise ValueError(f"overlap must lie in [0, 0.9], got {overlap}")
 
 
 def _choose(
@@ -343,17 +350,32 @@ def _write_stems(
 ) -> float:
     """Write the stems, all or none, and give the gain that made them fit."""
     folder = targets[0].parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sepkit-", dir=folder.parent) as temporary:
+    with (
+        _not_left_empty(folder.parent),
+        tempfile.TemporaryDirectory(prefix=".sepkit-", dir=folder.parent) as temporary,
+    ):
         written = [Path(temporary) / path.name for path in targets]
         try:
             gain = _write_scaled(blocks, written, info, subtype, ceiling)
         except audio.AudioError as error:  # the user knows the folder that was asked for
             raise audio.AudioError(str(error).replace(temporary, str(folder))) from error
-        folder.mkdir(exist_ok=True)
-        for complete, path in zip(written, targets, strict=True):
-            os.replace(complete, path)
+        with _not_left_empty(folder):
+            for complete, path in zip(written, targets, strict=True):
+                os.replace(complete, path)
     return gain
+
+
+@contextmanager
+def _not_left_empty(folder: Path) -> Iterator[None]:
+    """Make a folder and those around it; which of them are made here and empty in the end are removed again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # not empty, and so are those around it
+            for place in made:
+                place.rmdir()
 
 
 def _write_scaled(

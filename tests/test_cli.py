@@ -119,18 +119,25 @@ def test_the_same_file_named_twice_is_separated_once():
 
 
 @pytest.mark.parametrize(
-    ("names", "one", "two"),
+    ("names", "clashes"),
     [
-        (["a/song.wav", "b/song.flac"], "a/song.wav", "b/song.flac"),
-        (["song.wav", "song/mixture.wav"], "song.wav", "song/mixture.wav"),
+        (["a/song.wav", "b/song.flac"], "song/ of a/song.wav, b/song.flac"),
+        (["song.wav", "song/mixture.wav"], "song/ of song.wav, song/mixture.wav"),
+        (
+            ["a/one.wav", "b/one.wav", "a/two.wav", "c/two.wav"],
+            "one/ of a/one.wav, b/one.wav; two/ of a/two.wav, c/two.wav",
+        ),
+        (["a/s.wav", "b/s.wav", "c/s.wav", "d/s.wav", "e/s.wav"], "s/ of a/s.wav, b/s.wav, c/s.wav, and 2 more"),
     ],
 )
-def test_recordings_of_equal_names_are_refused_before_work(capsys, names, one, two):
+def test_all_recordings_of_equal_names_are_refused_before_work(capsys, names, clashes):
     for name in names:
         write(name)
     assert separate(*names) == 2
-    message = f"sepkit-separate: {one} and {two} would both be written to song/: separate them one by one\n"
-    assert capsys.readouterr().err == message
+    assert capsys.readouterr().err == (
+        "sepkit-separate: recordings of the same name would be written to one folder, rename them or give each an "
+        f"--output of its own: {clashes}\n"
+    )
     assert not Path("separated").exists()
 
 
@@ -168,7 +175,7 @@ def test_existing_stems_are_refused_without_overwrite(capsys):
     before = Path("separated/one/vocals.wav").stat().st_mtime_ns
     write("two.wav")
     assert separate("one.wav", "two.wav") == 1
-    assert "one/drums.wav there already: choose another output, or set overwrite" in capsys.readouterr().err
+    assert "one/drums.wav are there already: choose another output, or pass --overwrite" in capsys.readouterr().err
     assert Path("separated/one/vocals.wav").stat().st_mtime_ns == before
     assert Path("separated/two/vocals.wav").is_file()
     assert separate("one.wav", "--overwrite") == 0
@@ -192,8 +199,8 @@ def test_of_vocals_alone_the_accompaniment_is_written(place):
     ("arguments", "message"),
     [
         (["--stems", "voice"], "stems must be among vocals, drums, residual, got voice"),
-        (["--batch-size", "0"], r"batch_size must be >= 1"),
-        (["--overlap", "1"], r"overlap in \[0, 0.9\]"),
+        (["--batch-size", "0"], "--batch-size must be >= 1, got 0"),
+        (["--overlap", "1"], r"--overlap must lie in \[0, 0.9\], got 1.0"),
         (["--device", "tpu"], "device must be one of auto, cpu, cuda, mps"),
     ],
 )
@@ -248,7 +255,18 @@ def test_an_interrupted_separation_leaves_nothing(place, gain, code):
         with pytest.raises(SystemExit, match=str(code)):
             separate(*arguments, model="stopped")
     assert signal.getsignal(signal.SIGTERM) is before
-    assert list(Path("separated").iterdir()) == []
+    assert not Path("separated").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [[separate_command, "song.wav"], [evaluate_command, "--data", "songs"]], ids=["separate", "evaluate"]
+)
+@pytest.mark.parametrize("option", [("--batch-size", "0"), ("--overlap", "nan")])
+def test_chunks_out_of_range_are_refused_before_a_model_is_looked_for(capsys, command, option):
+    assert command[0]([*command[1:], "--model", "nowhere", *option]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(rf"sepkit-\w+: {option[0]} must .*, got {option[1]}\n", err)
 
 
 def test_an_unforeseen_error_is_called_by_its_name(place, capsys):

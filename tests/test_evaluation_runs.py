@@ -547,6 +547,29 @@ def test_estimates_without_folders_of_tracks_are_refused(shared, tmp_path):
         evaluate(estimates=tmp_path, data=shared)
 
 
+@pytest.mark.parametrize(
+    ("subsets", "split", "remedy"),
+    [
+        (["train", "test"], "test", "give {root}/test$"),
+        (["train", "test"], "train", "give {root}/train$"),
+        (["here"], "test", "give {root}/here$"),
+        ([], "test", "give a folder of track/stem.wav$"),
+    ],
+)
+def test_a_root_whose_tracks_lie_deeper_is_answered_with_the_folder_to_give(
+    shared, tmp_path, subsets, split, remedy
+):
+    root = tmp_path / "root"
+    (root / "notes").mkdir(parents=True)
+    for subset in subsets:
+        write_song(root / subset / "first", {"vocals": noise(0)})
+    message = f"root holds neither stems nor folders of stems: {remedy.format(root=root)}"
+    with pytest.raises(ValueError, match=message):
+        evaluate(estimates=shared / "test", references=root, split=split)
+    with pytest.raises(ValueError, match=message):
+        evaluate(estimates=root, references=shared / "test", split=split)
+
+
 def test_a_sum_without_reference_beside_several_stems_is_refused(tmp_path):
     stems = {name: noise(k) for k, name in enumerate(("vocals", "drums"))}
     write_song(tmp_path / "references" / "song", stems)

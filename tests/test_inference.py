@@ -232,9 +232,10 @@ def test_a_mixture_without_folder_is_named_after_the_current_one(tmp_path, monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, r"batch_size must be >= 1 .* got 0 and 0\.25"),
-        ({"overlap": 0.95}, r"overlap in \[0, 0\.9\], got 1 and 0\.95"),
-        ({"overlap": -0.1}, "overlap in"),
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"overlap": 0.95}, r"overlap must lie in \[0, 0\.9\], got 0\.95"),
+        ({"overlap": -0.1}, r"overlap must lie in .*, got -0\.1"),
+        ({"stems": "vocals"}, "stems must be a list of names, got 'vocals'"),
         ({"format": "flac"}, "format and overwrite are for files"),
         ({"overwrite": True}, "format and overwrite are for files"),
         ({"output": "out"}, "output needs a file as recording"),
@@ -336,7 +337,23 @@ def test_an_unknown_format_is_refused(song, tmp_path):
 def test_an_error_in_the_middle_leaves_no_file(song, tmp_path, format, network, message):  # noqa: A002
     with pytest.raises((RuntimeError, audio.AudioError), match=message):
         separate(make(f"test_inference.{network}"), song, tmp_path / "out", format=format)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("former", ["", "deep", "deep/out", "deep/out/other"])
+def test_an_error_removes_the_empty_folders_that_the_call_made_and_no_other(song, tmp_path, former):
+    (tmp_path / "all" / former).mkdir(parents=True)
+    with pytest.raises(RuntimeError, match="broke"):
+        separate(make("test_inference.Failing"), song, tmp_path / "all" / "deep" / "out")
+    left = [str(path.relative_to(tmp_path / "all")) for path in (tmp_path / "all").rglob("*")]
+    assert max(left, default=".") == str(Path(former))
+
+
+def test_an_error_while_files_are_put_in_place_leaves_no_empty_folder(song, tmp_path, monkeypatch):
+    monkeypatch.setattr("sepkit.inference.os.replace", Path.read_bytes)  # which takes one argument
+    with pytest.raises(TypeError):
+        separate(make(), song, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_error_in_the_middle_leaves_the_former_stems(song, tmp_path):
@@ -349,9 +366,11 @@ def test_an_error_in_the_middle_leaves_the_former_stems(song, tmp_path):
 
 def test_existing_stems_are_replaced_only_when_told_to(song, tmp_path):
     separate(make(), song, tmp_path / "out", stems=["vocals"])
-    with pytest.raises(FileExistsError, match=r"vocals\.wav there already: choose another output, or set"):
+    with pytest.raises(FileExistsError, match=r"vocals\.wav is there already: choose another output, or pass --over"):
         separate(make(), song, tmp_path / "out")
     separate(make(vocals=0.1, drums=0.2), song, tmp_path / "out", overwrite=True)
+    with pytest.raises(FileExistsError, match=r"drums\.wav are there already: .* pass --overwrite \(overwrite=True\)"):
+        separate(make(), song, tmp_path / "out")
     assert files_below(tmp_path / "out") == ["song/drums.wav", "song/vocals.wav"]
     torch.testing.assert_close(audio.read(tmp_path / "out/song/vocals.wav")[0], 0.1 * audio.read(song)[0])
 

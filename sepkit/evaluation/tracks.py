@@ -159,7 +159,7 @@ def folder_tracks(
     estimates = Path(estimates)
     if references is not None:
         root, findings = Path(references), []
-        pairs = _pair_folders(estimates, root, findings)
+        pairs = _pair_folders(estimates, root, split, findings)
         found = {name: tuple(_stems(folder, findings) for folder in pair) for name, pair in pairs.items()}
     else:
         root, findings = Path(data), []
@@ -174,7 +174,9 @@ def folder_tracks(
     return [_file_track(name, wanted, chosen, protocol, *stems) for name, stems in found.items()]
 
 
-def _pair_folders(estimates: Path, references: Path, findings: list[str]) -> dict[str, tuple[Path, Path]]:
+def _pair_folders(
+    estimates: Path, references: Path, split: str, findings: list[str]
+) -> dict[str, tuple[Path, Path]]:
     """Pair the folders of tracks by name, and list what has no partner."""
     missing = [f"there is no folder {root}" for root in (estimates, references) if not root.is_dir()]
     if missing:
@@ -189,8 +191,16 @@ def _pair_folders(estimates: Path, references: Path, findings: list[str]) -> dic
         return {}
     tracks = [_track_folders(root) for root in (estimates, references)]
     empty = [root for root, held in zip((estimates, references), tracks, strict=True) if not held]
-    findings += [f"{root} holds neither stems nor folders of stems" for root in empty]
+    findings += [f"{root} holds neither stems nor folders of stems: {_inner(root, split)}" for root in empty]
     return {} if empty else _pair(*tracks, findings)
+
+
+def _inner(root: Path, split: str) -> str:
+    """Say which folder to give in place of one whose tracks lie deeper, that of the split if there are several."""
+    holding = [path for path in sorted(root.iterdir()) if path.is_dir() and _track_folders(path)]
+    if not holding:
+        return "give a folder of track/stem.wav"
+    return f"give {root / split if root / split in holding else holding[0]}"
 
 
 def _pair_with_songs(
