@@ -16,7 +16,7 @@ import sepkit
 ROOT = Path(sepkit.__file__).parent
 FLOORS = {
     0: ["audio", "transforms", "masks", "build", "devices"],
-    1: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "excerpts"],
+    1: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "excerpts", "baselines"],
     2: ["separator"],
     3: ["objective", "overlap_add"],
     4: ["inference", "checkpoint", "report", "recipe", "observers"],

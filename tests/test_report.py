@@ -54,7 +54,7 @@ class Page(HTMLParser):
         self.source = path.read_text(encoding="utf-8")
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.texts: list[str] = []
-        self.feed(self.source)
+        self.feed(self.source.replace("<wbr>", ""))
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -273,7 +273,7 @@ def test_names_of_files_that_are_no_text_do_not_stop_a_report(tmp_path):
 @pytest.mark.parametrize(("start", "said"), [(3.0, "0:03.0"), (59.97, "1:00.0"), (119.94, "1:59.9")])
 def test_the_place_of_an_excerpt_is_a_time(start, said, monkeypatch):
     monkeypatch.setattr("sepkit.report.excerpts._show_sources", lambda *_: "")
-    assert f"1.0 s from {said}<" in excerpt_section([replace(excerpt(), start=start)]).content
+    assert f"1.0\u00a0s from {said}<" in excerpt_section([replace(excerpt(), start=start)]).content
 
 
 def test_pictures_name_what_they_show_and_take_the_colour_of_the_text():
@@ -399,10 +399,19 @@ def trained(songs, tmp_path_factory) -> Path:
 
 def test_a_training_ends_with_its_report(trained):
     page = Page(trained / "report.html")
-    assert page.sections == ["training", "excerpts", "recipe-and-data", "cost-and-environment"]
+    assert page.sections == ["training", "scores", "excerpts", "tracks", "recipe-and-data", "cost-and-environment"]
     assert_self_contained(page)
     for said in ("three", "after 2 epochs", "songs to train on 2, 0 minutes", "CPU time, since it was last started"):
         assert said in page.text
+
+
+def test_a_training_s_report_holds_the_scores_by_which_the_best_epoch_was_chosen(trained):
+    page, best = Page(trained / "report.html"), json.loads((trained / "model.json").read_text())["validation"]
+    for said in ("1 validation song", "The best epoch was chosen by it", "silence median 0.00", "mixture/2 median",
+                 f"model median {number(best['SDR/vocals'])}", "track model mixture/2 silence oracle three",
+                 f"sepkit-evaluate --model {trained} --data {trained.parent}"[:40]):  # fmt: skip
+        assert said in page.text
+    assert "Box plots over tracks: SDR of vocals by system" in [found["aria-label"] for found in page.all("svg")]
 
 
 def test_a_report_that_fails_does_not_lose_the_training(songs, tmp_path, monkeypatch):

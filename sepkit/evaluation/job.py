@@ -10,9 +10,10 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, connection, get_context, parent_process
 
+from sepkit.baselines import baseline_estimates
 from sepkit.devices import keep_memory, quiet_worker
 from sepkit.evaluation.scores import Score
-from sepkit.evaluation.scoring import FRAMEWISE, Material, Measurement, baseline_estimates, measure
+from sepkit.evaluation.scoring import FRAMEWISE, Material, Measurement, measure
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.tracks import Track
 from sepkit.metrics.frames import is_silent
@@ -89,7 +90,8 @@ class Job:
 
     def _baselines(self, material: Material, track: Track) -> Iterator[tuple[str, Material]]:
         if self.transform is not None:
-            estimates = baseline_estimates(material, self.transform, track.sample_rate, track.targets.overlapping)
+            given = (material.mixture, material.reference, self.transform, track.sample_rate)
+            estimates = baseline_estimates(*given, track.targets.overlapping)
             yield from ((name, material._replace(estimate=estimate)) for name, estimate in estimates)
 
     def _rows(self, system: str, track: Track, measured: Measurement) -> list[Score]:

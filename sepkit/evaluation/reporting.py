@@ -1,16 +1,16 @@
 """What an evaluation and a comparison show in their reports."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from sepkit.evaluation.comparison import Comparison
-from sepkit.evaluation.scores import Score, Scores, over_tracks
+from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
 from sepkit.evaluation.tracks import Track
 from sepkit.excerpts import Excerpt, shorten
-from sepkit.report import FILE, SECONDS, Summary, main_metric, report_comparison, report_scores
+from sepkit.report import FILE, SECONDS, Summary, main_metric, report_comparison, report_scores, summarize
 
 
 def report_evaluation(
@@ -38,10 +38,10 @@ def report_evaluation(
         output / FILE,
         (run or output).resolve().name,
         scores.rows,
-        list(_summaries(scores)),
+        summarize(scores.rows),
         system,
         title=scores.title,
-        notes=scores.notes,
+        notes=_for_pages(scores.notes),
         excerpts=[_excerpt(track) for name in remarks for track in tracks if track.name == name],
         remarks=remarks,
         run=run,
@@ -80,15 +80,6 @@ def _excerpt(track: Track) -> Excerpt:
     return shorten(whole, SECONDS)
 
 
-def _summaries(scores: Scores) -> Iterator[Summary]:
-    for target in scores.names("target"):
-        for system in scores.names("system"):
-            for metric in scores.names("metric"):
-                values = scores.values(system, target, metric).values()
-                taken = (over_tracks(values, statistic) for statistic in ("median", "mean"))
-                yield Summary(system, target, metric, len(values), *taken)
-
-
 def report_compared(comparison: Comparison, output: Path) -> Path:
     """Write `report.html` of a comparison.
 
@@ -97,4 +88,10 @@ def report_compared(comparison: Comparison, output: Path) -> Path:
         output: folder.
     """
     differences = [Summary(*each) for each in comparison.differences()]
-    return report_comparison(output / FILE, comparison.names, comparison.rows, differences, comparison.notes)
+    notes = _for_pages(comparison.notes)
+    return report_comparison(output / FILE, comparison.names, comparison.rows, differences, notes)
+
+
+def _for_pages(notes: Iterable[str]) -> list[str]:
+    """Leave out what explains the columns of the terminal's table; a page explains its own."""
+    return [note for note in notes if note != INTERVAL_NOTE]

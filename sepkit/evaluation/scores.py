@@ -3,49 +3,18 @@
 import csv
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+from sepkit.metrics.tracks import INTERVAL, STATISTICS, over_tracks
 
 COLUMNS = ("system", "track", "target", "metric", "value")
 _ABSENT = "-"  # in the table, where no track has a score
 _EXACT = 100  # dB, above which a score in the table says no more than that rounding is left
-_RESAMPLES = 2000
 _PAGE = 80  # characters
-_OVER_TRACKS = {"median": np.median, "mean": np.mean}
-INTERVAL_NOTE = (
-    f"from .. to: 95 % interval, percentiles of {_RESAMPLES} bootstrap resamples of\n"
-    "the tracks, seed 0; none below two tracks"
-)
-
-
-def over_tracks(values: Collection[float], statistic: str) -> tuple[float, float, float]:
-    """Take the median or the mean over tracks, with the 95 % interval of its bootstrap.
-
-    Args:
-        values: one a track, without NaN.
-        statistic: "median" or "mean".
-
-    Returns:
-        The value, and where its interval begins and ends; NaN what cannot be told.
-
-    Source:
-        Efron and Tibshirani, An introduction to the bootstrap, 1993, section 13.3: percentile interval, of 2000
-        resamples, seed 0.
-    """
-    found, take = np.array(list(values), dtype=float), _OVER_TRACKS[statistic]
-    if not len(found):
-        return math.nan, math.nan, math.nan
-    with np.errstate(invalid="ignore"):  # the mean of infinities
-        if len(found) == 1:
-            return float(found[0]), math.nan, math.nan
-        resamples = np.random.default_rng(0).integers(len(found), size=(_RESAMPLES, len(found)))
-        ordered = np.sort(take(found[resamples], axis=1))
-        low, high = (ordered[round(share * (_RESAMPLES - 1))] for share in (0.025, 0.975))
-        return float(take(found)), float(low), float(high)
+INTERVAL_NOTE = f"from .. to: {INTERVAL}"
 
 
 class Score(NamedTuple):
@@ -129,7 +98,7 @@ class Scores:
         lines = [f"{self._heading(target):{first + 8}}" + "".join(f"{metric:>{column}}" for metric in metrics)]
         n_labels = 3 if len(self.names("track")) > 1 else 1
         for system in systems:
-            for statistic in _OVER_TRACKS:
+            for statistic in STATISTICS:
                 found = [over_tracks(self.values(system, target, name).values(), statistic) for name in metrics]
                 named = list(zip((statistic, "from", "to"), zip(*found, strict=True), strict=True))
                 for label, values in named[:n_labels]:

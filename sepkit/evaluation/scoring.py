@@ -1,9 +1,9 @@
-"""The metrics of one track, and what stands beside a model: trivial estimates and the oracle."""
+"""The metrics of one track."""
 
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from sepkit import metrics
+from sepkit.baselines import ORACLE_BLOCK, ORACLE_MARGIN
 from sepkit.evaluation.settings import FRAMEWISE, NOT_DECIBELS, Settings
-from sepkit.masks import ideal_ratio_mask
 from sepkit.metrics.frames import frame_bounds, is_silent, silence
-from sepkit.transforms import STFT
 
-_ORACLE_BLOCK, _ORACLE_MARGIN = 10, 1  # s that are masked at a time, and s on either side that hide the cuts
 # Bytes: correlations that the metrics keep at most, and all else they need; the oracle's spectrograms, a sample;
 # those of the metrics that compare spectrograms, a sample.
 _KEPT, _WORK, _ORACLE, _SPECTRA = 512 * 2**20, 75 * 2**20, 40, 50
@@ -216,7 +214,7 @@ def expected_memory(
     copies = 3 if whole & {"SI-SIR", "SI-SAR"} else int(bool(whole - set(NOT_DECIBELS)))
     size = _WORK + waveform * (1 + (2 + baselines + copies) * n_targets)
     if baselines:
-        size += _ORACLE * (_ORACLE_BLOCK + 2 * _ORACLE_MARGIN) * sample_rate * n_channels * n_targets
+        size += _ORACLE * (ORACLE_BLOCK + 2 * ORACLE_MARGIN) * sample_rate * n_channels * n_targets
     if whole & set(NOT_DECIBELS):
         size += _SPECTRA * n_channels * n_samples
     if set(settings.framewise) <= {"SDR"}:
@@ -226,54 +224,6 @@ def expected_memory(
         return size + 32 * n_rows * 2 ** math.ceil(math.log2(n_samples + taps)) + 40 * (n_rows * taps) ** 2
     n_frames = 1 if settings.mode == "v3" else math.ceil(n_samples / (settings.hop * sample_rate))
     return size + min(_KEPT, 16 * n_frames * n_rows**2 * taps)
-
-
-def baseline_estimates(
-    material: Material, transform: STFT, sample_rate: int, overlapping: bool = False
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and estimates (S, C, T) of what needs no model: mixture/S, silence, and the ideal ratio mask.
-
-    Args:
-        material: of the track.
-        transform: in whose bins the ideal mask is taken.
-        sample_rate: Hz.
-        overlapping: the last reference holds parts of the others, and does not count among the S.
-    """
-    mixture, reference = material.mixture, material.reference
-    n_disjoint = len(reference) - overlapping
-    yield f"mixture/{n_disjoint}", (mixture / n_disjoint).expand_as(reference)
-    yield "silence", torch.zeros(()).expand_as(reference)
-    oracle = mask_ideally(mixture, reference[:n_disjoint], transform, sample_rate)
-    if overlapping:
-        oracle = torch.cat([oracle, mask_ideally(mixture, reference[n_disjoint:], transform, sample_rate)])
-    yield "oracle", oracle
-
-
-@torch.inference_mode()
-def mask_ideally(mixture: Tensor, reference: Tensor, transform: STFT, sample_rate: int) -> Tensor:
-    """Separate with the ideal ratio mask, ten seconds at a time.
-
-    Args:
-        mixture: (C, T).
-        reference: (S, C, T).
-        transform: in whose bins the mask is taken.
-        sample_rate: Hz.
-
-    Returns:
-        (S, C, T).
-    """
-    device = next(transform.buffers()).device
-    length, margin = mixture.shape[-1], _ORACLE_MARGIN * sample_rate
-    estimate = torch.empty_like(reference)
-    for start in range(0, length, _ORACLE_BLOCK * sample_rate):
-        stop = min(length, start + _ORACLE_BLOCK * sample_rate)
-        first, last = max(0, start - margin), min(length, stop + margin)
-        spectrogram = transform(mixture[None, :, first:last].to(device))  # (1, C, F, N)
-        targets = transform(reference[None, :, :, first:last].to(device))
-        mask = ideal_ratio_mask(targets, spectrogram - targets.sum(1))
-        found = transform.inverse(mask * spectrogram.unsqueeze(1), last - first)[0]
-        estimate[..., start:stop] = found[..., start - first : stop - first].cpu()
-    return estimate
 
 
 def _median(values: Tensor) -> float:

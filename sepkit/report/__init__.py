@@ -20,6 +20,7 @@ from sepkit.report.scores import (
     main_metric,
     score_section,
     score_tiles,
+    summarize,
     track_section,
 )
 from sepkit.report.separation import separation_parts
@@ -34,6 +35,7 @@ __all__ = [
     "report_scores",
     "report_separation",
     "report_training",
+    "summarize",
 ]
 
 FILE = "report.html"
@@ -43,7 +45,10 @@ _CPU = torch.device("cpu")
 def report_training(
     folder: str | os.PathLike,
     excerpts: Sequence[Excerpt] = (),
+    rows: Sequence[Row] = (),
     *,
+    title: str = "",
+    notes: Sequence[str] = (),
     data: Mapping[str, object] | None = None,
     cost: Mapping[str, object] | None = None,
     device: torch.device = _CPU,
@@ -53,6 +58,9 @@ def report_training(
     Args:
         folder: the run folder; what it lacks has no section.
         excerpts: of validation songs.
+        rows: scores of validation songs, beside baselines.
+        title: what was measured and how.
+        notes: what a reader of the scores must know besides.
         data: names and values about the songs.
         cost: names and values about what it took.
         device: on which it was trained.
@@ -63,7 +71,9 @@ def report_training(
     run = read_run(folder)
     sections = [
         curve_section(run),
+        score_section(summarize(rows), rows, title, notes),
         excerpt_section(excerpts),
+        beside_section(rows),
         recipe_section(run, data),
         cost_section(dict(cost or {}), device),
     ]

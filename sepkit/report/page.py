@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
@@ -13,6 +14,7 @@ from sepkit.report.style import SCRIPT, STYLE
 
 Cell = str | float | tuple[float, float, float]
 _EXACT = 100  # dB, above which a score says no more than that rounding is left
+_UNITS = "s|min|h|dB|MB|GB|Hz|M|cores|minutes"
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -40,16 +42,26 @@ def paragraph(sentence: str, kind: str = "") -> str:
     """Write a paragraph.
 
     Args:
-        sentence: plain text.
+        sentence: plain text, of any number of lines.
         kind: class in the style sheet.
     """
-    return f"<p{_of_class(kind)}>{text(sentence)}</p>"
+    return f"<p{_of_class(kind)}>{_with_units(' '.join(sentence.split()))}</p>"
+
+
+def _with_units(value: object) -> str:
+    """Write anything as HTML whose lines break neither between a number and its unit nor, if need be, inside a word.
+
+    Rather than there they break before the argument of a call, and before the next part of a path.
+    """
+    joined = re.sub(rf"(?<=\d) (?=(?:{_UNITS})\b|%)", "\u00a0", str(value))
+    return re.sub(r"(?<=\w[(/])(?=\w)", "<wbr>", text(joined))
 
 
 def facts(pairs: Mapping[str, object]) -> str:
     """List names and values side by side; None and empty ones are left out."""
     known = {name: value for name, value in pairs.items() if value not in (None, "")}
-    rows = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in known.items())
+    pairs = ((_with_units(name), _with_units(value)) for name, value in known.items())
+    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
     return f'<dl class="facts">{rows}</dl>' if rows else ""
 
 
@@ -172,7 +184,7 @@ def render(kind: str, title: str, lead: str, tiles: Sequence[Tile], sections: It
 
 def _tiles(tiles: Sequence[Tile]) -> str:
     shown = "".join(
-        f"<div><dt>{text(tile.label)}</dt><dd>{text(tile.value)}<small>{text(tile.note)}</small></dd></div>"
+        f"<div><dt>{text(tile.label)}</dt><dd>{_with_units(tile.value)}<small>{_with_units(tile.note)}</small></dd></div>"
         for tile in tiles
     )
     return f'<dl class="tiles">{shown}</dl>' if shown else ""

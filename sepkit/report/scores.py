@@ -1,10 +1,10 @@
 """Scores: tables, box plots, and one row a track."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from sepkit.metrics.tracks import INTERVAL, over_tracks
 from sepkit.plots import NOT_DECIBELS, plot_scores
 from sepkit.report.media import drawing, new_figure, picture
 from sepkit.report.page import Cell, Section, Tile, folded, grid, number, paragraph, table, text
@@ -34,6 +34,19 @@ class Summary(NamedTuple):
 def distinct(names: Iterable[str]) -> list[str]:
     """List names once each, by first appearance."""
     return list(dict.fromkeys(names))
+
+
+def summarize(rows: Sequence[Row]) -> list[Summary]:
+    """Take medians and means over tracks, for each target, system and metric."""
+    values: dict[tuple[str, ...], list[float]] = {}
+    for system, _, target, metric, value in rows:
+        values.setdefault((system, target, metric), []).extend([] if math.isnan(value) else [value])
+    systems, targets, metrics = (distinct(row[column] for row in rows) for column in (0, 2, 3))
+    return [
+        Summary(*cell, len(found), over_tracks(found, "median"), over_tracks(found, "mean"))
+        for cell in ((system, target, metric) for target in targets for system in systems for metric in metrics)
+        for found in [values.get(cell, [])]
+    ]
 
 
 def main_metric(rows: Iterable[Row]) -> str:
@@ -97,8 +110,8 @@ def score_section(summaries: Sequence[Summary], rows: Sequence[Row], title: str,
     """
     tables = [_score_table(target, summaries) for target in distinct(each.target for each in summaries)]
     narrow = len({each.metric for each in summaries}) <= _NARROW // 2
-    told = [paragraph(_unwrapped(note), "note") for note in notes]
-    parts = [paragraph(_unwrapped(title)), boxes(rows), grid(tables, "wide" if narrow else "single"), *told]
+    parts = [paragraph(title), boxes(rows), grid(tables, "wide" if narrow else "single")]
+    parts += [paragraph(note, "note") for note in [*_explained(summaries), *notes]]
     return Section("Scores", "".join(parts) if summaries else "")
 
 
@@ -138,8 +151,15 @@ def difference_section(
         heading = [f"<h3>{text(other)} minus {text(first)}</h3>"] if len(others) > 1 else []
         tables = (_difference_table(target, found) for target in distinct(each.target for each in found))
         parts += [*heading, grid(tables, "wide")]
-    notes = [paragraph(_unwrapped(note), "note") for note in notes]
-    return Section("Differences", "".join([*parts, boxes(rows), *notes]))
+    told = [paragraph(note, "note") for note in [*_explained(differences), *notes]]
+    return Section("Differences", "".join([*parts, boxes(rows), *told]))
+
+
+def _explained(summaries: Iterable[Summary]) -> list[str]:
+    """Say what the small numbers below the others are, where there are any."""
+    if all(math.isnan(each.median[1]) for each in summaries):
+        return []
+    return [f"Small, below a number: its {INTERVAL}."]
 
 
 def _difference_table(target: str, differences: Iterable[Summary]) -> str:
@@ -252,8 +272,3 @@ def _tracks(rows: Sequence[Row], columns: Sequence[str], tables: Mapping[str, Ca
     left_out = f"The first {n_tracks} of {len(tracks)} tracks; scores.csv of the evaluation holds all."
     note = paragraph(left_out, "note") if len(tracks) > n_tracks else ""
     return Section("Tracks", grid(parts, "wide" if len(columns) <= _NARROW else "single") + note if parts else "")
-
-
-def _unwrapped(lines: str) -> str:
-    """Let the page break the lines, but not between a number and its unit."""
-    return re.sub(r"(\d) (?=(s|dB|%)\b|%)", "\\1\u00a0", " ".join(lines.split()))

@@ -1,6 +1,7 @@
 """What users call: `train` and `dry_run`."""
 
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,12 @@ import torch
 from sepkit.checkpoint import load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
-from sepkit.excerpts import Excerpt, shorten
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
-from sepkit.training.validation import separate_excerpt
+from sepkit.training.validation import score_songs
 
 _LOADING = 2  # cores that computing on the CPU leaves
 
@@ -124,9 +124,15 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
     try:
         load_weights(trainer.kept, folder)
         minutes = sum(song.n_frames for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
+        songs, valid = trainer.valid_songs, trainer.recipe.validation
+        batch_size = valid.batch_size or trainer.sampler.batch_size
+        rows, excerpts = score_songs(trainer.kept, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
             folder,
-            _excerpts(trainer),
+            excerpts,
+            rows,
+            title=_title(len(songs), valid.excerpt),
+            notes=[_way_to_test_songs(trainer.recipe, folder)],
             data={
                 "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
                 "songs to validate on": len(trainer.valid_songs),
@@ -142,12 +148,20 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         warnings.warn(f"there is no report of the training ({type(error).__name__}: {error})", stacklevel=2)
 
 
-def _excerpts(trainer: Trainer) -> list[Excerpt]:
-    """Separate excerpts of validation songs: two of one or two sources, one of more, so that it takes seconds."""
-    separator, wanted = trainer.kept, trainer.recipe.validation.excerpt
-    n_frames = round(max(wanted or 0, 2 * SECONDS) * separator.sample_rate)
-    songs = trainer.valid_songs[: 2 if len(separator.sources) < 3 else 1]
-    return [shorten(separate_excerpt(separator, song, n_frames), SECONDS) for song in songs]
+def _title(n_songs: int, excerpt: float | None) -> str:
+    """Say what the report's scores are."""
+    songs, them = ("song", "it") if n_songs == 1 else ("songs", "them")
+    part = "from beginning to end" if excerpt is None else f"the middle {excerpt:g} s"
+    return (
+        f"{n_songs} validation {songs}, {part}. The best epoch was chosen by {them}, so that other songs may score "
+        "less. In dB, median and mean over songs; SDR: median over frames of 1 s."
+    )
+
+
+def _way_to_test_songs(recipe: Recipe, folder: Path) -> str:
+    model, root = (shlex.quote(str(path)) for path in (folder, recipe.data.root))
+    resample = " --resample" if recipe.data.resample else ""
+    return f"Scores of test songs: sepkit-evaluate --model {model} --data {root}{resample} --report"
 
 
 def start(trainer: Trainer, initial: str | Path | None) -> None:

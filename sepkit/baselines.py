@@ -1,0 +1,62 @@
+"""What stands beside a separator where it is scored: estimates that need no model, and what masks can reach."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sepkit.masks import ideal_ratio_mask
+from sepkit.transforms import STFT
+
+ORACLE_BLOCK, ORACLE_MARGIN = 10, 1  # s that are masked at a time, and s on either side that hide the cuts
+
+
+def baseline_estimates(
+    mixture: Tensor, targets: Tensor, transform: STFT, sample_rate: int, overlapping: bool = False
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and estimates (S, C, T): the mixture divided by S, silence, and the ideal ratio mask.
+
+    One target stands beside what is left of the mixture: it gets half of the mixture.
+
+    Args:
+        mixture: (C, T).
+        targets: (S, C, T).
+        transform: in whose bins the ideal mask is taken.
+        sample_rate: Hz.
+        overlapping: the last target holds parts of the others, and does not count among the S.
+    """
+    n_disjoint = len(targets) - overlapping
+    n_parts = max(2, n_disjoint)
+    yield f"mixture/{n_parts}", (mixture / n_parts).expand_as(targets)
+    yield "silence", torch.zeros(()).expand_as(targets)
+    oracle = mask_ideally(mixture, targets[:n_disjoint], transform, sample_rate)
+    if overlapping:
+        oracle = torch.cat([oracle, mask_ideally(mixture, targets[n_disjoint:], transform, sample_rate)])
+    yield "oracle", oracle
+
+
+@torch.inference_mode()
+def mask_ideally(mixture: Tensor, targets: Tensor, transform: STFT, sample_rate: int) -> Tensor:
+    """Separate with the ideal ratio mask, ten seconds at a time.
+
+    Args:
+        mixture: (C, T).
+        targets: (S, C, T).
+        transform: in whose bins the mask is taken.
+        sample_rate: Hz.
+
+    Returns:
+        (S, C, T).
+    """
+    device = next(transform.buffers()).device
+    length, margin = mixture.shape[-1], ORACLE_MARGIN * sample_rate
+    estimate = torch.empty_like(targets)
+    for start in range(0, length, ORACLE_BLOCK * sample_rate):
+        stop = min(length, start + ORACLE_BLOCK * sample_rate)
+        first, last = max(0, start - margin), min(length, stop + margin)
+        spectrogram = transform(mixture[None, :, first:last].to(device))  # (1, C, F, N)
+        wanted = transform(targets[None, :, :, first:last].to(device))
+        mask = ideal_ratio_mask(wanted, spectrogram - wanted.sum(1))
+        found = transform.inverse(mask * spectrogram.unsqueeze(1), last - first)[0]
+        estimate[..., start:stop] = found[..., start - first : stop - first].cpu()
+    return estimate
