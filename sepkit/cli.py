@@ -282,7 +282,7 @@ def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
     named: dict[str, list[Path]] = {}
     for path in dict.fromkeys(paths):
         named.setdefault(output_name(path), []).append(path)
-    clashes = [f"{name}/ of {_shown(same, 3, ', ')}" for name, same in named.items() if len(same) > 1]
+    clashes = [f"{name}/ of {_shown(same, 5, ', ')}" for name, same in named.items() if len(same) > 1]
     if clashes:
         raise ValueError(
             "recordings of the same name would be written to one folder, rename them or give each an --output of its "

@@ -127,7 +127,7 @@ def test_the_same_file_named_twice_is_separated_once():
             ["a/one.wav", "b/one.wav", "a/two.wav", "c/two.wav"],
             "one/ of a/one.wav, b/one.wav; two/ of a/two.wav, c/two.wav",
         ),
-        (["a/s.wav", "b/s.wav", "c/s.wav", "d/s.wav", "e/s.wav"], "s/ of a/s.wav, b/s.wav, c/s.wav, and 2 more"),
+        ([f"{k}/s.wav" for k in range(7)], "s/ of 0/s.wav, 1/s.wav, 2/s.wav, 3/s.wav, 4/s.wav, and 2 more"),
     ],
 )
 def test_all_recordings_of_equal_names_are_refused_before_work(capsys, names, clashes):
