@@ -60,7 +60,7 @@ class Objective(nn.Module):
     network's latent variables, counts each item that has any stem once.
 
     Args:
-        losses: mappings with `class`, the arguments of the loss, and `weight` (a number, or from, to and
+        losses: mappings with `class`, the arguments of the loss, and `weight` (a number >= 0, or from, to and
             epochs), `sources` (names to which the term is limited), `inputs` (argument -> quantity), `name`.
         separator: whose estimates are judged; it says the sources and the sample rate.
 
@@ -76,6 +76,8 @@ class Objective(nn.Module):
         names = [term.name for term in self.terms]
         if not names or len({*names, "loss"}) <= len(names):
             raise ValueError(f"losses must have different names, at least one and not 'loss', got {names}: set `name`")
+        if not any(term.weight.start or term.weight.end for term in self.terms):
+            raise ValueError(f"losses must have a weight above 0, at least one of them, got 0 for {', '.join(names)}")
         self.losses = nn.ModuleList(term.loss for term in self.terms)
 
     def forward(
@@ -213,8 +215,12 @@ def _weight(setting: float | Mapping[str, float]) -> Weight:
     if isinstance(setting, Mapping):
         if set(setting) != {"from", "to", "epochs"} or setting["epochs"] <= 0:
             raise ValueError(f"weight must be a number, or from, to and epochs > 0, got {dict(setting)}")
-        return Weight(setting["from"], setting["to"], setting["epochs"])
-    return Weight(setting, setting)
+        weight = Weight(setting["from"], setting["to"], setting["epochs"])
+    else:
+        weight = Weight(setting, setting)
+    if min(weight.start, weight.end) < 0:
+        raise ValueError(f"weight must be at least 0, since losses fall as estimates improve, got {setting}")
+    return weight
 
 
 def _pairs(

@@ -1,6 +1,7 @@
 """Waveforms to spectrograms and back: STFT, and AudioTransform, which adds mel bands and decibels."""
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ _WINDOWS = {
     "blackman": torch.blackman_window,
     "rectangular": lambda size, dtype: torch.ones(size, dtype=dtype),
 }
-_PAD_MODES = ("reflect", "constant", "replicate")
+_Window = Literal["hann", "hamming", "blackman", "rectangular"]
+_PadMode = Literal["reflect", "constant", "replicate"]
 _TOP_DB = 80.0  # dynamic range of a decibel spectrogram
 
 
@@ -42,18 +44,18 @@ class STFT(nn.Module):
         num_fft: int = 2048,
         hop_length: int = 1024,
         window_size: int | None = None,
-        window: str = "hann",
+        window: _Window = "hann",
         normalized: bool = False,
         center: bool = True,
-        pad_mode: str = "reflect",
+        pad_mode: _PadMode = "reflect",
     ) -> None:
         super().__init__()
         window_size = num_fft if window_size is None else window_size
         _check_sizes(num_fft, hop_length, window_size)
         if window not in _WINDOWS:
             raise ValueError(f"window must be one of {', '.join(_WINDOWS)}, got {window!r}")
-        if pad_mode not in _PAD_MODES:
-            raise ValueError(f"pad_mode must be one of {', '.join(_PAD_MODES)}, got {pad_mode!r}")
+        if pad_mode not in get_args(_PadMode):
+            raise ValueError(f"pad_mode must be one of {', '.join(get_args(_PadMode))}, got {pad_mode!r}")
         self.num_fft, self.hop_length, self.window_size = num_fft, hop_length, window_size
         self.normalized, self.center, self.pad_mode = normalized, center, pad_mode
         before = (num_fft - window_size) // 2

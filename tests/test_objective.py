@@ -322,6 +322,15 @@ def test_the_objective_can_be_copied_and_moved(separator, separation):
             [{"class": "L1Loss", "weight": {"from": 1, "to": 0, "epochs": 0}}],
             "weight must be a number, or from, to and epochs > 0, got .*'epochs': 0",
         ),
+        ([{"class": "L1Loss", "weight": -1}], "weight must be at least 0, since losses fall .*, got -1"),
+        (
+            [{"class": "L1Loss", "weight": {"from": 1, "to": -0.5, "epochs": 2}}],
+            "weight must be at least 0, since .*, got .*-0.5",
+        ),
+        (
+            [{"class": "L1Loss", "weight": 0}, {"class": "L2Loss", "weight": {"from": 0, "to": 0, "epochs": 2}}],
+            "losses must have a weight above 0, at least one of them, got 0 for L1Loss, L2Loss",
+        ),
         ([{"class": "torch.nn.L1Loss"}], "L1Loss takes 'input', which is none of mixture, .*: name the quantity"),
         (
             [{"class": "torch.nn.L1Loss", "inputs": {"input": "estimat"}}],

@@ -6,12 +6,17 @@ import random
 import re
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from sepkit import transforms
+from sepkit.build import arguments_of, resolve_class
+from sepkit.models import blstm, spectrogram_net
 from sepkit.recipe import Recipe, RecipeError, importable, load_recipe, recipe_names
 
 PARTS = '''
@@ -281,6 +286,75 @@ MISTAKES = [
         "observers: [{class: Watch}]\nvalidation:",
         "29:21: observers.0.class: there is no class 'Watch' in sepkit.observers (there are: AudioPlayerCallback, LayersVisualCallback, LossCallback, SpectrogramVisualCallback, TensorBoard, View, WaveformVisualCallback, WeightsAndBiases; one from elsewhere is named with its module, as in 'mymodule.Watch')",
     ),
+    # what only constructors refuse
+    (
+        "hop_length: 1024",
+        "hop_length: 4096",
+        "7:55: separator.transform.hop_length: must be between 1 and window_size 2048, got 4096",
+    ),
+    (
+        "num_fft: 2048, hop_length: 1024",
+        "num_fft: 512",
+        "7:3: separator.transform.hop_length: must be between 1 and window_size 512, got 1024",
+    ),
+    (
+        "num_fft: 2048,",
+        "num_fft: 2048, window: han,",
+        "7:51: separator.transform.window: must be 'hann' or 'hamming' or 'blackman' or 'rectangular', got 'han'; did you mean 'hann'?",
+    ),
+    (
+        "recipeparts.Halves, hidden_size: 160",
+        "BLSTM, mask: sigmod",
+        "8:33: separator.network.mask: must be 'sigmoid' or 'relu' or 'softmax' or 'tanh' or 'hardtanh' or 'complex', got 'sigmod'; did you mean 'sigmoid'?",
+    ),
+    (
+        "recipeparts.Halves, hidden_size: 160",
+        "BLSTM, bandwidth: 30000",
+        "8:38: separator.network.bandwidth: must lie in [21.5332, 22050] Hz, got 30000",
+    ),
+    (
+        "{class: Sign}",
+        "{class: Speed, low: 2}",
+        "13:72: data.augment.1.low: low and high must be factors, 0 < low <= high, got 2 and 1.15",
+    ),
+    (
+        "{class: Sign}",
+        "{class: Filter, depth: -4.0}",
+        "13:75: data.augment.1.depth: n_taps and reach must be at least 1 and depth at least 0, got 4, 24 and -4.0",
+    ),
+    (
+        "RelativeSpectralLoss",
+        "STFTLoss, mag_distance: L3",
+        "15:37: losses.0.mag_distance: must be one of 'L1', 'L2', got 'L3'",
+    ),
+    ("lr: 4.0e-3", "lr: -1.0", "23:33: training.optimizer.lr: Invalid learning rate: -1.0"),
+    ("weight_decay: 0.01", "betas: [2, 0.9]", "23:48: training.optimizer.betas: Invalid beta parameter at index 0: 2"),
+    (
+        "weight_decay: 0.01",
+        "foreach: true, fused: true",
+        "23:14: training.optimizer: AdamW cannot be built with these arguments (RuntimeError: `fused` and `foreach` cannot be `True` together.)",
+    ),
+    (
+        "recipeparts.Cosine, warmup: 0.04",
+        "Cosine, warmup: 2",
+        "24:37: training.schedule.warmup: must lie in [0, 1), got 2",
+    ),
+    (
+        "{class: AdamW, lr: 4.0e-3, weight_decay: 0.01}",
+        "{class: SGD, nesterov: true}",
+        "23:14: training.optimizer: Nesterov momentum requires a momentum and zero dampening",
+    ),
+    # what is given beside the arguments
+    (
+        "hidden_size: 160",
+        "n_sources: 3",
+        "8:40: separator.network.n_sources: must be left out: the separator gives it",
+    ),
+    ("weight: 1.0}", "sample_rate: 8000}", "15:35: losses.0.sample_rate: must be left out: the separator gives it"),
+    ("lr: 4.0e-3", "params: []", "23:29: training.optimizer.params: must be left out: the training gives it"),
+    # weights
+    ("weight: 1.0}", "weight: -1}", "15:43: losses.0.weight: must be >= 0, got -1"),
+    ("to: 1, epochs: 5}", "to: -1, epochs: 5}", "17:27: losses.1.weight.to: must be >= 0, got -1"),
     # how the parts fit together
     (
         "[vocals, drums]",
@@ -392,6 +466,74 @@ def test_arguments_of_forward_with_defaults_need_no_quantity(folder):
 def yaml_of(folder: Path, text: str) -> str:
     (folder / "recipe.yaml").write_text(text)
     return "recipe.yaml"
+
+
+@pytest.mark.parametrize("other", ["0", "{from: 0, to: 0, epochs: 5}"])
+def test_losses_of_which_none_counts_are_refused(folder, other):
+    text = changed("weight: 1.0}", "weight: 0}").replace("{from: 0, to: 1, epochs: 5}", other)
+    assert problems_of(folder, text) == [
+        "recipe.yaml:15:43: losses.0.weight: must be above 0 in one of the losses: with 0 in all nothing is learned"
+    ]
+
+
+def test_a_loss_may_count_nothing_beside_one_that_counts(folder):
+    text = changed("weight: 1.0}", "weight: 0}")
+    assert load_recipe(yaml_of(folder, text)).losses[0].weight == 0
+
+
+def test_wrong_values_of_all_classes_are_answered_at_once(folder):
+    text = TEXT.replace("hop_length: 1024", "hop_length: 0").replace(
+        "recipeparts.Halves, hidden_size: 160", "BLSTM, mask: a"
+    )
+    text = text.replace("low_db: -6", "low_db: 7").replace("RelativeSpectralLoss", "STFTLoss, mag_distance: b")
+    text = text.replace("lr: 4.0e-3", "lr: -1.0").replace("recipeparts.Cosine", "Cosine").replace("0.04", "-1")
+    assert [problem.split(": ")[1] for problem in problems_of(folder, text)] == [
+        "separator.transform.hop_length",
+        "separator.network.mask",
+        "data.augment.0.low_db",
+        "losses.0.mag_distance",
+        "training.optimizer.lr",
+        "training.schedule.warmup",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("sepkit.transforms.STFT.window", transforms._WINDOWS),
+        ("sepkit.models.BLSTM.mask", blstm._ACTIVATIONS),
+        ("sepkit.models.SpectrogramNetSimple.mask_act_fn", spectrogram_net._ACTIVATIONS),
+    ],
+)
+def test_the_choices_that_a_check_offers_are_those_that_there_are(name, choices):
+    path, _, argument = name.rpartition(".")
+    annotation = arguments_of(resolve_class(path, "sepkit"))[argument].annotation
+    assert get_args(annotation) == tuple(choices)
+
+
+LARGE = "separator.network={class: SpectrogramNetLSTM, hidden_size: 4096}"  # a billion weights
+
+
+def test_a_check_draws_no_weights_and_leaves_random_states_alone(values):
+    import torch
+
+    before, started = torch.get_rng_state(), time.process_time()
+    load_recipe(values, [LARGE])
+    assert time.process_time() - started < 1  # drawing the weights takes about 10 s
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_classes_from_elsewhere_are_not_built_by_a_check(folder):
+    (folder / "recipeparts.py").write_text(
+        PARTS.replace("warmup: float = 0.0):\n        pass", "warmup: float):\n        1 / 0")
+    )
+    assert load_recipe(yaml_of(folder, TEXT)).training.schedule["class"] == "recipeparts.Cosine"
+
+
+def test_what_only_warns_is_not_refused(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_recipe(values, ["losses.0={class: ComponentLoss}", "separator.network={class: BLSTM}"])
 
 
 def test_all_mistakes_are_answered_at_once_in_the_order_of_the_file(folder):

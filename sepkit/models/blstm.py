@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import triangular_bands
 from sepkit.models._statistics import row_statistics
 
+_Mask = Literal["sigmoid", "relu", "softmax", "tanh", "hardtanh", "complex"]
 _FLOOR = 1e-4  # magnitudes are compressed as log(floor + magnitude)
 
 
@@ -54,7 +56,7 @@ class BLSTM(nn.Module):
         n_layers: int = 2,
         n_bands: int = 128,
         bandwidth: float | None = None,
-        mask: str = "sigmoid",
+        mask: _Mask = "sigmoid",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import band_interpolation, triangular_bands
 from sepkit.models._statistics import row_statistics
 
+_Activation = Literal["sigmoid", "softmax", "hardtanh", "relu", "tanh", "elu", "selu", "prelu"]
 _N_STAGES = 5  # each halves bins and frames
 _N_CONVOLUTIONS = 3  # a stage
 _N_GROUPED = 8  # maps that are normalised together, or so many more that all groups are alike
@@ -66,7 +68,7 @@ class SpectrogramNetSimple(nn.Module):
         n_bins: int,
         sample_rate: int,
         hidden_channels: int = 16,
-        mask_act_fn: str = "sigmoid",
+        mask_act_fn: _Activation = "sigmoid",
         leak_factor: float = 0.0,
         dropout_p: float = 0.4,
         normalize_input: bool = True,
@@ -129,7 +131,7 @@ class SpectrogramNetLSTM(nn.Module):
         n_bins: int,
         sample_rate: int,
         hidden_channels: int = 16,
-        mask_act_fn: str = "sigmoid",
+        mask_act_fn: _Activation = "sigmoid",
         leak_factor: float = 0.0,
         dropout_p: float = 0.4,
         normalize_input: bool = True,
@@ -197,7 +199,7 @@ class SpectrogramNetVAE(nn.Module):
         n_bins: int,
         sample_rate: int,
         hidden_channels: int = 16,
-        mask_act_fn: str = "sigmoid",
+        mask_act_fn: _Activation = "sigmoid",
         leak_factor: float = 0.0,
         dropout_p: float = 0.4,
         normalize_input: bool = True,

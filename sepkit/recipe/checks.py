@@ -4,13 +4,18 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, get_origin
 
+import torch
 from pydantic import BaseModel, ValidationError
+from torch import nn
 
 from sepkit.build import BuildError, Problem, arguments_of, check, did_you_mean, dotted, resolve_class, show
-from sepkit.recipe.settings import LossSettings, Ramp, Recipe, TrainingSettings
+from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings, TrainingSettings
+from sepkit.recipe.trial import try_to_build
 from sepkit.separator import QUANTITIES
+from sepkit.transforms import STFT
 
 _LOSS_KEYS = tuple(field.alias or name for name, field in LossSettings.model_fields.items())
+_TERM_KEYS = tuple(key for key in _LOSS_KEYS if key != "class")
 _SLOTS = (  # where a class mapping stands (* : each of a list), the shelf, the names that it is given
     (("separator", "transform"), "sepkit.transforms", ()),
     (("separator", "network"), "sepkit.models", ("n_sources", "n_channels", "n_bins", "sample_rate")),
@@ -20,6 +25,10 @@ _SLOTS = (  # where a class mapping stands (* : each of a list), the shelf, the 
     (("training", "schedule"), "sepkit.schedules", ()),
     (("observers", "*"), "sepkit.observers", ()),
 )
+_GIVERS = {
+    "reduction": "the objective sets it, to get a value for each item",
+    "params": "the training gives it",
+}
 _EXPECTATIONS = {  # pydantic's error types in our words
     "missing": "must be given",
     "int_type": "must be an int",
@@ -41,7 +50,7 @@ _EXPECTATIONS = {  # pydantic's error types in our words
 
 
 def find_problems(values: dict[str, Any]) -> list[Problem]:
-    """List all that is wrong with a recipe; nothing is built.
+    """List all that is wrong with a recipe; what is built on the way is neither costly nor kept.
 
     Args:
         values: the outermost mapping, as it was read.
@@ -54,8 +63,10 @@ def find_problems(values: dict[str, Any]) -> list[Problem]:
         *_check_classes(values),
         *_check_sources(values),
         *_check_losses(values),
+        *_check_weights(values),
         *_check_batches(values),
     ]
+    found += _check_by_building(values, [problem.path for problem in found])
     first = {problem.path: problem for problem in reversed(found)}
     return list(first.values())
 
@@ -151,8 +162,47 @@ def _check_classes(values: dict[str, Any]) -> Iterator[Problem]:
         beside = _LOSS_KEYS if slot[0] == "losses" else ()
         for path, spec in _specs(values, slot):
             if isinstance(spec, dict) and not ("class" in beside and "class" not in spec):
-                problems = check(spec, shelf, provided, beside=beside)
+                problems = [*_check_provided(spec, provided), *check(spec, shelf, provided, beside=beside)]
                 yield from (problem.below(*path) for problem in problems)
+
+
+def _check_provided(spec: dict[str, Any], provided: tuple[str, ...]) -> Iterator[Problem]:
+    for name in provided:
+        if name in spec:
+            yield Problem((name,), f"must be left out: {_GIVERS.get(name, 'the separator gives it')}", at_key=True)
+
+
+def _check_by_building(values: dict[str, Any], wrong: list[tuple[str | int, ...]]) -> Iterator[Problem]:
+    """Build what can be built without data, apart from what has a problem already, at one of the places in `wrong`."""
+    facts = _facts(values, wrong)
+    for slot, shelf, provided in _SLOTS:
+        for path, spec in _specs(values, slot):
+            if not _is_right(path, wrong) or not facts.keys() >= set(provided):
+                continue
+            arguments = {key: value for key, value in spec.items() if slot[0] != "losses" or key not in _TERM_KEYS}
+            built, problems = try_to_build(arguments, shelf, {name: facts[name] for name in provided})
+            yield from (problem.below(*path) for problem in problems)
+            if slot == ("separator", "transform") and hasattr(built, "n_bins"):
+                facts["n_bins"] = built.n_bins
+
+
+def _facts(values: dict[str, Any], wrong: list[tuple[str | int, ...]]) -> dict[str, Any]:
+    """List what constructors are given beside their arguments, as far as it is right."""
+    facts = {"reduction": "none", "params": [nn.Parameter(torch.zeros(1))]}
+    if _get(values, "separator", "transform") is None:
+        facts["n_bins"] = STFT().n_bins
+    for key in ("sources", "sample_rate", "n_channels"):
+        if _is_right(("separator", key), wrong):
+            given = _get(values, "separator", key)
+            facts[key] = SeparatorSettings.model_fields[key].default if given is None else given
+    if "sources" in facts:
+        facts["n_sources"] = len(facts["sources"])
+    return facts
+
+
+def _is_right(path: tuple[str | int, ...], wrong: list[tuple[str | int, ...]]) -> bool:
+    """Tell whether there is no problem at a place, above or below it."""
+    return not any(path[: len(place)] == place[: len(path)] for place in wrong)
 
 
 def _specs(values: dict[str, Any], slot: tuple[str, ...]) -> list[tuple[tuple[str | int, ...], Any]]:
@@ -212,6 +262,17 @@ def _check_losses(values: dict[str, Any]) -> Iterator[Problem]:
             yield from (problem.below(*path) for problem in problems)
 
 
+def _check_weights(values: dict[str, Any]) -> Iterator[Problem]:
+    weights = [spec.get("weight", 1.0) for _, spec in _specs(values, ("losses", "*")) if isinstance(spec, dict)]
+    if weights and not any(map(_is_felt, weights)):
+        yield Problem(("losses", 0, "weight"), "must be above 0 in one of the losses: with 0 in all nothing is learned")
+
+
+def _is_felt(weight: Any) -> bool:
+    ends = [weight.get("from"), weight.get("to")] if isinstance(weight, dict) else [weight]
+    return any(end != 0 for end in ends)
+
+
 def _check_loss_name(spec: dict[str, Any], seen: set[str]) -> Iterator[Problem]:
     name = spec.get("name") or str(spec.get("class")).rpartition(".")[2]
     if name == "loss":
@@ -230,10 +291,6 @@ def _check_loss(spec: dict[str, Any], values: dict[str, Any]) -> Iterator[Proble
     cls = _class_at(spec, (), "sepkit.losses")
     if cls is None:
         return
-    if "reduction" in spec:
-        yield Problem(
-            ("reduction",), "must be left out: the objective sets it, to get a value for each item", at_key=True
-        )
     taken = _forward_arguments(cls)
     if taken is None:
         yield Problem(("class",), f"{cls.__name__} is not a loss: it has no forward that names what it takes")

@@ -11,6 +11,7 @@ from sepkit.recipe.document import write_yaml
 
 ClassMapping = dict[str, Any]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -62,13 +63,13 @@ class Ramp(_Settings):
     """A weight that changes linearly.
 
     Attributes:
-        start: weight in the first epoch, `from` in the recipe.
-        end: weight from `epochs` on, `to` in the recipe.
+        start: weight in the first epoch, >= 0, `from` in the recipe.
+        end: weight from `epochs` on, >= 0, `to` in the recipe.
         epochs: epochs in between.
     """
 
-    start: float = Field(alias="from")
-    end: float = Field(alias="to")
+    start: NotNegative = Field(alias="from")
+    end: NotNegative = Field(alias="to")
     epochs: Count
 
 
@@ -77,7 +78,7 @@ class LossSettings(_Settings):
 
     Attributes:
         class_name: `class` in the recipe.
-        weight: a number, or a Ramp.
+        weight: a number >= 0, or a Ramp; one of the recipe's is above 0.
         sources: stems that the term is limited to; None: all.
         inputs: argument of the loss -> quantity of the separation, where their names differ.
         name: under which the term is logged; the class's own unless given.
@@ -87,7 +88,7 @@ class LossSettings(_Settings):
 
     class_name: str = Field(alias="class")
     weight: Annotated[
-        Annotated[float, Tag("number")] | Annotated[Ramp, Tag("ramp")],
+        Annotated[NotNegative, Tag("number")] | Annotated[Ramp, Tag("ramp")],
         Discriminator(lambda weight: "ramp" if isinstance(weight, Mapping | Ramp) else "number"),
     ] = 1.0
     sources: Annotated[list[str], Field(min_length=1)] | None = None
