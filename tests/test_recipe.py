@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from sepkit import transforms
-from sepkit.build import arguments_of, resolve_class
+from sepkit.build import Problem, arguments_of, resolve_class
 from sepkit.models import blstm, spectrogram_net
 from sepkit.recipe import Recipe, RecipeError, importable, load_recipe, recipe_names
 
@@ -766,6 +766,13 @@ def test_a_key_of_a_mapping_is_a_word(values):
     values["training"][3] = 4
     with pytest.raises(RecipeError, match="keys must be words, got 3"):
         load_recipe(values)
+
+
+def test_what_turns_out_wrong_later_is_answered_at_its_line_too(folder):
+    problem = Problem(("training", "seed"), "is too low")
+    recipe = load_recipe(yaml_of(folder, TEXT))
+    assert recipe.error([problem]).problems == ["recipe.yaml:28:9: training.seed: is too low"]
+    assert Recipe.model_validate(recipe.to_dict()).error([problem]).problems == ["training.seed: is too low"]
 
 
 def test_a_dumped_recipe_reads_back_the_same(folder):

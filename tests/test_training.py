@@ -550,12 +550,38 @@ def test_a_recipe_with_mistakes_is_refused_before_anything_is_written(run, tmp_p
 def test_missing_stems_are_named_in_one_message(run, tmp_path):
     for i, name in enumerate(["train/one", "train/two", "valid/three"]):
         write_song(tmp_path / "data" / name, {"vocals": noise(i)})
+    write_song(tmp_path / "data" / "train" / "four", {"vocals": noise(3), "drums": noise(4)})
     with pytest.raises(DatasetError) as raised:
         run(data=tmp_path / "data")
     assert "train/one: the stem 'drums' is missing" in str(raised.value)
     assert "train/two: the stem 'drums' is missing" in str(raised.value)
-    assert "valid/three: the stem 'drums' is missing" in str(raised.value)
+    assert "no song of valid has the stem 'drums', there are vocals" in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("nothing_else", [True, False], ids=["alone", "beside other findings"])
+def test_a_source_that_no_song_has_is_answered_in_the_recipe(run, root, tmp_path, nothing_else):
+    settings = {**RECIPE, "separator": {**RECIPE["separator"], "sources": ["vocls", "drums", "accompaniment"]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings, default_flow_style=None))
+    with pytest.raises(RecipeError) as raised:
+        run(f"separator.sample_rate={RATE if nothing_else else 16000}", recipe=tmp_path / "mine.yaml")
+    line = next(i for i, line in enumerate((tmp_path / "mine.yaml").read_text().splitlines(), 1) if "vocls" in line)
+    wanted, other = raised.value.problems
+    there_are = r"\(there are: drums, vocals\)"
+    place = rf"{re.escape(str(tmp_path))}/mine\.yaml:{line}:\d+: separator\.sources"
+    data = re.escape(str(root))
+    assert re.fullmatch(
+        rf"{place}\.0: no song in {data} has the stem 'vocls' {there_are}; did you mean 'vocals'\?", wanted
+    )
+    assert re.fullmatch(rf"{place}\.2: no song in {data} has the stem 'accompaniment' {there_are}", other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_of_an_override_that_no_song_has_is_answered_with_its_words(run):
+    with pytest.raises(
+        RecipeError, match=r"^override separator\.sources=\[vocals, bass\]: separator\.sources\.1: no song"
+    ):
+        run("separator.sources=[vocals, bass]")
 
 
 def test_a_rate_that_explodes_ends_the_training_in_a_sentence(run, tmp_path):

@@ -29,10 +29,10 @@ _MARGIN = 2048  # samples around a segment that hide the edges of the resampler
 
 
 class DatasetError(ValueError):
-    """A root cannot be used: every finding on a line of its own."""
+    """A root cannot be used: every finding on a line of its own; `stems` names those of its songs, where known."""
 
-    def __init__(self, root: Path | str, findings: Sequence[str]) -> None:
-        self.root, self.findings = root, list(findings)
+    def __init__(self, root: Path | str, findings: Sequence[str], stems: Iterable[str] = ()) -> None:
+        self.root, self.findings, self.stems = root, list(findings), sorted(stems)
         shown = self.findings[:50]
         if len(self.findings) > len(shown):
             shown.append(f"and {len(self.findings) - len(shown)} more")
@@ -41,7 +41,7 @@ class DatasetError(ValueError):
 
     def __reduce__(self) -> tuple:
         """Rebuild it from its arguments in another process."""
-        return DatasetError, (self.root, self.findings)
+        return DatasetError, (self.root, self.findings, self.stems)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def open_songs(
     found = [_look_into(place, folders.get(place), sample_rate, n_channels) for place in places]
     findings += _check_songs(found, subset, targets or (), sample_rate, resample)
     if findings:
-        raise DatasetError(root, findings)
+        raise DatasetError(root, findings, {name for each in found for name in each.names})
     return [each.song for each in found]
 
 

@@ -65,8 +65,8 @@ def load_recipe(
     with importable(path.parent if path else None):
         document.problems += find_problems(document.values)
     if document.problems:
-        raise RecipeError(document.describe_problems())
-    return Recipe.model_validate(document.values).located(path)
+        raise RecipeError(document.describe(document.problems))
+    return Recipe.model_validate(document.values).located(path, document)
 
 
 @contextmanager

@@ -134,9 +134,9 @@ class Document:
         self.overridden[tuple(done)] = label
         return tuple(done)
 
-    def describe_problems(self) -> list[str]:
+    def describe(self, problems: Sequence[Problem]) -> list[str]:
         """Write each problem with where it stands, in the order of the file, the overrides last."""
-        lines = sorted((*self._locate(problem), str(problem)) for problem in self.problems)
+        lines = sorted((*self._locate(problem), str(problem)) for problem in problems)
         return [f"{prefix}{message}" for _, prefix, message in lines]
 
     def _refuse(self, path: Keys, label: str, message: str) -> Keys:

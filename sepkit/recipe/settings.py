@@ -1,13 +1,13 @@
 """The keys of a recipe, their types, ranges and defaults."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from sepkit.build import dotted
-from sepkit.recipe.document import write_yaml
+from sepkit.build import Problem, dotted
+from sepkit.recipe.document import Document, RecipeError, write_yaml
 
 ClassMapping = dict[str, Any]
 Positive = Annotated[float, Field(gt=0)]
@@ -168,6 +168,7 @@ class Recipe(_Settings):
     validation: ValidationSettings = ValidationSettings()
     observers: list[ClassMapping] = [{"class": "TensorBoard"}]
     _path: Path | None = PrivateAttr(None)
+    _document: Document | None = PrivateAttr(None)
 
     @property
     def path(self) -> Path | None:
@@ -179,11 +180,16 @@ class Recipe(_Settings):
         """The file's name without suffix; "recipe" for a mapping."""
         return self._path.stem if self._path else "recipe"
 
-    def located(self, path: Path | None) -> "Recipe":
-        """Return the same recipe as read from a file."""
+    def located(self, path: Path | None, document: Document) -> "Recipe":
+        """Return the same recipe as read from a file, and from the document that remembers its lines."""
         copy = self.model_copy()
-        copy._path = path
+        copy._path, copy._document = path, document
         return copy
+
+    def error(self, problems: Sequence[Problem]) -> RecipeError:
+        """Return what to raise where the recipe turns out wrong later, with the line of each problem."""
+        document = self._document or Document(self.to_dict())
+        return RecipeError(document.describe(problems))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, every default filled in but those of the classes."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sepkit.build import Problem, did_you_mean
 from sepkit.checkpoint import load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
@@ -182,20 +183,42 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
     """Find the songs to train on and to validate on.
 
     Raises:
+        sepkit.recipe.RecipeError: a source is no stem of any song.
         sepkit.datasets.DatasetError: with what is wrong in either.
     """
     separator, data = recipe.separator, recipe.data
     wanted = (separator.sources, separator.sample_rate, separator.n_channels, data.resample)
     songs: dict[str, list[Song]] = {}
+    stems: dict[str, set[str]] = {}
     findings: list[str] = []
     for subset in ("train", "valid"):
         try:
             songs[subset] = open_songs(data.root, subset, *wanted)
+            stems[subset] = {name for song in songs[subset] for name in song.stems}
         except DatasetError as error:
+            stems[subset] = set(error.stems)
             findings += [finding for finding in error.findings if finding not in findings]
+    if all(stems.values()):
+        _check_sources(recipe, set.union(*stems.values()))
     if findings:
         raise DatasetError(data.root, findings)
     return songs
+
+
+def _check_sources(recipe: Recipe, stems: set[str]) -> None:
+    """Refuse sources that no song has, at their place in the recipe."""
+    known = sorted(stems)
+    problems = [
+        Problem(
+            ("separator", "sources", position),
+            f"no song in {recipe.data.root} has the stem '{name}' (there are: {', '.join(known)})"
+            + did_you_mean(name, known),
+        )
+        for position, name in enumerate(recipe.separator.sources)
+        if name not in stems
+    ]
+    if problems:
+        raise recipe.error(problems)
 
 
 def describe(trainer: Trainer) -> str:
