@@ -459,12 +459,12 @@ def _check_axes(axes: "AxesGrid | None", *wanted: int) -> "list[Axes] | None":
 
 
 def _label_outside(axes: "Sequence[Axes]", xlabel: str, ylabel: str) -> None:
-    """Label the lowest axes of each column and the first of each row."""
-    lowest = {_column(ax): ax for ax in axes}
+    """Label the lowest axes of each column and the first of each row, in each figure."""
+    lowest = {(ax.figure, _column(ax)): ax for ax in axes}
     for ax in axes:
         if _column(ax) in (None, 0):
             ax.set_ylabel(ylabel)
-        if _column(ax) is None or lowest[_column(ax)] is ax:
+        if _column(ax) is None or lowest[ax.figure, _column(ax)] is ax:
             ax.set_xlabel(xlabel)
             ax.tick_params(labelbottom=True)
 
@@ -476,8 +476,12 @@ def _column(ax: "Axes") -> int | None:
 
 
 def _add_colour_bar(image: "AxesImage", axes: "Sequence[Axes]", label: str) -> None:
-    bar = axes[0].figure.colorbar(image, ax=list(axes), label=label, pad=0.02)
-    bar.outline.set_visible(False)
+    from matplotlib.cm import ScalarMappable
+
+    scale = ScalarMappable(image.norm, image.cmap)  # of every figure, where an image is of its own alone
+    for figure in dict.fromkeys(ax.figure for ax in axes):
+        bar = figure.colorbar(scale, ax=[ax for ax in axes if ax.figure is figure], label=label, pad=0.02)
+        bar.outline.set_visible(False)
 
 
 def _add_legend(ax: "Axes") -> None:

@@ -29,7 +29,7 @@ from sepkit.report.excerpts import excerpt_section
 from sepkit.report.media import drawing, encode_mp3, new_figure, picture
 from sepkit.report.page import duration, number
 from sepkit.report.run import read_run
-from sepkit.report.separation import Overview
+from sepkit.report.separation import Overview, separation_parts
 from sepkit.separator import Separator
 from sepkit.training import TrainingInterrupted, door, train
 from sepkit.training.run_folder import write_history
@@ -224,6 +224,14 @@ def test_a_separation_report_has_an_excerpt_where_the_first_stem_is_loudest(tmp_
     assert "mixture minus stems" in page.text
 
 
+def test_a_silent_target_is_said_to_be_silent():
+    given = excerpt()
+    quiet = replace(given, targets=torch.stack([given.targets[0], 0 * given.targets[1]]))
+    shown = excerpt_section([quiet]).content
+    assert re.findall(r"<h4>(\w+) <small>([^<]*)", shown)[1] == ("drums", "silent here")
+    assert shown.count("dB SDR here") == 1
+
+
 def test_where_nothing_is_left_over_there_is_nothing_to_hear():
     whole = excerpt(with_targets=False)
     shown = excerpt_section([Excerpt(**{**vars(whole), "mixture": whole.estimates.sum(0)})]).content
@@ -359,11 +367,30 @@ def test_an_overview_keeps_extremes_and_length_of_a_long_file(tmp_path):
     signal = torch.zeros(1, 400 * 100 + 17)
     signal[0, 12345], signal[0, 23456] = 0.9, -0.7
     audio.write(tmp_path / "long.wav", signal, 400)
-    overview = Overview(tmp_path / "long.wav")
+    overview = Overview(tmp_path / "long.wav", 100)
     outline, rate = overview.outline()
     assert (float(outline.max()), float(outline.min())) == (pytest.approx(0.9), pytest.approx(-0.7))
-    assert len(outline) / rate == pytest.approx(100, abs=0.3)  # whole grains of a tenth of a second
-    assert len(outline) <= 2000
+    assert len(outline) / rate == pytest.approx(100, abs=0.1)  # whole grains of a twentieth of a second
+    assert len(overview.extremes) <= 2200
+
+
+@pytest.mark.parametrize(("seconds", "n_grains"), [(1800, 18000), (12, 2011), (0.5, 2200)])
+def test_an_overview_has_as_many_grains_as_a_picture_and_no_more_than_ten_a_second(tmp_path, seconds, n_grains):
+    audio.write(tmp_path / "noise.wav", waveform(1, round(seconds * 4400)), 4400)
+    overview = Overview(tmp_path / "noise.wav", seconds)
+    assert len(overview.extremes) == pytest.approx(n_grains, rel=0.15)
+    outline, rate = overview.outline(max(1, len(overview.extremes) // 2001))
+    assert len(outline) / rate == pytest.approx(seconds, rel=0.005)
+
+
+@pytest.mark.parametrize("n_frames", [100, 12 * RATE])
+def test_a_waveform_is_drawn_as_a_filled_outline_and_not_as_a_line(tmp_path, n_frames):
+    for name in ("mixture", "vocals"):
+        audio.write(tmp_path / f"{name}.wav", waveform(2, n_frames), RATE)
+    files = (tmp_path / "mixture.wav", {"vocals": tmp_path / "vocals.wav"})
+    section, _ = separation_parts("song", *files, n_frames / RATE, 1.0)
+    assert section.content.count("<svg") == 2
+    assert section.content.count('fill: #1f5fa8') >= 1
 
 
 @pytest.mark.parametrize(
@@ -448,8 +475,10 @@ def test_an_evaluation_writes_its_report(evaluated):
     page = Page(evaluated / "report.html")
     assert page.sections == ["scores", "excerpts", "tracks", "training", "recipe-and-data", "cost-and-environment"]
     assert_self_contained(page)
-    for said in ("R&B <four>", "the best of 2 tracks, SDR of vocals", "tracks scored now 2 of 2", "mixture/2"):
+    for said in ("R&B <four>", "the best of 2 tracks, SDR of vocals", "tracks scored now 2 of 2", "mixture/2",
+                 "Small, below a number: its 95 % interval, percentiles of 2000 bootstrap resamples"):  # fmt: skip
         assert said in page.text
+    assert "from .. to" not in page.text  # columns of the terminal's table
 
 
 def test_an_evaluation_that_is_taken_over_has_the_same_excerpts(songs, trained, evaluated, tmp_path):
@@ -571,8 +600,7 @@ def report(request) -> Path:
 PLAYABLE = "[...document.querySelectorAll('audio')].every(audio => audio.readyState >= 2 && audio.duration > 0.5)"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
 def test_a_browser_shows_and_plays_a_report_without_asking_anybody(browser, report, width, scheme):
     complaints, asked = [], []
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
@@ -588,6 +616,22 @@ def test_a_browser_shows_and_plays_a_report_without_asking_anybody(browser, repo
     assert inner <= outer
     assert not complaints
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+
+
+LETTERS = """[...document.querySelectorAll("svg text")].map(letters => {
+    const turned = letters.getScreenCTM();
+    return Math.hypot(turned.a, turned.b) * parseFloat(getComputedStyle(letters).fontSize);
+})"""
+
+
+def test_letters_in_pictures_are_legible_on_a_phone(browser, report):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(PATIENCE)
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    sizes = page.evaluate(LETTERS)
+    page.close()
+    assert min(sizes) >= 10.5  # CSS pixels
 
 
 def test_one_player_sounds_at_a_time_and_goes_on_where_the_other_was(browser, trained):

@@ -188,7 +188,7 @@ def report_separation(
     Returns:
         The file.
     """
-    waveforms, excerpt = separation_parts(name, recording, stems, gain)
+    waveforms, excerpt = separation_parts(name, recording, stems, seconds, gain)
     sections = [
         excerpt_section([excerpt]),
         waveforms,

@@ -1,8 +1,8 @@
 """Excerpts to look at and listen to."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,14 +12,12 @@ from sepkit.plots import plot_difference, plot_separation
 from sepkit.report.media import common_gain, drawing, new_figure, picture, player
 from sepkit.report.page import Section, grid, number, paragraph, text
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 SECONDS = 6.0  # of an excerpt, unless there is a reason for another length
 _LONGEST = 10.0  # s
 _MOST_PICTURES = 16  # of sources, on a page
 _ROOM = 2.6e6  # characters for all that is heard on a page
 _KILOBITS = 128.0
+_IN_CARD = 4.0  # inches: on a phone a point is more than a pixel, and letters stay legible
 _AUDIBLE = 1e-3  # of the mixture's level
 
 _HOW_TO_LOOK = (
@@ -101,38 +99,38 @@ def _source(excerpt: Excerpt, place: int, kilobits: float, gain: float) -> str:
     """Show one estimate beside its target."""
     name, rate = excerpt.sources[place], excerpt.sample_rate
     pair = {"estimate": excerpt.estimates[place], "target": excerpt.targets[place]}
-    score = number(float(metrics.sdr(*pair.values())))
     with drawing():
-        figure = new_figure(4.6, 4.3)
+        figure = new_figure(_IN_CARD, 4.3)
         figure.set_layout_engine(None)  # which takes longer than all the rest
-        figure.subplots_adjust(left=0.115, right=0.98, top=0.95, bottom=0.1, hspace=0.3)
+        figure.subplots_adjust(left=0.135, right=0.98, top=0.95, bottom=0.11, hspace=0.36)
         plot_difference(*pair.values(), rate, list(figure.subplots(3, sharex=True)))
-        _make_ticks_small(figure)
         drawn = picture(figure, f"Spectrograms of {name}: estimate, target and their difference")
     players = [player(part, rate, f"{name}, {what}", excerpt.track, kilobits, gain) for what, part in pair.items()]
-    heading = f"<h4>{text(name)} <small>{text(score)} dB SDR here</small></h4>"
+    heading = f"<h4>{text(name)} <small>{_score_here(pair)}</small></h4>"
     return f'<div class="card">{heading}{drawn}{grid(players, "players")}</div>'
 
 
+def _score_here(pair: Mapping[str, Tensor]) -> str:
+    score = float(metrics.sdr(**pair))
+    return "silent here" if math.isnan(score) else f"{number(score)}\u00a0dB SDR here"
+
+
 def _show_stems(excerpt: Excerpt, kilobits: float) -> str:
-    """Show stems whose targets nobody knows, below their mixture."""
+    """Show a mixture and stems whose targets nobody knows, each with its player."""
     stems = dict(zip(excerpt.sources, excerpt.estimates, strict=True))
     residual = _residual(excerpt)
     if residual is not None:
         stems["mixture minus stems"] = residual
-    gain = common_gain([excerpt.mixture, *stems.values()])
-    heard = {"mixture": excerpt.mixture, **stems}
-    players = [player(part, excerpt.sample_rate, name, excerpt.track, kilobits, gain) for name, part in heard.items()]
+    heard, rate = {"mixture": excerpt.mixture, **stems}, excerpt.sample_rate
+    gain = common_gain(list(heard.values()))
     with drawing():
-        figure = new_figure(4.6, 0.6 + 1.35 * len(heard))
-        axes = list(figure.subplots(len(heard), sharex=True, sharey=True))
-        # Of the sum of all that is drawn, nothing is left over that would want a picture.
-        plot_separation(sum(stems.values()), stems, excerpt.sample_rate, axes)
-        _make_ticks_small(figure)
-        drawn = picture(figure, f"Spectrograms of the mixture and of {', '.join(stems)}")
-    return grid(players, "players") + drawn
-
-
-def _make_ticks_small(figure: "Figure") -> None:
-    for ax in figure.axes:
-        ax.tick_params(labelsize=8)
+        figures = {name: new_figure(_IN_CARD, 2.0) for name in heard}
+        plot_separation(excerpt.mixture, stems, rate, [figure.subplots() for figure in figures.values()])
+        drawn = {name: picture(figure, f"Spectrogram of {name}") for name, figure in figures.items()}
+    return grid(
+        (
+            f'<div class="card">{drawn[name]}{player(part, rate, name, excerpt.track, kilobits, gain)}</div>'
+            for name, part in heard.items()
+        ),
+        "wide",
+    )

@@ -78,7 +78,7 @@ def curve_section(run: Run) -> Section:
         if handles:
             axes[1].get_legend().remove()
             labels = [label.replace("\n", " ") for label in labels]
-            figures[1].legend(handles, labels, frameon=False, loc="outside lower center", ncols=3, fontsize="small")
+            figures[1].legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
         names = ("Loss by epoch", "Validation SDR by epoch, the best one marked")
         drawn = [picture(figure, name) for figure, name in zip(figures, names, strict=True)]
     waited = sum(float(row.get("data_wait") or 0) for row in run.history)

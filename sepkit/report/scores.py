@@ -204,10 +204,10 @@ def _target_boxes(rows: Sequence[Row], metric: str, target: str) -> str:
 def _metric_boxes(rows: Sequence[Row], metric: str) -> str:
     """Draw all systems and targets for one metric."""
     with drawing():
-        figure = new_figure(5.2, 3.1)
+        figure = new_figure(4.3, 3.1)
         ax = plot_scores(rows, metric, figure.subplots())
         ax.get_legend().remove()
-        figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
+        figure.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
         _finish(ax, distinct(row[2] for row in rows), len(rows))
         return picture(figure, f"Box plots over tracks: {metric} by target and system")
 

@@ -10,52 +10,62 @@ from sepkit import audio
 from sepkit.excerpts import Excerpt, best_part
 from sepkit.plots import plot_waveforms
 from sepkit.report.media import drawing, new_figure, picture
-from sepkit.report.page import Section
+from sepkit.report.page import Section, grid
 
-_GRAINS_PER_SECOND = 10
+_COARSEST = 10  # grains in a second
+_BLOCK = 10  # s that are read at a time
 _SECONDS = 10.0
-_DRAWN = 1000  # pairs of extremes in the picture of a waveform
+_DRAWN = 2001  # pairs of extremes at least in the picture of a waveform, from which on it is filled
 
 
 class Overview:
-    """What a long file sounds like, in memory only as extremes and power of tenths of a second.
+    """What a file sounds like, in memory only as extremes and power of grains.
 
     Args:
         path: audio file, which may be truncated.
+        seconds: duration of what is drawn; grains are a tenth of a second, or so short that a picture is full of them.
 
     Attributes:
         sample_rate: Hz.
         n_frames: samples.
-        grain: samples of a tenth of a second.
+        grain: samples.
         power: (K,), mean square of each grain.
         extremes: (K, 2), least and greatest mean of the channels in each grain.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, seconds: float) -> None:
         with audio.AudioReader(path, allow_truncated=True) as reader:
             self.sample_rate, self.n_frames = reader.info.sample_rate, reader.info.n_frames
-            self.grain = max(1, self.sample_rate // _GRAINS_PER_SECOND)
+            n_grains = max(_COARSEST * seconds, _DRAWN)
+            self.grain = max(1, int(self.sample_rate * seconds / n_grains))
             found = list(self._grains(reader))
         self.power = torch.cat([power for power, _ in found])
         self.extremes = torch.cat([extremes for _, extremes in found])
 
     def _grains(self, reader: audio.AudioReader) -> Iterator[tuple[Tensor, Tensor]]:
-        for block in reader.blocks(self.grain * 100):
+        for block in reader.blocks(self.grain * max(1, _BLOCK * self.sample_rate // self.grain)):
             missing = -block.shape[-1] % self.grain
             grains = torch.nn.functional.pad(block, (0, missing)).unflatten(-1, (-1, self.grain))  # (C, K, grain)
             yield grains.square().mean((0, 2)), torch.stack(grains.mean(0).aminmax(dim=-1), -1)
 
-    def outline(self) -> tuple[Tensor, float]:
-        """Give a waveform (T,) that alternates between the extremes, and its sample rate in Hz."""
-        together = -(-len(self.extremes) // _DRAWN)  # grains
+    def outline(self, together: int = 1) -> tuple[Tensor, float]:
+        """Give a waveform that alternates between extremes, so many that `plot_waveforms` fills what lies between.
+
+        Args:
+            together: grains that a pair of extremes stands for.
+
+        Returns:
+            (T,), and its sample rate in Hz.
+        """
         missing = -len(self.extremes) % together
         padded = torch.cat([self.extremes, self.extremes[-1:].expand(missing, 2)]).unflatten(0, (-1, together))
         pairs = torch.stack([padded[..., 0].amin(1), padded[..., 1].amax(1)], -1)
-        return pairs.flatten(), 2 * self.sample_rate / (self.grain * together)
+        repeats = -(-_DRAWN // len(pairs))
+        return pairs.repeat_interleave(repeats, 0).flatten(), 2 * repeats * self.sample_rate / (self.grain * together)
 
 
 def separation_parts(
-    name: str, recording: str | os.PathLike, stems: Mapping[str, str | os.PathLike], gain: float
+    name: str, recording: str | os.PathLike, stems: Mapping[str, str | os.PathLike], seconds: float, gain: float
 ) -> tuple[Section, Excerpt]:
     """Draw all of a recording and of its stems, and cut out where the first stem is loudest.
 
@@ -63,13 +73,14 @@ def separation_parts(
         name: of the recording.
         recording: audio file.
         stems: file by name.
+        seconds: duration of the recording.
         gain: by which the stems were scaled.
 
     Returns:
         The section with the waveforms, and the excerpt.
     """
     files = {"mixture": recording, **stems}
-    overviews = {label: Overview(path) for label, path in files.items()}
+    overviews = {label: Overview(path, seconds) for label, path in files.items()}
     first = overviews[next(iter(stems))]
     part = best_part(first.power[None], first.n_frames, first.grain, round(_SECONDS * first.sample_rate))
     heard = {label: audio.read(path, *part, allow_truncated=True)[0] for label, path in files.items()}
@@ -85,10 +96,14 @@ def separation_parts(
 
 
 def _draw(overviews: Mapping[str, Overview]) -> str:
-    outlines = {label: overview.outline() for label, overview in overviews.items()}
+    """Draw waveforms on one scale, each as a picture of its own."""
+    together = max(1, max(len(overview.extremes) for overview in overviews.values()) // _DRAWN)
+    outlines = {label: overview.outline(together) for label, overview in overviews.items()}
     rate = next(iter(outlines.values()))[1]
     with drawing():
-        figure = new_figure(5.2, 0.5 + 0.85 * len(outlines))
-        axes = list(figure.subplots(len(outlines), sharex=True, sharey=True))
+        figures = {label: new_figure(height=1.6) for label in outlines}
+        axes = [figure.subplots() for figure in figures.values()]
         plot_waveforms({label: samples for label, (samples, _) in outlines.items()}, rate, axes)
-        return picture(figure, f"Waveforms of {', '.join(outlines)}")
+        for ax in axes:
+            ax.set_xlabel("time (s)")
+        return grid((picture(figure, f"Waveform of {label}") for label, figure in figures.items()), "wide")

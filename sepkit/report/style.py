@@ -37,8 +37,8 @@ section {
   scroll-margin-top: 3.5rem;
 }
 nav {
-  position: sticky; top: 0; z-index: 2; display: flex; gap: 0.25rem; overflow-x: auto; margin: 0 -0.5rem 0.75rem;
-  padding: 0.5rem; background: var(--ground); scrollbar-width: none;
+  position: sticky; top: 0; z-index: 2; display: flex; flex-wrap: wrap; gap: 0.25rem; margin: 0 -0.5rem 0.75rem;
+  padding: 0.5rem; background: var(--ground);
 }
 nav a {
   flex: none; color: var(--ink); text-decoration: none; font-size: 0.9rem; padding: 0.25rem 0.75rem;
@@ -61,8 +61,8 @@ nav a:hover { border-color: var(--accent); color: var(--accent); }
   display: flex; gap: 1rem; justify-content: space-between; border-bottom: 1px solid var(--line);
   padding: 0.3rem 0;
 }
-.facts dt { color: var(--soft); flex: none; }
-.facts dd { margin: 0; text-align: right; min-width: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.facts dt { color: var(--soft); flex: 0 1 auto; }
+.facts dd { margin: 0; text-align: right; min-width: 40%; flex: 0 100 auto; font-variant-numeric: tabular-nums; }
 .grid {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem;
   align-items: start;
@@ -76,7 +76,7 @@ svg text { fill: currentColor; font-family: inherit !important; }
 figcaption { color: var(--soft); font-size: 0.85rem; }
 .card { border: 1px solid var(--line); border-radius: 10px; padding: 0.9rem; }
 @media (min-width: 52rem) {
-  .card:only-child { display: grid; grid-template-columns: 3fr 2fr; gap: 0 1.5rem; align-items: center; }
+  .card:only-child { display: grid; grid-template-columns: minmax(0, 30rem) 1fr; gap: 0 1.5rem; align-items: center; }
   .card:only-child h4 { grid-column: 1 / -1; }
 }
 .excerpt + .excerpt { border-top: 1px solid var(--line); margin-top: 1.25rem; padding-top: 1.25rem; }
@@ -119,7 +119,9 @@ pre {
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 @media (max-width: 40rem) {
   body { padding-left: 0.75rem; padding-right: 0.75rem; }
-  section { padding: 1rem 0.9rem; }
+  section { padding: 1rem 0.9rem; scroll-margin-top: 0.5rem; }
+  nav { position: static; }
+  .card { padding: 0.6rem; }
   h1 { font-size: 1.45rem; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 0.5rem; }
   .tiles div { padding: 0.6rem 0.75rem; }
