@@ -485,13 +485,18 @@ def test_wrong_values_of_all_classes_are_answered_at_once(folder):
     text = TEXT.replace("hop_length: 1024", "hop_length: 0").replace(
         "recipeparts.Halves, hidden_size: 160", "BLSTM, mask: a"
     )
-    text = text.replace("low_db: -6", "low_db: 7").replace("RelativeSpectralLoss", "STFTLoss, mag_distance: b")
+    text = (
+        text.replace("low_db: -6", "low_db: 7")
+        .replace("RelativeSpectralLoss", "STFTLoss, mag_distance: b")
+        .replace("weight: 1.0}", "weight: -1}")
+    )
     text = text.replace("lr: 4.0e-3", "lr: -1.0").replace("recipeparts.Cosine", "Cosine").replace("0.04", "-1")
     assert [problem.split(": ")[1] for problem in problems_of(folder, text)] == [
         "separator.transform.hop_length",
         "separator.network.mask",
         "data.augment.0.low_db",
         "losses.0.mag_distance",
+        "losses.0.weight",
         "training.optimizer.lr",
         "training.schedule.warmup",
     ]
