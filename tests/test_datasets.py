@@ -235,7 +235,7 @@ def test_a_file_that_cannot_be_read_is_not_missing_too(tmp_path):
 
 def test_a_stem_that_no_song_has_is_one_finding_with_the_nearest_name(tmp_path):
     write_root(tmp_path, ["train/a", "train/b", "valid/c"])
-    message = "no song of train has the stem 'vocls', there are drums, vocals; did you mean 'vocals'[?]$"
+    message = r"no song of train has the stem 'vocls' \(there are: drums, vocals\); did you mean 'vocals'[?]$"
     with pytest.raises(DatasetError, match=message) as caught:
         folder(tmp_path, ["vocls", "drums"])
     assert len(caught.value.findings) == 1
@@ -243,7 +243,7 @@ def test_a_stem_that_no_song_has_is_one_finding_with_the_nearest_name(tmp_path):
 
 def test_a_stem_that_no_song_has_nor_one_like_it_is_to_be_added_or_left_out(tmp_path):
     write_song(tmp_path / "train" / "a", {"mixture": noise(0)})
-    message = r"no song of train has the stem 'choir', there are none; add choir\.wav to the songs, or choose others"
+    message = r"no song of train has the stem 'choir' \(there are: none\); add choir\.wav to the songs, or choose"
     with pytest.raises(DatasetError, match=message):
         folder(tmp_path, ["choir"])
 

@@ -555,7 +555,7 @@ def test_missing_stems_are_named_in_one_message(run, tmp_path):
         run(data=tmp_path / "data")
     assert "train/one: the stem 'drums' is missing" in str(raised.value)
     assert "train/two: the stem 'drums' is missing" in str(raised.value)
-    assert "no song of valid has the stem 'drums', there are vocals" in str(raised.value)
+    assert "no song of valid has the stem 'drums' (there are: vocals)" in str(raised.value)
     assert not (tmp_path / "run").exists()
 
 

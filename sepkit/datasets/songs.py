@@ -325,7 +325,7 @@ def _check_songs(
     present = sorted({name for each in found for name in each.names})
     nowhere = [name for name in dict.fromkeys(targets) if name not in present]
     findings = [
-        f"no song of {subset} has the stem {name!r}, there are {', '.join(present) or 'none'}"
+        f"no song of {subset} has the stem {name!r} (there are: {', '.join(present) or 'none'})"
         f"{did_you_mean(name, present) or f'; add {name}.wav to the songs, or choose others'}"
         for name in nowhere
     ]
