@@ -374,6 +374,10 @@ def test_one_target_of_several_is_scored_beside_the_rest(shared):
     assert explicit.names("target") == ["vocals", "accompaniment"]
 
 
+def test_one_target_may_be_named_without_a_list():
+    assert choose_targets(MUSDB, "vocals", "sepkit") == choose_targets(MUSDB, ["vocals"], "sepkit")
+
+
 @pytest.mark.parametrize(
     ("available", "chosen", "protocol", "message"),
     [

@@ -42,14 +42,14 @@ def choose_targets(available: Iterable[str], chosen: Sequence[str] | None, proto
 
     Args:
         available: stems that are estimated.
-        chosen: some of them, in any order, or what is left beside one; None: all.
+        chosen: one or some of them, in any order, or what is left beside one; None: all.
         protocol: "sepkit": all are scored together, one stem alone beside what is left of the mixture. "musdb": as
             museval.eval_mus_track does, vocals and accompaniment together, all but the accompaniment together.
 
     Raises:
         ValueError: a name is unknown, or the protocol does not score such targets.
     """
-    available = tuple(available)
+    available, chosen = tuple(available), [chosen] if isinstance(chosen, str) else chosen
     possible = (*available, *((ACCOMPANIMENT,) if "vocals" in available and ACCOMPANIMENT not in available else ()))
     unknown = [name for name in chosen or () if name not in possible]
     if unknown:
