@@ -100,9 +100,9 @@ def _source(excerpt: Excerpt, place: int, kilobits: float, gain: float) -> str:
     name, rate = excerpt.sources[place], excerpt.sample_rate
     pair = {"estimate": excerpt.estimates[place], "target": excerpt.targets[place]}
     with drawing():
-        figure = new_figure(_IN_CARD, 4.3)
+        figure = new_figure(_IN_CARD, 4.9)
         figure.set_layout_engine(None)  # which takes longer than all the rest
-        figure.subplots_adjust(left=0.135, right=0.98, top=0.95, bottom=0.11, hspace=0.36)
+        figure.subplots_adjust(left=0.135, right=0.935, top=0.955, bottom=0.095, hspace=0.3)
         plot_difference(*pair.values(), rate, list(figure.subplots(3, sharex=True)))
         drawn = picture(figure, f"Spectrograms of {name}: estimate, target and their difference")
     players = [player(part, rate, f"{name}, {what}", excerpt.track, kilobits, gain) for what, part in pair.items()]
