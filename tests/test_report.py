@@ -222,6 +222,8 @@ def test_a_separation_report_has_an_excerpt_where_the_first_stem_is_loudest(tmp_
     assert re.search(r"10\.0 s from 0:2[0-2]\.", page.text)
     assert len(page.all("audio")) == 4
     assert "mixture minus stems" in page.text
+    assert page.text.count("dB re the loudest band") == 4  # each spectrogram has its scale
+    assert len(page.all("svg")) == 4 + 3  # and each file its waveform
 
 
 def test_a_silent_target_is_said_to_be_silent():
