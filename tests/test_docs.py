@@ -198,7 +198,6 @@ def test_another_page_leads_to_a_page(page):
     assert page == DOCS / "index.md" or api or any(page in linked_from(other) for other in PAGES)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(find_spec("sphinx") is None, reason="Sphinx is not installed: make docs")
 def test_the_pages_build_without_a_warning_and_the_reference_is_complete(tmp_path):
     options = ["-q", "-W", "--keep-going", "-D", "nb_execution_mode=off"]

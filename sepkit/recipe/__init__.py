@@ -66,7 +66,7 @@ def load_recipe(
         document.problems += find_problems(document.values)
     if document.problems:
         raise RecipeError(document.describe(document.problems))
-    return Recipe.model_validate(document.values).located(path, document)
+    return Recipe.model_validate(document.values)._located(path, document)
 
 
 @contextmanager

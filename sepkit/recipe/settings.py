@@ -180,7 +180,7 @@ class Recipe(_Settings):
         """The file's name without suffix; "recipe" for a mapping."""
         return self._path.stem if self._path else "recipe"
 
-    def located(self, path: Path | None, document: Document) -> "Recipe":
+    def _located(self, path: Path | None, document: Document) -> "Recipe":
         """Return the same recipe as read from a file, and from the document that remembers its lines."""
         copy = self.model_copy()
         copy._path, copy._document = path, document
