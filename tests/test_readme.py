@@ -76,5 +76,7 @@ def test_the_network_loss_and_yaml_of_the_readme_train(workplace, tmp_path):
 
 
 def test_the_picture_and_the_links_of_the_readme_exist():
-    missing = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not (ROOT / link).exists()]
-    assert not missing
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", README)]
+    assert not [path for path, _, _ in links if not (ROOT / path).exists()]
+    for path, _, heading in links:
+        assert not heading or f"\n## {heading.capitalize()}\n" in (ROOT / path).read_text(), f"{path}#{heading}"
