@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sepkit.separator import Separator
 
-_PIECE = 1 << 16  # samples that are handed on at a time
+_PIECE = 1 << 15  # samples that are handed on at a time
 
 
 def overlap_add(
