@@ -400,6 +400,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
     from sepkit.devices import keep_memory
     from sepkit.evaluation import DEFAULT_METRICS, evaluate
+    from sepkit.report import FILE
 
     keep_memory()
     model, folder = _load_evaluated(options) if options.estimates is None else (None, None)
@@ -431,8 +432,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print(scores.table())
     print(f"scores     {output / 'scores.csv'}")
-    if options.report and (output / "report.html").is_file():
-        print(f"report     {output / 'report.html'}")
+    if options.report and (output / FILE).is_file():
+        print(f"report     {output / FILE}")
     return 0
 
 

@@ -3,14 +3,17 @@
 import copy
 import inspect
 from collections.abc import Mapping
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sepkit import models
+from sepkit import models, transforms
+from sepkit.models import blstm, spectrogram_net
 from sepkit.models.blstm import triangular_bands
+from sepkit.transforms import STFT
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
     "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},
@@ -348,3 +351,15 @@ def test_every_band_averages_at_least_one_bin(highest, n_bands):
     torch.testing.assert_close(bands.sum(1), torch.ones(n_bands))
     assert bands.min() >= 0
     assert (bands.argmax(1).diff() >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("cls", "argument", "known"),
+    [
+        (models.BLSTM, "mask", blstm._ACTIVATIONS),
+        (models.SpectrogramNetSimple, "mask_act_fn", spectrogram_net._ACTIVATIONS),
+        (STFT, "window", transforms._WINDOWS),
+    ],
+)
+def test_the_choices_that_a_recipe_is_checked_against_are_those_there_are(cls, argument, known):
+    assert list(get_args(inspect.signature(cls).parameters[argument].annotation)) == list(known)

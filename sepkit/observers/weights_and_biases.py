@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
 from sepkit.observers.showing import Exhibition, Showing, numbers_of
 from sepkit.observers.view import View
+
+TRACKED = Path("training") / "wandb.txt"  # in the run folder: by which a training that goes on finds its run
 
 
 class WeightsAndBiases:
@@ -54,7 +57,7 @@ class WeightsAndBiases:
         """Open the run, and list the epochs that it lacks."""
         import wandb
 
-        known = view.folder / "training" / "wandb.txt"
+        known = view.folder / TRACKED
         is_new = not known.exists()
         number = uuid4().hex[:8] if is_new else known.read_text(encoding="ascii")
         self._run = wandb.init(

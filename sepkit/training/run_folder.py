@@ -9,13 +9,13 @@ import torch
 import yaml
 
 from sepkit.checkpoint import CARD, WEIGHTS, ModelError, atomic, read_card
+from sepkit.observers.weights_and_biases import TRACKED
 from sepkit.recipe import Recipe
 from sepkit.recipe.document import write_yaml
 from sepkit.report import FILE as REPORT
 
 RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
 STATE = Path("training") / "state.pt"
-TRACKED = STATE.with_name("wandb.txt")  # by which an observer goes on with its run
 STATE_FORMAT = 1
 FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
