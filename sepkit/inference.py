@@ -284,8 +284,11 @@ def _choose(
         if estimate is None:  # a resampler may give some samples less, or one more
             estimate = mixture.new_zeros(max([0, *chosen]) + 1, *mixture.shape)
         estimate = estimate[..., : mixture.shape[-1]]
-        rest = [mixture - estimate.sum(0)] if with_rest else []
-        yield torch.stack([*(estimate[i] for i in chosen), *rest])
+        if chosen == list(range(len(estimate))) and not with_rest:
+            yield estimate
+        else:
+            rest = [mixture - estimate.sum(0)] if with_rest else []
+            yield torch.stack([*(estimate[i] for i in chosen), *rest])
         if progress:
             progress(mixture.shape[-1] / sample_rate)
 
@@ -388,23 +391,27 @@ def _write_scaled(
     silence = torch.zeros(len(paths), info.n_channels, 1)
     _write_blocks([silence], paths, info, subtype)  # a format that refuses the recording does so before the work
     parts = [path.with_suffix(".float.wav") for path in paths]
-    peak = _write_blocks(blocks, parts, info, "FLOAT")
-    gain = min(1.0, ceiling / peak) if peak > 0 else 1.0
+    peaks = [0.0]
+    _write_blocks(_noting_peaks(blocks, peaks), parts, info, "FLOAT")
+    gain = min(1.0, ceiling / max(peaks)) if max(peaks) > 0 else 1.0
     for part, path in zip(parts, paths, strict=True):
         _write_blocks((gain * block[None] for block in audio.stream_blocks(part)), [path], info, subtype)
     return gain
 
 
-def _write_blocks(blocks: Iterable[Tensor], paths: Sequence[Path], info: audio.AudioInfo, subtype: str) -> float:
-    """Write blocks (stems, C, t) to one file a stem and give their peak."""
-    peak = 0.0
+def _noting_peaks(blocks: Iterable[Tensor], peaks: list[float]) -> Iterator[Tensor]:
+    """Hand blocks on, and append the highest magnitude of each."""
+    for block in blocks:
+        peaks.append(max(map(abs, map(float, block.aminmax()))))
+        yield block
+
+
+def _write_blocks(blocks: Iterable[Tensor], paths: Sequence[Path], info: audio.AudioInfo, subtype: str) -> None:
+    """Write blocks (stems, C, t) to one file a stem."""
     with ExitStack() as stack:
         writers = [
             stack.enter_context(audio.AudioWriter(path, info.sample_rate, info.n_channels, subtype)) for path in paths
         ]
         for block in blocks:
-            low, high = block.aminmax()
-            peak = max(peak, -float(low), float(high))
             for writer, stem in zip(writers, block, strict=True):
                 writer.write(stem)
-    return peak

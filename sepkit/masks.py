@@ -13,7 +13,7 @@ def apply_mask(mask: Tensor, mixture_spectrogram: Tensor) -> Tensor:
     """Mask a mixture, once per source.
 
     The product lies frame by frame in memory, as the STFT gives spectrograms and its inverse reads them, whatever the
-    layout of the mask; a real mask is never made complex.
+    layout of the mask; of a real mask no more than one item's is made complex at a time.
 
     Args:
         mask: real or complex (B, S, C, F, N).
@@ -35,7 +35,8 @@ class _RealMask(torch.autograd.Function):
         ctx.save_for_backward(mask, mixture)
         n_items, n_sources, n_channels, n_bins, n_frames = mask.shape
         masked = mixture.new_empty(n_items, n_sources, n_channels, n_frames, n_bins)
-        torch.mul(mixture.mT.unsqueeze(1), mask.mT.to(mixture.real.dtype), out=masked)
+        for product, gains, given in zip(masked, mask.mT, mixture.mT, strict=True):
+            torch.mul(given, gains.to(given.real.dtype), out=product)  # torch makes the gains complex: one item's
         return masked.mT
 
     @staticmethod

@@ -98,7 +98,8 @@ class _OverlapAdd:
         """Separate the next chunks, give what no later chunk reaches and keep the rest."""
         span, done = (n_chunks - 1) * self.hop + self.length, n_chunks * self.hop
         mixture = self.held.first(span)
-        mixture = torch.nn.functional.pad(mixture, (0, span - mixture.shape[-1]))
+        if mixture.shape[-1] < span:
+            mixture = torch.nn.functional.pad(mixture, (0, span - mixture.shape[-1]))
         chunks = mixture.unfold(-1, self.length, self.hop).transpose(0, 1)  # (n, C, L)
         self._add(separate_chunks(self.separator, chunks))
         yield from self._finished(min(done, self.held.n_frames))

@@ -215,7 +215,16 @@ class Separation:
 
     @cached_property
     def estimate(self) -> Tensor:  # noqa: D102
-        return self._separator.transform.inverse(self.estimate_spectrogram, self.mixture.shape[-1])
+        if torch.is_grad_enabled() or "estimate_spectrogram" in vars(self):
+            return self._to_waveform(self.estimate_spectrogram)
+        if self._spectrum is not None:
+            spectrograms = iter(self._spectrum.split(1, 1))
+        else:
+            spectrograms = (apply_mask(mask, self.mixture_spectrogram) for mask in self.mask.split(1, 1))
+        return torch.cat([self._to_waveform(one) for one in spectrograms], 1)  # one source in memory at a time
+
+    def _to_waveform(self, spectrogram: Tensor) -> Tensor:
+        return self._separator.transform.inverse(spectrogram, self.mixture.shape[-1])
 
     @property
     def target(self) -> Tensor:  # noqa: D102

@@ -135,8 +135,8 @@ class STFT(nn.Module):
             raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length}")
         frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
         window = self.window.to(frames.dtype)
-        waveform = self._overlap_add(frames.mul_(window).reshape(-1, n_frames, self.num_fft), length)
-        envelope = self._overlap_add((window**2).expand(1, n_frames, self.num_fft), length)
+        waveform = self._overlap_add(frames.reshape(-1, n_frames, self.num_fft), window, length)
+        envelope = self._overlap_add(window.expand(1, n_frames, self.num_fft), window, length)
         return waveform.div_(envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
 
     @property
@@ -159,16 +159,16 @@ class STFT(nn.Module):
             return F.pad(_pad_ends(flat, left, 0, self.pad_mode), (0, right))
         return _pad_ends(flat, left, right, self.pad_mode)
 
-    def _overlap_add(self, frames: Tensor, length: int) -> Tensor:
-        """Sum (B, N, num_fft) at their places, hop by hop, and cut the first `length` samples out."""
+    def _overlap_add(self, frames: Tensor, window: Tensor, length: int) -> Tensor:
+        """Sum windowed (B, N, num_fft) at their places, hop by hop, and cut the first `length` samples out."""
         hop, n_frames = self.hop_length, frames.shape[1]
         n_parts = math.ceil(self.num_fft / hop)
         if self.num_fft % hop:
-            frames = F.pad(frames, (0, n_parts * hop - self.num_fft))
-        parts = frames.unflatten(-1, (n_parts, hop))
+            frames, window = (F.pad(signal, (0, n_parts * hop - self.num_fft)) for signal in (frames, window))
+        parts, windows = frames.unflatten(-1, (n_parts, hop)), window.unflatten(-1, (n_parts, hop))
         summed = frames.new_zeros(len(frames), n_frames + n_parts - 1, hop)
         for part in range(n_parts):
-            summed[:, part : part + n_frames] += parts[:, :, part]
+            summed[:, part : part + n_frames].addcmul_(parts[:, :, part], windows[part])
         return summed.flatten(1)[:, self._left : self._left + length]
 
     def extra_repr(self) -> str:
@@ -328,4 +328,5 @@ def _pad_ends(flat: Tensor, left: int, right: int, mode: str) -> Tensor:
     """Pad (B, T) at both ends; what a reflection cannot reach in a short signal is zero."""
     reach = flat.shape[-1] - 1 if mode == "reflect" else max(left, right)
     near = F.pad(flat[:, None], (min(left, reach), min(right, reach)), mode=mode)[:, 0]
-    return F.pad(near, (max(0, left - reach), max(0, right - reach)))
+    missing = max(0, left - reach), max(0, right - reach)
+    return F.pad(near, missing) if any(missing) else near

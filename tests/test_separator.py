@@ -304,6 +304,17 @@ def test_the_gradient_of_single_sources_lies_as_the_quantity_did(judged):
     assert gradients[0].stride() == whole.stride()
 
 
+@pytest.mark.parametrize("network", [Scale, Turning, Spectrum, HalfPrecision, SMALL], ids=str)
+@pytest.mark.parametrize("first", ["estimate", "estimate_spectrogram"])
+def test_estimates_without_gradient_source_by_source_are_those_with_gradient(network, first):
+    separator, mixture = make(network, n_sources=3), sound(2, 2, 100)
+    with torch.no_grad():
+        separation = separator.analyze(mixture)
+        getattr(separation, first)
+        found = separation.estimate
+    torch.testing.assert_close(found, separator.analyze(mixture).estimate.detach())
+
+
 def test_quantities_are_what_their_names_say():
     mixture, targets = sound(2, 2, 100), sound(2, 2, 2, 100, seed=1)
     separator = make()

@@ -53,10 +53,11 @@ class _WavSink:
 
     def write(self, samples: np.ndarray) -> None:
         """Append (t, C): float32, or int32 with the value in the upper bits."""
-        raw = samples.astype("<i4" if samples.dtype.kind == "i" else "<f4").view(np.uint8)
-        raw = raw.reshape(samples.size, 4)[:, 4 - self._width :].tobytes()
+        raw = samples.astype("<i4" if samples.dtype.kind == "i" else "<f4", copy=False).view(np.uint8)
+        if self._width < 4:
+            raw = np.ascontiguousarray(raw.reshape(samples.size, 4)[:, 4 - self._width :])
         self._file.write(raw)
-        self._size += len(raw)
+        self._size += raw.size
 
     def close(self) -> None:
         """Complete the header and close."""
@@ -151,7 +152,7 @@ class AudioWriter:
             raise AudioError(
                 f"{self._path} takes blocks ({self.n_channels}, T), got {tuple(block.shape)}; reshape the block."
             )
-        samples = np.ascontiguousarray(block.detach().cpu().float().numpy().T)
+        samples = _interleaved(block.detach().cpu().float().numpy())
         if (found := nonfinite(samples, self.n_frames)) is not None:
             raise AudioError(f"Cannot write {self._path}: the waveform holds {found}; find out where that comes from.")
         self._attempt(self._sink.write, _quantize(samples, self.subtype))
@@ -162,6 +163,14 @@ class AudioWriter:
             action(*arguments)
         except (soundfile.SoundFileRuntimeError, AssertionError, OSError) as error:
             raise AudioError(f"Cannot write {self._path}: {error}; check the disk's space and permissions.") from error
+
+
+def _interleaved(block: np.ndarray) -> np.ndarray:
+    """Copy (C, t) into contiguous (t, C), channel by channel: faster than a transposed copy, where C is small."""
+    samples = np.empty(block.shape[::-1], block.dtype)
+    for channel, values in enumerate(block):
+        samples[:, channel] = values
+    return samples
 
 
 def _quantize(samples: np.ndarray, subtype: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Losses on spectrograms and magnitudes that are handed over: no transform of their own."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +144,22 @@ def _root_mean_power(spectrogram: Tensor) -> Tensor:
     """Take the root of the mean power of each item: complex (B, ...) to (B,); the gradient is 0 at silence."""
     lying = spectrogram.mT if spectrogram.dim() > 2 and spectrogram.mT.is_contiguous() else spectrogram  # no copy
     values = torch.view_as_real(lying.resolve_conj()).flatten(1)
-    return torch.linalg.vector_norm(values, dim=1) / math.sqrt(values.shape[1] / 2)
+    return _Norm.apply(values) / math.sqrt(values.shape[1] / 2)
+
+
+class _Norm(torch.autograd.Function):
+    """The norm of each row of (B, n), with a gradient in one pass over the values; torch's own needs three."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(values, dim=1)
+        ctx.save_for_backward(values, norm)
+        return norm
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        values, norm = ctx.saved_tensors
+        return values * torch.where(norm > 0, gradient / norm, 0.0)[:, None]
 
 
 class RelativeSpectralLoss(nn.Module):

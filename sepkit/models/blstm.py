@@ -91,14 +91,18 @@ class BLSTM(nn.Module):
         Returns:
             (B, S, C, F, N), real, or complex where `mask="complex"`.
         """
-        mask = self.core(spectrogram.abs())
+        mask = self.core(self._magnitude(spectrogram))
         if self.core.mask != "complex":
             return mask
         return torch.view_as_complex(mask.to(spectrogram.real.dtype).contiguous())
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Measure the mean and spread of the compressed bands over complex spectrograms (B, C, F, N)."""
-        self.core.fit(spectrogram.abs() for spectrogram in spectrograms)
+        self.core.fit(map(self._magnitude, spectrograms))
+
+    def _magnitude(self, spectrogram: Tensor) -> Tensor:
+        """Take the magnitude of the bins that are heard: the core looks at no other."""
+        return spectrogram[:, :, : self.core.n_heard].abs()
 
 
 class _Core(nn.Module):
