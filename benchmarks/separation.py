@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from sepkit import audio
-from sepkit.devices import keep_memory
+from sepkit.devices import keep_memory, peak_memory
 from sepkit.inference import separate
 from sepkit.separator import Separator
 
@@ -61,9 +61,8 @@ def whole(song: Path, folder: Path, n_stems: int) -> None:
 
 
 def peak() -> float:
-    """Peak of this process, MB; getrusage would count what the parent had when it forked."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    """Peak of this process, MB."""
+    return peak_memory(torch.device("cpu")) / 2**20
 
 
 def measure(way: str, song: Path, chunk: Path, n_stems: int) -> tuple[float, float]:
