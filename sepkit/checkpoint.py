@@ -1,20 +1,26 @@
 """The folder that a trained separator lives in: `model.json` and `model.safetensors`."""
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 
 from sepkit import __version__
+from sepkit.build import show
+from sepkit.files import atomic_file, readable
+from sepkit.plain import parse_json, read_text
 from sepkit.separator import Separator
 
 FORMAT = 1
 CARD, WEIGHTS = "model.json", "model.safetensors"
+_MARK = "weights"  # key in the card and in the header of the weights, by which they know each other
+_LONGEST_HEADER = 100_000_000  # bytes, of the format
 
 
 class ModelError(ValueError):
@@ -23,6 +29,8 @@ class ModelError(ValueError):
 
 def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any] | None = None) -> None:
     """Write a separator down; a reader finds the old weights or the new ones, never half of them.
+
+    Weights and card are two files, and hold the same hash: those of two different saves are refused by `load_model`.
 
     Args:
         separator: what is written.
@@ -33,35 +41,56 @@ def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     # Cloned, because weights that share memory are refused.
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in separator.state_dict().items()}
-    with atomic(folder / WEIGHTS) as temporary:
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        temporary.write_bytes(save(contiguous))  # save_file would keep it from all other users
-    write_card(separator, folder, card or {})
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    mark = hash_tensors(contiguous)
+    content = _describe(separator, card or {}, mark)
+    with atomic_file(folder / CARD) as card_file, atomic_file(folder / WEIGHTS) as weights_file:
+        card_file.write_text(content, encoding="utf-8")
+        weights_file.write_bytes(save(contiguous, {_MARK: mark}))  # save_file would keep it from all other users
 
 
 def write_card(separator: Separator, folder: str | Path, card: Mapping[str, Any]) -> None:
     """Write `model.json` beside weights that are there already."""
-    content = {"format": FORMAT, "sepkit": __version__, "separator": separator.settings, **card}
-    with atomic(Path(folder) / CARD) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    weights = Path(folder) / WEIGHTS
+    content = _describe(separator, card, _read_mark(weights) if weights.is_file() else None)
+    with atomic_file(Path(folder) / CARD) as temporary:
+        temporary.write_text(content, encoding="utf-8")
 
 
-class atomic:  # noqa: N801
-    """Give a temporary path beside `path`, which takes the name of `path` when the block ends without error."""
+def _describe(separator: Separator, card: Mapping[str, Any], mark: str | None) -> str:
+    content = {"format": FORMAT, "sepkit": __version__, "separator": separator.settings, **card, _MARK: mark}
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.temporary = path, path.with_name(f".{path.name}.{os.getpid()}")
 
-    def __enter__(self) -> Path:
-        return self.temporary
+def hash_tensors(tensors: Mapping[str, torch.Tensor], start: bytes = b"") -> str:
+    """Hash names, types, shapes and values of tensors.
 
-    def __exit__(self, kind: type | None, *exception: object) -> None:
-        if kind is None:
-            with open(self.temporary, "rb") as written:
-                os.fsync(written.fileno())
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)
+    Args:
+        tensors: by name, on any device.
+        start: what is hashed before them.
+    """
+    found = hashlib.sha256(start)
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(values.numpy())
+    return found.hexdigest()
+
+
+def _read_mark(weights: Path) -> str | None:
+    """Read the hash in the header of weights; None: another program wrote them, or an older version."""
+    with _naming_damage(weights), weights.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        return parse_json(file.read(min(size, _LONGEST_HEADER)).decode()).get("__metadata__", {}).get(_MARK)
+
+
+@contextmanager
+def _naming_damage(weights: Path) -> Iterator[None]:
+    """Turn what is raised on damaged weights into a sentence."""
+    try:
+        yield
+    except (safetensors.SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ModelError(f"{weights} is damaged ({show(str(error))}): copy it again") from error
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -75,11 +104,13 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     if missing:
         raise ModelError(f"{folder} is no model folder: {' and '.join(missing)} missing, give a training run's")
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = parse_json(read_text(folder / CARD))
         if card["format"] > FORMAT:
             raise ModelError(f"{folder} has format {card['format']}, sepkit reads {FORMAT}: install a newer one")
         card["separator"]["sources"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except ModelError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CARD} is not a model card ({error!r}): train again, or copy it again") from error
     except OSError as error:
         raise ModelError(f"{folder / CARD} cannot be read: {error.strerror}, check its permissions") from error
@@ -102,7 +133,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
     card = read_card(folder)
     try:
         separator = Separator(**card["separator"], trusted=trust)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
         raise ModelError(f"{Path(folder) / CARD} describes no separator: {error}") from error
     load_weights(separator, folder)
     return separator.to(device).eval()
@@ -116,18 +147,29 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
         folder: with `model.json` and `model.safetensors`.
 
     Raises:
-        ModelError: there are none, or their names or shapes are not the separator's.
+        ModelError: there are none, or their names or shapes are not the separator's, or the card is of other weights.
     """
-    read_card(folder)
-    path = Path(folder) / WEIGHTS
-    try:
-        weights = load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({error}): copy it again") from error
-    own = {name: tensor.shape for name, tensor in separator.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in weights.items()}
+    card, path = read_card(folder), Path(folder) / WEIGHTS
+    mark = _read_mark(path)
+    if mark is not None and card.get(_MARK) != mark:
+        raise ModelError(
+            f"{Path(folder) / CARD} and {WEIGHTS} are of two different saves, of which the second broke off: train on "
+            "with the same command, or copy both again"
+        )
+    with _naming_damage(path):
+        is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
+        weights = load_file(path) if is_text else load(path.read_bytes())
+    own, found = ({name: _form(tensor) for name, tensor in each.items()} for each in (separator.state_dict(), weights))
     different = sorted(name for name in {**own, **found} if own.get(name) != found.get(name))
     if different:
-        shown = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
+        shown = ", ".join(map(_name, different[:5])) + (f" and {len(different) - 5} more" if different[5:] else "")
         raise ModelError(f"{path} does not fit this separator: {shown} differ, give a model of the same settings")
     separator.load_state_dict(weights)
+
+
+def _form(tensor: torch.Tensor) -> tuple:
+    return tensor.shape, tensor.is_complex(), tensor.is_floating_point()
+
+
+def _name(name: str) -> str:
+    return name if name.isprintable() and len(name) < 100 else show(name)

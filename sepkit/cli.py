@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sepkit import __version__
@@ -194,8 +194,13 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
             except (audio.AudioError, FileExistsError) as error:
                 failures.append(str(error))
                 continue
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 failures.append(f"{recordings[name]} cannot be separated into {options.output}: {error}")
+                continue
+            except ValueError as error:
+                if Path(options.output).is_file():  # which holds for all recordings
+                    raise
+                failures.append(str(error))
                 continue
             for line in describe_separated(result):
                 bar.write(line, file=sys.stdout)
@@ -254,8 +259,8 @@ def describe_separated(result) -> Iterable[str]:
 def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
     """List the recordings in files and folders, by the name of their output folder.
 
-    Of a folder, all audio files are taken, at any depth, but none that is hidden or in the folder of the output;
-    where one is called `mixture`, it alone.
+    Of a folder, all audio files are taken, at any depth and also behind links, but none that is hidden or in the
+    folder of the output; where one is called `mixture`, it alone. A line tells what is passed over.
 
     Args:
         given: files and folders.
@@ -264,31 +269,62 @@ def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
     Raises:
         ValueError: something does not exist, or recordings would be written into the same folders, with all of them.
     """
-    from sepkit.audio import is_audio_name
-    from sepkit.inference import output_name
-
     paths: list[Path] = []
+    passed: list[str] = []
     for entry in map(Path, given):
         if entry.is_dir():
-            found = [path for path in _files_below(entry, Path(output)) if is_audio_name(path)]
-            mixed = {path.parent for path in found if path.stem == "mixture"}
-            paths += [path for path in found if path.parent not in mixed or path.stem == "mixture"]
+            paths += _recordings_in(entry, Path(output), passed)
         elif entry.exists():
             paths.append(entry)
         else:
             raise ValueError(f"{entry} does not exist")
+    told = f"passed over: {'; '.join(passed)}" if passed else ""
     if not paths:
-        raise ValueError(f"there is no audio file in {', '.join(map(str, given))}")
-    named: dict[str, list[Path]] = {}
-    for path in dict.fromkeys(paths):
-        named.setdefault(output_name(path), []).append(path)
-    clashes = [f"{name}/ of {_shown(same, 5, ', ')}" for name, same in named.items() if len(same) > 1]
+        raise ValueError(f"there is no audio file in {', '.join(map(str, given))}" + (f" ({told})" if told else ""))
+    named = _name_outputs(paths)
+    if told:
+        _tell(told)
+    return named
+
+
+def _recordings_in(folder: Path, output: Path, passed: list[str]) -> list[Path]:
+    """List the audio files of a folder, and note what is passed over."""
+    from collections import Counter
+
+    from sepkit.audio import is_audio_name
+
+    files, n_linked, unread = _files_below(folder, output)
+    found = [path for path in files if is_audio_name(path)]
+    mixed = {path.parent for path in found if path.stem == "mixture"}
+    taken = [path for path in found if path.parent not in mixed or path.stem == "mixture"]
+    kinds = Counter(path.suffix.lower() or "without suffix" for path in files if not is_audio_name(path))
+    counts = [
+        (kinds.total(), "file", f" ({_shown([f'{kind} {n}' for kind, n in kinds.most_common()], 8, ', ')})"),
+        (len(found) - len(taken), "file", " beside a mixture"),
+        (n_linked, "linked folder", ""),
+        (len(unread), "folder", f" that cannot be read ({_shown(unread, 3, ', ')})"),
+    ]
+    told = [f"{n} {what}{'s' if n > 1 else ''}{more}" for n, what, more in counts if n]
+    passed += [", ".join(told)] if told else []
+    return taken
+
+
+def _name_outputs(paths: Iterable[Path]) -> dict[str, Path]:
+    """Give each recording the name of its output folder; names that some system takes for one are refused."""
+    from sepkit.files import same_file_key
+    from sepkit.inference import output_name
+
+    named: dict[str, dict[str, Path]] = {}
+    for path in paths:
+        named.setdefault(same_file_key(output_name(path)), {}).setdefault(os.path.realpath(path), path)
+    together = [list(same.values()) for same in named.values()]
+    clashes = [f"{output_name(same[0])}/ of {_shown(same, 5, ', ')}" for same in together if len(same) > 1]
     if clashes:
         raise ValueError(
             "recordings of the same name would be written to one folder, rename them or give each an --output of its "
             f"own: {_shown(clashes, 50, '; ')}"
         )
-    return {name: path for name, (path,) in named.items()}
+    return {output_name(path): path for (path,) in together}
 
 
 def _shown(items: Sequence[object], n_shown: int, separator: str) -> str:
@@ -297,14 +333,31 @@ def _shown(items: Sequence[object], n_shown: int, separator: str) -> str:
     return separator.join([*map(str, items[:n_shown]), *more])
 
 
-def _files_below(folder: Path, left_out: Path) -> list[Path]:
-    """List the files in a folder at any depth, neither hidden nor in the folder that is left out."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        below = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in below if Path(place, name).resolve() != left_out.resolve()]
-        found += [Path(place, name) for name in names]
-    return sorted(found)
+def _files_below(folder: Path, left_out: Path) -> tuple[list[Path], int, list[str]]:
+    """List the files in a folder at any depth and behind links, neither hidden nor in the folder that is left out.
+
+    Returns:
+        The files; how many links lead to folders that are searched anyway; the folders that cannot be read.
+    """
+    found, unread, n_back = [], [], 0
+    waiting, seen, output, above = [folder], set(), _real(left_out), _real(folder).parents
+    while waiting:
+        top = waiting.pop(0)
+        if _real(top) in seen or _real(top) in above:
+            n_back += 1
+            continue
+        for place, folders, names in os.walk(top, onerror=lambda error: unread.append(error.filename)):
+            seen.add(_real(place))
+            below = [Path(place, name) for name in sorted(folders) if not name.startswith(".")]
+            below = [path for path in below if output not in (_real(path), *_real(path).parents)]
+            waiting += [path for path in below if path.is_symlink()]
+            folders[:] = [path.name for path in below if not path.is_symlink() and _real(path) not in seen]
+            found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found), n_back, unread
+
+
+def _real(path: str | Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def find_model() -> Path:
@@ -482,6 +535,9 @@ def _run(
     arguments: Sequence[str] | None,
 ) -> int:
     """Parse and do the job: exit code 2 for a wrong call, 1 for a failed job, each with one line."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(AttributeError):  # what stands for a stream in notebooks takes all characters
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text, nor in its encoding
     options = parser.parse_intermixed_args(arguments)
     if getattr(options, "trust", False):
         sys.path.insert(0, os.getcwd())  # where `python` looks for modules too
@@ -517,7 +573,7 @@ def _exit_code(error: Exception) -> int:
     from sepkit.audio import AudioError
     from sepkit.datasets import DatasetError
 
-    return 2 if isinstance(error, ValueError) and not isinstance(error, AudioError | DatasetError) else 1
+    return 2 if isinstance(error, ValueError) and not isinstance(error, AudioError | DatasetError | UnicodeError) else 1
 
 
 def _explain(error: Exception) -> str:
@@ -525,6 +581,7 @@ def _explain(error: Exception) -> str:
     if "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError):
         return "out of memory: lower training.batch_size or raise training.accumulate; for separation, --batch-size 1"
     foreseen = type(error).__module__.startswith("sepkit") or isinstance(error, ValueError)
+    foreseen = foreseen and not isinstance(error, UnicodeError)
     return str(error) if foreseen else f"{type(error).__name__}: {error} (--debug shows where)"
 
 

@@ -1,7 +1,6 @@
 """Separate recordings of any length, in bounded memory."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.files import is_safe_name, safe_name, same_file_key, work_folder
 from sepkit.overlap_add import Queue, overlap_add
 from sepkit.separator import Separator
 
@@ -142,7 +142,7 @@ def separate_file(
         separator: the model.
         recording: an audio file.
         output: folder, created if need be.
-        name: of the folder in `output`; None: as `output_name` says.
+        name: of the folder in `output`, one that every system takes; None: as `output_name` says.
         stems: names of the stems to write; None: all.
         residual: write what is left over, too.
         batch_size: chunks that the network sees at once.
@@ -184,6 +184,8 @@ def separate_file(
 
 
 def _choose_files(output: Path, name: str, files: Sequence[str]) -> list[Path]:
+    if not is_safe_name(name):
+        raise ValueError(f"name must be one that a folder can have on every system, got {name!r}: use output_name")
     for place in (output, output / name):
         if place.exists() and not place.is_dir():
             raise ValueError(f"the output must be a folder, {place} is a file: choose another")
@@ -191,16 +193,20 @@ def _choose_files(output: Path, name: str, files: Sequence[str]) -> list[Path]:
 
 
 def output_name(recording: str | os.PathLike) -> str:
-    """Name the folder of a recording's stems: the file without extension, and for `mixture.*` its folder."""
+    """Name the folder of a recording's stems: the file without extension, and for `mixture.*` its folder.
+
+    What some system forbids in a name becomes "_", see `sepkit.files.safe_name`.
+    """
     recording = Path(recording)
-    return (recording.stem == "mixture" and recording.resolve().parent.name) or recording.stem
+    return safe_name((recording.stem == "mixture" and recording.parent.resolve().name) or recording.stem)
 
 
 def rest_name(sources: Sequence[str]) -> str:
-    """Name what is left over: "accompaniment" of vocals alone, "residual", or "rest" beside a source of that name."""
+    """Name what is left over: "accompaniment" of vocals alone, "residual", or "rest" beside one of that name."""
     if list(sources) == ["vocals"]:
         return "accompaniment"
-    return "rest" if "residual" in sources else "residual"
+    taken = set(map(same_file_key, sources))
+    return next(name for name in ("residual", *(f"rest{n * '_'}" for n in range(len(taken) + 1))) if name not in taken)
 
 
 def choose_stems(sources: Sequence[str], stems: Sequence[str] | None, residual: bool) -> list[str]:
@@ -353,19 +359,28 @@ def _write_stems(
 ) -> float:
     """Write the stems, all or none, and give the gain that made them fit."""
     folder = targets[0].parent
-    with (
-        _not_left_empty(folder.parent),
-        tempfile.TemporaryDirectory(prefix=".sepkit-", dir=folder.parent) as temporary,
-    ):
-        written = [Path(temporary) / path.name for path in targets]
+    with _not_left_empty(folder.parent), work_folder(folder.parent) as work:
+        written = [work / path.name for path in targets]
         try:
             gain = _write_scaled(blocks, written, info, subtype, ceiling)
         except audio.AudioError as error:  # the user knows the folder that was asked for
-            raise audio.AudioError(str(error).replace(temporary, str(folder))) from error
+            raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
         with _not_left_empty(folder):
-            for complete, path in zip(written, targets, strict=True):
-                os.replace(complete, path)
+            _put_in_place(written, targets)
     return gain
+
+
+def _put_in_place(written: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Move complete files to their places; where one cannot go there, those that were not there before go too."""
+    new: list[Path] = []
+    try:
+        for complete, path in zip(written, targets, strict=True):
+            new += [] if path.exists() else [path]
+            os.replace(complete, path)
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -390,7 +405,8 @@ def _write_scaled(
         return 1.0
     silence = torch.zeros(len(paths), info.n_channels, 1)
     _write_blocks([silence], paths, info, subtype)  # a format that refuses the recording does so before the work
-    parts = [path.with_suffix(".float.wav") for path in paths]
+    parts = [path.parent / "float" / f"{path.stem}.wav" for path in paths]
+    parts[0].parent.mkdir()
     peaks = [0.0]
     _write_blocks(_noting_peaks(blocks, peaks), parts, info, "FLOAT")
     gain = min(1.0, ceiling / max(peaks)) if max(peaks) > 0 else 1.0

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sepkit.files import readable
 from sepkit.transforms import STFT, mel_filters
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def plot_waveforms(
     peak = max(1e-6, *(float(np.abs(samples).max()) for samples in drawn.values()))
     for ax, colour, (name, samples) in zip(axes, _cycled(len(drawn)), drawn.items(), strict=True):
         _draw_envelope(ax, samples, 1 / sample_rate, colour)
-        ax.set_title(name, loc="left", fontsize="medium")
+        ax.set_title(readable(name), loc="left", fontsize="medium")
         ax.set(xlim=(0, len(samples) / sample_rate), ylim=(-1.05 * peak, 1.05 * peak))
         _unclutter(ax)
     axes[-1].set_xlabel("time (s)")
@@ -214,8 +215,8 @@ def plot_scores(
     for i, (system, colour) in enumerate(zip(systems, _cycled(len(systems)), strict=True)):
         places = np.arange(len(targets)) + (i - (len(systems) - 1) / 2) * width
         values = [[row[4] for row in chosen if (row[0], row[2]) == (system, target)] for target in targets]
-        _draw_boxes(ax, values, places, width, colour, system)
-    ax.set_xticks(range(len(targets)), targets)
+        _draw_boxes(ax, values, places, width, colour, readable(system))
+    ax.set_xticks(range(len(targets)), map(readable, targets))
     ax.set(ylabel=metric if metric in NOT_DECIBELS else f"{metric} (dB)", xlim=(-0.6, len(targets) - 0.4))
     ax.grid(axis="y", alpha=0.3)
     ax.axhline(0, color=_GREY, linewidth=0.8)
@@ -237,6 +238,7 @@ def spec_show_diff(label: str, estimate: "Array", target: "Array", resolution: i
         ValueError: the shapes differ, or are others.
     """
     estimate, target = _pair(estimate, target, (2, 3))
+    label = readable(label)
     pictures = [_as_tensor(part).reshape(-1, *part.shape[-2:]).mean(0).numpy() for part in (estimate, target)]
     difference = pictures[0] - pictures[1]
     low, high = min(part.min() for part in pictures), max(part.max() for part in pictures)
@@ -265,6 +267,7 @@ def waveform_show_diff(label: str, estimate: "Array", target: "Array", resolutio
     Raises:
         ValueError: the shapes differ, or are others.
     """
+    label = readable(label)
     estimate, target = (_mono(part) for part in _pair(estimate, target, (1, 2)))
     axes = _new_column(3, 8, 1.5, resolution)
     for rows, samples, colour, name in (
@@ -354,7 +357,7 @@ def _draw_bands(ax: "Axes", picture: np.ndarray, sample_rate: int, duration: flo
     places = np.array([math.log10(1 + 1000 * tick / 700) / step - 0.5 for tick in shown])
     ax.set_yticks(places.clip(0, n_bands), [f"{tick:g}" for tick in shown])
     ax.set_ylim(0, n_bands)
-    ax.set_title(title, loc="left", fontsize="medium")
+    ax.set_title(readable(title), loc="left", fontsize="medium")
     return image
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.build import build
+from sepkit.files import is_safe_name, same_file_key
 from sepkit.masks import apply_mask
 
 QUANTITIES = (
@@ -155,10 +156,11 @@ class Separator(nn.Module):
 def _check_sources(sources: Sequence[str]) -> None:
     """Refuse names that are not different, or that stems cannot have as files."""
     names = [] if isinstance(sources, str) else list(sources)
-    if not names or len(set(names)) < len(names):
+    are_words = all(isinstance(name, str) for name in names)
+    if not names or not are_words or len(set(map(same_file_key, names))) < len(names):
         raise ValueError(f"sources must be a list of different names, at least one, got {sources!r}")
     for name in names:
-        if not name.strip() or name.startswith(".") or set(name) & set('/\\:*?"<>|') or name == "mixture":
+        if name.startswith(".") or not is_safe_name(name, ".flac") or same_file_key(name) == "mixture":
             raise ValueError(f"sources must be names that files can have, other than 'mixture', got {name!r}")
 
 

@@ -15,13 +15,14 @@ import sepkit
 
 ROOT = Path(sepkit.__file__).parent
 FLOORS = {
-    0: ["audio", "transforms", "masks", "build", "devices"],
-    1: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "excerpts", "baselines"],
-    2: ["separator"],
-    3: ["objective", "overlap_add"],
-    4: ["inference", "checkpoint", "report", "recipe", "observers"],
-    5: ["training", "evaluation"],
-    6: ["cli"],
+    0: ["files", "plain"],
+    1: ["audio", "transforms", "masks", "build", "devices"],
+    2: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "excerpts", "baselines"],
+    3: ["separator"],
+    4: ["objective", "overlap_add"],
+    5: ["inference", "checkpoint", "report", "recipe", "observers"],
+    6: ["training", "evaluation"],
+    7: ["cli"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

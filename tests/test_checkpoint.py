@@ -9,7 +9,7 @@ from networks import Constant
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sepkit.checkpoint import CARD, FORMAT, WEIGHTS, ModelError, atomic, load_model, load_weights, read_card, save_model
+from sepkit.checkpoint import CARD, FORMAT, WEIGHTS, ModelError, load_model, load_weights, read_card, save_model
 from sepkit.separator import Separator
 
 NETWORK = {"class": "BLSTM", "hidden_size": 8, "n_layers": 1}
@@ -168,22 +168,6 @@ def test_an_additional_weight_is_refused(folder):
     save_file({**load_file(folder / WEIGHTS), "extra": torch.zeros(1)}, folder / WEIGHTS)
     with pytest.raises(ModelError, match="extra differ"):
         load_model(folder)
-
-
-def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(TypeError, match="data must be str"), atomic(path) as temporary:
-        temporary.write_text(b"half")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_a_file_appears_when_it_is_complete(tmp_path):
-    with atomic(tmp_path / "file") as temporary:
-        temporary.write_text("new")
-        assert not (tmp_path / "file").exists()
-    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_a_score_that_is_no_number_is_not_written_as_one(tmp_path):

@@ -238,7 +238,7 @@ def test_an_output_that_cannot_be_written_fails_for_each_recording(monkeypatch, 
     def refuse(*_arguments, **_options):
         raise PermissionError(13, "Permission denied", "out")
 
-    monkeypatch.setattr("sepkit.inference.tempfile.TemporaryDirectory", refuse)
+    monkeypatch.setattr("sepkit.inference.work_folder", refuse)
     assert separate(str(write("one.wav")), str(write("two.wav")), "--output", "out") == 1
     reason = "cannot be separated into out: [Errno 13] Permission denied: 'out'"
     assert capsys.readouterr().err == f"failed: one.wav {reason}\nfailed: two.wav {reason}\n"

@@ -164,13 +164,13 @@ def test_a_half_made_root_is_never_taken(cache, monkeypatch):
 def test_a_killed_process_leaves_no_root_and_its_remains_go_later(cache):
     call = "from sepkit.datasets.demo import demo_root; demo_root(50, 1, 1, 2.0, progress=False)"
     process = subprocess.Popen([sys.executable, "-c", call])
-    while not list(cache.glob(".making-*/train/*/other.wav")):
+    while not list(cache.glob(".sepkit-*/train/*/other.wav")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
     process.wait()
     (left,) = cache.iterdir()
-    assert left.name.startswith(".making-")
+    assert left.name.startswith(".sepkit-")
     demo_root(**SMALL)
     assert left.is_dir()  # young remains may belong to a living process
     os.utime(left, (0, 0))

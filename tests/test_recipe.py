@@ -567,13 +567,13 @@ UNPARSABLE = [
         "recipe.yaml:1:7: not valid YAML: the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd' is not allowed",
     ),
     ("data: !mine 3\n", "recipe.yaml:1:7: not valid YAML: the tag '!mine' is not allowed, a recipe holds plain values"),
-    ("data: !!int three\n", "recipe.yaml: not valid YAML: invalid literal for int"),
+    ("data: !!int three\n", "recipe.yaml:1:7: not valid YAML: 'three' is no int"),
     ("data: &a [*a]\n", "recipe.yaml:1:7: not valid YAML: an alias may not stand inside what it repeats"),
     ("data: *b\n", "recipe.yaml:1:7: not valid YAML: found undefined alias 'b'"),
     ("1: 2\n", "recipe.yaml:1:1: not valid YAML: keys must be words"),
     ("[a]: 2\n", "recipe.yaml:1:1: not valid YAML: keys must be words"),
     ("a: 1\n---\nb: 2\n", "recipe.yaml:2:1: not valid YAML: but found another document"),
-    ("a: \x01\n", "recipe.yaml: not valid YAML: unacceptable character"),
+    ("a: \x01\n", "recipe.yaml:1:4: not valid YAML: the character 0x01 is not allowed"),
 ]
 
 

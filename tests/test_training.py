@@ -296,7 +296,7 @@ def test_a_restart_trains_anew_and_leaves_other_files_alone(run):
     folder = run("training.epochs=1")
     (folder / "notes.txt").write_text("mine")
     (folder / "separated").mkdir()
-    (folder / ".model.json.123").write_text("half")
+    (folder / ".sepkit-123.part").write_text("half")
     (folder / ".recipe.yaml.swp").write_text("mine")
     (folder / "training" / "notes.txt").write_text("mine")
     (folder / "training" / "wandb.txt").write_text("12345678")
@@ -305,7 +305,7 @@ def test_a_restart_trains_anew_and_leaves_other_files_alone(run):
     assert all((folder / name).read_text() == "mine" for name in kept)
     assert not (folder / "training" / "wandb.txt").exists()
     assert (folder / "separated").is_dir()
-    assert not (folder / ".model.json.123").exists()
+    assert not (folder / ".sepkit-123.part").exists()
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["seed"] == 1
 
 
@@ -373,13 +373,13 @@ def test_a_restart_removes_no_recipe_that_it_trains(run):
 def test_what_was_killed_before_it_saved_its_state_is_a_run(run, root, tmp_path, model):
     folder = RunFolder(tmp_path / "run", load_recipe(RECIPE, ["training.epochs=1"], root))
     folder.begin()
-    (folder.path / "training" / ".state.pt.123").write_bytes(b"half")
+    (folder.path / "training" / ".sepkit-123.part").write_bytes(b"half")
     if model:
         (folder.path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"differs in training\.seed"):
         run("training.epochs=1", "training.seed=1")
     assert (run("training.epochs=1") / "training" / "state.pt").is_file()
-    assert not (folder.path / "training" / ".state.pt.123").exists()
+    assert not (folder.path / "training" / ".sepkit-123.part").exists()
 
 
 def test_a_model_whose_state_was_deleted_can_be_trained_anew(run):

@@ -1,8 +1,8 @@
 """Write waveforms block by block; the file appears under its name only when it is complete."""
 
 import os
-import secrets
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sepkit.audio.info import AudioError, nonfinite
 from sepkit.audio.sources import last_part, path_text
+from sepkit.files import atomic_file
 
 SUBTYPES = {
     ".wav": ("FLOAT", "PCM_24", "PCM_16"),
@@ -122,29 +123,32 @@ class AudioWriter:
         self.n_channels = n_channels
         self.subtype = subtype or known[0]
         self.n_frames = 0
-        self._part = self._path.with_name(f".{secrets.token_hex(8)}.part")
+        self._file = ExitStack()
 
     def __enter__(self) -> "AudioWriter":
-        try:
-            layout = (str(self._part), self.sample_rate, self.n_channels, self.subtype)
-            self._sink = _WavSink(*layout) if self._suffix == ".wav" else _LibsndfileSink(*layout, self._suffix)
-        except (soundfile.SoundFileRuntimeError, OSError, ValueError, struct.error) as error:
-            self._part.unlink(missing_ok=True)
-            raise AudioError(
-                f"Cannot write {self._path} with {self.n_channels} channels at {self.sample_rate} Hz: "
-                f"{last_part(error)}; choose another format or folder."
-            ) from error
+        with ExitStack() as file:
+            part = file.enter_context(atomic_file(self._path, durable=False))
+            try:
+                layout = (str(part), self.sample_rate, self.n_channels, self.subtype)
+                self._sink = _WavSink(*layout) if self._suffix == ".wav" else _LibsndfileSink(*layout, self._suffix)
+            except (soundfile.SoundFileRuntimeError, OSError, ValueError, struct.error) as error:
+                raise AudioError(
+                    f"Cannot write {self._path} with {self.n_channels} channels at {self.sample_rate} Hz: "
+                    f"{last_part(error)}; choose another format or folder."
+                ) from error
+            self._file = file.pop_all()
         return self
 
-    def __exit__(self, kind: type | None, *exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
             self._attempt(self._sink.close)
-            if kind is None:
-                if not self.n_frames:
-                    raise AudioError(f"Cannot write {self._path}: no samples came; write at least one.")
-                self._attempt(os.replace, self._part, self._path)
+            if exception[0] is None and not self.n_frames:
+                raise AudioError(f"Cannot write {self._path}: no samples came; write at least one.")
+        except BaseException as error:
+            exception = (type(error), error, error.__traceback__)
+            raise
         finally:
-            self._part.unlink(missing_ok=True)
+            self._attempt(self._file.__exit__, *exception)
 
     def write(self, block: Tensor) -> None:
         """Append a block (C, t) of finite samples."""

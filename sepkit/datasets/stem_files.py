@@ -1,18 +1,38 @@
 """What is MUSDB18's own: its validation songs, and its `.stem.mp4` files decoded into the cache."""
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sepkit import audio
-from sepkit.datasets.cache import cache_directory, making
+from sepkit.datasets.cache import cache_directory
+from sepkit.files import atomic_folder, readable
+
+_SOURCES = ("vocals", "drums", "bass", "other")
+_STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # of a `.stem.mp4`, in their order
+_VALIDATION = frozenset(
+    (
+        "ANiMAL - Rockshow",
+        "Actions - One Minute Smile",
+        "Alexander Ross - Goodbye Bolero",
+        "Clara Berry And Wooldog - Waltz For My Victims",
+        "Fergessen - Nos Palpitants",
+        "James May - On The Line",
+        "Johnny Lokke - Promises & Lies",
+        "Leaf - Summerghost",
+        "Meaxic - Take A Step",
+        "Patrick Talbot - A Reason To Leave",
+        "Skelpolu - Human Mistakes",
+        "Traffic Experiment - Sirens",
+        "Triviul - Angelsaint",
+        "Young Griffo - Pennies",
+    )
+)
 
 
 def is_stem_file(path: Path) -> bool:
@@ -22,32 +42,17 @@ def is_stem_file(path: Path) -> bool:
 
 def song_name(path: Path) -> str:
     """Name a song after its folder, or after its file without `.stem.mp4`."""
-    return path.name[: -len(".stem.mp4")] if is_stem_file(path) else path.name
-
-
-@cache
-def _musdb_settings() -> dict:
-    """Read the settings of the package musdb, which itself cannot be imported without ffmpeg on the PATH."""
-    import yaml
-
-    folder = Path(importlib.util.find_spec("musdb").submodule_search_locations[0])
-    return yaml.safe_load((folder / "configs" / "mus.yaml").read_text(encoding="utf-8"))
+    return readable(path.name[: -len(".stem.mp4")] if is_stem_file(path) else path.name)
 
 
 def validation_names() -> frozenset[str]:
     """Name the 14 songs of MUSDB18's train folder that are by convention for validation."""
-    return frozenset(_musdb_settings()["validation_tracks"])
+    return _VALIDATION
 
 
 def source_names() -> list[str]:
     """Name MUSDB18's stems: vocals, drums, bass, other."""
-    return list(_musdb_settings()["sources"])
-
-
-def _stream_names() -> list[str]:
-    """Name the streams of a `.stem.mp4` in their order."""
-    numbers = _musdb_settings()["stem_ids"]
-    return sorted(numbers, key=numbers.get)
+    return list(_SOURCES)
 
 
 def check_stem_file(path: Path) -> str | None:
@@ -56,9 +61,9 @@ def check_stem_file(path: Path) -> str | None:
         info = audio.probe(path)
     except audio.AudioError as error:
         return str(error)
-    names = _stream_names()
-    if info.n_streams != len(names):
-        return f"{path}: wanted are {len(names)} streams ({', '.join(names)}), it has {info.n_streams}; replace it"
+    if info.n_streams != len(_STREAMS):
+        wanted = f"{len(_STREAMS)} streams ({', '.join(_STREAMS)})"
+        return f"{path}: wanted are {wanted}, it has {info.n_streams}; replace it"
     if info.truncated:
         return f"{path}: truncated, {info.n_frames} of {info.n_declared} samples decode; download it again"
     return None
@@ -97,7 +102,7 @@ def _cache_folder(path: Path) -> Path:
 def _decode(path: Path, folder: Path) -> str | None:
     """Decode a file into its folder in the cache; tell what went wrong."""
     try:
-        with making(folder) as work:
+        with atomic_folder(folder) as work:
             _run_ffmpeg(path, work)
     except _NotDecodedError as error:
         return str(error)
@@ -110,7 +115,7 @@ class _NotDecodedError(Exception):
 
 def _run_ffmpeg(path: Path, work: Path) -> None:
     """Write one WAV a stream."""
-    outputs = [work / f"{name}.wav" for name in _stream_names()]
+    outputs = [work / f"{name}.wav" for name in _STREAMS]
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", os.fspath(path.resolve())]
     for k, output in enumerate(outputs):
         command += ["-map", f"0:a:{k}", "-c:a", "pcm_s16le", "-bitexact", os.fspath(output)]

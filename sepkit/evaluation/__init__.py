@@ -14,7 +14,15 @@ from tqdm import tqdm
 from sepkit.checkpoint import load_model
 from sepkit.datasets import open_songs
 from sepkit.evaluation.comparison import Comparison, ComparisonError, Difference, compare
-from sepkit.evaluation.files import TRACKS, describe_origin, find_tracks, hash_model, write_track
+from sepkit.evaluation.files import (
+    TRACKS,
+    check_files,
+    describe_origin,
+    file_name,
+    find_tracks,
+    hash_model,
+    write_track,
+)
 from sepkit.evaluation.job import Job, TrackScores, WorkerError, score_tracks
 from sepkit.evaluation.reporting import report_compared, report_evaluation
 from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
@@ -255,7 +263,9 @@ class _Destination(NamedTuple):
         self, tracks: Sequence[Track], origins: Sequence[Mapping[str, Any]]
     ) -> tuple[dict[int, TrackScores], list[str]]:
         """Find tracks that are scored already, and say how many there are, and why others are not taken."""
-        found, changed = find_tracks(self.output, self.split, [track.name for track in tracks], origins)
+        names = [track.name for track in tracks]
+        check_files(names)
+        found, changed = find_tracks(self.output, self.split, names, origins)
         said = []
         if found:
             said.append(f"{len(found)} of {len(tracks)} tracks are taken over from an earlier evaluation")
@@ -270,7 +280,7 @@ class _Destination(NamedTuple):
         self.output.mkdir(parents=True, exist_ok=True)
         scores.to_csv(self.output / "scores.csv")
         scores.notes.append(f"scores: {self.output / 'scores.csv'}; museval's JSON: {files}; all numbers: {TRACKS}/")
-        others = {path.stem for path in files.glob("*.json")} - set(tracks)
+        others = {path.name for path in files.glob("*.json")} - set(map(file_name, tracks))
         if others:
             scores.notes.append(f"{files} holds JSON of {len(others)} more tracks, from an earlier evaluation")
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sepkit.evaluation.files import TRACKS, read_track
 from sepkit.evaluation.scores import INTERVAL_NOTE, Score, over_tracks
+from sepkit.files import atomic_file, readable
 
 OWN_SYSTEMS = ("model", "estimates")  # what an evaluation is about, its baselines left out
 
@@ -89,14 +90,18 @@ class Comparison:
         """
         output = Path(output)
         output.mkdir(parents=True, exist_ok=True)
-        with open(output / "comparison.csv", "w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_file(output / "comparison.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
             writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
             for each in self.differences():
                 numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
                 writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
-        _draw(self.rows, output / "comparison.png")
+        with atomic_file(output / "comparison.png", durable=False) as temporary:
+            _draw(self.rows, temporary)
 
 
 def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | None = None) -> Comparison:
@@ -138,7 +143,8 @@ def _name_folders(folders: Sequence[str | os.PathLike]) -> list[str]:
     if len(set(paths)) < 2 or len(set(paths)) < len(paths):
         raise ValueError(f"compare needs two or more different folders, got {', '.join(map(str, folders)) or 'none'}")
     names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    names = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    return [readable(name) for name in names]
 
 
 def _read_folder(folder: Path) -> dict[tuple[str, str], tuple]:
@@ -160,9 +166,9 @@ def _check_alike(found: Mapping[str, Mapping], common: Sequence[tuple[str, str]]
         for name in others:
             given = _flat(found[name][key][1])
             differing = [
-                f"{setting} {_said(wanted[setting])} and {_said(given[setting])}"
+                f"{setting} {_said(wanted[setting])} and {_said(given.get(setting))}"
                 for setting in wanted
-                if wanted[setting] != given[setting]
+                if wanted[setting] != given.get(setting)
             ]
             if differing:
                 raise ComparisonError(
@@ -195,4 +201,4 @@ def _draw(rows: Sequence[Score], path: Path) -> None:
     axes = figure.subplots(max(1, len(metrics)), squeeze=False)[:, 0]
     for ax, metric in zip(axes, metrics, strict=False):
         plot_scores(rows, metric, ax)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format="png")

@@ -2,10 +2,9 @@
 
 `<split>/<track>.json` is what museval writes a track, and reads back into its TrackStore and EvalStore: NaN stands
 bare in it. `tracks/<split>/<track>.json` is strict JSON, with null for what has no score; from it an evaluation goes
-on, and evaluations are compared.
+on, and evaluations are compared. The file of a track whose name not every system takes has a similar one.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -14,15 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sepkit import __version__
-from sepkit.checkpoint import atomic
+from sepkit.checkpoint import hash_tensors
 from sepkit.evaluation.job import TrackScores
 from sepkit.evaluation.scores import Score
 from sepkit.evaluation.scoring import FRAMEWISE
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.tracks import Track
+from sepkit.files import atomic_file, safe_name, same_file_key
+from sepkit.plain import parse_json
 from sepkit.separator import Separator
 
 FORMAT = 1
@@ -34,12 +33,7 @@ _INFINITE = {math.inf: "inf", -math.inf: "-inf"}
 
 def hash_model(model: Separator) -> str:
     """Hash the weights and the settings of a separator, wherever it lies."""
-    found = hashlib.sha256(json.dumps(model.settings, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(values.numpy())
-    return found.hexdigest()
+    return hash_tensors(model.state_dict(), json.dumps(model.settings, sort_keys=True, default=str).encode())
 
 
 def describe_origin(
@@ -89,14 +83,34 @@ def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[s
         "remarks": scores.remarks,
         "warnings": scores.warnings,
     }
-    _write_json(output / split / f"{scores.track}.json", {"targets": targets, **made_by}, allow_nan=True)
+    file = file_name(scores.track)
+    _write_json(output / split / file, {"targets": targets, **made_by}, allow_nan=True)
     # Last, because this file says that the track is done.
-    _write_json(output / TRACKS / split / f"{scores.track}.json", strict, allow_nan=False)
+    _write_json(output / TRACKS / split / file, strict, allow_nan=False)
+
+
+def file_name(track: str) -> str:
+    """Name the file of a track."""
+    return safe_name(track, ".json")
+
+
+def check_files(tracks: Sequence[str]) -> None:
+    """Refuse tracks whose files would be one.
+
+    Raises:
+        ValueError: with all of them.
+    """
+    met: dict[str, list[str]] = {}
+    for track in tracks:
+        met.setdefault(same_file_key(file_name(track)), []).append(track)
+    clashes = [" and ".join(map(repr, same)) for same in met.values() if len(same) > 1]
+    if clashes:
+        raise ValueError(f"tracks would be written into one file, rename all but one of {'; '.join(clashes)}")
 
 
 def _write_json(path: Path, content: Mapping[str, Any], allow_nan: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=allow_nan) + "\n", encoding="utf-8")
 
 
@@ -130,14 +144,20 @@ def read_track(path: Path) -> tuple[TrackScores, dict[str, Any]] | None:
         path: `tracks/<split>/<track>.json`.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             return None
-        rows = [Score(*row[:-1], math.nan if row[-1] is None else float(row[-1])) for row in content["scores"]]
-        remarks = [(target, case) for target, case in content["remarks"]]
-        return TrackScores(content["track"], {}, rows, remarks, list(content["warnings"])), content["origin"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        rows = [_read_score(*row) for row in content["scores"]]
+        remarks = [(str(target), str(case)) for target, case in content["remarks"]]
+        origin = {**content["origin"], **{part: {**content["origin"][part]} for part in ("scoring", "shape")}}
+        return TrackScores(str(content["track"]), {}, rows, remarks, list(map(str, content["warnings"]))), origin
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
+
+
+def _read_score(system: str, track: str, target: str, metric: str, value: float | str | None) -> Score:
+    names = (str(name) for name in (system, track, target, metric))
+    return Score(*names, math.nan if value is None else float(value))
 
 
 def find_tracks(
@@ -156,8 +176,8 @@ def find_tracks(
     """
     kept, changed = {}, set()
     for number, (name, origin) in enumerate(zip(names, origins, strict=True)):
-        found = read_track(output / TRACKS / split / f"{name}.json")
-        if found and found[1] == origin and (output / split / f"{name}.json").is_file():
+        found = read_track(output / TRACKS / split / file_name(name))
+        if found and found[1] == origin and (output / split / file_name(name)).is_file():
             kept[number] = found[0]
         elif found:
             changed |= {key for key in origin if found[1].get(key) != origin[key]}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from sepkit.files import atomic_file
 from sepkit.metrics.tracks import INTERVAL, STATISTICS, over_tracks
 
 COLUMNS = ("system", "track", "target", "metric", "value")
@@ -78,7 +79,7 @@ class Scores:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write one line a number with 5 decimals; a value that does not exist is empty."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for row in self.rows:

@@ -13,6 +13,7 @@ from sepkit import audio
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.evaluation.scoring import Material
 from sepkit.evaluation.targets import REST_NAMES, Targets, choose_targets
+from sepkit.files import readable, safe_name
 from sepkit.inference import separate_blocks
 from sepkit.separator import Separator
 
@@ -227,10 +228,14 @@ def _song_stems(song: Song) -> Stems:
 def _track_folders(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         return {}
-    return {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and _holds_audio(path)}
+    return {readable(path.name): path for path in sorted(root.iterdir()) if path.is_dir() and _holds_audio(path)}
 
 
 def _pair(estimated: Mapping, recorded: Mapping, findings: list[str]) -> dict[str, tuple]:
+    """Pair by name; separating writes into folders whose names are safe."""
+    safe = {safe_name(name): name for name in recorded if name not in estimated}
+    names = {name: name if name in recorded else safe.pop(safe_name(name), name) for name in estimated}
+    estimated = {names[name]: held for name, held in estimated.items()}
     findings += [f"no reference track {name!r} for the estimates{_nearest(name, recorded)}"
                  for name in estimated if name not in recorded]
     findings += [f"no estimates of track {name!r}{_nearest(name, estimated)}"
@@ -251,14 +256,15 @@ def _stems(folder: Path, findings: list[str]) -> Stems:
     """Probe the stems of a track; what cannot be used becomes a finding."""
     stems: Stems = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file() and audio.is_audio_name(path)):
-        if path.stem in stems:
-            findings.append(f"{path}: there is another file for the stem {path.stem!r}: keep one")
+        name = readable(path.stem)
+        if name in stems:
+            findings.append(f"{path}: there is another file for the stem {name!r}: keep one")
         try:
-            stems[path.stem] = audio.probe(path)
+            stems[name] = audio.probe(path)
         except audio.AudioError as error:
             findings.append(str(error))
         else:
-            if stems[path.stem].truncated:
+            if stems[name].truncated:
                 findings.append(f"{path}: truncated: replace it")
     return stems
 

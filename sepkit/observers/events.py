@@ -20,6 +20,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from torch import Tensor
 
+from sepkit.files import atomic_file, readable
+
 _VERSION = "brain.Event:2"
 _BINS = 60
 
@@ -53,12 +55,11 @@ class EventFile:
             for value in values:
                 taken.setdefault((step, value.tag), (time.time(), value))
         self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}{suffix}"
-        temporary = folder / f".events{suffix}"  # a name that TensorBoard does not read
-        with temporary.open("wb") as file:
+        # What is half written has a name that TensorBoard does not read.
+        with atomic_file(self.path, durable=False) as temporary, temporary.open("wb") as file:
             file.write(_record(Event(wall_time=time.time(), file_version=_VERSION)))
             for (step, _), (written, value) in sorted(taken.items(), key=lambda item: item[0][0]):
                 file.write(_record(Event(wall_time=written, step=step, summary=Summary(value=[value]))))
-        temporary.replace(self.path)
         for path in former:
             path.unlink()
 
@@ -73,7 +74,7 @@ class EventFile:
 
 def number(name: str, value: float) -> Summary.Value:
     """Make a point of a curve."""
-    return Summary.Value(tag=name, simple_value=float(value))
+    return Summary.Value(tag=readable(name), simple_value=float(value))
 
 
 def sound(name: str, waveform: Tensor, sample_rate: int) -> Summary.Value:
@@ -87,14 +88,14 @@ def sound(name: str, waveform: Tensor, sample_rate: int) -> Summary.Value:
         encoded_audio_string=file.getvalue(),
         content_type="audio/wav",
     )
-    return Summary.Value(tag=name, audio=audio)
+    return Summary.Value(tag=readable(name), audio=audio)
 
 
 def picture(name: str, png: bytes) -> Summary.Value:
     """Make a picture of the bytes of a PNG file."""
     width, height = struct.unpack(">II", png[16:24])
     image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=png)
-    return Summary.Value(tag=name, image=image)
+    return Summary.Value(tag=readable(name), image=image)
 
 
 def histogram(name: str, values: Tensor) -> Summary.Value:
@@ -116,7 +117,7 @@ def histogram(name: str, values: Tensor) -> Summary.Value:
         bucket_limit=np.linspace(low, high, _BINS + 1)[1:].tolist(),
         bucket=torch.histc(values, _BINS, low, high).tolist(),
     )
-    return Summary.Value(tag=name, histo=counted)
+    return Summary.Value(tag=readable(name), histo=counted)
 
 
 def read_events(path: Path) -> Iterator[Event]:

@@ -1,7 +1,6 @@
 """An excerpt as one picture, in a file of the run folder."""
 
 import math
-import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sepkit.excerpts import Excerpt
+from sepkit.files import atomic_file, readable, safe_name
 from sepkit.transforms import STFT, mel_filters
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _WINDOW = 0.09  # s
 _HIGHEST = 16000.0  # Hz
 _TICKS = (0.5, 1, 2, 4, 8, 16)  # kHz
 _RANGE, _REACH = 80.0, 40.0  # dB, of levels and of their differences
-_LONGEST_NAME = 50  # characters, up to four bytes each, of the 255 that file systems allow
 
 
 def picture_file(folder: Path, label: str, excerpt: Excerpt) -> Path:
@@ -42,20 +41,14 @@ def picture_file(folder: Path, label: str, excerpt: Excerpt) -> Path:
         label: begins the name.
         excerpt: with targets.
     """
-    path = folder / FOLDER / f"{label}_{file_name(excerpt.track)}.png"
+    path = folder / FOLDER / safe_name(f"{label}_{excerpt.track}", ".png")
     if not path.exists():
         from matplotlib.image import imsave
 
         path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        imsave(temporary, draw_excerpt(excerpt), format="png", pil_kwargs={"compress_level": 4})
-        temporary.replace(path)
+        with atomic_file(path, durable=False) as temporary:
+            imsave(temporary, draw_excerpt(excerpt), format="png", pil_kwargs={"compress_level": 4})
     return path
-
-
-def file_name(track: str) -> str:
-    """Turn the name of a track into one that every system allows for a file."""
-    return re.sub(r"[^\w .-]+", "_", track)[:_LONGEST_NAME].strip(". ") or "track"
 
 
 def draw_excerpt(excerpt: Excerpt) -> np.ndarray:
@@ -171,4 +164,4 @@ def _write(figure: "Figure", left: float, middle: float, text: str, align: str =
     """Write at a place in pixels, counted from the left and from above."""
     width, height = figure.get_size_inches() * _RESOLUTION
     place = {"ha": align, "va": "center", "fontsize": size}
-    figure.text(left / width, 1 - middle / height, text, parse_math=False, **place)  # names may hold dollars
+    figure.text(left / width, 1 - middle / height, readable(text), parse_math=False, **place)  # names may hold dollars

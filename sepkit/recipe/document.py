@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from sepkit.build import Problem, dotted, show
+from sepkit.plain import DEEPEST, MOST, TOO_DEEP, TOO_MANY, BoundedLoader, check_bounds, read_text
 
 Place = tuple[int, int]  # line and column, from 1
 Keys = tuple[str | int, ...]
@@ -22,8 +23,15 @@ class RecipeError(ValueError):
         self.problems = list(problems)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """Read YAML 1.2's plain values: 1e-3 is a number, `on` and dates are words."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError):
+            what = f"{show(node.value)} is no {node.tag.rpartition(':')[2]}"
+            raise _at(node, f"{what}, or too long for one") from None
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -76,7 +84,15 @@ class Document:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Document":
-        """Copy a mapping; tuples become lists and paths strings, what is not plain data becomes a problem."""
+        """Copy a mapping; tuples become lists and paths strings, what is not plain data becomes a problem.
+
+        Raises:
+            RecipeError: it is nested too deep, or holds itself or too much.
+        """
+        try:
+            check_bounds(mapping)
+        except (ValueError, RecursionError) as error:
+            raise RecipeError([f"a recipe cannot be this large: {error}"]) from None
         values = _plain(mapping)
         return cls(values, problems=_find_foreign(values))
 
@@ -103,8 +119,9 @@ class Document:
         """Apply `key.sub=value`; what cannot be applied becomes a problem."""
         key, equals, value = text.partition("=")
         path, label = tuple(key.strip().split(".")), f"override {text}"
-        if not equals or not all(path):
-            self._refuse(path, label, "an override is written key.sub=value")
+        if not equals or not all(path) or len(path) > DEEPEST:
+            wrong = TOO_DEEP if len(path) > DEEPEST else "an override is written key.sub=value"
+            self._refuse(path[:DEEPEST], label, wrong)
             return
         try:
             parsed, _, problems = _parse(value)
@@ -163,13 +180,15 @@ class Document:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_text(path)
     except FileNotFoundError:
         raise RecipeError([f"{path}: there is no such file; name a recipe's YAML file"]) from None
     except OSError as error:
         raise RecipeError([f"{path}: the recipe cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise RecipeError([f"{path}: a recipe is UTF-8 text, but byte {error.start} is not"]) from None
+    except ValueError as error:
+        raise RecipeError([f"{path}: this is no recipe, {error}"]) from None
 
 
 def _parse(text: str) -> tuple[Any, dict[Keys, tuple[Place, Place]], list[Problem]]:
@@ -182,8 +201,8 @@ def _parse(text: str) -> tuple[Any, dict[Keys, tuple[Place, Place]], list[Proble
         places, problems = {(): (_place(node), _place(node))}, []
         _survey(node, (), places, problems)
         return loader.construct_document(node), places, problems
-    except ValueError as error:  # an explicit tag that its value does not fit
-        raise yaml.YAMLError(str(error)) from None
+    except (ValueError, OverflowError) as error:  # a character that there is not
+        raise yaml.MarkedYAMLError(problem=str(error), problem_mark=loader.get_mark()) from None
     finally:
         loader.dispose()
 
@@ -196,6 +215,9 @@ def _survey(
         raise _at(node, f"the tag {node.tag!r} is not allowed, a recipe holds plain values")
     if node in outer:
         raise _at(node, "an alias may not stand inside what it repeats")
+    if len(path) > DEEPEST or len(places) > MOST:
+        inside = (*outer, node)[:2][-1]  # the value of a key of the recipe: what an alias repeats stands elsewhere
+        raise _at(inside, TOO_DEEP if len(path) > DEEPEST else TOO_MANY)
     if isinstance(node, yaml.SequenceNode):
         for position, item in enumerate(node.value):
             inner = (*path, position)
@@ -204,7 +226,7 @@ def _survey(
     elif isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
-            if key.tag != "tag:yaml.org,2002:str":
+            if key.tag != "tag:yaml.org,2002:str" or not isinstance(key, yaml.ScalarNode):
                 raise _at(key, "keys must be words")
             inner = (*path, key.value)
             if key.value in seen:
@@ -226,6 +248,9 @@ def _at(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
 def _explain(error: yaml.YAMLError, text: str, label: str) -> str:
     """Say in one line what is wrong with YAML text, and where."""
     mark = getattr(error, "problem_mark", None)
+    if isinstance(error, yaml.reader.ReaderError):  # whose own sentence takes three lines
+        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
+        return f"{label}:{line}:{column}: not valid YAML: the character {error.character:#04x} is not allowed"
     if mark is None:
         return f"{label}: not valid YAML: {' '.join(str(error).split())}"
     line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""

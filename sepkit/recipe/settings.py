@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from sepkit.build import Problem, dotted
+from sepkit.files import safe_name
 from sepkit.recipe.document import Document, RecipeError, write_yaml
 
 ClassMapping = dict[str, Any]
@@ -177,8 +178,8 @@ class Recipe(_Settings):
 
     @property
     def name(self) -> str:
-        """The file's name without suffix; "recipe" for a mapping."""
-        return self._path.stem if self._path else "recipe"
+        """The file's name without suffix, so that every system takes it for a folder; "recipe" for a mapping."""
+        return safe_name(self._path.stem) if self._path else "recipe"
 
     def _located(self, path: Path | None, document: Document) -> "Recipe":
         """Return the same recipe as read from a file, and from the document that remembers its lines."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sepkit import __version__
+from sepkit.files import atomic_file, readable
 from sepkit.report.style import SCRIPT, STYLE
 
 Cell = str | float | tuple[float, float, float]
@@ -202,10 +203,6 @@ def write_page(path: str | os.PathLike, page: str) -> Path:
     """Write a page; a reader finds the old one or the new one, never half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf-8", errors="replace")  # names of files need not be text
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path, durable=False) as temporary:
+        temporary.write_text(readable(page), encoding="utf-8")
     return path

@@ -1,14 +1,12 @@
 """A training: what was trained on what, how it went, and what it cost."""
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sepkit.plain import parse_json, parse_yaml, read_text
 from sepkit.plots import plot_history
 from sepkit.report.media import drawing, new_figure, picture
 from sepkit.report.page import Section, Tile, duration, facts, folded, grid, number, size, text
@@ -45,8 +43,8 @@ def read_run(folder: str | Path) -> Run:
     )
     return Run(
         folder.resolve().name,
-        json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {},
-        recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        parse_json(read_text(card)) if card.is_file() else {},
+        read_text(recipe) if recipe.is_file() else "",
         list(csv.DictReader(history.read_text(encoding="utf-8").splitlines())) if history.is_file() else [],
         weights.stat().st_size if weights.is_file() else 0,
     )
@@ -95,7 +93,7 @@ def recipe_section(run: Run, data: Mapping[str, object] | None = None) -> Sectio
         data: more about the songs.
     """
     separator = run.card.get("separator") or {}
-    recipe = (yaml.safe_load(run.recipe) if run.recipe else None) or {}
+    recipe = (parse_yaml(run.recipe) if run.recipe else None) or {}
     training, songs = (recipe.get(part) or {} for part in ("training", "data"))
     told = {
         "recipe": run.card.get("recipe"),

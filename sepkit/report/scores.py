@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from sepkit.files import readable
 from sepkit.metrics.tracks import INTERVAL, over_tracks
 from sepkit.plots import NOT_DECIBELS, plot_scores
 from sepkit.report.media import drawing, new_figure, picture
@@ -196,7 +197,7 @@ def _target_boxes(rows: Sequence[Row], metric: str, target: str) -> str:
         figure = new_figure(4.3, 2.7)
         ax = figure.subplots()
         plot_scores(shown, metric, ax).get_legend().remove()
-        ax.set_title(target, loc="left")
+        ax.set_title(readable(target), loc="left")
         _finish(ax, distinct(row[2] for row in shown), len(shown))
         return picture(figure, f"Box plots over tracks: {metric} of {target} by system")
 

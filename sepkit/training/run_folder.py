@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from sepkit.checkpoint import CARD, WEIGHTS, ModelError, atomic, read_card
+from sepkit.checkpoint import CARD, WEIGHTS, ModelError, read_card
+from sepkit.files import PREFIX, atomic_file
 from sepkit.observers.weights_and_biases import TRACKED
+from sepkit.plain import parse_yaml, read_text
 from sepkit.recipe import Recipe
 from sepkit.recipe.document import write_yaml
 from sepkit.report import FILE as REPORT
@@ -90,33 +91,31 @@ class RunFolder:
         if _is_run(self.path):
             self._clear()
         (self.path / STATE.parent).mkdir(parents=True, exist_ok=True)
-        with atomic(self.path / RECIPE) as temporary:
+        with atomic_file(self.path / RECIPE) as temporary:
             temporary.write_text(self.recipe.dump(), encoding="utf-8")
 
     def _clear(self) -> None:
         """Remove the files of a run, and nothing else."""
         for name in (STATE, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE):
-            path = self.path / name
-            path.unlink(missing_ok=True)
-            for half_written in path.parent.glob(f".{path.name}.[0-9]*"):
-                half_written.unlink()
-        for pattern in ("events.out.tfevents.*", ".events.*", "pictures/epoch_*.png", "pictures/best_*.png"):
-            for path in self.path.glob(pattern):
+            (self.path / name).unlink(missing_ok=True)
+        half_written = (f"{folder}{PREFIX}*" for folder in ("", "training/", "pictures/"))
+        for pattern in ("events.out.tfevents.*", "pictures/epoch_*.png", "pictures/best_*.png", *half_written):
+            for path in filter(Path.is_file, self.path.glob(pattern)):
                 path.unlink()
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state and the history; a kill leaves the old state or the new one."""
-        with atomic(self.path / STATE) as temporary:
-            torch.save({"format": STATE_FORMAT, **state}, temporary)
+        """Write the history and the state, which says what is done; a kill leaves the old state or the new one."""
         if state["history"]:
-            with atomic(self.path / HISTORY) as temporary:
+            with atomic_file(self.path / HISTORY) as temporary:
                 write_history(temporary, state["history"])
+        with atomic_file(self.path / STATE) as temporary, temporary.open("wb") as file:
+            torch.save({"format": STATE_FORMAT, **state}, file)
 
     def draw(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Draw the curves."""
         from sepkit.plots import plot_history
 
-        with atomic(self.path / PICTURE) as temporary:
+        with atomic_file(self.path / PICTURE, durable=False) as temporary:
             plot_history(history)[0].figure.savefig(temporary, format="png")
 
 
@@ -141,16 +140,16 @@ def _is_model(path: Path) -> bool:
 
 def _was_killed_early(path: Path) -> bool:
     """Tell whether a folder holds what a training leaves that did not come to save its state."""
-    if any((path / name).exists() for name in (HISTORY, PICTURE, REPORT)) or not (path / STATE.parent).is_dir():
+    if any((path / name).exists() for name in (PICTURE, REPORT)) or not (path / STATE.parent).is_dir():
         return False
-    return all(file.name.startswith(f".{STATE.name}.") for file in (path / STATE.parent).iterdir())
+    return all(file.name.startswith(PREFIX) for file in (path / STATE.parent).iterdir())
 
 
 def _read_recipe(path: Path) -> dict[str, Any] | None:
     """Read the recipe of a run folder; None where it is damaged."""
     try:
-        stored = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        stored = parse_yaml(read_text(path / RECIPE))
+    except ValueError:
         return None
     return stored if isinstance(stored, dict) else None
 

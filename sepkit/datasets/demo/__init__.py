@@ -8,12 +8,13 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from sepkit.datasets.cache import cache_directory, making
+from sepkit.datasets.cache import cache_directory
 from sepkit.datasets.demo.bass import render_bass
 from sepkit.datasets.demo.drums import render_drums
 from sepkit.datasets.demo.other import render_other
 from sepkit.datasets.demo.song import STEMS, draw_song
 from sepkit.datasets.demo.vocals import render_vocals
+from sepkit.files import atomic_folder
 
 __all__ = ["STEMS", "demo_root", "demo_song", "make_song"]
 
@@ -82,7 +83,7 @@ def demo_root(
     name = f"demo-{'-'.join(map(str, counts.values()))}-{duration:g}s-{_fingerprint()}"
     root = cache_directory() / name
     if not root.is_dir():
-        with making(root) as work:
+        with atomic_folder(root) as work:
             _write(work, counts, duration, progress)
     return root
 
@@ -126,4 +127,3 @@ def _write(root: Path, counts: dict[str, int], duration: float, progress: bool) 
             written["mixture"] = sum(written.values())  # exact: all peaks stay within +-0.98
         for stem, samples in written.items():
             soundfile.write(folder / f"{stem}.wav", samples, 44100, subtype="PCM_16")
-        os.utime(root)

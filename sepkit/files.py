@@ -1,0 +1,159 @@
+"""Files and folders that appear at once and complete, and names that every system takes."""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PREFIX = ".sepkit-"  # of what is half written
+_ABANDONED = 3600.0  # s without a change after which a half-written folder belongs to a process that died
+_NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM}  # by file systems that cannot
+_LONGEST = 255  # bytes in a name, on all common file systems
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|\Z)", re.IGNORECASE)
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]:
+    """Give a path to write to, which becomes `path` when the block ends, and is removed when it raises.
+
+    A reader finds the old file or the new one. What is half written bears a short name of its own.
+
+    Args:
+        path: the file, which may exist.
+        durable: wait until the disk has it, so that a loss of power leaves the old file or the new one, too.
+    """
+    path = Path(path)
+    temporary = path.parent / _temporary_name()
+    try:
+        yield temporary
+        if durable:
+            _sync(temporary, os.O_RDWR)
+        os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def work_folder(parent: str | os.PathLike) -> Iterator[Path]:
+    """Make a folder to work in, which is removed when the block ends; of processes that died it removes theirs.
+
+    Args:
+        parent: where it is made, and made itself if need be.
+    """
+    parent = Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(parent)
+    work = parent / _temporary_name()
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a folder to write into, which becomes `path` when the block ends, and is removed when it raises.
+
+    Several processes may make the same folder: what the fastest made stays.
+
+    Args:
+        path: the folder; the work is done beside it.
+    """
+    path = Path(path)
+    with work_folder(path.parent) as work:
+        yield work
+        for place, _, names in os.walk(work):
+            for name in names:
+                _sync(os.path.join(place, name), os.O_RDWR)
+            _sync_folder(place)
+        try:
+            work.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+        _sync_folder(path.parent)
+
+
+def _temporary_name() -> str:
+    return f"{PREFIX}{secrets.token_hex(6)}.part"
+
+
+def _sync(path: str | os.PathLike, access: int) -> None:
+    """Wait until the disk has what was written; Windows wants a handle that may write."""
+    handle = os.open(path, access)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(path: str | os.PathLike) -> None:
+    """Wait until the disk has the names in a folder, where the system can; Windows cannot."""
+    if os.name == "posix":
+        with suppress(PermissionError):  # a folder may be written to and not read
+            _sync(path, os.O_RDONLY)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for left in parent.glob(f"{PREFIX}*/"):
+        with suppress(OSError):  # its process may just have finished
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def safe_name(name: str, suffix: str = "", longest: int = _LONGEST) -> str:
+    """Turn any text into the name of one file or folder, which stays where it is put on every system.
+
+    What some system forbids becomes "_": separators, control characters, `<>:"|?*`, bytes that are no text, dots and
+    spaces at the end. Names that Windows reserves get a "_" before them, and of long names the end becomes a hash. The
+    result is in Unicode's normal form C. A name that all systems allow stays as it is.
+
+    Args:
+        name: any text.
+        suffix: appended.
+        longest: bytes of the result in UTF-8, at most.
+    """
+    name = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", readable(name)))
+    kept = name.rstrip(". ")
+    name = kept + "_" * max(len(name) - len(kept), not kept)
+    name = f"_{name}" if _RESERVED.match(name) else name
+    raw, room = name.encode(), longest - len(suffix.encode())
+    if len(raw) > room:
+        mark = f"~{hashlib.sha256(raw).hexdigest()[:8]}"
+        name = raw[: room - len(mark)].decode(errors="ignore") + mark
+    return name + suffix
+
+
+def is_safe_name(name: str, suffix: str = "") -> bool:
+    """Say whether every system takes a name as it is.
+
+    Args:
+        name: any text.
+        suffix: with which it must fit.
+    """
+    return safe_name(name, suffix) == unicodedata.normalize("NFC", name) + suffix
+
+
+def same_file_key(name: str) -> str:
+    """Give what is equal of names that some system takes for one: they differ in case or normal form alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def readable(name: str) -> str:
+    r"""Write bytes that are no text in the name of a file as \udc80 to \udcff, so that it can be drawn and sent."""
+    return name.encode("utf-8", "backslashreplace").decode()
