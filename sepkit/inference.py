@@ -1,9 +1,9 @@
 """Separate recordings of any length, in bounded memory."""
 
+import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.disk import OutputError, explain, not_left_empty, writing
+from sepkit.locks import work_folder
 from sepkit.overlap_add import Queue, overlap_add
 from sepkit.separator import Separator
 
@@ -154,8 +156,9 @@ def separate_file(
 
     Raises:
         sepkit.audio.AudioError: the recording cannot be read, or a stem not be written.
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or another process writes the same stems.
         FileExistsError: a stem exists and `overwrite` is not set.
+        sepkit.disk.OutputError: the folder cannot be written to.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -164,19 +167,15 @@ def separate_file(
     names = choose_stems(separator.sources, stems, residual)
     suffix, subtype = FORMATS[format]
     targets = _choose_files(Path(output), name or output_name(recording), [f"{stem}{suffix}" for stem in names])
-    existing = [str(path) for path in targets if path.exists()]
-    if existing and not overwrite:
-        raise FileExistsError(
-            f"{', '.join(existing)} {'are' if len(existing) > 1 else 'is'} there already: choose another output, or "
-            "pass --overwrite (overwrite=True)"
-        )
+    _check_targets(targets, overwrite)
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
         info = reader.info
         _check_channels(str(recording), info.n_channels, separator.n_channels)
         blocks = separate_blocks(
             separator, reader.blocks(_BLOCK), info.sample_rate, names, batch_size, overlap, progress
         )
-        gain = _write_stems(blocks, targets, info, subtype, _HEADROOM.get(format, 1.0))
+        with _working_for(targets, overwrite) as work:
+            gain = _write_stems(blocks, targets, work, info, subtype, _HEADROOM.get(format, 1.0))
     missing = 0
     if info.truncated:
         missing = None if info.n_declared is None else info.n_declared - info.n_frames
@@ -188,6 +187,19 @@ def _choose_files(output: Path, name: str, files: Sequence[str]) -> list[Path]:
         if place.exists() and not place.is_dir():
             raise ValueError(f"the output must be a folder, {place} is a file: choose another")
     return [output / name / file for file in files]
+
+
+def _check_targets(targets: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to replace stems, unless told to, and folders."""
+    existing = [str(path) for path in targets if path.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(
+            f"{', '.join(existing)} {'are' if len(existing) > 1 else 'is'} there already: choose another output, or "
+            "pass --overwrite (overwrite=True)"
+        )
+    folders = [str(path) for path in targets if path.is_dir()]
+    if folders:
+        raise FileExistsError(f"{', '.join(folders)} would be replaced and is a folder: choose another output")
 
 
 def output_name(recording: str | os.PathLike) -> str:
@@ -348,37 +360,43 @@ def _resampled(blocks: Iterable[Tensor], rate_from: int, rate_to: int) -> Iterat
         yield resampler.flush()
 
 
+@contextmanager
+def _working_for(targets: Sequence[Path], overwrite: bool) -> Iterator[Path]:
+    """Make a folder to work in beside that of the stems, which no other process is writing meanwhile."""
+    folder = targets[0].parent
+    mark = hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:12]
+    with ExitStack() as stack:
+        with writing(folder.parent, "choose another output"):
+            stack.enter_context(not_left_empty(folder.parent))
+            place = folder.parent / f".sepkit-stems-{mark}"
+            work = stack.enter_context(work_folder(place, f"{folder} is being written, choose another output"))
+        _check_targets(targets, overwrite)  # another process may just have written them
+        yield work
+
+
 def _write_stems(
-    blocks: Iterable[Tensor], targets: Sequence[Path], info: audio.AudioInfo, subtype: str, ceiling: float
+    blocks: Iterable[Tensor],
+    targets: Sequence[Path],
+    work: Path,
+    info: audio.AudioInfo,
+    subtype: str,
+    ceiling: float,
 ) -> float:
     """Write the stems, all or none, and give the gain that made them fit."""
     folder = targets[0].parent
-    with (
-        _not_left_empty(folder.parent),
-        tempfile.TemporaryDirectory(prefix=".sepkit-", dir=folder.parent) as temporary,
-    ):
-        written = [Path(temporary) / path.name for path in targets]
-        try:
-            gain = _write_scaled(blocks, written, info, subtype, ceiling)
-        except audio.AudioError as error:  # the user knows the folder that was asked for
-            raise audio.AudioError(str(error).replace(temporary, str(folder))) from error
-        with _not_left_empty(folder):
-            for complete, path in zip(written, targets, strict=True):
-                os.replace(complete, path)
-    return gain
-
-
-@contextmanager
-def _not_left_empty(folder: Path) -> Iterator[None]:
-    """Make a folder and those around it; which of them are made here and empty in the end are removed again."""
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    written = [work / path.name for path in targets]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        with suppress(OSError):  # not empty, and so are those around it
-            for place in made:
-                place.rmdir()
+        gain = _write_scaled(blocks, written, info, subtype, ceiling)
+    except audio.AudioError as error:  # the user knows the folder that was asked for
+        reason = explain(error, work) if str(error).startswith("Cannot write") else None
+        if reason:
+            raise OutputError(f"{folder} cannot be written to: {reason}; nothing of it is kept: make room") from error
+        raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
+    with writing(folder, "choose another output"), not_left_empty(folder):
+        _check_targets(targets, overwrite=True)
+        for complete, path in zip(written, targets, strict=True):
+            os.replace(complete, path)
+    return gain
 
 
 def _write_scaled(

@@ -15,7 +15,7 @@ import sepkit
 
 ROOT = Path(sepkit.__file__).parent
 FLOORS = {
-    0: ["audio", "transforms", "masks", "build", "devices"],
+    0: ["audio", "transforms", "masks", "build", "devices", "disk", "locks", "processes", "terminal"],
     1: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "excerpts", "baselines"],
     2: ["separator"],
     3: ["objective", "overlap_add"],

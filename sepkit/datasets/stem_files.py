@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sepkit import audio
-from sepkit.datasets.cache import cache_directory, making
+from sepkit.datasets.cache import cache_directory, making, writing_to_cache
 
 
 def is_stem_file(path: Path) -> bool:
@@ -97,7 +97,7 @@ def _cache_folder(path: Path) -> Path:
 def _decode(path: Path, folder: Path) -> str | None:
     """Decode a file into its folder in the cache; tell what went wrong."""
     try:
-        with making(folder) as work:
+        with writing_to_cache(), making(folder) as work:
             _run_ffmpeg(path, work)
     except _NotDecodedError as error:
         return str(error)

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from sepkit.datasets.cache import cache_directory, making
+from sepkit.datasets.cache import cache_directory, making, writing_to_cache
 from sepkit.datasets.demo.bass import render_bass
 from sepkit.datasets.demo.drums import render_drums
 from sepkit.datasets.demo.other import render_other
@@ -82,7 +82,7 @@ def demo_root(
     name = f"demo-{'-'.join(map(str, counts.values()))}-{duration:g}s-{_fingerprint()}"
     root = cache_directory() / name
     if not root.is_dir():
-        with making(root) as work:
+        with writing_to_cache(), making(root) as work:
             _write(work, counts, duration, progress)
     return root
 
