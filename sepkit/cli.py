@@ -5,15 +5,14 @@ Only the standard library is imported before a command knows what it has to do.
 
 import argparse
 import os
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sepkit import __version__
+from sepkit.terminal import ending_on_signals, surviving_streams
 
 _FORMATS = ("wav", "wav24", "wav16", "flac", "flac16", "ogg", "mp3")
 _DEVICES = "auto (CUDA, else MPS, else CPU), cpu, cuda or mps"
@@ -81,7 +80,9 @@ def _train(options: argparse.Namespace) -> int:
     except training.TrainingInterrupted as stop:
         print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
         return 128 + stop.signal
-    print(f"model      {folder / 'model.safetensors'}\ncurves     {folder / 'history.png'}")
+    print(f"model      {folder / 'model.safetensors'}")
+    if (folder / "history.png").is_file():
+        print(f"curves     {folder / 'history.png'}")
     if (folder / "report.html").is_file():
         print(f"report     {folder / 'report.html'}")
     if any(folder.glob("events.out.tfevents.*")):
@@ -162,7 +163,9 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
     from tqdm import tqdm
 
     from sepkit import audio
+    from sepkit.disk import OutputError
     from sepkit.inference import choose_stems, separate_file
+    from sepkit.locks import LockedError
     from sepkit.report import Stopwatch
 
     choose_stems(separator.sources, options.stems, options.residual)
@@ -191,8 +194,11 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
                     allow_truncated=True,
                     progress=bar.update,
                 )
-            except (audio.AudioError, FileExistsError) as error:
+            except (audio.AudioError, FileExistsError, LockedError) as error:
                 failures.append(str(error))
+                continue
+            except OutputError as error:
+                failures.append(f"{recordings[name]}: {error}")
                 continue
             except (OSError, UnicodeError) as error:
                 failures.append(f"{recordings[name]} cannot be separated into {options.output}: {error}")
@@ -208,7 +214,11 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
                 try:
                     bar.write(f"  report: {report_separated(separator, folder, name, result, watch)}", file=sys.stdout)
                 except Exception as error:  # whatever it is, the stems are there
-                    failures.append(f"{recordings[name]} is separated, but there is no report of it: {_explain(error)}")
+                    warnings.warn(
+                        f"{recordings[name]} is separated, but there is no report of it: {_explain(error)}; with "
+                        "--overwrite the same command makes both again",
+                        stacklevel=2,
+                    )
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -511,7 +521,10 @@ def _compare(options: argparse.Namespace) -> int:
     comparison = compare(options.compare, output)
     print(comparison.table())
     if options.report:
-        print(f"report     {report_compared(comparison, output)}")
+        try:
+            print(f"report     {report_compared(comparison, output)}")
+        except Exception as error:  # whatever it is, the comparison is there
+            warnings.warn(f"there is no report of the comparison: {_explain(error)}", stacklevel=1)
     return 0
 
 
@@ -538,34 +551,22 @@ def _run(
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(AttributeError):  # what stands for a stream in notebooks takes all characters
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text, nor in its encoding
-    options = parser.parse_intermixed_args(arguments)
-    if getattr(options, "trust", False):
-        sys.path.insert(0, os.getcwd())  # where `python` looks for modules too
-    try:
-        with warnings.catch_warnings(), _ending_on_sigterm():
-            warnings.showwarning = _show_warning
-            return job(options)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if options.debug:
-            raise
-        print(f"{parser.prog}: {_explain(error)}", file=sys.stderr)
-        return _exit_code(error)
-
-
-@contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the command with exit code 143 as an exception does, so that half-written files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    with surviving_streams():
+        options = parser.parse_intermixed_args(arguments)
+        try:
+            if getattr(options, "trust", False):
+                sys.path.insert(0, os.getcwd())  # where `python` looks for modules too
+            with warnings.catch_warnings(), ending_on_signals():
+                warnings.showwarning = _show_warning
+                return job(options)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if options.debug:
+                raise
+            print(f"{parser.prog}: {_explain(error)}", file=sys.stderr)
+            return _exit_code(error)
 
 
 def _exit_code(error: Exception) -> int:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -60,9 +61,24 @@ def available_cores() -> int:
 
 
 def quiet_worker(_number: int) -> None:
-    """Set up a loading process: one thread, and Ctrl-C is left to the training process."""
+    """Set up a loading process: one thread, and all signals to stop are left to the training process."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # SIGTERM is how multiprocessing ends it
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_for_parent(parent: int) -> None:
+    """Wait for SIGTERM of the parent process, by which multiprocessing ends a worker, or of nobody's, if it died.
+
+    Whoever stops a whole group of processes means the parent, which needs its workers up to its next step.
+    """
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid not in (0, parent) and os.getppid() == parent:
+        pass
+    os._exit(0)
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -70,8 +86,12 @@ def peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform.startswith("linux"):  # the counter of `resource` starts with what the parent process had
-        status = Path("/proc/self/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+        try:
+            status = Path("/proc/self/status").read_text()
+        except OSError:
+            return None
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        return int(found[1]) * 1024 if found else None
     try:
         import resource  # not on Windows
     except ImportError:

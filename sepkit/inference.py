@@ -1,8 +1,9 @@
 """Separate recordings of any length, in bounded memory."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.files import is_safe_name, safe_name, same_file_key, work_folder
+from sepkit.disk import OutputError, explain, not_left_empty, writing
+from sepkit.files import is_safe_name, safe_name, same_file_key
+from sepkit.locks import work_folder
 from sepkit.overlap_add import Queue, overlap_add
 from sepkit.separator import Separator
 
@@ -154,8 +157,9 @@ def separate_file(
 
     Raises:
         sepkit.audio.AudioError: the recording cannot be read, or a stem not be written.
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or another process writes the same stems.
         FileExistsError: a stem exists and `overwrite` is not set.
+        sepkit.disk.OutputError: the folder cannot be written to.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -164,19 +168,15 @@ def separate_file(
     names = choose_stems(separator.sources, stems, residual)
     suffix, subtype = FORMATS[format]
     targets = _choose_files(Path(output), name or output_name(recording), [f"{stem}{suffix}" for stem in names])
-    existing = [str(path) for path in targets if path.exists()]
-    if existing and not overwrite:
-        raise FileExistsError(
-            f"{', '.join(existing)} {'are' if len(existing) > 1 else 'is'} there already: choose another output, or "
-            "pass --overwrite (overwrite=True)"
-        )
+    _check_targets(targets, overwrite)
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
         info = reader.info
         _check_channels(str(recording), info.n_channels, separator.n_channels)
         blocks = separate_blocks(
             separator, reader.blocks(_BLOCK), info.sample_rate, names, batch_size, overlap, progress
         )
-        gain = _write_stems(blocks, targets, info, subtype, _HEADROOM.get(format, 1.0))
+        with _working_for(targets, overwrite) as work:
+            gain = _write_stems(blocks, targets, work, info, subtype, _HEADROOM.get(format, 1.0))
     missing = 0
     if info.truncated:
         missing = None if info.n_declared is None else info.n_declared - info.n_frames
@@ -190,6 +190,19 @@ def _choose_files(output: Path, name: str, files: Sequence[str]) -> list[Path]:
         if place.exists() and not place.is_dir():
             raise ValueError(f"the output must be a folder, {place} is a file: choose another")
     return [output / name / file for file in files]
+
+
+def _check_targets(targets: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to replace stems, unless told to, and folders."""
+    existing = [str(path) for path in targets if path.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(
+            f"{', '.join(existing)} {'are' if len(existing) > 1 else 'is'} there already: choose another output, or "
+            "pass --overwrite (overwrite=True)"
+        )
+    folders = [str(path) for path in targets if path.is_dir()]
+    if folders:
+        raise FileExistsError(f"{', '.join(folders)} would be replaced and is a folder: choose another output")
 
 
 def output_name(recording: str | os.PathLike) -> str:
@@ -354,19 +367,41 @@ def _resampled(blocks: Iterable[Tensor], rate_from: int, rate_to: int) -> Iterat
         yield resampler.flush()
 
 
+@contextmanager
+def _working_for(targets: Sequence[Path], overwrite: bool) -> Iterator[Path]:
+    """Make a folder to work in beside that of the stems, which no other process is writing meanwhile."""
+    folder = targets[0].parent
+    mark = hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:12]
+    with ExitStack() as stack:
+        with writing(folder.parent, "choose another output"):
+            stack.enter_context(not_left_empty(folder.parent))
+            place = folder.parent / f".sepkit-stems-{mark}"
+            work = stack.enter_context(work_folder(place, f"{folder} is being written, choose another output"))
+        _check_targets(targets, overwrite)  # another process may just have written them
+        yield work
+
+
 def _write_stems(
-    blocks: Iterable[Tensor], targets: Sequence[Path], info: audio.AudioInfo, subtype: str, ceiling: float
+    blocks: Iterable[Tensor],
+    targets: Sequence[Path],
+    work: Path,
+    info: audio.AudioInfo,
+    subtype: str,
+    ceiling: float,
 ) -> float:
     """Write the stems, all or none, and give the gain that made them fit."""
     folder = targets[0].parent
-    with _not_left_empty(folder.parent), work_folder(folder.parent) as work:
-        written = [work / path.name for path in targets]
-        try:
-            gain = _write_scaled(blocks, written, info, subtype, ceiling)
-        except audio.AudioError as error:  # the user knows the folder that was asked for
-            raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
-        with _not_left_empty(folder):
-            _put_in_place(written, targets)
+    written = [work / path.name for path in targets]
+    try:
+        gain = _write_scaled(blocks, written, info, subtype, ceiling)
+    except audio.AudioError as error:  # the user knows the folder that was asked for
+        reason = explain(error, work) if str(error).startswith("Cannot write") else None
+        if reason:
+            raise OutputError(f"{folder} cannot be written to: {reason}; nothing of it is kept: make room") from error
+        raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
+    with writing(folder, "choose another output"), not_left_empty(folder):
+        _check_targets(targets, overwrite=True)
+        _put_in_place(written, targets)
     return gain
 
 
@@ -381,19 +416,6 @@ def _put_in_place(written: Sequence[Path], targets: Sequence[Path]) -> None:
         for path in new:
             path.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _not_left_empty(folder: Path) -> Iterator[None]:
-    """Make a folder and those around it; which of them are made here and empty in the end are removed again."""
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        with suppress(OSError):  # not empty, and so are those around it
-            for place in made:
-                place.rmdir()
 
 
 def _write_scaled(

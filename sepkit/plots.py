@@ -5,7 +5,11 @@ it, and its `savefig` writes it. Several axes may come as a list or as the grid 
 """
 
 import math
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -415,8 +419,28 @@ def _draw_boxes(
     ax.scatter(*zip(*points, strict=True), s=8, color=colour, label=label, zorder=3)
 
 
+def load_matplotlib() -> ModuleType:
+    """Import matplotlib, whatever MPLBACKEND says.
+
+    Notebooks name a backend there that other environments lack, and matplotlib then refuses to be imported. Nothing
+    here needs one; where it exists, it is the caller's own figures'.
+    """
+    if "matplotlib" not in sys.modules:
+        wanted = os.environ.pop("MPLBACKEND", "")
+        try:
+            import matplotlib
+        finally:
+            if wanted:
+                os.environ["MPLBACKEND"] = wanted
+        if wanted:
+            with suppress(ValueError):
+                matplotlib.rcParams["backend"] = wanted
+    return sys.modules["matplotlib"]
+
+
 def _new_figure(width: float, height: float, resolution: float = 120) -> "Figure":
     """Make a figure (inches, dots per inch) outside pyplot, which would keep it alive and may want a display."""
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -450,6 +474,7 @@ def _check_axes(axes: "AxesGrid | None", *wanted: int) -> "list[Axes] | None":
     """List axes, of which there must be one of the numbers that are wanted."""
     if axes is None:
         return None
+    load_matplotlib()
     from matplotlib.axes import Axes
 
     given = list(np.asarray(axes, dtype=object).flat)
@@ -479,6 +504,7 @@ def _column(ax: "Axes") -> int | None:
 
 
 def _add_colour_bar(image: "AxesImage", axes: "Sequence[Axes]", label: str) -> None:
+    load_matplotlib()
     from matplotlib.cm import ScalarMappable
 
     scale = ScalarMappable(image.norm, image.cmap)  # of every figure, where an image is of its own alone

@@ -234,14 +234,11 @@ def test_an_output_that_is_a_file_is_a_wrong_call(capsys):
     assert capsys.readouterr().err == "sepkit-separate: the output must be a folder, out is a file: choose another\n"
 
 
-def test_an_output_that_cannot_be_written_fails_for_each_recording(monkeypatch, capsys):
-    def refuse(*_arguments, **_options):
-        raise PermissionError(13, "Permission denied", "out")
-
-    monkeypatch.setattr("sepkit.inference.work_folder", refuse)
-    assert separate(str(write("one.wav")), str(write("two.wav")), "--output", "out") == 1
-    reason = "cannot be separated into out: [Errno 13] Permission denied: 'out'"
-    assert capsys.readouterr().err == f"failed: one.wav {reason}\nfailed: two.wav {reason}\n"
+def test_an_output_that_cannot_be_made_fails_for_each_recording(capsys):
+    Path("notes.txt").write_text("a file")
+    assert separate(str(write("one.wav")), str(write("two.wav")), "--output", "notes.txt/out") == 1
+    reason = r"notes\.txt.out cannot be written to: Not a directory: 'notes\.txt.out'; choose another output"
+    assert re.fullmatch(rf"failed: one\.wav: {reason}\nfailed: two\.wav: {reason}\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("gain", "code"), [(1.0, 130), (-1.0, 143)])

@@ -14,6 +14,7 @@ from networks import Constant
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.disk import OutputError
 from sepkit.inference import choose_stems, output_name, separate, separate_blocks, separate_file
 from sepkit.separator import Separator
 
@@ -349,11 +350,18 @@ def test_an_error_removes_the_empty_folders_that_the_call_made_and_no_other(song
     assert max(left, default=".") == str(Path(former))
 
 
-def test_an_error_while_files_are_put_in_place_leaves_no_empty_folder(song, tmp_path, monkeypatch):
-    monkeypatch.setattr("sepkit.inference.os.replace", Path.read_bytes)  # which takes one argument
-    with pytest.raises(TypeError):
-        separate(make(), song, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_what_takes_the_place_of_a_stem_meanwhile_is_kept_and_nothing_else_is_left(song, tmp_path):
+    in_the_way = tmp_path / "out" / "song" / "drums.wav"
+    with pytest.raises(FileExistsError, match=r"drums\.wav would be replaced and is a folder: choose another output"):
+        separate(make(), song, tmp_path / "out", progress=lambda _: in_the_way.mkdir(parents=True, exist_ok=True))
+    assert [path for path in (tmp_path / "out").rglob("*") if path != in_the_way.parent] == [in_the_way]
+
+
+def test_a_file_in_the_place_of_the_folder_meanwhile_is_kept_and_nothing_else_is_left(song, tmp_path):
+    in_the_way = tmp_path / "out" / "song"
+    with pytest.raises(OutputError, match=r"song cannot be written to: .*; choose another output"):
+        separate(make(), song, tmp_path / "out", progress=lambda _: in_the_way.write_text("notes"))
+    assert list((tmp_path / "out").rglob("*")) == [in_the_way]
 
 
 def test_an_error_in_the_middle_leaves_the_former_stems(song, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sepkit import audio
-from sepkit.datasets.cache import cache_directory
+from sepkit.datasets.cache import cache_directory, writing_to_cache
 from sepkit.files import atomic_folder, readable
 
 _SOURCES = ("vocals", "drums", "bass", "other")
@@ -102,7 +102,7 @@ def _cache_folder(path: Path) -> Path:
 def _decode(path: Path, folder: Path) -> str | None:
     """Decode a file into its folder in the cache; tell what went wrong."""
     try:
-        with atomic_folder(folder) as work:
+        with writing_to_cache(), atomic_folder(folder) as work:
             _run_ffmpeg(path, work)
     except _NotDecodedError as error:
         return str(error)

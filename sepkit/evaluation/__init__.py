@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from sepkit.checkpoint import load_model
 from sepkit.datasets import open_songs
+from sepkit.disk import not_left_empty, writing
 from sepkit.evaluation.comparison import Comparison, ComparisonError, Difference, compare
 from sepkit.evaluation.files import (
     TRACKS,
@@ -31,7 +33,9 @@ from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, Settings, check
 from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import Track, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
+from sepkit.locks import locked
 from sepkit.plots import NOT_DECIBELS
+from sepkit.processes import end_if_spawned
 from sepkit.report import FILE, Stopwatch
 from sepkit.separator import Separator
 from sepkit.transforms import STFT
@@ -49,6 +53,8 @@ __all__ = [
     "evaluate",
     "report_compared",
 ]
+
+_KEPT = "the tracks written before are kept: make room, or choose another output, and evaluate again"
 
 
 def evaluate(
@@ -118,12 +124,14 @@ def evaluate(
         tell: called with lines about the expected memory and what is taken over, before scoring starts.
 
     Raises:
-        ValueError: the arguments do not say what is to be scored, one is out of range, or stems are silent and that
-            is forbidden.
+        ValueError: the arguments do not say what is to be scored, one is out of range, stems are silent and that is
+            forbidden, or another process writes into the output.
+        sepkit.disk.OutputError: the output cannot be written to.
         WorkerError: a worker process broke off; what is scored is kept.
         sepkit.checkpoint.ModelError: the folder holds no model.
         sepkit.datasets.DatasetError: the songs, or the two folders, cannot be used.
     """
+    end_if_spawned()
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
     _check_call(model, data, estimates, references, workers, batch_size, overlap)
     _check_report(report, run, output)
@@ -137,27 +145,28 @@ def evaluate(
     job = Job(given.system, given.tracks, settings, given.transform if baselines else None)
     destination = None if output is None else _Destination(Path(output), split)
     origins = _origins(given, settings, baselines)
-    found, said = ({}, []) if destination is None else destination.find(given.tracks, origins)
-    for line in [*said, *_expected(job, len(given.tracks) - len(found), workers)] if tell else ():
-        tell(line)
-    n_found = len(found)
-    _score(job, found, origins, destination, workers, progress)
-    in_order = [found[number] for number in range(len(given.tracks))]
-    scores = Scores([row for each in in_order for row in each.rows], _title(len(in_order), settings))
-    scores.notes = [*_notes(in_order), *notes, *said]
-    if destination is not None:
-        destination.finish(scores, [each.track for each in in_order])
-    if report:
-        cost = {**watch.read(), "tracks scored now": f"{len(in_order) - n_found} of {len(in_order)}"}
-        known = model if run is None and not isinstance(model, Separator) else run
-        _report(scores, given, Path(output), None if known is None else Path(known), cost)
+    with nullcontext() if destination is None else destination.held():
+        found, said = ({}, []) if destination is None else destination.find(given.tracks, origins)
+        for line in [*said, *_expected(job, len(given.tracks) - len(found), workers)] if tell else ():
+            tell(line)
+        n_found = len(found)
+        _score(job, found, origins, destination, workers, progress)
+        in_order = [found[number] for number in range(len(given.tracks))]
+        scores = Scores([row for each in in_order for row in each.rows], _title(len(in_order), settings))
+        scores.notes = [*_notes(in_order), *notes, *said]
+        if destination is not None:
+            destination.finish(scores, [each.track for each in in_order])
+        if report:
+            cost = {**watch.read(), "tracks scored now": f"{len(in_order) - n_found} of {len(in_order)}"}
+            known = model if run is None and not isinstance(model, Separator) else run
+            _report(scores, given, Path(output), None if known is None else Path(known), cost)
     return scores
 
 
 def _report(scores: Scores, given: "_Given", output: Path, run: Path | None, cost: Mapping[str, object]) -> None:
     """Write the report in place of a former one; the scores are not lost with it."""
-    (output / FILE).unlink(missing_ok=True)
     try:
+        (output / FILE).unlink(missing_ok=True)
         report_evaluation(scores, given.system, given.tracks, output, run, cost, given.device)
     except Exception as error:
         warnings.warn(f"there is no report of the evaluation ({type(error).__name__}: {error})", stacklevel=3)
@@ -259,6 +268,20 @@ class _Destination(NamedTuple):
     output: Path
     split: str
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out while the context lasts; folders that are made for nothing are removed."""
+        with ExitStack() as stack:
+            with writing(self.output, "choose another output"):
+                stack.enter_context(not_left_empty(self.output))
+                stack.enter_context(locked(self.output, "wait for it, or choose another output"))
+            yield
+
+    def write(self, scores: TrackScores, origin: Mapping[str, Any]) -> None:
+        """Write a track."""
+        with writing(self.output, _KEPT):
+            write_track(self.output, self.split, scores, origin)
+
     def find(
         self, tracks: Sequence[Track], origins: Sequence[Mapping[str, Any]]
     ) -> tuple[dict[int, TrackScores], list[str]]:
@@ -277,8 +300,9 @@ class _Destination(NamedTuple):
         """Write the table, and say where everything lies."""
         files = self.output / self.split
         scores.folder = self.output
-        self.output.mkdir(parents=True, exist_ok=True)
-        scores.to_csv(self.output / "scores.csv")
+        with writing(self.output, _KEPT):
+            self.output.mkdir(parents=True, exist_ok=True)
+            scores.to_csv(self.output / "scores.csv")
         scores.notes.append(f"scores: {self.output / 'scores.csv'}; museval's JSON: {files}; all numbers: {TRACKS}/")
         others = {path.name for path in files.glob("*.json")} - set(map(file_name, tracks))
         if others:
@@ -327,7 +351,7 @@ def _score(
     def done(number: int, scores: TrackScores) -> None:
         found[number] = scores
         if destination is not None:
-            write_track(destination.output, destination.split, scores, origins[number])
+            destination.write(scores, origins[number])
         bar.update()
 
     with bar:

@@ -3,11 +3,13 @@
 import csv
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
+from sepkit.disk import writing
 from sepkit.evaluation.files import TRACKS, read_track
 from sepkit.evaluation.scores import INTERVAL_NOTE, Score, over_tracks
 from sepkit.files import atomic_file, readable
@@ -89,19 +91,27 @@ class Comparison:
             output: folder, created if need be.
         """
         output = Path(output)
-        output.mkdir(parents=True, exist_ok=True)
-        with (
-            atomic_file(output / "comparison.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
-            writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
-            for each in self.differences():
-                numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
-                writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
-        with atomic_file(output / "comparison.png", durable=False) as temporary:
-            _draw(self.rows, temporary)
+        with writing(output, "choose another output"):
+            output.mkdir(parents=True, exist_ok=True)
+            with (
+                atomic_file(output / "comparison.csv") as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
+            ):
+                self._write_differences(file)
+        try:
+            with atomic_file(output / "comparison.png", durable=False) as temporary:
+                _draw(self.rows, temporary)
+        except Exception as error:  # whatever it is, the numbers are there
+            warnings.warn(f"there is no picture of the comparison ({type(error).__name__}: {error})", stacklevel=2)
+
+    def _write_differences(self, file: TextIO) -> None:
+        """Write one line a difference."""
+        writer = csv.writer(file)
+        labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
+        writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
+        for each in self.differences():
+            numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
+            writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
 
 
 def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | None = None) -> Comparison:
@@ -191,9 +201,10 @@ def _cell(value: float) -> str:
 
 def _draw(rows: Sequence[Score], path: Path) -> None:
     """Draw one panel of box plots for each metric."""
-    from matplotlib.figure import Figure
+    from sepkit.plots import load_matplotlib, plot_scores
 
-    from sepkit.plots import plot_scores
+    load_matplotlib()
+    from matplotlib.figure import Figure
 
     metrics = list(dict.fromkeys(row.metric for row in rows if math.isfinite(row.value)))
     n_boxes = len({(row.system, row.target) for row in rows})

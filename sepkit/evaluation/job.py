@@ -17,6 +17,7 @@ from sepkit.evaluation.scoring import FRAMEWISE, Material, Measurement, measure
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.tracks import Track
 from sepkit.metrics.frames import is_silent
+from sepkit.processes import GUARD, starting_processes
 from sepkit.transforms import STFT
 
 SILENT = "is silent throughout, not scored"
@@ -145,16 +146,17 @@ def score_tracks(job: Job, numbers: Sequence[int], workers: int, done: Callable[
     before = set(active_children())
     pool = ProcessPoolExecutor(min(workers, len(numbers)), get_context("spawn"), _start_worker, (given,))
     try:
-        waiting = {pool.submit(_score_in_worker, number): number for number in numbers}
-        for future in as_completed(waiting):
-            done(waiting[future], future.result())
+        with starting_processes():
+            waiting = {pool.submit(_score_in_worker, number): number for number in numbers}
+            for future in as_completed(waiting):
+                done(waiting[future], future.result())
     except BaseException as error:
         for process in set(active_children()) - before:
             process.terminate()
         if isinstance(error, BrokenExecutor):
             raise WorkerError(
                 "a worker process broke off, for want of memory or because it cannot import the network: use fewer "
-                "workers, or none, with workers=1; what is scored already is kept"
+                f"workers, or none, with workers=1; what is scored already is kept; {GUARD}"
             ) from error
         raise
     finally:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sepkit.excerpts import Excerpt
 from sepkit.files import atomic_file, readable, safe_name
+from sepkit.plots import load_matplotlib
 from sepkit.transforms import STFT, mel_filters
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def picture_file(folder: Path, label: str, excerpt: Excerpt) -> Path:
     """
     path = folder / FOLDER / safe_name(f"{label}_{excerpt.track}", ".png")
     if not path.exists():
+        load_matplotlib()
         from matplotlib.image import imsave
 
         path.parent.mkdir(exist_ok=True)
@@ -106,6 +108,7 @@ def _paint_bands(canvas: np.ndarray, levels: Tensor) -> None:
 
 
 def _coloured(shares: np.ndarray, column: int) -> np.ndarray:
+    load_matplotlib()
     from matplotlib import colormaps
 
     return colormaps["RdBu_r" if column == 2 else "inferno"](shares, bytes=True)[..., :3]
@@ -126,6 +129,7 @@ def _paint_waves(canvas: np.ndarray, waveforms: Tensor) -> None:
 
 def _write_labels(excerpt: Excerpt) -> np.ndarray:
     """Write all words on white (height, width, 3): what the panels show, and their scales."""
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

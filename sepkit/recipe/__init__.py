@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.build import did_you_mean
+from sepkit.processes import name_user
 from sepkit.recipe.document import Document, RecipeError
 from sepkit.recipe.settings import (
     DataSettings,
@@ -59,6 +60,7 @@ def load_recipe(
         document.override(override)
     if data is not None:
         document.put(("data", "root"), str(data), f"--data {data}")
+    name_user()
     # Only now: it imports torch, and what is wrong with the file itself should be answered at once.
     from sepkit.recipe.checks import find_problems
 

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from sepkit.build import Problem, arguments_of, build, is_spec, resolve_class
 
 _OWN = ("sepkit", "torch")  # whose constructors are known to read no files, and to take no time but for random numbers
+_NOT_OF_ARGUMENTS = (OSError, ImportError, MemoryError)  # the recipe may be in order
 _DRAWING = {Tensor.uniform_, Tensor.normal_, Tensor.random_, Tensor.bernoulli_}
 _TORCHS_WORDS = {"learning": "lr", "beta": "betas", "epsilon": "eps"}  # for arguments: "Invalid learning rate: -1"
 
@@ -65,7 +66,8 @@ def _locate(error: Exception, spec: Mapping[str, Any], shelf: str) -> Problem:
     cls = resolve_class(spec["class"], shelf)
     if not isinstance(error, ValueError):
         reason = (str(error).splitlines() or [""])[0]
-        return Problem((), f"{cls.__name__} cannot be built with these arguments ({type(error).__name__}: {reason})")
+        where = "on this machine" if isinstance(error, _NOT_OF_ARGUMENTS) else "with these arguments"
+        return Problem((), f"{cls.__name__} cannot be built {where} ({type(error).__name__}: {reason})")
     message = str(error)
     words = [_TORCHS_WORDS.get(word, word) for word in re.findall(r"\w+", message.removeprefix("Invalid "))]
     known = arguments_of(cls) or {}

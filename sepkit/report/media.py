@@ -13,6 +13,7 @@ import soundfile
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.plots import load_matplotlib
 from sepkit.report.page import text
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ _RC = {
 @contextmanager
 def drawing() -> Iterator[None]:
     """Let matplotlib draw for pages: text stays text, and names mean themselves."""
-    import matplotlib
-
-    with matplotlib.rc_context(_RC), warnings.catch_warnings():
+    with load_matplotlib().rc_context(_RC), warnings.catch_warnings():
         # The browser has the letters that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         yield
@@ -48,6 +47,7 @@ def drawing() -> Iterator[None]:
 
 def new_figure(width: float = 4.3, height: float = 2.9) -> "Figure":
     """Make a figure, inches, that is legible on a phone."""
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -4,7 +4,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from sepkit.build import Problem, did_you_mean
 from sepkit.checkpoint import load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
+from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
+from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.training.loading import choose_workers, loading
 from sepkit.training.loop import Trainer
-from sepkit.training.run_folder import RunFolder
+from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
 from sepkit.training.validation import score_songs
 
@@ -62,32 +65,77 @@ def train(
         sepkit.datasets.DatasetError: the data cannot be used.
         sepkit.checkpoint.ModelError: the initial weights do not fit.
         sepkit.audio.AudioError: a song does not decode.
-        ValueError: the folder holds another training, or cannot be used.
+        ValueError: the folder holds another training, or another process trains in it.
+        sepkit.disk.OutputError: the folder cannot be written to.
         TrainingError: the training cannot go on.
         TrainingInterrupted: a signal stopped it; the state was saved.
     """
+    end_if_spawned()
+    tell = _undeterred(tell)
     checked = load_recipe(recipe, overrides, data)
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
-    state = folder.load()
-    if state and state["finished"]:
-        tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
-        return folder.path
-    watch = Stopwatch()
-    with importable(checked.path.parent if checked.path else None):
+    with folder.held() as former, importable(checked.path.parent if checked.path else None):
+        if former is not None:
+            tell(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
+        state = folder.load()
+        if state and state["finished"]:
+            tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
+            _complete(folder, state, chosen)
+            return folder.path
+        watch = Stopwatch()
         trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers, verbose)
         _prepare(trainer, folder, state, initial)
         tell(describe(trainer))
-        with StopRequest() as stop, _cores_for_loading(trainer):
+        with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
             trainer.run(stop, quiet)
-    if trainer.history:
-        folder.draw(trainer.history)
-    if stop.requested and not trainer.finished:
-        raise TrainingInterrupted(stop.requested)
-    _report(trainer, folder.path, watch)
+        if trainer.history:
+            _draw(folder, trainer.history)
+        if stop.requested and not trainer.finished:
+            raise TrainingInterrupted(stop.requested)
+        _report(trainer, folder.path, watch)
     best = trainer.best
     tell(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
     return folder.path
+
+
+def _undeterred(tell: Callable[[str], object]) -> Callable[[str], None]:
+    """Let lines get lost rather than the training, where the terminal or pipe that they go to is closed."""
+
+    def undeterred(line: str) -> None:
+        with suppress(OSError):
+            tell(line)
+
+    return undeterred
+
+
+def _draw(folder: RunFolder, history: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the curves; a training is not lost with them."""
+    try:
+        folder.draw(history)
+    except Exception as error:
+        _warn_of_missing(PICTURE, error)
+
+
+def _warn_of_missing(what: str, error: Exception) -> None:
+    reason = f"{type(error).__name__}: {error}"
+    warnings.warn(f"there is no {what} of the training ({reason}); the same command makes it again", stacklevel=3)
+
+
+def _complete(folder: RunFolder, state: Mapping[str, Any], device: torch.device) -> None:
+    """Make the picture and the report that a finished run lacks."""
+    watch = Stopwatch()
+    if not (folder.path / PICTURE).is_file():
+        _draw(folder, state["history"])
+    if (folder.path / REPORT).is_file():
+        return
+    try:
+        trainer = Trainer(folder.recipe, open_data(folder.recipe), device)
+        trainer.load_state(state)
+    except Exception as error:
+        _warn_of_missing("report", error)
+    else:
+        _report(trainer, folder.path, watch)
 
 
 @contextmanager
@@ -146,7 +194,7 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
             device=trainer.device,
         )
     except Exception as error:
-        warnings.warn(f"there is no report of the training ({type(error).__name__}: {error})", stacklevel=2)
+        _warn_of_missing("report", error)
 
 
 def _title(n_songs: int, excerpt: float | None) -> str:
@@ -273,11 +321,13 @@ def dry_run(
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
     """
+    end_if_spawned()
     checked = load_recipe(recipe, overrides, data)
     with importable(checked.path.parent if checked.path else None):
         trainer = Trainer(checked, open_data(checked), choose_device(device))
-    start(trainer, initial)
-    trainer.take_step(iter(trainer.load(0)))
+        start(trainer, initial)
+        with loading(trainer):
+            trainer.take_step(iter(trainer.load(choose_workers(trainer))))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))

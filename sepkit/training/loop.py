@@ -16,12 +16,13 @@ from sepkit.audio import AudioError
 from sepkit.build import build
 from sepkit.checkpoint import save_model, write_card
 from sepkit.datasets import EpochSampler, Song, SongDataset, finish
-from sepkit.devices import available_cores, choose_precision, peak_memory, quiet_worker
+from sepkit.devices import choose_precision, peak_memory, quiet_worker
 from sepkit.excerpts import Excerpt
 from sepkit.objective import Objective
 from sepkit.observers import View
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
+from sepkit.training.loading import choose_workers
 from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingError
@@ -114,7 +115,7 @@ class Trainer:
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
         try:
-            loader = self.load(min(self.recipe.data.workers, available_cores()))
+            loader = self.load(choose_workers(self))
             while not self.finished and not stop.requested:
                 self._run_epoch(loader, stop, quiet)
         finally:

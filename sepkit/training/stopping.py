@@ -2,7 +2,10 @@
 
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType
+
+from sepkit.terminal import HANGUP, STOPPING, is_wanted
 
 
 class TrainingError(RuntimeError):
@@ -22,7 +25,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Note SIGINT and SIGTERM while the context lasts; a second signal acts at once.
+    """Note the signals that ask for an end while the context lasts; a second one acts at once, unless it is SIGHUP.
 
     Attributes:
         requested: the signal's number; 0 as long as none came.
@@ -34,18 +37,17 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in filter(is_wanted, STOPPING):
                 self._former[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._restore()
+        self._restore(self._former)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.requested = number
-        self._restore()
+        self.requested = self.requested or number
+        self._restore([other for other in self._former if other != HANGUP])
 
-    def _restore(self) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-        self._former = {}
+    def _restore(self, numbers: Iterable[int]) -> None:
+        for number in list(numbers):
+            signal.signal(number, self._former.pop(number))

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from sepkit.datasets.cache import cache_directory
+from sepkit.datasets.cache import cache_directory, writing_to_cache
 from sepkit.datasets.demo.bass import render_bass
 from sepkit.datasets.demo.drums import render_drums
 from sepkit.datasets.demo.other import render_other
@@ -83,7 +83,7 @@ def demo_root(
     name = f"demo-{'-'.join(map(str, counts.values()))}-{duration:g}s-{_fingerprint()}"
     root = cache_directory() / name
     if not root.is_dir():
-        with atomic_folder(root) as work:
+        with writing_to_cache(), atomic_folder(root) as work:
             _write(work, counts, duration, progress)
     return root
 

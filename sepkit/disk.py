@@ -1,0 +1,94 @@
+"""Errors of the disk in a sentence: which folder, how much is free there, what to do."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import soundfile
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LITTLE = 1 << 20  # bytes; with less left, a library that only says "error" met a full disk
+
+
+class OutputError(OSError):
+    """A folder cannot be written to."""
+
+
+@contextmanager
+def writing(folder: str | os.PathLike, remedy: str) -> Iterator[None]:
+    """Turn what the disk refuses to write into a sentence.
+
+    Args:
+        folder: into which is written.
+        remedy: ends the sentence: what is safe, and what to do.
+
+    Raises:
+        OutputError: of any OSError, and of what soundfile and torch make of one.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except (OSError, soundfile.SoundFileRuntimeError, RuntimeError) as error:
+        reason = explain(error, folder)
+        if reason is None:
+            raise
+        raise OutputError(f"{folder} cannot be written to: {reason}; {remedy}") from error
+
+
+@contextmanager
+def not_left_empty(folder: Path) -> Iterator[None]:
+    """Make a folder and those around it; which of them are made here and empty in the end are removed again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # not empty, and so are those around it
+            for place in made:
+                place.rmdir()
+
+
+def explain(error: BaseException, folder: str | os.PathLike) -> str | None:
+    """Say why a folder cannot be written to; None where it is not for the disk.
+
+    Args:
+        error: an OSError, or what a library made of one.
+        folder: into which was written.
+    """
+    cause = next((each for each in _chain(error) if isinstance(each, OSError)), None)
+    free = free_space(folder)
+    if (cause is not None and cause.errno in FULL) or (cause is None and is_full(error, free)):
+        too_large = cause is not None and cause.errno == errno.EFBIG
+        reason = "a file may not be so large" if too_large else "no space is left"
+        return reason + (f" on its disk ({free / 2**20:.1f} MB are free)" if free is not None else "")
+    if cause is None:
+        return None
+    reason = cause.strerror or str(cause)
+    return reason if cause.filename is None else f"{reason}: '{cause.filename}'"
+
+
+def is_full(error: BaseException, free: int | None) -> bool:
+    """Tell whether a library's error without a reason is one of a full disk: of soundfile, or of torch's archives."""
+    is_writing = isinstance(error, soundfile.SoundFileRuntimeError) or "inline_container" in str(error)
+    return is_writing and free is not None and free < _LITTLE
+
+
+def free_space(folder: str | os.PathLike) -> int | None:
+    """Bytes that are free where a folder is, or would be; None where nothing tells."""
+    path = Path(os.path.abspath(folder))
+    for place in (path, *path.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:
+            continue
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,263 @@
+"""One process at a time in a folder: locks that say who holds them and end with their process."""
+
+import errno
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+try:
+    import msvcrt
+except ImportError:
+    msvcrt = None
+
+LOCK = ".sepkit.lock"
+_FAR = 1 << 30  # the byte that is locked on Windows, where a locked one cannot be read
+_ATTEMPTS, _PAUSE = 40, 0.05  # s; the other process may just be writing its name, or removing the file
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+_held: dict[str, int] = {}  # process by file, since the system keeps out other processes only
+
+
+class LockedError(ValueError):
+    """A folder is in use."""
+
+
+class Holder(NamedTuple):
+    """A process that holds a folder.
+
+    Attributes:
+        pid: its number.
+        host: name of its machine.
+        since: when it took the folder, in words.
+        boot: which start of which system it runs in; empty where nothing says so.
+        start: when it was started, in the system's units, since numbers come again; empty where nothing says so.
+    """
+
+    pid: int
+    host: str
+    since: str
+    boot: str = ""
+    start: str = ""
+
+
+@contextmanager
+def locked(folder: str | os.PathLike, remedy: str) -> Iterator[Holder | None]:
+    """Hold a folder for this process alone, by a file in it that is removed in the end.
+
+    Where the system locks files, a lock ends with its process; where it does not, the process is looked for.
+
+    Args:
+        folder: which, it must exist.
+        remedy: ends the sentence that refuses a folder in use.
+
+    Returns:
+        As context: who died holding it; None if nobody.
+
+    Raises:
+        LockedError: it is in use.
+        OSError: nothing can be written into it.
+    """
+    path = os.path.join(os.path.realpath(folder), LOCK)
+    handle, former = _acquire(path, str(folder), remedy)
+    try:
+        yield former
+    finally:
+        _release(path, handle)
+
+
+@contextmanager
+def work_folder(path: Path, remedy: str) -> Iterator[Path]:
+    """Make a folder to work in, which is removed in the end; so is what processes that died left in its kind.
+
+    Args:
+        path: the folder; those beside it whose names are the same up to the last "-" are of its kind.
+        remedy: ends the sentence that refuses a folder in use.
+
+    Raises:
+        LockedError: another process works in it.
+        OSError: it cannot be made.
+    """
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, path)
+        _enter(stack, path, remedy)
+        stack.callback(_empty, path)
+        _empty(path)
+        for lock in path.parent.glob(f"{path.name.rpartition('-')[0]}-*/{LOCK}"):
+            if lock.parent != path:
+                _remove_abandoned(lock.parent)
+        yield path
+
+
+def _enter(stack: ExitStack, path: Path, remedy: str) -> None:
+    """Make a folder and hold it, though others may be removing it."""
+    for attempt in range(_ATTEMPTS):
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(locked(path, remedy))
+            return
+        except FileNotFoundError:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    with suppress(LockedError, OSError), locked(folder, ""):
+        _empty(folder)
+    _remove_empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything but the lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != LOCK:
+            entry.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _acquire(path: str, folder: str, remedy: str) -> tuple[int, Holder | None]:
+    """Open and lock the file; say whose it was."""
+    if _held.get(path) == os.getpid():
+        raise LockedError(f"{folder} is in use by this process itself: {remedy}")
+    holder = None
+    for _ in range(_ATTEMPTS):
+        handle, is_new = _open(path)
+        if handle is None:
+            continue
+        alone = _lock(handle)
+        holder = None if is_new else _read(handle)
+        if _is_at(path, handle) and _is_free(alone, is_new, holder) and _sign(handle, alone):
+            _held[path] = os.getpid()
+            return handle, holder
+        os.close(handle)
+        if holder is not None:
+            break
+        time.sleep(_PAUSE)
+    raise LockedError(_refusal(path, folder, holder, remedy))
+
+
+def _refusal(path: str, folder: str, holder: Holder | None, remedy: str) -> str:
+    if holder is None:
+        return f"{folder} is in use, by whom {path} does not say: {remedy}"
+    lost = "" if _is_here(holder) else f"; if that process has ended, remove {path}"
+    return f"{folder} is in use by process {holder.pid} on {holder.host}, since {holder.since}: {remedy}{lost}"
+
+
+def _open(path: str) -> tuple[int | None, bool]:
+    """Open a file, made if need be; None where it goes at this moment."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+    except FileExistsError:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR), False
+    return None, False
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file; False: another process has it; None: this system, or this disk, knows no locks."""
+    try:
+        if fcntl:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif msvcrt:
+            os.lseek(handle, _FAR, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            return None
+    except OSError as error:
+        return False if error.errno in _BUSY else None
+    return True
+
+
+def _is_free(alone: bool | None, is_new: bool, holder: Holder | None) -> bool:
+    """Decide whether a file may be taken; on other machines' processes no lock is relied on."""
+    if alone is None:
+        return is_new or (holder is not None and not _is_alive(holder))
+    return alone and (holder is None or _is_here(holder))
+
+
+def _sign(handle: int, alone: bool | None) -> bool:
+    """Write this process into the file; without locks, look whether another did the same meanwhile."""
+    own = Holder(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M"), _boot(), _start(os.getpid()))
+    os.ftruncate(handle, 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, json.dumps(own._asdict()).encode())
+    if alone is None:
+        time.sleep(2 * _PAUSE)
+        return _read(handle) == own
+    return True
+
+
+def _read(handle: int) -> Holder | None:
+    os.lseek(handle, 0, os.SEEK_SET)
+    try:
+        return Holder(**json.loads(os.read(handle, 4096)))
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_at(path: str, handle: int) -> bool:
+    """Tell whether an open file still bears its name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except OSError:
+        return False
+
+
+def _is_here(holder: Holder) -> bool:
+    """Tell whether a process runs, or ran, on this machine, in whatever container."""
+    return holder.host == socket.gethostname() or (holder.boot != "" and holder.boot == _boot())
+
+
+def _is_alive(holder: Holder) -> bool:
+    """Tell whether a process may be running."""
+    if not _is_here(holder) or os.name != "posix":
+        return True
+    if holder.boot != _boot():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        pass
+    return _start(holder.pid) == holder.start
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+def _start(pid: int) -> str:
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    return ""
+
+
+def _release(path: str, handle: int) -> None:
+    """Remove the file, first where an open one can be removed."""
+    if _held.get(path) != os.getpid():  # a copy of the process
+        return
+    if os.name == "posix" and _is_at(path, handle):
+        with suppress(OSError):
+            os.unlink(path)
+    os.close(handle)
+    if os.name != "posix":
+        with suppress(OSError):
+            os.unlink(path)
+    del _held[path]

@@ -1,0 +1,48 @@
+"""What processes need to start: a name of the user, and a script that does not run again in each of them."""
+
+import getpass
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+GUARD = (
+    'on macOS and Windows, whose start method is spawn, a script calls train() and evaluate() below `if __name__ == "'
+    '__main__":`, since each process that loads or scores runs the script once more'
+)
+_STARTING = "SEPKIT_STARTING"  # in the environment of processes that are started here: by whom
+
+
+def name_user() -> None:
+    """Give a user without a name, as containers have, one that torch finds: it names a folder after it."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = f"user{os.getuid()}" if hasattr(os, "getuid") else "user"
+
+
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Tell the processes that are started meanwhile who started them."""
+    former = os.environ.get(_STARTING)
+    os.environ[_STARTING] = str(os.getpid())
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ[_STARTING]
+        else:
+            os.environ[_STARTING] = former
+
+
+def end_if_spawned() -> None:
+    """End a process that is just being spawned: it came here by running the caller's script again.
+
+    It is silent where the process that started it, within `starting_processes`, says the sentence.
+    """
+    if not getattr(multiprocessing.current_process(), "_inheriting", False):
+        return
+    parent = multiprocessing.parent_process()
+    is_ours = parent is not None and os.environ.get(_STARTING) == str(parent.pid)
+    sys.exit(1 if is_ours else f"sepkit: {GUARD}")

@@ -1,0 +1,122 @@
+"""How examples are loaded: by how many processes, and what it means when one of them fails."""
+
+import errno
+import multiprocessing
+import pickle
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepkit.audio import AudioError
+from sepkit.devices import available_cores
+from sepkit.disk import FULL, OutputError, explain
+from sepkit.processes import GUARD, starting_processes
+from sepkit.training.stopping import TrainingError
+
+if TYPE_CHECKING:
+    from sepkit.training.loop import Trainer
+
+_SHARED_MEMORY = Path("/dev/shm")  # through which processes hand over batches, on Linux
+_AHEAD = 2  # batches that each process loads in advance
+_IN_USE = 2  # batches that the training itself holds
+_MORE_SHARED_MEMORY = "give the container more with --shm-size=1g, or set data.workers=0"
+
+
+def choose_workers(trainer: "Trainer") -> int:
+    """Choose how many processes load: what the recipe says, if there are cores and shared memory for so many."""
+    wanted = min(trainer.recipe.data.workers, available_cores())
+    if not wanted or not _SHARED_MEMORY.is_dir():
+        return wanted
+    free, batch = shutil.disk_usage(_SHARED_MEMORY).free, _batch_size(trainer)
+    chosen = max([0, *(n for n in range(1, wanted + 1) if _needed(n, batch) <= free)])
+    if chosen < wanted:
+        warnings.warn(
+            f"{_SHARED_MEMORY} has {free / 2**20:.0f} MB free, where data.workers={wanted} may need "
+            f"{_needed(wanted, batch) / 2**20:.0f} MB: examples are loaded by {chosen or 'no'} extra "
+            f"process{'' if chosen == 1 else 'es'}; {_MORE_SHARED_MEMORY}",
+            stacklevel=2,
+        )
+    return chosen
+
+
+def _needed(n_workers: int, batch: int) -> int:
+    return (_AHEAD * n_workers + _IN_USE) * batch
+
+
+def _batch_size(trainer: "Trainer") -> int:
+    """Size of the stems of a batch, bytes."""
+    separator = trainer.recipe.separator
+    n_samples = round(separator.segment * separator.sample_rate)
+    return 4 * trainer.sampler.batch_size * len(trainer.dataset.stems) * separator.n_channels * n_samples
+
+
+@contextmanager
+def loading(trainer: "Trainer") -> Iterator[None]:
+    """Turn what ends a loading process, or the reading of a file, into a sentence with a remedy.
+
+    Raises:
+        TrainingError: loading failed.
+        OutputError: the run folder cannot be written to.
+    """
+    first, folder = trainer.step, trainer.folder
+    try:
+        with starting_processes():
+            yield
+    except (AudioError, OutputError, TrainingError):
+        raise
+    except Exception as error:
+        if folder and _is_of_output(error, folder.path):
+            reason = explain(error, folder.path)
+            raise OutputError(f"{folder.path} cannot be written to: {reason}; {folder.way_on()}") from error
+        sentence = _explain(error, trainer.step == first)
+        if sentence is None:
+            raise
+        raise TrainingError(f"{sentence}; {folder.way_on()}" if folder else sentence) from error
+
+
+def _is_of_output(error: Exception, folder: Path) -> bool:
+    """Tell whether an error comes from writing into the run folder."""
+    if not isinstance(error, OSError) or "DataLoader worker" in str(error):
+        return False
+    return error.errno in (*FULL, errno.EROFS) or (
+        error.filename is not None and folder.absolute() in Path(error.filename).absolute().parents
+    )
+
+
+def _explain(error: Exception, is_first: bool) -> str | None:
+    """Say what ended the loading; None where it was something else.
+
+    Args:
+        error: as it comes out of a step.
+        is_first: not a step was done.
+    """
+    said = str(error).strip()
+    last = re.sub(r"^\w+: ", "", said.splitlines()[-1]) if said else ""
+    if is_first and _is_unstarted(error, said):
+        return f"a loading process ended as it started; {GUARD}; data.workers=0 does without processes"
+    if "shared memory" in said or "Bus error" in said:
+        return f"{_SHARED_MEMORY}, through which loading processes hand over examples, is full: {_MORE_SHARED_MEMORY}"
+    if "killed by signal" in said and "DataLoader worker" in said:
+        name = re.search(r"killed by signal: ([\w ]+)", said)[1].strip()
+        why = "as the system does where memory is short" if name == "Killed" else f"by the signal {name}"
+        return f"a loading process was killed, {why}: lower data.workers or training.batch_size"
+    if isinstance(error, MemoryError) or re.search("allocate memory|not enough memory", said):
+        return "there is not enough memory to load examples: lower data.workers or training.batch_size"
+    if isinstance(error, pickle.PicklingError) or "pickle" in said:
+        return f"examples cannot be handed to loading processes ({last}): set data.workers=0"
+    if isinstance(error, OSError):
+        return f"a file cannot be read any more ({last}): bring it back"
+    if "DataLoader worker" in said:
+        return f"a loading process failed ({last}): with data.workers=0, --debug shows where"
+    return None
+
+
+def _is_unstarted(error: Exception, said: str) -> bool:
+    """Tell whether a spawned process ended before it came to load anything."""
+    if multiprocessing.get_start_method() == "fork":
+        return False
+    return isinstance(error, BrokenPipeError | EOFError) or "exited unexpectedly" in said
