@@ -17,6 +17,7 @@ from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.training.generators import borrowed_generators
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
@@ -74,7 +75,7 @@ def train(
         tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
         return folder.path
     watch = Stopwatch()
-    with importable(checked.path.parent if checked.path else None):
+    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
         trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers, verbose)
         _prepare(trainer, folder, state, initial)
         tell(describe(trainer))
@@ -222,15 +223,24 @@ def _check_sources(recipe: Recipe, stems: set[str]) -> None:
 
 
 def describe(trainer: Trainer) -> str:
-    """Say in two lines what is trained on what."""
+    """Say in a few lines what is trained on what."""
     songs, separator = trainer.dataset.songs, trainer.separator
     minutes = sum(song.n_frames for song in songs) / separator.sample_rate / 60
     return (
         f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
         f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
+        f"{_learned(trainer)}"
         f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
         f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
     )
+
+
+def _learned(trainer: Trainer) -> str:
+    """Say in a line which losses have parameters, which are trained, too; nothing where none has."""
+    terms = {term.name: term.loss.parameters() for term in trainer.objective.terms}
+    counts = {name: sum(each.numel() for each in found if each.requires_grad) for name, found in terms.items()}
+    told = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    return f"parameters of losses, which are trained with the network: {told}\n" if told else ""
 
 
 @dataclass(frozen=True)
@@ -273,11 +283,11 @@ def dry_run(
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
     """
-    checked = load_recipe(recipe, overrides, data)
-    with importable(checked.path.parent if checked.path else None):
-        trainer = Trainer(checked, open_data(checked), choose_device(device))
-    start(trainer, initial)
-    trainer.take_step(iter(trainer.load(0)))
+    checked, chosen = load_recipe(recipe, overrides, data), choose_device(device)
+    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
+        trainer = Trainer(checked, open_data(checked), chosen)
+        start(trainer, initial)
+        trainer.take_step(iter(trainer.load(0)))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))
