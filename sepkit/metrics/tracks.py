@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,7 +26,7 @@ def median(scores: ArrayLike) -> np.ndarray:
 
 
 _RESAMPLES = 2000
-_OVER_TRACKS = {"median": median, "mean": np.mean}
+_OVER_TRACKS = {"median": median, "mean": partial(np.mean, axis=-1)}
 STATISTICS = tuple(_OVER_TRACKS)
 INTERVAL = (
     f"95 % interval, percentiles of {_RESAMPLES} bootstrap resamples of\n"
@@ -54,6 +55,6 @@ def over_tracks(values: Collection[float], statistic: str) -> tuple[float, float
         if len(found) == 1:
             return float(found[0]), math.nan, math.nan
         resamples = np.random.default_rng(0).integers(len(found), size=(_RESAMPLES, len(found)))
-        ordered = np.sort(take(found[resamples], -1))
+        ordered = np.sort(take(found[resamples]))
         low, high = (ordered[round(share * (_RESAMPLES - 1))] for share in (0.025, 0.975))
         return float(take(found)), float(low), float(high)

@@ -1,4 +1,4 @@
-"""The global random generators that weights, networks, losses and augmentations draw from: Python's, numpy's, torch's."""
+"""The global random generators that weights, networks and losses draw from: Python's, numpy's and torch's."""
 
 import random
 from collections.abc import Iterator, Mapping

@@ -416,8 +416,8 @@ class Trainer:
                 torch.load(written, weights_only=True)
             except Exception as error:  # whatever pickle makes of a strange object
                 raise ValueError(
-                    f"the state of {name} must be of tensors, numbers, strings, and lists or mappings of these, so that "
-                    "a stopped training can go on: change what its attributes or its get_extra_state hold"
+                    f"the state of {name} must be of tensors, numbers, strings, and lists or mappings of these, so "
+                    "that a stopped training can go on: change what its attributes or its get_extra_state hold"
                 ) from error
 
 
