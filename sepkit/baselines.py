@@ -35,7 +35,7 @@ def baseline_estimates(
     yield "oracle", oracle
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def mask_ideally(mixture: Tensor, targets: Tensor, transform: STFT, sample_rate: int) -> Tensor:
     """Separate with the ideal ratio mask, ten seconds at a time.
 

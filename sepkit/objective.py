@@ -12,6 +12,8 @@ from sepkit.build import build, resolve_class
 from sepkit.separator import PER_SOURCE, QUANTITIES, Separation, Separator
 
 _TERM_KEYS = ("weight", "sources", "inputs", "name")
+ITEM_WISE = {"reduction": "none", "sc_reduction": "item"}  # given to losses that know them: a value for each item alone
+_POOLING = {"sc_reduction": "batch", "unit": "all"}  # attributes of this package's losses
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Objective(nn.Module):
 
         Args:
             separation: with targets.
-            present: bool (B, S), which stems each item has; None: all.
+            present: bool (B, S), which stems each item has, on the CPU, or a device has to be waited for; None: all.
             epoch: at which the weights are taken, from 0.
 
         Returns:
@@ -101,6 +103,7 @@ class Objective(nn.Module):
         wanted = (len(separation.mixture), len(self.sources))
         if present is not None and (present.shape != wanted or present.dtype != torch.bool):
             raise ValueError(f"present must be bool {wanted}, got {present.dtype} {tuple(present.shape)}")
+        present = None if present is None else present.cpu()
         report: dict[str, Tensor] = {}
         total = separation.mixture.new_zeros(())
         for term in self.terms:
@@ -115,38 +118,39 @@ class Objective(nn.Module):
         self, term: Term, separation: Separation, present: Tensor | None, report: dict[str, Tensor]
     ) -> Tensor:
         """Average a term over the items that have all of its sources, or any where it takes nothing per source."""
-        columns = list(term.columns)
-        items = slice(None)
+        n_items = len(separation.mixture)
+        quantities = {
+            name: _of_sources(separation, quantity, term.columns)
+            if quantity in PER_SOURCE
+            else getattr(separation, quantity)
+            for name, quantity in term.inputs.items()
+        }
         if present is not None:
-            items = present[:, columns].all(1) if term.all_sources else present.any(1)
-        quantities = {}
-        for name, quantity in term.inputs.items():
-            value = getattr(separation, quantity)[items]
-            quantities[name] = value[:, columns] if quantity in PER_SOURCE else value
-        n_items = len(separation.mixture[items])
+            counted = present[:, list(term.columns)].all(1) if term.all_sources else present.any(1)
+            items = counted.nonzero().flatten()
+            quantities, n_items = _take(quantities, items), len(items)
         return _evaluate(term, quantities, n_items, report).mean() if n_items else _connected_zero(quantities)
 
     def _judge_pairs(
         self, term: Term, separation: Separation, present: Tensor | None, report: dict[str, Tensor]
     ) -> Tensor:
         """Average a term over pairs of item and source, and report it per source."""
-        pairs = _pairs(len(separation.mixture), term.columns, present, separation.mixture.device)
-        items, columns = pairs
-        if present is None and len(term.columns) == 1:  # nothing is copied
-            folded = {name: _column(separation, quantity, term.columns[0]) for name, quantity in term.inputs.items()}
-        else:
-            folded = {
-                name: _fold(getattr(separation, quantity), quantity in PER_SOURCE, pairs)
-                for name, quantity in term.inputs.items()
-            }
-        if not len(items):
+        n_columns, n_pairs = len(term.columns), len(separation.mixture) * len(term.columns)
+        folded = {name: _fold(separation, quantity, term.columns) for name, quantity in term.inputs.items()}
+        counts, places = [len(separation.mixture)] * n_columns, None
+        if present is not None:
+            counted = present[:, list(term.columns)]
+            counts, places = counted.sum(0).tolist(), counted.flatten().nonzero().flatten()
+            folded, n_pairs = _take(folded, places), len(places)
+        if not n_pairs:
             return _connected_zero(folded)
-        values = _evaluate(term, folded, len(items), report)
-        if len(term.columns) > 1:
-            counts = torch.bincount(columns, minlength=len(self.sources)).clamp(min=1)
-            sums = values.detach().new_zeros(len(self.sources)).index_add(0, columns, values.detach())
-            for column in term.columns:
-                report[f"{term.name}/{self.sources[column]}"] = sums[column] / counts[column]
+        values = _evaluate(term, folded, n_pairs, report)
+        if n_columns > 1:
+            known = values.detach()
+            if places is not None:
+                known = known.new_zeros(counted.numel()).index_copy(0, places.to(known.device), known)
+            for column, count, total in zip(term.columns, counts, known.view(-1, n_columns).sum(0), strict=True):
+                report[f"{term.name}/{self.sources[column]}"] = total / max(1, count)
         return values.mean()
 
     def _term(self, settings: Mapping[str, Any], separator: Separator) -> Term:
@@ -156,8 +160,9 @@ class Objective(nn.Module):
         per_item = "reduction" in inspect.signature(cls).parameters
         if "reduction" in spec:
             raise ValueError(f"{spec['class']}: leave `reduction` out, the objective asks for one value per item")
-        provided = {"reduction": "none", "sample_rate": separator.sample_rate}
-        loss = build(spec, "sepkit.losses", provided)
+        loss = build(spec, "sepkit.losses", {**ITEM_WISE, "sample_rate": separator.sample_rate})
+        for problem in find_pooling(loss):
+            raise ValueError(problem)
         limited = settings.get("sources") or self.sources
         unknown = sorted(set(limited) - set(self.sources))
         if unknown:
@@ -177,6 +182,25 @@ class Objective(nn.Module):
             all_sources=getattr(loss, "all_sources", False),
             per_source=per_source,
         )
+
+
+def find_pooling(loss: nn.Module) -> list[str]:
+    """Say which options of a loss, or of one within it, would let an item's value depend on the rest of its batch."""
+    found = {
+        (type(module).__name__, name, value): None
+        for module in loss.modules()
+        for name, value in _POOLING.items()
+        if getattr(module, name, None) == value and _is_own(module)
+    }
+    return [
+        f"{cls} must judge each item alone, got {name} {value!r}, with which batches and their parts have other "
+        f"losses: leave {name} out"
+        for cls, name, value in found
+    ]
+
+
+def _is_own(module: nn.Module) -> bool:
+    return any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
 
 
 def match_inputs(loss: nn.Module, inputs: Mapping[str, str], known: Sequence[str]) -> dict[str, str]:
@@ -223,31 +247,27 @@ def _weight(setting: float | Mapping[str, float]) -> Weight:
     return weight
 
 
-def _pairs(
-    n_items: int, columns: tuple[int, ...], present: Tensor | None, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """List the pairs of item and source that count: two index tensors (P,)."""
-    chosen = torch.tensor(columns, device=device)
-    items = torch.arange(n_items, device=device).repeat_interleave(len(columns))
-    owners = chosen.repeat(n_items)
-    if present is None:
-        return items, owners
-    kept = present[items, owners]
-    return items[kept], owners[kept]
+# Sources are chosen by numbers of Python: an index that lies on a device has to be copied there first, in each step.
+def _of_sources(separation: Separation, quantity: str, columns: tuple[int, ...]) -> Tensor:
+    """Take (B, S', ...) of some sources."""
+    whole = getattr(separation, quantity)
+    if len(columns) == whole.shape[1]:
+        return whole
+    parts = [separation.of_source(quantity, column) for column in columns]
+    return parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(parts, 1)  # one is not copied
 
 
-def _column(separation: Separation, quantity: str, column: int) -> Tensor:
-    """Take (B, ...) of one source, or of all where there is one for all."""
-    return separation.of_source(quantity, column) if quantity in PER_SOURCE else getattr(separation, quantity)
+def _fold(separation: Separation, quantity: str, columns: tuple[int, ...]) -> Tensor:
+    """Put all pairs of item and source, or the item as often as it has sources, into the batch (P, ...)."""
+    if quantity in PER_SOURCE:
+        return _of_sources(separation, quantity, columns).flatten(0, 1)
+    value = getattr(separation, quantity)
+    return value.unsqueeze(1).expand(-1, len(columns), *value.shape[1:]).flatten(0, 1)
 
 
-def _fold(quantity: Tensor, per_source: bool, pairs: tuple[Tensor, Tensor]) -> Tensor:
-    """Put the pairs of (B, S, ...), or the items of (B, ...) as often as they occur, into the batch (P, ...)."""
-    items, columns = pairs
-    if per_source:
-        n_pairs = quantity.shape[0] * quantity.shape[1]
-        return quantity.flatten(0, 1) if n_pairs == len(items) else quantity[items, columns]
-    return quantity[items]
+def _take(quantities: Mapping[str, Tensor], places: Tensor) -> dict[str, Tensor]:
+    """Take the items at some places of the batch."""
+    return {name: quantity.index_select(0, places.to(quantity.device)) for name, quantity in quantities.items()}
 
 
 def _connected_zero(quantities: Mapping[str, Tensor]) -> Tensor:

@@ -130,7 +130,8 @@ def _fade(length: int, overlap: int) -> Tensor:
     return torch.minimum(ramp, ramp.flip(0)).clamp(max=1.0)
 
 
-@torch.inference_mode()
+@torch.inference_mode(False)  # a table that the network builds now and keeps must serve a training, too
+@torch.no_grad()
 def separate_chunks(separator: Separator, chunks: Tensor) -> Tensor:
     """Separate chunks in evaluation mode.
 

@@ -1,7 +1,8 @@
 """How the learning rate moves during training.
 
 A schedule has two methods: `factor(progress)`, by which the learning rate is multiplied at a share of the
-training in [0, 1], and `observe(score)`, called with the score of each validation. Its attributes are its state.
+training, above 0 and below 1, and `observe(score)`, called with the score of each validation. Its attributes are its
+state.
 """
 
 import math

@@ -37,7 +37,8 @@ class Separator(nn.Module):
         sample_rate: Hz.
         n_channels: C.
         segment: seconds of audio that it is trained on and separates at a time.
-        transform: mapping with `class` and arguments, a class of `sepkit.transforms`; None: STFT's defaults.
+        transform: mapping with `class` and arguments: `STFT`, or a dotted path to what has its methods; None: STFT's
+            defaults.
         trusted: let `class` be any importable class, not only one of this package.
 
     Raises:

@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import get_args
 
 import pytest
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sepkit import models, transforms
+from sepkit.inference import separate
 from sepkit.models import blstm, spectrogram_net
 from sepkit.models.blstm import triangular_bands
+from sepkit.separator import Separator
 from sepkit.transforms import STFT
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
@@ -110,6 +113,53 @@ def test_gradients_reach_every_parameter(name):
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
     ]
     assert not dead
+
+
+@every_network
+@pytest.mark.parametrize("context", [nullcontext, torch.inference_mode, torch.no_grad], ids=lambda each: each.__name__)
+def test_a_network_that_separated_can_be_trained(name, context):
+    separator = make_separator({"class": name, **SMALL.get(name, {})})
+    check_that_it_separates_and_trains(separator, context)
+
+
+class Tabled(nn.Module):
+    """Build a table when it is first used, one for each number of frames, and keep it."""
+
+    def __init__(self, n_sources: int):
+        super().__init__()
+        self.n_sources = n_sources
+        self.gain = nn.Parameter(torch.ones(()))
+        self.tables: dict[int, Tensor] = {}
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        n_frames = spectrogram.shape[-1]
+        if n_frames not in self.tables:
+            self.tables[n_frames] = torch.linspace(0.1, 0.9, n_frames)
+        mask = torch.sigmoid(self.gain * self.tables[n_frames])
+        return mask.expand(len(spectrogram), self.n_sources, *spectrogram.shape[1:])
+
+
+@pytest.mark.parametrize("context", [nullcontext, torch.inference_mode, torch.no_grad], ids=lambda each: each.__name__)
+def test_a_table_that_was_built_while_separating_serves_training(context):
+    check_that_it_separates_and_trains(make_separator({"class": f"{__name__}.Tabled"}), context)
+
+
+def make_separator(network: dict) -> Separator:
+    torch.manual_seed(0)
+    transform = {"class": "STFT", "num_fft": 128, "hop_length": 64}
+    return Separator(["vocals", "drums"], network, FACTS["sample_rate"], 2, 0.1, transform)
+
+
+def check_that_it_separates_and_trains(separator: Separator, context: type) -> None:
+    waveform = torch.randn(2, 4000, generator=torch.Generator().manual_seed(1))
+    with context():
+        estimates = separate(separator, waveform)
+    separator.train()
+    n_samples = round(separator.segment * separator.sample_rate)
+    separator(waveform[None, :, :n_samples]).square().mean().backward()
+    assert all(part.grad.isfinite().all() for part in separator.parameters() if part.requires_grad)
+    assert not estimates["vocals"].requires_grad
+    assert context is torch.inference_mode or not estimates["vocals"].is_inference()
 
 
 @every_network

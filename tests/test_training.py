@@ -147,13 +147,31 @@ def test_the_loss_falls_and_the_score_rises(run):
     assert float(rows[-1]["SDR"]) > 3
 
 
-def test_the_kept_weights_are_the_averaged_ones_of_the_best_epoch(run):
+class Averages:
+    """Copy what is validated after each epoch."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_epoch(self, view: View) -> None:
+        self.weights.append({name: value.clone() for name, value in view.separator.state_dict().items()})
+
+
+@pytest.mark.parametrize("scores", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (1.0, 3.0, 3.0)], ids=str)
+def test_the_kept_weights_are_the_averaged_ones_of_the_best_epoch(run, monkeypatch, scores):
+    averages, given = Averages(), iter(scores)
+    monkeypatch.setattr("sepkit.training.loop.validate", lambda *_: dict.fromkeys(SOURCES, next(given)))
+    folder = run("training.epochs=3", observers=[averages])
+    assert_equal(weights(folder), averages.weights[scores.index(max(scores))])
+    state = torch.load(folder / "training" / "state.pt", weights_only=True)
+    assert_equal(state["ema"], averages.weights[-1])
+    assert any(not torch.equal(value, state["separator"][name]) for name, value in state["ema"].items())
+
+
+def test_averaging_leaves_the_trained_weights_alone(run):
     averaged, raw = run(folder="averaged"), run("training.ema=null", folder="raw")
-    state = torch.load(averaged / "training" / "state.pt", weights_only=True)
-    if state["best"]["epoch"] == 2:
-        assert_equal(weights(averaged), state["ema"])
     assert_equal(last_weights(averaged), last_weights(raw))
-    assert not torch.equal(*(next(iter(weights(folder).values())) for folder in (averaged, raw)))
+    assert any(not torch.equal(value, weights(raw)[name]) for name, value in weights(averaged).items())
 
 
 def test_averaging_moves_towards_the_trained_weights_and_copies_buffers():
@@ -287,9 +305,14 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(run):
         run("training.seed=1")
 
 
-def test_observers_and_workers_may_differ(run):
-    run("training.epochs=1")
-    run("training.epochs=1", "data.workers=1", "observers=[{class: TensorBoard}]")
+def test_observers_and_workers_may_differ_from_one_part_to_the_next(run):
+    whole, lines = run(folder="whole"), []
+    with pytest.raises(TrainingInterrupted):
+        run(observers=[StopAfter(N_STEPS + 1)])
+    parts = run("data.workers=1", "observers=[{class: TensorBoard}]", tell=lines.append)
+    assert lines[0] == f"going on in {parts} at epoch 2, step {N_STEPS + 1}"
+    assert len(list(parts.glob("events.out.tfevents.*"))) == 1
+    assert_equal(last_weights(parts), last_weights(whole))
 
 
 def test_a_restart_trains_anew_and_leaves_other_files_alone(run):

@@ -1,7 +1,6 @@
 """The metrics of one track."""
 
 import math
-import statistics
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from sepkit import metrics
 from sepkit.baselines import ORACLE_BLOCK, ORACLE_MARGIN
 from sepkit.evaluation.settings import FRAMEWISE, NOT_DECIBELS, Settings
 from sepkit.metrics.frames import frame_bounds, is_silent, silence
+from sepkit.metrics.tracks import median
 
 # Bytes: correlations that the metrics keep at most, and all else they need; the oracle's spectrograms, a sample;
 # those of the metrics that compare spectrograms, a sample.
@@ -56,7 +56,7 @@ class Measurement:
     def value(self, metric: str, source: int) -> float:
         """Give one number; of frames the median of those that have a score."""
         if metric in FRAMEWISE:
-            return _median(self.frames[FRAMEWISE.index(metric), source])
+            return float(median(self.frames[FRAMEWISE.index(metric), source]))
         return float(self.whole[metric][source])
 
 
@@ -224,8 +224,3 @@ def expected_memory(
         return size + 32 * n_rows * 2 ** math.ceil(math.log2(n_samples + taps)) + 40 * (n_rows * taps) ** 2
     n_frames = 1 if settings.mode == "v3" else math.ceil(n_samples / (settings.hop * sample_rate))
     return size + min(_KEPT, 16 * n_frames * n_rows**2 * taps)
-
-
-def _median(values: Tensor) -> float:
-    known = [value for value in values.tolist() if not math.isnan(value)]
-    return statistics.median(known) if known else math.nan

@@ -305,7 +305,23 @@ class RandomResolutionSTFTLoss(nn.Module):
         self.reduction, self.n_forwards, self._random = reduction, 0, random.Random(seed)
         self.stft_losses = self._draw()
 
+    def get_extra_state(self) -> dict[str, object]:
+        """Return all that decides which resolutions come next, as plain data."""
+        return {"n_forwards": self.n_forwards, "drawn_from": self._drawn_from}
+
+    def set_extra_state(self, state: dict[str, object]) -> None:
+        """Go back to what `get_extra_state` gave."""
+        version, numbers, spare = state["drawn_from"]
+        self._random.setstate((version, tuple(numbers), spare))
+        self.n_forwards = state["n_forwards"]
+        self._redraw()
+
+    def _redraw(self) -> None:
+        device = next(self.buffers()).device
+        self.stft_losses = self._draw().to(device)
+
     def _draw(self) -> nn.ModuleList:
+        self._drawn_from = self._random.getstate()
         return nn.ModuleList(self._draw_one() for _ in range(self.resolutions))
 
     def _draw_one(self) -> STFTLoss:
@@ -326,7 +342,7 @@ class RandomResolutionSTFTLoss(nn.Module):
                 f"got {estimate.shape[-1]}; lower max_fft_size"
             )
         if self.n_forwards and self.n_forwards % self.randomize_rate == 0:
-            self.stft_losses = self._draw()
+            self._redraw()
         self.n_forwards += 1
         estimate, target = filtered(self.prefilter, estimate, target)
         return [loss.terms(estimate, target) for loss in self.stft_losses]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from sepkit.build import BuildError, Problem, arguments_of, check, did_you_mean, dotted, resolve_class, show
+from sepkit.objective import ITEM_WISE, find_pooling
 from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings, TrainingSettings
 from sepkit.recipe.trial import try_to_build
 from sepkit.separator import QUANTITIES
@@ -181,15 +182,18 @@ def _check_by_building(values: dict[str, Any], wrong: list[tuple[str | int, ...]
             if not _is_right(path, wrong) or not facts.keys() >= set(provided):
                 continue
             arguments = {key: value for key, value in spec.items() if slot[0] != "losses" or key not in _TERM_KEYS}
-            built, problems = try_to_build(arguments, shelf, {name: facts[name] for name in provided})
+            given = {name: facts[name] for name in provided}
+            built, problems = try_to_build(arguments, shelf, {**given, **(ITEM_WISE if slot[0] == "losses" else {})})
             yield from (problem.below(*path) for problem in problems)
+            if slot[0] == "losses" and built is not None:
+                yield from (Problem(path, message) for message in find_pooling(built))
             if slot == ("separator", "transform") and hasattr(built, "n_bins"):
                 facts["n_bins"] = built.n_bins
 
 
 def _facts(values: dict[str, Any], wrong: list[tuple[str | int, ...]]) -> dict[str, Any]:
     """List what constructors are given beside their arguments, as far as it is right."""
-    facts = {"reduction": "none", "params": [nn.Parameter(torch.zeros(1))]}
+    facts = {**ITEM_WISE, "params": [nn.Parameter(torch.zeros(1))]}
     if _get(values, "separator", "transform") is None:
         facts["n_bins"] = STFT().n_bins
     for key in ("sources", "sample_rate", "n_channels"):

@@ -28,7 +28,7 @@ class SeparatorSettings(_Settings):
         sample_rate: Hz.
         n_channels: of every recording.
         segment: seconds of audio in one training example.
-        transform: class mapping, from sepkit.transforms.
+        transform: class mapping, of STFT or of what has its methods.
         network: class mapping, from sepkit.models.
     """
 
@@ -109,14 +109,15 @@ class TrainingSettings(_Settings):
 
     Attributes:
         epochs: passes over the data's items.
-        batch_size: examples per optimizer step, over all processes, accumulation included.
+        batch_size: examples per optimizer step, accumulation included.
         accumulate: parts in which a batch is computed.
         optimizer: class mapping, from torch.optim.
         schedule: class mapping, from sepkit.schedules.
-        clip: greatest norm of the gradient; None: no limit.
-        ema: decay of the averaged weights per step, [0, 1); None: no averaging.
+        clip: greatest norm of the gradient, that of losses with parameters included; None: no limit.
+        ema: decay of the averaged weights per step, [0, 1), which are validated and saved; early on it is less,
+            (1 + step) / (10 + step), so that the weights at the start do not count for long; None: no averaging.
         precision: of the network's arithmetic; auto: what the device is good at.
-        seed: decides the weights at the start and every example.
+        seed: decides the weights at the start, every example, and what networks and losses draw.
         max_minutes: wall time after which training ends; None: no limit.
         early_stop: epochs without a better score after which training ends; None: never.
         compile: compile the network's core.

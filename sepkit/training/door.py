@@ -19,6 +19,7 @@ from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.training.generators import borrowed_generators
 from sepkit.training.loading import choose_workers, loading
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import PICTURE, RunFolder
@@ -75,7 +76,7 @@ def train(
     checked = load_recipe(recipe, overrides, data)
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
-    with folder.held() as former, importable(checked.path.parent if checked.path else None):
+    with folder.held() as former, importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
         if former is not None:
             tell(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
         state = folder.load()
@@ -270,15 +271,24 @@ def _check_sources(recipe: Recipe, stems: set[str]) -> None:
 
 
 def describe(trainer: Trainer) -> str:
-    """Say in two lines what is trained on what."""
+    """Say in a few lines what is trained on what."""
     songs, separator = trainer.dataset.songs, trainer.separator
     minutes = sum(song.n_frames for song in songs) / separator.sample_rate / 60
     return (
         f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
         f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
+        f"{_learned(trainer)}"
         f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
         f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
     )
+
+
+def _learned(trainer: Trainer) -> str:
+    """Say in a line which losses have parameters, which are trained, too; nothing where none has."""
+    terms = {term.name: term.loss.parameters() for term in trainer.objective.terms}
+    counts = {name: sum(each.numel() for each in found if each.requires_grad) for name, found in terms.items()}
+    told = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    return f"parameters of losses, which are trained with the network: {told}\n" if told else ""
 
 
 @dataclass(frozen=True)
@@ -322,9 +332,9 @@ def dry_run(
         sepkit.datasets.DatasetError: the data cannot be used.
     """
     end_if_spawned()
-    checked = load_recipe(recipe, overrides, data)
-    with importable(checked.path.parent if checked.path else None):
-        trainer = Trainer(checked, open_data(checked), choose_device(device))
+    checked, chosen = load_recipe(recipe, overrides, data), choose_device(device)
+    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
+        trainer = Trainer(checked, open_data(checked), chosen)
         start(trainer, initial)
         with loading(trainer):
             trainer.take_step(iter(trainer.load(choose_workers(trainer))))

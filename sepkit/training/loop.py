@@ -1,6 +1,7 @@
 """The loop: epochs of steps, validation, and a state from which a run goes on as if it had never stopped."""
 
 import copy
+import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from sepkit.objective import Objective
 from sepkit.observers import View
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
+from sepkit.training.generators import get_generators, seed_generators, set_generators
 from sepkit.training.loading import choose_workers
 from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
@@ -60,7 +62,7 @@ class Trainer:
         self.verbose = verbose
         self.valid_songs = songs["valid"]
         settings, plain = recipe.training, recipe.to_dict()
-        torch.manual_seed(settings.seed)
+        seed_generators(settings.seed, device)
         self.separator = Separator(**plain["separator"]).to(device)
         self.objective = Objective(plain["losses"], self.separator).to(device)
         self.augment = [build(spec, "sepkit.augment") for spec in recipe.data.augment]
@@ -74,7 +76,9 @@ class Trainer:
             settings.seed,
         )
         self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
-        self.optimizer = build(settings.optimizer, "torch.optim", {"params": self.separator.parameters()})
+        learned = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
+        self.parameters = [*self.separator.parameters(), *learned]
+        self.optimizer = build(settings.optimizer, "torch.optim", {"params": self.parameters})
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = build(settings.schedule, "sepkit.schedules")
         self.ema = copy.deepcopy(self.separator) if settings.ema is not None else None
@@ -86,12 +90,14 @@ class Trainer:
         self.seconds = 0.0
         self.sums: dict[str, float] = {}  # of the current epoch
         self.history: list[dict[str, Any]] = []
+        self.shown: dict[str, Any] | None = None  # to observers, the same all through an epoch
         self.best: dict[str, float] = {}
         self.finished: str | None = None
         self.excerpts: tuple[Excerpt, ...] = ()  # of the last validation
         self.table: EpochTable | None = None
         if settings.compile:
             getattr(self.separator.network, "core", self.separator.network).compile()
+        self._check_state()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -100,9 +106,12 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done: in steps, or in time where that is limited and further."""
+        """Share of the training at which the next step lies: in steps, or in time where that is limited and further.
+
+        Neither the first step lies at 0, where a warm-up would not move anything, nor the last at 1.
+        """
         settings = self.recipe.training
-        share = self.step / (settings.epochs * self.steps_per_epoch)
+        share = (self.step + 1) / (settings.epochs * self.steps_per_epoch + 1)
         if settings.max_minutes:
             share = max(share, self.seconds / (60 * settings.max_minutes))
         return min(1.0, share)
@@ -220,13 +229,15 @@ class Trainer:
         """Clip the gradients, step the optimizer, average the weights; give the norm of the gradient."""
         settings = self.recipe.training
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.separator.parameters(), settings.clip or math.inf).detach()
+        norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf).detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        # The scaler leaves out a step whose gradient is not finite, and tries a smaller scale.
+        if self.scaler.is_enabled() and not norm.isfinite():
+            return torch.zeros_like(norm)
         if self.ema:
             average(self.ema, self.separator, min(settings.ema, (1 + self.step) / (10 + self.step)))
-        # The scaler leaves out a step whose gradient is not finite, and tries a smaller scale.
-        return norm.nan_to_num(0.0, 0.0, 0.0) if self.scaler.is_enabled() else norm
+        return norm
 
     def _add(self, name: str, value: float | Tensor) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + value
@@ -261,6 +272,7 @@ class Trainer:
         if memory is not None:
             row["memory"] = round(memory / 2**20)
         self.history.append(row)
+        self.shown = None
         self.sums = {}
         self._write(row)
         self._notify("on_epoch", row)
@@ -300,17 +312,19 @@ class Trainer:
         """Let the observers look."""
         if not self.folder or not self.audience.waits_for(moment):
             return
+        if self.shown is None:
+            rows = tuple(map(MappingProxyType, self.history))
+            self.shown = {"history": rows, "recipe": MappingProxyType(self.recipe.to_dict())}
         view = View(
             epoch=self.epoch,
             step=self.step,
             row=MappingProxyType(row),
-            history=tuple(map(MappingProxyType, self.history)),
             separator=self.kept,
             folder=self.folder.path,
-            recipe=MappingProxyType(self.recipe.to_dict()),
             finished=self.finished,
             trained=self.separator,
             excerpts=self.excerpts,
+            **self.shown,
         )
         self.audience.call(moment, view)
 
@@ -355,16 +369,14 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that decides how the training goes on, as tensors and plain data."""
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
             "separator": self.separator.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+            "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": dict(vars(self.schedule)),
             "scaler": self.scaler.state_dict(),
-            "random": random,
+            "random": get_generators(self.device),
             "sums": {name: float(value) for name, value in self.sums.items()},
             **{name: getattr(self, name) for name in _COUNTERS},
         }
@@ -373,28 +385,57 @@ class Trainer:
         """Go back to a state that `state` gave.
 
         Raises:
-            ValueError: it is the state of another network.
+            ValueError: it is the state of another network, or of other losses.
         """
-        try:
-            self.separator.load_state_dict(state["separator"])
-        except RuntimeError as error:
-            raise ValueError(
-                "the network is not what it was when this run began: bring its code back, or start with --restart"
-            ) from error
+        _load("the network is not what it was", self.separator, state["separator"])
+        _load("the losses are not what they were", self.objective, state.get("objective", {}))
         if self.ema:
             self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         vars(self.schedule).update(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in state["random"]:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
-        self.sums = dict(state["sums"])
+        set_generators(state["random"], self.device)
+        self.sums, self.shown = dict(state["sums"]), None
         for name in _COUNTERS:
             setattr(self, name, state[name])
 
 
+    def _check_state(self) -> None:
+        """Refuse parts of a user's own whose state could be written, but not be read again.
+
+        Raises:
+            ValueError: with the part.
+        """
+        parts = {term.name: _plain(term.loss.state_dict()) for term in self.objective.terms}
+        parts[type(self.schedule).__name__] = vars(self.schedule)
+        parts[type(self.optimizer).__name__] = self.optimizer.state_dict()["param_groups"]
+        for name, state in parts.items():
+            written = io.BytesIO()
+            try:
+                torch.save(state, written)
+                written.seek(0)
+                torch.load(written, weights_only=True)
+            except Exception as error:  # whatever pickle makes of a strange object
+                raise ValueError(
+                    f"the state of {name} must be of tensors, numbers, strings, and lists or mappings of these, so "
+                    "that a stopped training can go on: change what its attributes or its get_extra_state hold"
+                ) from error
+
+
 _COUNTERS = ("epoch", "step", "seconds", "history", "best", "finished")
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the tensors of a state."""
+    return {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+
+
+def _load(what: str, module: nn.Module, state: Mapping[str, Any]) -> None:
+    """Load the state of a run's module, of which `what` tells that it is another."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{what} when this run began: bring the code back, or start with --restart") from error
 
 
 class StemItems(torch.utils.data.Dataset):
@@ -413,7 +454,6 @@ class StemItems(torch.utils.data.Dataset):
 @torch.no_grad()
 def average(kept: nn.Module, trained: nn.Module, decay: float) -> None:
     """Move the weights of `kept` towards those of `trained`: kept = decay * kept + (1 - decay) * trained."""
-    for own, new in zip(kept.parameters(), trained.parameters(), strict=True):
-        own.lerp_(new, 1 - decay)
+    torch._foreach_lerp_(list(kept.parameters()), list(trained.parameters()), 1 - decay)
     for own, new in zip(kept.buffers(), trained.buffers(), strict=True):
         own.copy_(new)

@@ -7,6 +7,7 @@ import torch
 
 from sepkit.observers import View
 from sepkit.overlap_add import evaluating
+from sepkit.training.generators import borrowed_generators
 from sepkit.training.stopping import TrainingError
 
 MOMENTS = ("on_step", "on_epoch", "on_end")
@@ -17,7 +18,7 @@ class Audience:
 
     Args:
         observers: objects with one or more of the methods `on_step`, `on_epoch` and `on_end`.
-        device: whose random state is put back, beside the CPU's.
+        device: whose random generator is put back, beside those of the process.
 
     Raises:
         ValueError: an object has none of the methods, or two write the same.
@@ -28,8 +29,7 @@ class Audience:
             if not any(callable(getattr(observer, moment, None)) for moment in MOMENTS):
                 raise ValueError(f"an observer must have {' or '.join(MOMENTS)}, {type(observer).__name__} has none")
         _check_different(observers)
-        self.observers = list(observers)
-        self.devices = [device] if device.type == "cuda" else []
+        self.observers, self.device = list(observers), device
 
     def waits_for(self, moment: str) -> bool:
         """Say whether anybody looks at this moment."""
@@ -41,18 +41,14 @@ class Audience:
         Raises:
             TrainingError: an observer changed what is trained.
         """
-        for observer in [observer for observer in self.observers if hasattr(observer, moment)]:
-            self._call(observer, moment, view)
+        with torch.no_grad(), borrowed_generators(self.device):
+            for observer in [observer for observer in self.observers if hasattr(observer, moment)]:
+                self._call(observer, moment, view)
 
     def _call(self, observer: object, moment: str, view: View) -> None:
         before, name = _state(view), type(observer).__name__
         try:
-            with (
-                torch.no_grad(),
-                torch.random.fork_rng(self.devices),
-                evaluating(view.separator),
-                evaluating(view.trained),
-            ):
+            with evaluating(view.separator), evaluating(view.trained):
                 getattr(observer, moment)(view)
         except Exception as error:
             self.observers.remove(observer)

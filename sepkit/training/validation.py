@@ -10,6 +10,7 @@ from sepkit.baselines import baseline_estimates
 from sepkit.datasets import Song
 from sepkit.excerpts import Excerpt, shorten
 from sepkit.inference import separate
+from sepkit.metrics.tracks import median
 from sepkit.separator import Separator
 
 _SHOWN_SECONDS = 4.0
@@ -49,18 +50,21 @@ def separate_songs(
     return (separate_excerpt(separator, song, n_frames, batch_size) for song in songs)
 
 
-def median_sdr(excerpt: Excerpt, estimates: Tensor) -> Tensor:
-    """Take the median SDR over frames of a second.
+def median_sdr(excerpt: Excerpt, estimates: Tensor) -> list[float]:
+    """Take the median SDR over frames of a second, as `sepkit.evaluation` does.
 
     Args:
-        excerpt: with targets.
+        excerpt: with targets; one alone stands beside what is left of the mixture, so that the same frames count.
         estimates: (S, C, T), in place of the excerpt's own.
 
     Returns:
-        (S,), dB; NaN without any frame that can be scored.
+        dB by source; NaN without any frame that can be scored.
     """
-    rate = excerpt.sample_rate
-    return metrics.framewise_sdr(estimates, excerpt.targets, rate, rate).nanmedian(-1).values
+    rate, n_sources = excerpt.sample_rate, len(excerpt.sources)
+    given = (estimates, excerpt.targets)
+    if n_sources == 1:
+        given = (torch.cat([stem, excerpt.mixture - stem]) for stem in given)
+    return median(metrics.framewise_sdr(*given, rate, rate)[:n_sources]).tolist()
 
 
 def n_shown(separator: Separator) -> int:
@@ -92,8 +96,8 @@ def validate(
         if look and len(medians) < n_shown(separator):
             look(shorten(part, _SHOWN_SECONDS))
         medians.append(median_sdr(part, part.estimates))
-    scores = torch.stack(medians).nanquantile(0.5, dim=0)  # one nearly silent stem would decide a mean
-    return dict(zip(separator.sources, scores.tolist(), strict=True))
+    # Not the mean over the songs, which one nearly silent stem would decide.
+    return {source: float(median(scores)) for source, *scores in zip(separator.sources, *medians, strict=True)}
 
 
 def score_songs(
@@ -117,6 +121,6 @@ def score_songs(
             shown.append(shorten(part, seconds))
         beside = baseline_estimates(part.mixture, part.targets, separator.transform, part.sample_rate)
         for system, estimates in (("model", part.estimates), *beside):
-            scores = zip(part.sources, median_sdr(part, estimates).tolist(), strict=True)
+            scores = zip(part.sources, median_sdr(part, estimates), strict=True)
             rows += [(system, part.track, source, "SDR", score) for source, score in scores]
     return rows, shown
