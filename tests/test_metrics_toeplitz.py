@@ -55,6 +55,18 @@ def test_solution_is_that_of_the_dense_matrix(n_systems, n_channels, n_lags):
         torch.testing.assert_close(solve_densely(lags[system], right[system]), expected, rtol=1e-9, atol=1e-12)
 
 
+def test_an_inverse_that_is_half_a_percent_off_is_refined_to_the_rounding_of_the_equations(monkeypatch):
+    inverted = BlockToeplitz._inverted
+    monkeypatch.setattr(BlockToeplitz, "_inverted", lambda self, right: 1.005 * inverted(self, right))
+    lags = correlations(1, 3, 20)
+    right = torch.randn(1, 3, 20, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    filters, trusted = BlockToeplitz(lags).solve(right)
+    assert trusted.all()
+    matrix = dense(lags[0])
+    residual = right[0].reshape(-1, 1) - matrix @ filters[0].reshape(-1, 1)
+    assert residual.norm() / (torch.linalg.matrix_norm(matrix, 2) * filters.norm()) < 1e-15
+
+
 def test_systems_that_cannot_be_trusted_are_solved_densely():
     lags = correlations(2, 2, 8)
     lags[1] = 1.0  # the same constant in both channels: rank 1

@@ -29,7 +29,7 @@ def mel_bank(sample_rate: float, n_fft: int, n_mels: int) -> np.ndarray:
     """
     top = _hz_to_slaney(np.array(sample_rate / 2.0))
     edges = _slaney_to_hz(np.linspace(0.0, top, n_mels + 2))
-    bins = np.linspace(0.0, sample_rate / 2.0, n_fft // 2 + 1)[:, None]
+    bins = (np.arange(n_fft // 2 + 1) * (sample_rate / n_fft))[:, None]
     widths = np.diff(edges)
     rising, falling = (bins - edges[:-2]) / widths[:-1], (edges[2:] - bins) / widths[1:]
     bank = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
@@ -45,7 +45,7 @@ def htk_mel_bank(sample_rate: float, n_fft: int, n_mels: int) -> np.ndarray:
         n_mels: number of filters.
 
     Returns:
-        (F, M), those of torchaudio's MelSpectrogram.
+        (F, M), those of torchaudio's MelSpectrogram, which takes the last bin of an odd n_fft for half the sample rate.
     """
     from torchaudio.functional import melscale_fbanks  # 0.5 s, for this filter bank alone
 

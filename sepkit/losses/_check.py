@@ -1,16 +1,21 @@
 """The checks at the door of every loss: one sentence each."""
 
 import math
-from numbers import Real
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 
+import torch
 from torch import Tensor
 
 from sepkit.losses._numeric import REDUCTIONS
 
+# A last dimension as short as this beside one as long as that is of channels: time has been put before it.
+_MOST_CHANNELS, _LEAST_SAMPLES = 16, 256
+
 
 def check_choice(name: str, value: object, choices: tuple) -> None:
     """Refuse a value that is none of the choices."""
-    if value not in choices:
+    if value not in choices or isinstance(value, bool):  # True equals 1
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
@@ -20,12 +25,72 @@ def check_reduction(reduction: str) -> None:
 
 
 def check_range(name: str, value: float, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
-    """Refuse a number outside [low, high], or outside (low, high] with `above`."""
-    inside = isinstance(value, Real) and low <= value <= high and not (above and value == low)
-    if not inside:
-        wanted = f"above {low:g}" if above else f"at least {low:g}"
+    """Refuse a number outside [low, high], or outside (low, high] with `above`, and one that is not finite."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not (is_number and low <= value <= high and not (above and value == low)):
+        wanted = "finite" if low == -math.inf else f"above {low:g}" if above else f"at least {low:g}"
         wanted += "" if high == math.inf else f" and at most {high:g}"
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _is_size(value: object, low: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= low
+
+
+def check_size(name: str, value: int, low: int = 1) -> None:
+    """Refuse anything but a whole number from `low` on."""
+    if not _is_size(value, low):
+        raise ValueError(f"{name} must be a whole number, at least {low}, got {value!r}")
+
+
+def check_transform(**sizes: int) -> None:
+    """Refuse sizes of a transform, of its hop and of its window, by the names they have where they come from."""
+    (n_fft_name, n_fft), (hop_name, hop_length), (win_name, win_length) = sizes.items()
+    check_size(n_fft_name, n_fft, 2)
+    check_size(hop_name, hop_length)
+    check_size(win_name, win_length)
+    if win_length > n_fft:
+        raise ValueError(f"{win_name} must be at most {n_fft_name}, {n_fft}, got {win_length}")
+
+
+def check_resolutions(**sizes: Iterable[int]) -> list[tuple[int, ...]]:
+    """Refuse anything but lists of sizes, of one length; give the sizes of each resolution."""
+    names = list(sizes)
+    wanted = f"{', '.join(names[:-1])} and {names[-1]} must be lists of one length" if names[1:] else names[0]
+    lists = [list(value) if _is_list(value) else None for value in sizes.values()]
+    if None in lists or len({len(values) for values in lists}) > 1 or not lists[0]:
+        wanted = wanted if names[1:] else f"{wanted} must name at least one size"
+        raise ValueError(f"{wanted}, got {', '.join(repr(value) for value in sizes.values())}")
+    for name, values in zip(names, lists, strict=True):
+        for value in values:
+            check_size(f"each of {name}", value)
+    return list(zip(*lists, strict=True))
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, Tensor))
+
+
+def check_device(device: torch.device | str | None) -> None:
+    """Refuse what torch knows no device by."""
+    try:
+        torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be one of torch, such as cpu or cuda:0, or None, got {device!r}") from error
+
+
+def check_tensors(**tensors: Tensor) -> None:
+    """Refuse anything but dense tensors on one device."""
+    first, device = "", None
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            kind = type(tensor).__name__
+            raise ValueError(f"{name} must be a tensor, got {kind}; convert it by torch.as_tensor")
+        if tensor.layout != torch.strided:
+            raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}; call to_dense()")
+        if device is not None and tensor.device != device:
+            raise ValueError(f"{name} must be on the device of {first}, {device}, got {tensor.device}")
+        first, device = first or name, tensor.device
 
 
 def check_real(**tensors: Tensor) -> None:
@@ -45,13 +110,14 @@ def check_complex(**tensors: Tensor) -> None:
 
 
 def check_same_shape(n_dims: int, letters: str, **tensors: Tensor) -> None:
-    """Refuse tensors of unequal shape, of fewer than `n_dims` dimensions, or without elements.
+    """Refuse tensors of unequal shape or device, of fewer than `n_dims` dimensions, or without elements.
 
     Args:
         n_dims: the least number of dimensions.
         letters: the shape that is wanted, as in `(B, ..., T)`, for the message.
         tensors: by name; the first one sets the shape.
     """
+    check_tensors(**tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     first, shape = next(iter(shapes.items()))
     if len(shape) < n_dims or 0 in shape:
@@ -63,10 +129,11 @@ def check_same_shape(n_dims: int, letters: str, **tensors: Tensor) -> None:
 
 def check_waveforms(estimate: Tensor, target: Tensor, n_dims: int = 1) -> None:
     """Refuse anything but two real waveforms (..., T) of equal shape on one device."""
-    check_same_shape(n_dims, "(B, ..., T)" if n_dims > 1 else "(..., T)", estimate=estimate, target=target)
+    letters = "(B, ..., T)" if n_dims > 1 else "(..., T)"
+    check_same_shape(n_dims, letters, estimate=estimate, target=target)
     check_real(estimate=estimate, target=target)
-    if estimate.device != target.device:
-        raise ValueError(f"target must be on the device of estimate, {estimate.device}, got {target.device}")
+    if estimate.dim() > 1 and estimate.shape[-1] <= _MOST_CHANNELS and estimate.shape[-2] >= _LEAST_SAMPLES:
+        raise ValueError(f"estimate must be {letters} with time last, got {tuple(estimate.shape)}; transpose it")
 
 
 def check_flag(name: str, value: object) -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_range
 from sepkit.losses._numeric import safe_sqrt
 from sepkit.losses._stft import Constant
 from sepkit.losses._window import make_window
@@ -58,9 +57,6 @@ class CQT(nn.Module):
         window: str | float | tuple,
     ) -> None:
         super().__init__()
-        check_range("fmin", fmin, above=True)
-        check_range("n_bins", n_bins, 1)
-        check_range("gamma", gamma)
         self.frequencies = _frequencies(sample_rate, fmin, fmax, n_bins, bins_per_octave)
         ratio = np.float32(2.0 ** (1.0 / bins_per_octave) - 1.0)
         quality = 1.0 / (2.0 ** (1.0 / bins_per_octave) - 1.0)

@@ -12,14 +12,17 @@ REDUCTIONS = ("mean", "sum", "none")
 # Asked once: compilers cannot follow the question.
 _AUTOCAST = {name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)}
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+_DOUBLES = (torch.float64, torch.complex128)
+_WIDEST = {torch.float32: torch.float64, torch.complex64: torch.complex128} | {
+    half: torch.complex128 if half.is_complex else torch.float64 for half in _WIDER
+}
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
-def widen(value: Any) -> Any:
-    """Turn a half precision tensor into a single precision one; leave anything else alone."""
-    if isinstance(value, Tensor):
-        return value.to(_WIDER.get(value.dtype, value.dtype))
-    return value
+def _wider_types(tensors: list[Tensor]) -> dict[torch.dtype, torch.dtype]:
+    """Choose what types are widened to: all to double precision where one of them has it."""
+    doubles = any(tensor.dtype in _DOUBLES for tensor in tensors)
+    return _WIDEST if doubles and len({tensor.device for tensor in tensors}) == 1 else _WIDER
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager:
@@ -29,15 +32,27 @@ def _without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def full_precision(function: _Call) -> _Call:
-    """Run a function on tensors of float32 or wider, with autocast off: squares overflow in halves."""
+    """Run a function on tensors of one precision, float32 or float64, with autocast off: squares overflow in halves."""
 
     @functools.wraps(function)
     def widened(*args: Any, **kwargs: Any) -> Any:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        types = _wider_types(tensors)
+
+        def widen(value: Any) -> Any:
+            return value.to(types.get(value.dtype, value.dtype)) if isinstance(value, Tensor) else value
+
         with _without_autocast(tensors[0].device) if tensors else nullcontext():
             return function(*map(widen, args), **{name: widen(value) for name, value in kwargs.items()})
 
     return widened  # type: ignore[return-value]
+
+
+def differentiated_once() -> None:
+    """Refuse to hand on a slope that would count as constant when it is differentiated again."""
+    # Below a compiler's graph torch itself refuses.
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise ValueError("this loss must be differentiated once, got create_graph=True; leave it out")
 
 
 def reduce(values: Tensor, reduction: str) -> Tensor:

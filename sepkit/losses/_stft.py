@@ -6,14 +6,16 @@ the chunk is at hand, by the adjoint transform (an inverse FFT and an overlap-ad
 weighted sum of waveforms, and it needs no spectra.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from sepkit.losses._check import check_range
+from sepkit.losses._numeric import differentiated_once
 
 # Complex bins of one chunk, all rows together: small enough for a CPU's cache, large enough to keep a GPU busy.
 _CHUNK, _CHUNK_ELSEWHERE = 1 << 17, 1 << 24
@@ -66,17 +68,13 @@ class Resolution(nn.Module):
 
     Args:
         n_fft: samples of a Fourier transform, >= 2.
-        hop_length: samples from frame to frame.
+        hop_length: samples from frame to frame, >= 1.
         window: (win_length,), at most n_fft long; zeros surround it evenly.
     """
 
     def __init__(self, n_fft: int, hop_length: int, window: np.ndarray) -> None:
         super().__init__()
-        check_range("n_fft", n_fft, 2)
-        check_range("hop_length", hop_length, 1)
-        if not 1 <= len(window) <= n_fft:
-            raise ValueError(f"win_length must be 1 to n_fft, {n_fft}, got {len(window)}")
-        self.n_fft, self.hop_length, self.window = n_fft, hop_length, Constant(window)
+        self.n_fft, self.hop_length, self.window = int(n_fft), int(hop_length), Constant(window)
 
     def n_frames(self, n_samples: int) -> int:
         """Count the frames of a signal."""
@@ -108,9 +106,10 @@ class Resolution(nn.Module):
             tables: of the operator.
 
         Returns:
-            Sums (R, K) and references (R, L), differentiable once.
+            Sums (R, K) and references (R, L), differentiable once, backward.
         """
         self.check_length(estimate.shape[1])
+        _refuse_forward_mode(estimate, target)
         needs = [torch.is_grad_enabled() and signal.requires_grad for signal in (estimate, target)]
         sizes = self.window(estimate), self.n_fft, self.hop_length
         sums, references, _ = operator(estimate, target, *sizes, list(options), list(tables), needs)
@@ -124,6 +123,14 @@ class Resolution(nn.Module):
             signal, self.n_fft, self.hop_length, len(window), window, center=True, return_complex=True
         )
         return spectrum.mT
+
+
+def _refuse_forward_mode(*signals: Tensor) -> None:
+    """Refuse tangents, which an operator of torch's library drops, so that derivatives would be 0."""
+    if torch.compiler.is_compiling():  # which knows none
+        return
+    if any(forward_ad.unpack_dual(signal).tangent is not None for signal in signals):
+        raise ValueError("this loss must be differentiated backward, got forward mode; take torch.autograd.grad")
 
 
 def _n_frames(n_samples: int, n_fft: int, hop_length: int) -> int:
@@ -268,13 +275,20 @@ def spectral_operator(name: str, count: Callable[[Sequence[float]], tuple[int, i
             shapes = (n_rows, n_sums), (n_rows, n_references), (n_slopes, *estimate.shape)
             return tuple(estimate.new_empty(shape) for shape in shapes)
 
-        _LIBRARY.define(name + _SCHEMA)
-        _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"sepkit::{name}", fake, lib=_LIBRARY)
-        torch.library.register_autograd(f"sepkit::{name}", _backward, setup_context=_keep_slopes, lib=_LIBRARY)
-        return getattr(torch.ops.sepkit, name)
+        free = _free_name(name)
+        _LIBRARY.define(free + _SCHEMA)
+        _LIBRARY.impl(free, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"sepkit::{free}", fake, lib=_LIBRARY)
+        torch.library.register_autograd(f"sepkit::{free}", _backward, setup_context=_keep_slopes, lib=_LIBRARY)
+        return getattr(torch.ops.sepkit, free)
 
     return make
+
+
+def _free_name(name: str) -> str:
+    """Give a name that no operator has: those of a module that is imported again are still there, and in use."""
+    names = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))
+    return next(free for free in names if not hasattr(torch.ops.sepkit, free))
 
 
 def _keep_slopes(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -287,9 +301,8 @@ def _keep_slopes(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output
 def _backward(
     ctx: torch.autograd.function.FunctionCtx, sums: Tensor | None, references: Tensor | None, _: None
 ) -> tuple:
+    differentiated_once()
     (slopes,) = ctx.saved_tensors
-    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (sums, references)):
-        raise ValueError("this loss must be differentiated once, got create_graph=True; leave it out")
     given = zip((sums, references), ctx.shapes, strict=True)
     weights = [slopes.new_zeros(shape) if part is None else part for part, shape in given]
     n_sums = ctx.shapes[0][1]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sepkit.losses._numeric import differentiated_once
 from sepkit.losses._stft import ChunkSums, power, spectral_operator, total
 
 
@@ -115,8 +116,8 @@ class Transport(torch.autograd.Function):
         return sum((level * slope).sum(1) for level, slope in zip(levels, slopes, strict=True))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
+        differentiated_once()
         of_estimate, of_target = (slopes * gradient[:, None] for slopes in ctx.saved_tensors)
         return of_estimate, of_target, None, None, None
 
@@ -148,9 +149,8 @@ def transport_sums(
     positions, *banks = tables
     powers = [power(spectrum) for spectrum in (estimate, target)]
     bins = powers if squared or banks else [it.sqrt() for it in powers]
-    masses = [it @ banks[0] for it in bins] if banks else bins
-    if banks and squared:
-        masses = [mass * mass for mass in masses]
+    bands = [it @ banks[0] for it in bins] if banks else bins
+    masses = [it * it for it in bands] if banks and squared else bands
     totals = [mass.sum(2, keepdim=True) + eps for mass in masses]
     weights = [mass / sum_ for mass, sum_ in zip(masses, totals, strict=True)]
     levels = [weight.flatten(0, 1).cumsum(1) for weight in weights]
@@ -159,12 +159,12 @@ def transport_sums(
     costs, factor = _rooted(costs, p, eps) if root else (costs, None)
     found: list[list[Tensor]] = []
     of_masses = _divided([from_below(slope).view_as(weights[0]) for slope in slopes], totals, weights)
-    for spectrum, it, mass, slope, need in zip((estimate, target), powers, masses, of_masses, needs, strict=True):
+    for spectrum, it, band, slope, need in zip((estimate, target), powers, bands, of_masses, needs, strict=True):
         if not need:
             found.append([])
             continue
-        slope = slope if factor is None else slope * factor.view(*mass.shape[:2], 1)
-        slope = 2.0 * slope * mass if banks and squared else slope
+        slope = slope if factor is None else slope * factor.view(*band.shape[:2], 1)
+        slope = 2.0 * slope * band if banks and squared else slope
         slope = 2.0 * (slope @ banks[0].T) if banks else 2.0 * slope if squared else _over(slope, it)
         found.append([spectrum * slope])
     return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], *found)

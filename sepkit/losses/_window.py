@@ -13,7 +13,7 @@ def make_window(name: object, length: int) -> np.ndarray:
         length: samples, >= 1.
 
     Returns:
-        (length,), float32: the precision all packages have them in.
+        (length,), float32: the precision that the packages in their released versions have them in.
 
     Raises:
         ValueError: nobody knows the window.
@@ -22,7 +22,12 @@ def make_window(name: object, length: int) -> np.ndarray:
         return getattr(torch, name)(length, dtype=torch.float32).numpy()
     from scipy.signal import get_window  # 0.2 s, and only some losses need a window
 
+    wrong = f"window must be one of torch or scipy, such as hann_window, got {name!r}"
     try:
-        return get_window(name, length, fftbins=True).astype(np.float32)
-    except ValueError as error:
-        raise ValueError(f"window must be one of torch or scipy, such as hann_window, got {name!r}") from error
+        with np.errstate(all="ignore"):
+            window = get_window(name, length, fftbins=True).astype(np.float32)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ValueError(wrong) from error
+    if not np.isfinite(window).all():
+        raise ValueError(wrong)
+    return window

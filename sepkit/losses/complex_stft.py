@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_flag, check_reduction, check_waveforms
+from sepkit.losses._check import check_flag, check_reduction, check_resolutions, check_transform, check_waveforms
 from sepkit.losses._numeric import full_precision, reduce
 from sepkit.losses._stft import ChunkSums, Resolution, power, spectral_operator, total
 from sepkit.losses._window import make_window
@@ -51,8 +51,8 @@ class MultiResolutionComplexSTFTLoss(nn.Module):
         super().__init__()
         check_flag("normalized", normalized)
         check_reduction(reduction)
-        if not window_sizes:
-            raise ValueError("window_sizes must name at least one size, got none")
+        window_sizes = [size for (size,) in check_resolutions(window_sizes=window_sizes)]
+        check_transform(n_fft=n_fft, hop_length=hop_length, win_length=1)
         self.resolutions = nn.ModuleList(
             Resolution(max(size, n_fft), hop_length, make_window(window, size)) for size in window_sizes
         )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_flag, check_range, check_reduction, check_waveforms
+from sepkit.losses._check import check_flag, check_range, check_real, check_reduction, check_same_shape, check_waveforms
 from sepkit.losses._numeric import full_precision, item_mean, reduce
 
 DB_PER_NEPER = 10.0 / math.log(10.0)
@@ -17,11 +17,14 @@ def dbrms(x: Tensor, eps: float = 1e-8) -> Tensor:
 
     Args:
         x: (B, ...).
-        eps: added to the mean square; 1e-8 puts silence at -80 dB.
+        eps: added to the mean square, at least 0; 1e-8 puts silence at -80 dB.
 
     Returns:
         (B,), dB re 1.
     """
+    check_same_shape(1, "(B, ...)", x=x)
+    check_real(x=x)
+    check_range("eps", eps)
     rows = x.reshape(x.shape[0], -1)
     # A norm keeps no squares for the backward pass.
     return 10.0 * (torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1] + eps).log10()
@@ -62,12 +65,35 @@ def level_penalty(
         lmin: level below which a target is not audible, dB.
 
     Returns:
-        (B,), dB; the weight passes no gradient.
+        (B,), dB; the weight passes no gradient, but second derivatives are those of the gradient.
     """
     difference = (estimate_level - target_level).abs()
     audible = target_level > estimate_level.clamp(min=lmin)
     share = (difference / (target_level - lmin).clamp(min=1e-6)).clamp(0.0, 1.0)
-    return (lambda0 + audible * delta_lambda * share).detach() * difference
+    return _Weighed.apply(lambda0 + audible * delta_lambda * share, difference)
+
+
+class _Weighed(torch.autograd.Function):
+    """The product of two, whose slope takes the weight for a constant; the slope of the slope does not."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, difference: Tensor) -> Tensor:
+        return weight * difference
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.save_for_forward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.saved_tensors[0] * gradient
+
+    @staticmethod
+    def jvp(ctx: torch.autograd.function.FunctionCtx, _: Tensor | None, tangent: Tensor) -> Tensor:
+        return ctx.saved_tensors[0] * tangent
 
 
 class L1SNRLoss(nn.Module):
@@ -202,6 +228,7 @@ class L1SNRDBLoss(nn.Module):
         check_range("weight", weight)
         check_range("lambda0", lambda0)
         check_range("delta_lambda", delta_lambda)
+        check_range("l1snr_eps", l1snr_eps, above=True)
         check_range("dbrms_eps", dbrms_eps, above=True)
         check_range("lmin", lmin, -math.inf)
         check_flag("use_regularization", use_regularization)

@@ -1,6 +1,7 @@
 """Ratios of mean absolute errors of spectra in dB: the L1-SNR family in the frequency domain, and in both."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_choice, check_flag, check_range, check_reduction, check_waveforms
+from sepkit.losses._check import (
+    check_choice,
+    check_flag,
+    check_range,
+    check_reduction,
+    check_resolutions,
+    check_size,
+    check_transform,
+    check_waveforms,
+)
 from sepkit.losses._numeric import full_precision, reduce
 from sepkit.losses._stft import ChunkSums, Resolution, power, spectral_operator, total
 from sepkit.losses._window import make_window
@@ -49,14 +59,6 @@ def _complex_l1(
             target_slopes.append(torch.zeros_like(target))
             reference_slopes.append(2.0 * target)
     return ChunkSums(sums, references, estimate_slopes, target_slopes + reference_slopes)
-
-
-def _check_resolutions(n_ffts: Sequence[int], hop_lengths: Sequence[int], win_lengths: Sequence[int]) -> None:
-    if not len(n_ffts) == len(hop_lengths) == len(win_lengths) > 0:
-        raise ValueError(
-            "n_ffts, hop_lengths and win_lengths must be lists of one length, "
-            f"got {list(n_ffts)}, {list(hop_lengths)}, {list(win_lengths)}"
-        )
 
 
 def _finite(signal: Tensor) -> Tensor:
@@ -121,9 +123,12 @@ class STFTL1SNRDBLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        _check_resolutions(n_ffts, hop_lengths, win_lengths)
+        resolutions = check_resolutions(n_ffts=n_ffts, hop_lengths=hop_lengths, win_lengths=win_lengths)
+        for n_fft, hop_length, win_length in resolutions:
+            check_transform(n_ffts=n_fft, hop_lengths=hop_length, win_lengths=win_length)
         check_choice("window_fn", window_fn, ("hann", "hamming", "blackman", "bartlett", "kaiser"))
-        check_range("min_audio_length", min_audio_length)
+        check_size("min_audio_length", min_audio_length, 0)
+        check_range("spec_reg_coef", spec_reg_coef)
         check_range("spec_ref_level", 1.0 if spec_ref_level is None else spec_ref_level, above=True)
         check_flag("check_finite", check_finite)
         if not mps_cpu_fallback:
@@ -134,8 +139,8 @@ class STFTL1SNRDBLoss(nn.Module):
             spec_reg_coef, ref_level, grad_scale, reduction,
         )  # fmt: skip
         self.resolutions = nn.ModuleList(
-            Resolution(n_fft, hop, _unit_window(window_fn, win))
-            for n_fft, hop, win in zip(n_ffts, hop_lengths, win_lengths, strict=True)
+            Resolution(n_fft, hop_length, _unit_window(window_fn, win_length))
+            for n_fft, hop_length, win_length in resolutions
         )
         self.name, self.weight, self.grad_scale, self.reduction = name, weight, grad_scale, reduction
         self.l1_weight, self.eps, self.dbrms_eps = l1_weight, l1snr_eps, dbrms_eps
@@ -226,7 +231,8 @@ class MultiL1SNRDBLoss(nn.Module):
         ref_level: mean absolute value of a typical target.
         spec_ref_level: the same of its spectrum; None: 0.19 ref_level.
         check_finite: replace NaN by 0 and infinity by 1.
-        time_loss_module: an object that takes the place of `L1SNRDBLoss`.
+        time_loss_module: an object that takes the place of `L1SNRDBLoss`, used as it is: without the penalty on levels
+            and without `l1_weight`, of which a warning tells unless both are off.
         grad_scale: factor of the gradient alone.
         reduction: mean, sum or none, over items.
 
@@ -281,6 +287,8 @@ class MultiL1SNRDBLoss(nn.Module):
             "mps_cpu_fallback": mps_cpu_fallback, **(spec_loss_params or {}),
         }  # fmt: skip
         _check_time_loss(time_loss_module, time_loss_params, reduction)
+        if time_loss_module is not None:
+            _warn_of_dropped(use_time_regularization, l1_weight)
         self.time_loss = time_loss_module or L1SNRDBLoss(name, reduction="none", **in_time)
         self.spec_loss = STFTL1SNRDBLoss(name, reduction="none", **in_bins)
         self.name, self.weight, self.spec_weight = name, weight, spec_weight
@@ -307,6 +315,18 @@ class MultiL1SNRDBLoss(nn.Module):
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
         return reduce(add_terms(self._terms(estimate, target)), self.reduction)
+
+
+def _warn_of_dropped(use_time_regularization: bool, l1_weight: float) -> None:
+    """Tell what the built-in loss of waveforms would have done, and another one in its place does not."""
+    dropped = ["the penalty on levels (use_time_regularization)"] if use_time_regularization else []
+    dropped += ["the share of a plain L1 error (l1_weight)"] if l1_weight else []
+    if dropped:
+        warnings.warn(
+            f"time_loss_module is used as it is, without {' and '.join(dropped)} of L1SNRDBLoss; "
+            "set use_time_regularization=False, and l1_weight in spec_loss_params, to say that this is meant",
+            stacklevel=3,
+        )
 
 
 def _check_time_loss(module: nn.Module | None, params: Mapping[str, Any] | None, reduction: str) -> None:

@@ -68,10 +68,10 @@ def _check_mask(mask: Tensor) -> None:
 
 
 def _check_components(mask: Tensor, target: Tensor, residual: Tensor, unit: str) -> None:
-    _check_mask(mask)
     n_dims = 3 if unit == "frame" else 2
     letters = "(B, ..., F, N)" if unit == "frame" else "(B, ...)"
     check_same_shape(n_dims, letters, mask=mask, target=target, residual=residual)
+    _check_mask(mask)
     check_real(mask=mask, target=target, residual=residual)
 
 
@@ -182,8 +182,8 @@ def mask_loss(
     check_choice("loss_fn", loss_fn, tuple(_DISTANCES))
     check_range("eps", eps, above=True)
     check_reduction(reduction)
-    _check_mask(mask)
     check_same_shape(2, "(B, ...)", mask=mask, mixture=mixture, target=target)
+    _check_mask(mask)
     check_real(mask=mask, mixture=mixture, target=target)
     distance = _DISTANCES[loss_fn](mask - target / mixture.clamp(min=eps))
     return item_sum(distance).sum() if reduction == "sum" else reduce(item_mean(distance), reduction)

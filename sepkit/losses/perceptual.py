@@ -1,10 +1,20 @@
 """What is done to waveforms before they are compared: pre-emphasis, A-weighting, middle and side."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_choice, check_flag, check_range, check_waveforms
+from sepkit.losses._check import (
+    check_choice,
+    check_flag,
+    check_range,
+    check_real,
+    check_same_shape,
+    check_size,
+    check_waveforms,
+)
 from sepkit.losses._numeric import full_precision
 from sepkit.losses._stft import Constant
 
@@ -73,7 +83,9 @@ class FIRFilter(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("filter_type", filter_type, ("hp", "fd", "aw"))
+        check_range("coef", coef, -math.inf)
         check_range("fs", fs, above=True)
+        check_size("ntaps", ntaps)
         check_flag("plot", plot)
         if plot:
             raise ValueError("plot must be False, got True; plot the spectrum of this filter's taps yourself")
@@ -85,6 +97,8 @@ class FIRFilter(nn.Module):
 
     def filter(self, waveform: Tensor) -> Tensor:
         """Filter (..., T) along the last dimension, with zeros around: same shape."""
+        check_same_shape(1, "(..., T)", waveform=waveform)
+        check_real(waveform=waveform)
         return _Correlation.apply(waveform.reshape(-1, waveform.shape[-1]), self.taps(waveform)).view(waveform.shape)
 
     @full_precision
@@ -100,7 +114,9 @@ class SumAndDifference(nn.Module):
     @full_precision
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Split (..., 2, T) into the sum (..., 1, T) and the difference left - right (..., 1, T)."""
-        if waveform.dim() < 2 or waveform.shape[-2] != 2:
+        check_same_shape(2, "(..., 2, T)", waveform=waveform)
+        check_real(waveform=waveform)
+        if waveform.shape[-2] != 2:
             raise ValueError(f"waveform must be stereo, (..., 2, T), got {tuple(waveform.shape)}")
         left, right = waveform[..., :1, :], waveform[..., 1:, :]
         return left + right, left - right

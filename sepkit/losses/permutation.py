@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +18,18 @@ def _best_order(costs: Tensor) -> Tensor:
     if n_sources > _ENUMERATED:
         from scipy.optimize import linear_sum_assignment  # 0.2 s, and it works on the CPU only
 
-        found = [linear_sum_assignment(cost)[1].tolist() for cost in costs.double().cpu().numpy()]
+        found = [linear_sum_assignment(_finite(cost))[1].tolist() for cost in costs.double().cpu().numpy()]
         return torch.tensor(found, device=costs.device)
     orders = torch.tensor(list(permutations(range(n_sources))), device=costs.device)  # (P, S)
     totals = costs[:, torch.arange(n_sources, device=costs.device), orders].sum(2)  # (B, P)
     return orders[totals.argmin(1)]
+
+
+def _finite(cost: np.ndarray) -> np.ndarray:
+    """Make costs (S, S) finite: what is no number costs least, so that it is chosen and handed on."""
+    known = np.abs(cost[np.isfinite(cost)]).max(initial=0.0)
+    beyond = 2.0 * len(cost) * known + 1.0
+    return np.nan_to_num(cost, nan=-beyond, posinf=beyond, neginf=-beyond)
 
 
 class PermutationInvariantLoss(nn.Module):
@@ -30,7 +38,8 @@ class PermutationInvariantLoss(nn.Module):
     Up to three sources all orders are tried; beyond, the Hungarian algorithm finds the best on the CPU.
 
     Args:
-        loss: a loss of two tensors, built with `reduction="none"`; none that pools its batch.
+        loss: a loss of two tensors, built with `reduction="none"`, and with `sc_reduction="item"` where it pools its
+            batch otherwise.
         reduction: mean, sum or none, over items, of the mean over sources.
 
     Source:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_choice, check_range, check_waveforms
+from sepkit.losses._check import check_choice, check_range, check_resolutions, check_size, check_waveforms
 from sepkit.losses._numeric import full_precision
+from sepkit.losses._window import make_window
 from sepkit.losses.perceptual import SumAndDifference
 from sepkit.losses.stft import TERMS, STFTLoss, filtered, make_prefilter, weighted
 
@@ -18,14 +19,6 @@ _DEFAULT_WINDOWS = ("hann_window", "bartlett_window", "blackman_window", "hammin
 def _each(value: object, n: int) -> list:
     """Repeat a single value, or take a list of n."""
     return list(value) if isinstance(value, (list, tuple)) else [value] * n
-
-
-def _check_sizes(fft_sizes: Sequence[int], hop_sizes: Sequence[int], win_lengths: Sequence[int]) -> None:
-    if not len(fft_sizes) == len(hop_sizes) == len(win_lengths) > 0:
-        raise ValueError(
-            "fft_sizes, hop_sizes and win_lengths must be lists of one length, "
-            f"got {list(fft_sizes)}, {list(hop_sizes)}, {list(win_lengths)}"
-        )
 
 
 class MultiResolutionSTFTLoss(nn.Module):
@@ -87,15 +80,17 @@ class MultiResolutionSTFTLoss(nn.Module):
         phase: str = "mse",
     ) -> None:
         super().__init__()
-        _check_sizes(fft_sizes, hop_sizes, win_lengths)
-        sizes = zip(fft_sizes, hop_sizes, win_lengths, _each(n_bins, len(fft_sizes)), strict=True)
+        sizes = check_resolutions(fft_sizes=fft_sizes, hop_sizes=hop_sizes, win_lengths=win_lengths)
+        bands = _each(n_bins, len(sizes))
+        if len(bands) != len(sizes):
+            raise ValueError(f"n_bins must be one number, or a list of {len(sizes)}, got {n_bins!r}")
         self.stft_losses = nn.ModuleList(
             STFTLoss(
-                fft_size, hop_size, win_length, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, scale, bins,
+                *size, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, scale, bins,
                 False, scale_invariance, eps, output, reduction, mag_distance, device, log_eps, log_fac,
                 sc_reduction, floor, phase,
             )
-            for fft_size, hop_size, win_length, bins in sizes
+            for size, bins in zip(sizes, bands, strict=True)
         )  # fmt: skip
         # The filter is the same at all resolutions, so it runs once.
         self.prefilter = make_prefilter(perceptual_weighting, sample_rate)
@@ -223,6 +218,30 @@ class SumAndDifferenceSTFTLoss(nn.Module):
         return loss if self.output == "loss" else (loss, *found.values())
 
 
+def _check_draws(
+    resolutions: int,
+    min_fft_size: int,
+    max_fft_size: int,
+    min_hop_size: float,
+    max_hop_size: float,
+    windows: Sequence[str],
+    randomize_rate: int,
+    seed: int,
+) -> None:
+    check_size("resolutions", resolutions)
+    check_size("max_fft_size", max_fft_size, 4)
+    check_size("min_fft_size", min_fft_size, 4)
+    check_range("min_fft_size", min_fft_size, 4, max_fft_size)
+    check_range("max_hop_size", max_hop_size, above=True)
+    check_range("min_hop_size", min_hop_size, 0.0, max_hop_size, above=True)
+    check_size("randomize_rate", randomize_rate)
+    check_size("seed", seed, 0)
+    if isinstance(windows, str) or not windows:
+        raise ValueError(f"windows must be a list of at least one name, got {windows!r}")
+    for window in windows:
+        make_window(window, min_fft_size)
+
+
 class RandomResolutionSTFTLoss(nn.Module):
     """Average `STFTLoss` over resolutions that are drawn anew every few calls.
 
@@ -289,10 +308,9 @@ class RandomResolutionSTFTLoss(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_range("resolutions", resolutions, 1)
-        check_range("min_fft_size", min_fft_size, 4, max_fft_size)
-        check_range("min_hop_size", min_hop_size, 0.0, max_hop_size, above=True)
-        check_range("randomize_rate", randomize_rate, 1)
+        _check_draws(resolutions, min_fft_size, max_fft_size, min_hop_size, max_hop_size, windows, randomize_rate, seed)
+        if n_mels is not None:
+            check_size("n_mels", n_mels)
         self.resolutions, self.windows, self.randomize_rate = resolutions, tuple(windows), randomize_rate
         self.exponents = (min_fft_size.bit_length() - 1, max_fft_size.bit_length() - 1)
         self.hops, self.n_mels, self.max_fft_size = (min_hop_size, max_hop_size), n_mels, max_fft_size

@@ -159,7 +159,8 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         values, norm = ctx.saved_tensors
-        return values * torch.where(norm > 0, gradient / norm, 0.0)[:, None]
+        sounding = norm > 0
+        return values * torch.where(sounding, gradient / torch.where(sounding, norm, 1.0), 0.0)[:, None]
 
 
 class RelativeSpectralLoss(nn.Module):
@@ -175,7 +176,7 @@ class RelativeSpectralLoss(nn.Module):
 
     def __init__(self, floor_db: float = -100.0, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("floor_db", floor_db, -300.0)
+        check_range("floor_db", floor_db, -300.0, 300.0)
         check_reduction(reduction)
         self.floor_db, self.reduction = floor_db, reduction
 

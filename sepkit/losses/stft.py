@@ -7,7 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.losses._bank import chroma_bank, mel_bank
-from sepkit.losses._check import check_choice, check_flag, check_range, check_reduction, check_waveforms
+from sepkit.losses._check import (
+    check_choice,
+    check_device,
+    check_flag,
+    check_range,
+    check_reduction,
+    check_size,
+    check_transform,
+    check_waveforms,
+)
 from sepkit.losses._magnitude import NO_BAND, Magnitudes, Options, angle_terms, magnitude_sums, magnitude_terms
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
 from sepkit.losses._stft import Constant, Resolution, power, total
@@ -23,8 +32,7 @@ def _make_bank(scale: str | None, sample_rate: float | None, n_fft: int, n_bins:
         return None
     if sample_rate is None or n_bins is None:
         raise ValueError(f"scale {scale!r} needs sample_rate and n_bins, got {sample_rate} and {n_bins}; name both")
-    check_range("sample_rate", sample_rate, above=True)
-    if not 1 <= n_bins <= n_fft:
+    if n_bins > n_fft:
         raise ValueError(f"n_bins must be 1 to the FFT size, {n_fft}, got {n_bins}")
     return (mel_bank if scale == "mel" else chroma_bank)(sample_rate, n_fft, n_bins)
 
@@ -104,6 +112,9 @@ class STFTLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_terms(w_sc, w_log_mag, w_lin_mag, w_phs, eps, log_eps, log_fac)
+        check_transform(fft_size=fft_size, hop_size=hop_size, win_length=win_length)
+        _check_bands(sample_rate, n_bins)
+        check_device(device)
         check_reduction(reduction)
         check_choice("output", output, ("loss", "full"))
         check_choice("mag_distance", mag_distance, ("L1", "L2"))
@@ -209,6 +220,13 @@ def _check_terms(
     check_range("log_fac", log_fac, above=True)
 
 
+def _check_bands(sample_rate: float | None, n_bins: int | None) -> None:
+    if sample_rate is not None:
+        check_range("sample_rate", sample_rate, above=True)
+    if n_bins is not None:
+        check_size("n_bins", n_bins)
+
+
 def make_prefilter(perceptual_weighting: bool, sample_rate: float | None) -> FIRFilter | None:
     """Make the A-weighting filter where it is wanted."""
     check_flag("perceptual_weighting", perceptual_weighting)
@@ -284,6 +302,8 @@ class MelSTFTLoss(nn.Module):
         phase: str = "mse",
     ) -> None:
         super().__init__()
+        check_range("sample_rate", sample_rate, above=True)
+        check_size("n_mels", n_mels)
         self.loss = STFTLoss(
             fft_size, hop_size, win_length, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, "mel", n_mels,
             perceptual_weighting, scale_invariance, eps, output, reduction, mag_distance, device, log_eps, log_fac,
@@ -354,6 +374,8 @@ class ChromaSTFTLoss(nn.Module):
         phase: str = "mse",
     ) -> None:
         super().__init__()
+        check_range("sample_rate", sample_rate, above=True)
+        check_size("n_chroma", n_chroma)
         self.loss = STFTLoss(
             fft_size, hop_size, win_length, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, "chroma", n_chroma,
             perceptual_weighting, scale_invariance, eps, output, reduction, mag_distance, device, log_eps, log_fac,

@@ -9,11 +9,16 @@ from torch import Tensor, nn
 from sepkit.losses._bank import htk_mel_bank
 from sepkit.losses._check import (
     check_choice,
+    check_device,
     check_flag,
     check_range,
     check_real,
     check_reduction,
+    check_resolutions,
     check_same_shape,
+    check_size,
+    check_tensors,
+    check_transform,
     check_waveforms,
 )
 from sepkit.losses._cqt import CQT
@@ -43,6 +48,19 @@ def _check_options(
         raise ValueError("circular must be alone, got return_quantiles, quantile_lowpass or apply_root beside it")
     if flags["circular"] and transform not in ("identity", None):
         raise ValueError(f'circular needs transform "identity" and positions below 1, got {transform!r}')
+
+
+def _check_bins(
+    n_mels: int, n_bins: int, bins_per_semitone: int, gamma: float, fmin: float, fmax: float | None, sample_rate: float
+) -> None:
+    check_size("n_mels", n_mels)
+    check_size("n_bins", n_bins)
+    check_size("bins_per_semitone", bins_per_semitone)
+    check_range("gamma", gamma)
+    check_range("fmin", fmin, above=True)
+    if fmax is not None:
+        check_range("fmax", fmax, fmin, above=True)
+    check_range("sample_rate", sample_rate, above=True)
 
 
 class Wasserstein1DLoss(nn.Module):
@@ -124,6 +142,10 @@ class Wasserstein1DLoss(nn.Module):
             "square_magnitude": square_magnitude, "reduce": reduce,
         }  # fmt: skip
         _check_options(transform, dim, p, eps, flags, log, bin_position_scaling)
+        win_length = fft_size if win_length is None else win_length
+        check_transform(fft_size=fft_size, hop_length=hop_length, win_length=win_length)
+        _check_bins(n_mels, n_bins, bins_per_semitone, gamma, fmin, fmax, sample_rate)
+        check_device(device)
         check_reduction(reduction)
         if not reduce and reduction != "mean":
             raise ValueError(f'reduction must be left at "mean" with reduce=False, got {reduction!r}; set one of them')
@@ -134,7 +156,7 @@ class Wasserstein1DLoss(nn.Module):
         self.transform = transform or "identity"
         self.resolution = self.bank = self.cqt = None
         if self.transform == "stft":
-            self.resolution = Resolution(fft_size, hop_length, make_window(window, win_length or fft_size))
+            self.resolution = Resolution(fft_size, hop_length, make_window(window, win_length))
         elif self.transform == "mel":
             self.resolution = Resolution(fft_size, hop_length, make_window("hann_window", fft_size))
             self.bank = Constant(htk_mel_bank(sample_rate, fft_size, n_mels))
@@ -211,9 +233,9 @@ class Wasserstein1DLoss(nn.Module):
         Returns:
             (batch * frames,), costs; for dim -2 (batch * bins,). A list of five for return_quantiles.
         """
-        spectra = [spectrum.mT if self.along_time else spectrum for spectrum in (x_spec, y_spec)]
-        shape = spectra[0].shape[:-1]
-        rows = [mass.reshape(-1, mass.shape[-1]) for mass in self._masses(spectra)]
+        _check_spectra("(batch, frames, bins)", x_positions is not None, x_spec=x_spec, y_spec=y_spec)
+        shape, rows = self._rows(x_spec, y_spec)
+        _check_positions(rows, x_positions=x_positions, y_positions=y_positions)
         given = zip(rows, (x_positions, y_positions), strict=True)
         positions = [
             (torch.linspace(0, 1, row.shape[1], device=row.device) if place is None else place).to(row).expand_as(row)
@@ -279,8 +301,10 @@ class Wasserstein1DLoss(nn.Module):
             A scalar; (...) for reduction none; (..., N) for reduce=False; a list of five for return_quantiles.
         """
         n_inner = 2 if self.transform == "identity" else 1
-        if n_inner == 1 or x_positions is None:
-            check_waveforms(estimate, target) if n_inner == 1 else _check_spectra(estimate, target)
+        if n_inner == 1:
+            check_waveforms(estimate, target)
+        else:
+            _check_spectra("(..., F, N)", x_positions is not None, estimate=estimate, target=target)
         rows = [signal.reshape(-1, *signal.shape[signal.dim() - n_inner :]) for signal in (estimate, target)]
         lead = estimate.shape[: estimate.dim() - n_inner]
         if self.return_quantiles:
@@ -297,9 +321,29 @@ def _places(row: Tensor, positions: Tensor | None) -> Tensor:
     return positions.to(row).reshape(-1, row.shape[1])
 
 
-def _check_spectra(estimate: Tensor, target: Tensor) -> None:
-    check_same_shape(2, "(..., F, N)", estimate=estimate, target=target)
-    check_real(estimate=estimate, target=target)
+def _check_spectra(letters: str, bins_may_differ: bool, **spectra: Tensor) -> None:
+    """Refuse spectra of unequal shape, but for the number of bins where their positions are given."""
+    check_tensors(**spectra)
+    check_real(**spectra)
+    n_dims, bins = (3, -1) if "bins" in letters else (2, -2)
+    alike = dict(spectra)
+    if bins_may_differ and all(spectrum.dim() >= n_dims for spectrum in spectra.values()):
+        alike = {name: spectrum.narrow(bins, 0, min(spectrum.shape[bins], 1)) for name, spectrum in spectra.items()}
+    check_same_shape(n_dims, letters, **alike)
+
+
+def _check_positions(rows: Sequence[Tensor], **positions: Tensor | None) -> None:
+    """Refuse positions that are not one for each point of (R, n)."""
+    for row, (name, place) in zip(rows, positions.items(), strict=True):
+        if place is None:
+            continue
+        check_tensors(**{name: place})
+        check_real(**{name: place})
+        if tuple(place.shape) not in {(row.shape[1],), tuple(row.shape)}:
+            raise ValueError(f"{name} must be ({row.shape[1]},), one for each bin, got {tuple(place.shape)}")
+    if rows[0].shape[1] != rows[1].shape[1] and None in positions.values():
+        wanted = " and ".join(positions)
+        raise ValueError(f"{wanted} must both be given for spectra of {rows[0].shape[1]} and {rows[1].shape[1]} bins")
 
 
 class MultiResolutionSOTLoss(nn.Module):
@@ -356,20 +400,16 @@ class MultiResolutionSOTLoss(nn.Module):
         super().__init__()
         check_choice("transform", transform, ("stft", "mel"))
         win_lengths = fft_sizes if win_lengths is None else win_lengths
-        if not len(fft_sizes) == len(hop_lengths) == len(win_lengths) > 0:
-            raise ValueError(
-                "fft_sizes, hop_lengths and win_lengths must be lists of one length, "
-                f"got {list(fft_sizes)}, {list(hop_lengths)}, {list(win_lengths)}"
-            )
+        sizes = check_resolutions(fft_sizes=fft_sizes, hop_lengths=hop_lengths, win_lengths=win_lengths)
         self.loss_modules = nn.ModuleList(
             Wasserstein1DLoss(
                 transform, normalize, balanced, p, False, quantile_lowpass, eps, dim, apply_root, False, device,
-                fft_size, hop_length, win_length, window, n_mels, log=log, sample_rate=sample_rate,
+                *size, window, n_mels, log=log, sample_rate=sample_rate,
                 bin_position_scaling=bin_position_scaling, square_magnitude=square_magnitude, reduction=reduction,
             )
-            for fft_size, hop_length, win_length in zip(fft_sizes, hop_lengths, win_lengths, strict=True)
+            for size in sizes
         )  # fmt: skip
-        self.names = [f"fft_{fft_size}" for fft_size in fft_sizes]
+        self.names = [f"fft_{size[0]}" for size in sizes]
         self.reduction = reduction
 
     def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:

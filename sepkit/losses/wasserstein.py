@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sepkit.losses._check import check_flag, check_range
+from sepkit.losses._check import check_flag, check_range, check_real, check_same_shape, check_tensors
 from sepkit.losses._numeric import full_precision
 
 
@@ -19,6 +19,11 @@ def quantile_function(qs: Tensor, cws: Tensor, xs: Tensor) -> Tensor:
     Returns:
         (..., k), positions; the last one beyond the last level.
     """
+    check_tensors(qs=qs, cws=cws, xs=xs)
+    check_real(qs=qs, cws=cws, xs=xs)
+    check_same_shape(1, "(..., n)", cws=cws, xs=xs)
+    if qs.shape[:-1] != cws.shape[:-1] or not qs.dim():
+        raise ValueError(f"qs must be (..., k) beside cws {tuple(cws.shape)}, got {tuple(qs.shape)}")
     index = torch.searchsorted(cws.contiguous(), qs.contiguous())
     return torch.take_along_dim(xs, index.clamp(max=xs.shape[-1] - 1), dim=-1)
 
@@ -32,10 +37,21 @@ def _in_order(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return values, weights.gather(1, order)
 
 
-def _check_distributions(**tensors: Tensor | None) -> None:
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.dim() != 2:
-            raise ValueError(f"{name} must be (batch, n), got {tuple(tensor.shape)}")
+def _check_distributions(
+    u_values: Tensor, v_values: Tensor, u_weights: Tensor | None, v_weights: Tensor | None
+) -> None:
+    """Refuse anything but positions (batch, n) and (batch, m), with weights of their shapes."""
+    given = {"u_values": u_values, "v_values": v_values, "u_weights": u_weights, "v_weights": v_weights}
+    given = {name: tensor for name, tensor in given.items() if tensor is not None or name.endswith("values")}
+    check_tensors(**given)
+    check_real(**given)
+    for name, tensor in given.items():
+        if tensor.dim() != 2 or 0 in tensor.shape or len(tensor) != len(u_values):
+            raise ValueError(f"{name} must be (batch, n), at least 1 each, got {tuple(tensor.shape)}")
+    for name in ("u", "v"):
+        if f"{name}_weights" in given:
+            pair = (f"{name}_values", f"{name}_weights")
+            check_same_shape(2, "(batch, n)", **{part: given[part] for part in pair})
 
 
 def _quantiles(
@@ -80,7 +96,13 @@ def wasserstein_1d(
         distribution waits at its last position.
     """
     check_range("p", p, 1)
-    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
+    for name, flag in (
+        ("require_sort", require_sort),
+        ("return_quantiles", return_quantiles),
+        ("limit_quantile_range", limit_quantile_range),
+    ):
+        check_flag(name, flag)
+    _check_distributions(u_values, v_values, u_weights, v_weights)
     u_weights, v_weights = _uniform(u_values, u_weights), _uniform(v_values, v_weights)
     if require_sort:
         (u_values, u_weights), (v_values, v_weights) = (
@@ -121,7 +143,7 @@ def wasserstein_1d_circle(
         J. Rabin, J. Delon, Y. Gousseau, Transportation distances on the circle, 2011: the level median formula.
     """
     check_flag("require_sort", require_sort)
-    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
+    _check_distributions(u_values, v_values, u_weights, v_weights)
     weights = torch.cat((_uniform(u_values, u_weights), -_uniform(v_values, v_weights)), 1)
     values, weights = _in_order(torch.cat((u_values, v_values), 1) % 1.0, weights)
     difference = weights.cumsum(1)

@@ -124,21 +124,22 @@ class _LogCosh(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, difference: Tensor, a: float, eps: float) -> Tensor:
+        ctx.save_for_backward(difference)
+        ctx.a, ctx.eps = a, eps
         argument = difference if a == 1.0 else a * difference
         # cosh = 1 + 2 sinh(half)^2 loses no digits at 0.
         above = argument.clamp(-_LINEAR, _LINEAR).mul_(0.5).sinh_().square_().mul_(2.0)
-        slope = argument.tanh()
-        if eps > torch.finfo(above.dtype).eps:
-            slope.mul_(above + 1.0).div_(above + (1.0 + eps))
         value = above.add_(eps).log1p_()
         value += argument.abs().sub_(_LINEAR).relu_()
-        ctx.save_for_backward(slope)
         return value.mean(-1) / a
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
+        (difference,) = ctx.saved_tensors
+        argument = difference if ctx.a == 1.0 else ctx.a * difference
+        slope = argument.tanh()
+        if ctx.eps > torch.finfo(slope.dtype).eps:
+            slope = slope / (1.0 + ctx.eps / argument.clamp(-_LINEAR, _LINEAR).cosh())
         return slope * (gradient / slope.shape[-1]).unsqueeze(-1), None, None
 
 
