@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepkit.constant import Constant
+
 _WINDOWS = {
     "hann": torch.hann_window,
     "hamming": torch.hamming_window,
@@ -66,7 +68,12 @@ class STFT(nn.Module):
                 f"window {window} of {window_size} samples and hop_length {hop_length} cannot be inverted: "
                 "use a smaller hop_length"
             )
-        self.register_buffer("window", shape.float(), persistent=False)
+        self._window = Constant(shape.float())
+
+    @property
+    def window(self) -> Tensor:
+        """The window with the zeros around it, (num_fft,) float32."""
+        return self._window.values
 
     @property
     def n_bins(self) -> int:
@@ -105,7 +112,7 @@ class STFT(nn.Module):
             self._pad(flat),
             self.num_fft,
             self.hop_length,
-            window=self.window.to(flat.dtype),
+            window=self._window(flat),
             center=False,
             normalized=self.normalized,
             return_complex=True,
@@ -134,7 +141,7 @@ class STFT(nn.Module):
         if not 1 <= length <= covered:
             raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length}")
         frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
-        window = self.window.to(frames.dtype)
+        window = self._window(frames)
         waveform = self._overlap_add(frames.reshape(-1, n_frames, self.num_fft), window, length)
         envelope = self._overlap_add(window.expand(1, n_frames, self.num_fft), window, length)
         return waveform.div_(envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
@@ -204,8 +211,13 @@ class AudioTransform(nn.Module):
         highest = min(16384.0, sample_rate / 2)
         n_mels = _most_bands(self.stft.n_bins, highest, sample_rate)
         filters = mel_filters(self.stft.n_bins, n_mels, sample_rate, 1.0, highest)
-        self.register_buffer("filters", filters, persistent=False)
+        self._filters = Constant(filters)
         self.to(device)
+
+    @property
+    def filters(self) -> Tensor:
+        """The mel filters, (M, F) float32."""
+        return self._filters.values
 
     def to_spectrogram(self, audio: Tensor, use_padding: bool = True) -> Tensor:
         """Transform a waveform.
@@ -244,7 +256,7 @@ class AudioTransform(nn.Module):
         if spectrogram.is_complex() or spectrogram.shape[-2] != n_bins:
             found = f"{spectrogram.dtype} {tuple(spectrogram.shape)}"
             raise ValueError(f"spectrogram must hold magnitudes (..., {n_bins}, N), got {found}: take abs()")
-        mel = self.filters.to(spectrogram.dtype) @ spectrogram  # (..., M, N)
+        mel = self._filters(spectrogram) @ spectrogram  # (..., M, N)
         return self.to_decibel(mel) if to_db else mel
 
     def to_decibel(self, spectrogram: Tensor) -> Tensor:
