@@ -1,6 +1,7 @@
 """What users hand in, checked where it enters: waveforms as tensors or numpy arrays, counts, and numbers in a range."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
@@ -27,9 +28,9 @@ def as_tensor(values: Tensor | np.ndarray, name: str) -> Tensor:
     if not isinstance(values, Tensor):
         found = type(values).__name__
         raise TypeError(f"{name} must be a tensor or a numpy array, got {found}: convert it with numpy.asarray")
-    if values.is_meta or values.layout != torch.strided:
-        found = "one on the meta device" if values.is_meta else f"one of layout {values.layout}"
-        raise ValueError(f"{name} must be a dense tensor with values, got {found}")
+    if values.is_meta:
+        raise ValueError(f"{name} must hold values, got a tensor on the meta device")
+    check_is_tensor(values, name)
     return values
 
 
@@ -71,11 +72,18 @@ def check_waveform(waveform: Tensor, name: str, wanted: str = "(C, T)", integers
         raise ValueError(f"{name} must be floating point in [-1, 1], got {waveform.dtype}: {remedy}")
     leading, n_named = "..." in wanted, sum(letter.isupper() for letter in wanted)
     shape = tuple(waveform.shape)
-    if len(shape) < n_named or (len(shape) > n_named and not leading) or 0 in shape:
-        raise ValueError(f"{name} must be {wanted} with at least one sample, got {shape}")
-    if "C" in wanted and (shape[-2] > MOST_CHANNELS or 2 < shape[-2] > shape[-1]):
+    if len(shape) < n_named or (len(shape) > n_named and not leading):
+        raise ValueError(f"{name} must be {wanted}, got {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name} must hold at least one sample, got shape {shape}")
+    if "C" in wanted and is_turned(shape):
         turn = "transpose it" if len(shape) == 2 else "transpose its last two dimensions"
         raise ValueError(f"{name} must be {wanted}, got {shape}: {turn}")
+
+
+def is_turned(shape: Sequence[int]) -> bool:
+    """Tell whether a shape (..., C, T) must be (..., T, C): of more than 64 channels, or more than two and samples."""
+    return shape[-2] > MOST_CHANNELS or 2 < shape[-2] > shape[-1]
 
 
 def check_is_tensor(values: object, name: str) -> None:
@@ -83,10 +91,13 @@ def check_is_tensor(values: object, name: str) -> None:
 
     Raises:
         TypeError: it is something else.
+        ValueError: it is sparse.
     """
     if not isinstance(values, Tensor):
         remedy = "torch.from_numpy" if isinstance(values, np.ndarray) else "torch.as_tensor"
         raise TypeError(f"{name} must be a tensor, got {type(values).__name__}: convert it with {remedy}")
+    if values.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got one of layout {values.layout}")
 
 
 def check_same_device(**tensors: Tensor) -> None:
@@ -105,6 +116,16 @@ def check_same_device(**tensors: Tensor) -> None:
             raise ValueError(f"{first[0]} and {name} must be on one device, got {found}: move one with .to()")
 
 
+def is_number(value: object) -> bool:
+    """Tell whether it is a real number other than NaN; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether it is a whole number, also as a float without fraction."""
+    return is_number(value) and math.isfinite(value) and value == int(value)
+
+
 def check_count(name: str, value: int, low: int = 1) -> int:
     """Take a whole number, also as a float without fraction.
 
@@ -116,9 +137,8 @@ def check_count(name: str, value: int, low: int = 1) -> int:
     Raises:
         ValueError: it is smaller, or no whole number.
     """
-    whole = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value == int(value)
-    if not whole or value < low:
-        raise ValueError(f"{name} must be {'' if whole else 'a whole number '}>= {low}, got {value!r}")
+    if not is_whole(value) or value < low:
+        raise ValueError(f"{name} must be {'' if is_whole(value) else 'a whole number '}>= {low}, got {value!r}")
     return int(value)
 
 
@@ -135,8 +155,7 @@ def check_range(name: str, value: float, low: float, high: float = math.inf, *, 
     Raises:
         ValueError: it is outside, NaN or no number.
     """
-    inside = isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
-    if not inside or (above and value == low):
+    if not is_number(value) or not low <= value <= high or (above and value == low):
         if high < math.inf:
             wanted = f"lie in {'(' if above else '['}{low:g}, {high:g}]"
         else:

@@ -94,7 +94,7 @@ def separate(
         waveform, rate = audio.read(recording)
     else:
         waveform = _take_waveform(recording)
-        rate = model.sample_rate if sample_rate is None else check_count("sample_rate", sample_rate)
+        rate = model.sample_rate if sample_rate is None else sample_rate
     blocks = separate_blocks(model, waveform.split(_BLOCK, -1), rate, names, batch_size, overlap, progress)
     found = torch.cat(list(blocks), -1)
     return dict(zip(names, found, strict=True))

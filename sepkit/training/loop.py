@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -341,7 +342,7 @@ class Trainer:
         """What the model card says about the training."""
         return {
             "recipe": self.recipe.name,
-            "data": self.recipe.data.root,
+            "data": Path(self.recipe.data.root).resolve().name,  # the card travels with the weights: no path of here
             "licence": None,
             "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
             "finished": self.finished,
