@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from sepkit import audio
 from sepkit.devices import keep_memory, peak_memory
-from sepkit.inference import separate
+from sepkit.inference import separate_file
 from sepkit.separator import Separator
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -45,7 +45,7 @@ class Quarter(nn.Module):
 
 def stream(song: Path, folder: Path, n_stems: int) -> None:
     network = {"class": "separation.Quarter"}
-    separate(Separator(STEMS[:n_stems], network, RATE).eval(), song, folder, overwrite=True)
+    separate_file(Separator(STEMS[:n_stems], network, RATE).eval(), song, folder, overwrite=True)
 
 
 @torch.inference_mode()

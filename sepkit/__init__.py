@@ -8,6 +8,7 @@ _HOMES = {
     "Separator": "separator",
     "load_model": "checkpoint",
     "separate": "inference",
+    "separate_file": "inference",
     "train": "training",
     "evaluate": "evaluation",
 }

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sepkit.arguments import check_waveform, is_number, is_whole
+
 
 class Gain:
     """Change the level of each stem, uniformly in decibels.
@@ -19,7 +21,7 @@ class Gain:
     """
 
     def __init__(self, low_db: float = -6.0, high_db: float = 6.0) -> None:
-        if not low_db <= high_db:
+        if not all(map(is_number, (low_db, high_db))) or not low_db <= high_db:
             raise ValueError(f"low_db must not exceed high_db, got {low_db} and {high_db}")
         self.low_db, self.high_db = low_db, high_db
 
@@ -29,6 +31,7 @@ class Gain:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by factors (..., K)."""
+        check_waveform(stems, "stems", "(..., K, C, T)")
         return stems * drawn.to(stems)[..., None, None]
 
 
@@ -48,6 +51,7 @@ class Sign:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by signs (..., K)."""
+        check_waveform(stems, "stems", "(..., K, C, T)")
         return stems * drawn.to(stems)[..., None, None]
 
 
@@ -67,6 +71,7 @@ class SwapChannels:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Reverse the channels of the stems (..., K, C, T) where drawn (..., K) is 1."""
+        check_waveform(stems, "stems", "(..., K, C, T)")
         swapped = (drawn > 0.5).to(stems.device)[..., None, None]
         return torch.where(swapped, stems.flip(-2), stems)
 
@@ -83,7 +88,7 @@ class Speed:
     """
 
     def __init__(self, low: float = 0.85, high: float = 1.15, probability: float = 1.0) -> None:
-        if not 0 < low <= high:
+        if not all(map(is_number, (low, high))) or not 0 < low <= high:
             raise ValueError(f"low and high must be factors, 0 < low <= high, got {low} and {high}")
         self.low, self.high, self.probability = low, high, _check_probability(probability)
 
@@ -94,6 +99,7 @@ class Speed:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Play the stems (..., K, C, T) at factors (..., K)."""
+        check_waveform(stems, "stems", "(..., K, C, T)")
         n_frames = stems.shape[-1]
         played = stems.clone(memory_format=torch.contiguous_format)
         for stem, factor in zip(played.view(-1, *stems.shape[-2:]), drawn.flatten().tolist(), strict=True):
@@ -115,7 +121,7 @@ class Filter:
     """
 
     def __init__(self, n_taps: int = 4, reach: int = 24, depth: float = 0.4, probability: float = 1.0) -> None:
-        if n_taps < 1 or reach < 1 or depth < 0:
+        if not all(map(is_whole, (n_taps, reach))) or not is_number(depth) or min(n_taps, reach) < 1 or depth < 0:
             raise ValueError(
                 f"n_taps and reach must be at least 1 and depth at least 0, got {n_taps}, {reach} and {depth}"
             )
@@ -131,6 +137,7 @@ class Filter:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Filter the stems (..., K, C, T) by delays and factors (..., K, 2, n_taps)."""
+        check_waveform(stems, "stems", "(..., K, C, T)")
         coloured = stems.clone(memory_format=torch.contiguous_format)
         shape = (-1, *stems.shape[-2:])
         for stem, sums, (delays, factors) in zip(
@@ -145,6 +152,6 @@ class Filter:
 
 
 def _check_probability(probability: float) -> float:
-    if not 0 <= probability <= 1:
+    if not is_number(probability) or not 0 <= probability <= 1:
         raise ValueError(f"probability must lie in [0, 1], got {probability}")
     return probability

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sepkit.arguments import check_count, check_same_device, check_waveform
 from sepkit.masks import ideal_ratio_mask
 from sepkit.transforms import STFT
 
@@ -25,6 +26,7 @@ def baseline_estimates(
         sample_rate: Hz.
         overlapping: the last target holds parts of the others, and does not count among the S.
     """
+    _check(mixture, targets)
     n_disjoint = len(targets) - overlapping
     n_parts = max(2, n_disjoint)
     yield f"mixture/{n_parts}", (mixture / n_parts).expand_as(targets)
@@ -33,6 +35,14 @@ def baseline_estimates(
     if overlapping:
         oracle = torch.cat([oracle, mask_ideally(mixture, targets[n_disjoint:], transform, sample_rate)])
     yield "oracle", oracle
+
+
+def _check(mixture: Tensor, targets: Tensor) -> None:
+    check_waveform(mixture, "mixture")
+    check_waveform(targets, "targets", "(S, C, T)")
+    if targets.shape[1:] != mixture.shape:
+        raise ValueError(f"targets must be (S, {', '.join(map(str, mixture.shape))}), got {tuple(targets.shape)}")
+    check_same_device(mixture=mixture, targets=targets)
 
 
 @torch.no_grad()
@@ -48,6 +58,8 @@ def mask_ideally(mixture: Tensor, targets: Tensor, transform: STFT, sample_rate:
     Returns:
         (S, C, T).
     """
+    _check(mixture, targets)
+    sample_rate = check_count("sample_rate", sample_rate)
     device = next(transform.buffers()).device
     length, margin = mixture.shape[-1], ORACLE_MARGIN * sample_rate
     estimate = torch.empty_like(targets)

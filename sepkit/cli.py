@@ -542,6 +542,13 @@ def _parser(name: str, description: str, examples: str, note: str = "") -> argpa
     return parser
 
 
+def _behind_dashes(arguments: Sequence[str]) -> list[str]:
+    """Write -n.wav behind `--` as ./-n.wav, because argparse forgets the dashes where options may come anywhere."""
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    paths = (os.path.join(os.curdir, text) if text.startswith("-") else text for text in arguments[cut + 1 :])
+    return [*arguments[: cut + 1], *paths]
+
+
 def _run(
     parser: argparse.ArgumentParser,
     job: Callable[[argparse.Namespace], int],
@@ -552,7 +559,7 @@ def _run(
         with suppress(AttributeError):  # what stands for a stream in notebooks takes all characters
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text, nor in its encoding
     with surviving_streams():
-        options = parser.parse_intermixed_args(arguments)
+        options = parser.parse_intermixed_args(_behind_dashes(sys.argv[1:] if arguments is None else arguments))
         try:
             if getattr(options, "trust", False):
                 sys.path.insert(0, os.getcwd())  # where `python` looks for modules too

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional as F
 
+from sepkit.arguments import check_count, check_range, check_waveform
+
 _GRAIN = 0.1  # s
 
 
@@ -55,12 +57,18 @@ def loudest_part(waveforms: Tensor, sample_rate: int, seconds: float) -> tuple[i
 
     Returns:
         First sample, and number of samples, at most T.
+
+    Raises:
+        ValueError: the waveforms are others, or a number is not positive.
     """
+    check_waveform(waveforms, "waveforms", "(S, C, T)")
+    check_count("sample_rate", sample_rate)
+    check_range("seconds", seconds, 0, above=True)
     grain = max(1, round(_GRAIN * sample_rate))
     power = waveforms.square().mean(1)  # (S, T)
     missing = -power.shape[-1] % grain
     power = F.pad(power, (0, missing)).unflatten(-1, (-1, grain)).mean(-1)
-    return best_part(power, waveforms.shape[-1], grain, round(seconds * sample_rate))
+    return best_part(power, waveforms.shape[-1], grain, round(min(seconds * sample_rate, waveforms.shape[-1])))
 
 
 def best_part(power: Tensor, n_frames: int, grain: int, wanted: int) -> tuple[int, int]:

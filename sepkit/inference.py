@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.arguments import as_waveform, check_count, check_range
+from sepkit.audio.info import nonfinite
 from sepkit.disk import OutputError, explain, not_left_empty, writing
 from sepkit.files import is_safe_name, safe_name, same_file_key
 from sepkit.locks import work_folder
@@ -53,75 +56,70 @@ class Separated:
 
 def separate(
     model: Separator,
-    recording: str | os.PathLike | Tensor,
-    output: str | os.PathLike | None = None,
+    recording: str | os.PathLike | Tensor | np.ndarray,
     *,
     sample_rate: int | None = None,
     stems: Sequence[str] | None = None,
     residual: bool = False,
     batch_size: int = 1,
     overlap: float = 0.25,
-    format: str = "wav",  # noqa: A002
-    overwrite: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Tensor] | dict[str, Path]:
-    """Separate a recording into stems of the same length, sample rate and channels.
+) -> dict[str, Tensor]:
+    """Separate a recording into stems of the same length, sample rate and channels; `separate_file` writes them.
 
     All estimates and what is left over add up to the recording. What is left over is "accompaniment" where only
     vocals are estimated, and then always returned, else "residual".
 
     Args:
         model: the separator, as `load_model` gives it.
-        recording: an audio file, or a waveform (C, T).
-        output: folder under which `<name>/<stem>.wav` is written; None: the waveforms are returned.
+        recording: an audio file, or a waveform (C, T) in floating point, as tensor on any device or numpy array, of
+            at most 64 channels.
         sample_rate: of a waveform, Hz; None: the model's.
         stems: names of the stems to return; None: all.
         residual: return what is left over, too.
         batch_size: chunks that the network sees at once, >= 1; the result does not depend on it.
         overlap: share of a chunk that the next one covers again, in [0, 0.9].
-        format: of the files: "wav" (32-bit float), "wav24", "wav16", "flac" (24-bit), "flac16", "ogg" or "mp3".
-        overwrite: replace stems that exist.
         progress: called with the seconds of audio that were finished since its last call.
 
     Returns:
-        By name of the stem: waveforms (C, T), or the files written where `output` is given.
+        Waveforms (C, T) by name of the stem, float32 on the CPU.
 
     Raises:
-        sepkit.audio.AudioError: the recording cannot be read.
-        ValueError: an argument is out of range.
-        FileExistsError: a stem exists and `overwrite` is not set.
+        sepkit.audio.AudioError: the recording cannot be read, or holds NaN or infinity.
+        TypeError: the recording is neither a file nor a tensor nor a numpy array.
+        ValueError: an argument is out of range, or the waveform is not (C, T) in floating point.
     """
-    _check_call(recording, output, sample_rate, format != "wav" or overwrite)
-    chunks = {"batch_size": batch_size, "overlap": overlap, "progress": progress}
-    if output is not None:
-        files = {"format": format, "overwrite": overwrite}
-        return separate_file(model, recording, output, stems=stems, residual=residual, **chunks, **files).stems
-    names = choose_stems(model.sources, stems, residual)
-    if isinstance(recording, Tensor):
-        waveform, rate = _check_waveform(recording), model.sample_rate if sample_rate is None else sample_rate
-    else:
+    check_chunks(batch_size, overlap)
+    names = choose_stems(_sources(model), stems, residual)
+    if isinstance(recording, str | os.PathLike):
+        if sample_rate is not None:
+            raise ValueError(f"sample_rate is for waveforms, a file says its own: leave it out, got {sample_rate}")
         waveform, rate = audio.read(recording)
-    found = torch.cat(list(separate_blocks(model, waveform.split(_BLOCK, -1), rate, names, **chunks)), -1)
+    else:
+        waveform = _take_waveform(recording)
+        rate = model.sample_rate if sample_rate is None else sample_rate
+    blocks = separate_blocks(model, waveform.split(_BLOCK, -1), rate, names, batch_size, overlap, progress)
+    found = torch.cat(list(blocks), -1)
     return dict(zip(names, found, strict=True))
 
 
-def _check_call(recording: object, output: object, sample_rate: int | None, for_files: bool) -> None:
-    """Refuse arguments that would be ignored."""
-    if sample_rate is not None and not isinstance(recording, Tensor):
-        raise ValueError(f"sample_rate is for waveforms, a file says its own: leave it out, got {sample_rate}")
-    if output is not None and isinstance(recording, Tensor):
-        raise ValueError("output needs a file as recording: write the returned waveforms with sepkit.audio.write")
-    if output is None and for_files:
-        raise ValueError("format and overwrite are for files: say in output where these go")
+def _sources(model: Separator) -> list[str]:
+    if not hasattr(model, "sources"):
+        raise TypeError(f"model must be a Separator, as load_model gives it, got {type(model).__name__}")
+    return model.sources
 
 
-def _check_waveform(waveform: Tensor) -> Tensor:
-    """Bring a waveform to the CPU in float32."""
-    if waveform.dim() != 2 or not waveform.numel() or not waveform.is_floating_point():
-        raise ValueError(
-            f"recording must be a file or a float waveform (C, T), got {waveform.dtype} {tuple(waveform.shape)}"
+def _take_waveform(recording: Tensor | np.ndarray) -> Tensor:
+    """Bring a waveform to the CPU in float32, all samples finite."""
+    if not isinstance(recording, Tensor | np.ndarray):
+        raise TypeError(
+            "recording must be a file's path, or a waveform (C, T) as tensor or numpy array, got "
+            f"{type(recording).__name__}: convert it, or write it to a file"
         )
-    return waveform.detach().cpu().float()
+    waveform = as_waveform(recording, "recording").detach().cpu().float()
+    if (found := nonfinite(waveform.numpy().T, 0)) is not None:
+        raise audio.AudioError(f"recording holds {found}: repair the waveform")
+    return waveform
 
 
 def separate_file(
@@ -150,7 +148,7 @@ def separate_file(
         residual: write what is left over, too.
         batch_size: chunks that the network sees at once.
         overlap: share of a chunk that the next one covers again, in [0, 0.9].
-        format: of the files, see `separate`.
+        format: of the files: "wav" (32-bit float), "wav24", "wav16", "flac" (24-bit), "flac16", "ogg" or "mp3".
         overwrite: replace stems that exist.
         allow_truncated: take what decodes of a file that breaks off.
         progress: called with the seconds of audio that were finished since its last call.
@@ -165,7 +163,7 @@ def separate_file(
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     check_chunks(batch_size, overlap)
     recording = Path(recording)
-    names = choose_stems(separator.sources, stems, residual)
+    names = choose_stems(_sources(separator), stems, residual)
     suffix, subtype = FORMATS[format]
     targets = _choose_files(Path(output), name or output_name(recording), [f"{stem}{suffix}" for stem in names])
     _check_targets(targets, overwrite)
@@ -228,7 +226,7 @@ def choose_stems(sources: Sequence[str], stems: Sequence[str] | None, residual: 
     Raises:
         ValueError: `stems` is no list, a name in it is none of the sources' or what is left over, or there is no name.
     """
-    if isinstance(stems, str):
+    if isinstance(stems, str) or not isinstance(stems, Iterable | None):
         raise ValueError(f"stems must be a list of names, got {stems!r}")
     rest = rest_name(sources)
     unknown = [name for name in stems or () if name not in (*sources, rest)]
@@ -281,10 +279,8 @@ def check_chunks(batch_size: int, overlap: float) -> None:
     Raises:
         ValueError: batch_size or overlap is out of range.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-    if not 0 <= overlap <= 0.9:
-        raise ValueError(f"overlap must lie in [0, 0.9], got {overlap}")
+    check_count("batch_size", batch_size)
+    check_range("overlap", overlap, 0, 0.9)
 
 
 def _choose(

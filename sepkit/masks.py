@@ -3,10 +3,13 @@
 Sources stand in their own dimension: targets (B, S, C, F, N) against a mixture (B, C, F, N), both complex.
 """
 
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from sepkit.arguments import check_is_tensor, check_range, check_same_device
 
 
 def apply_mask(mask: Tensor, mixture_spectrogram: Tensor) -> Tensor:
@@ -21,7 +24,12 @@ def apply_mask(mask: Tensor, mixture_spectrogram: Tensor) -> Tensor:
 
     Returns:
         Complex (B, S, C, F, N).
+
+    Raises:
+        TypeError: one is no tensor.
+        ValueError: a shape or a type is off.
     """
+    _check_mixture_of(mask, mixture_spectrogram)
     if mask.is_complex():
         return mask * mixture_spectrogram.unsqueeze(1)
     return _RealMask.apply(mask, mixture_spectrogram)
@@ -70,8 +78,7 @@ def ideal_ratio_mask(target_spectrogram: Tensor, rest_spectrogram: Tensor | None
         D. Wang, J. Chen, Supervised Speech Separation Based on Deep Learning, 2018, section III.B, with
         beta = 1 and the exponent inside the sum.
     """
-    if power <= 0:
-        raise ValueError(f"power must be above 0, got {power}")
+    check_range("power", power, 0, above=True)
     powers = _check_targets(target_spectrogram).abs() ** power
     total = powers.sum(1, keepdim=True)
     n_shares = powers.shape[1]
@@ -161,7 +168,7 @@ def wiener(
     if estimate_spectrogram.shape[1] < 2:
         raise ValueError("wiener needs at least two sources: add mixture minus estimate as the second")
     window = mixture.shape[-1] if window is None else window
-    if min(iterations, window) < 1:
+    if not all(isinstance(number, Integral) and number >= 1 for number in (iterations, window)):
         raise ValueError(f"iterations and window must be at least 1, got {iterations} and {window}")
     blocks = zip(estimate_spectrogram.split(window, -1), mixture.split(window, -1), strict=True)
     return torch.cat([_expectation_maximisation(*block, iterations) for block in blocks], -1)
@@ -182,7 +189,20 @@ def _expectation_maximisation(estimate: Tensor, mixture: Tensor, iterations: int
     return estimate * scale.unsqueeze(1)
 
 
+def _check_mixture_of(mask: Tensor, mixture_spectrogram: Tensor) -> None:
+    check_is_tensor(mask, "mask")
+    check_is_tensor(mixture_spectrogram, "mixture_spectrogram")
+    shape = tuple(mask.shape)
+    if len(shape) != 5 or not (mask.is_floating_point() or mask.is_complex()):
+        raise ValueError(f"mask must be real or complex (B, S, C, F, N), got {mask.dtype} {shape}")
+    wanted = (shape[0], *shape[2:])
+    if mixture_spectrogram.shape != wanted or not mixture_spectrogram.is_complex():
+        found = f"{mixture_spectrogram.dtype} {tuple(mixture_spectrogram.shape)}"
+        raise ValueError(f"mixture must be complex {wanted} for this mask, got {found}")
+
+
 def _check_targets(target_spectrogram: Tensor) -> Tensor:
+    check_is_tensor(target_spectrogram, "sources")
     if target_spectrogram.dim() != 5 or not target_spectrogram.is_complex():
         raise ValueError(
             f"sources must be complex (B, S, C, F, N), got {target_spectrogram.dtype} {tuple(target_spectrogram.shape)}"
@@ -193,7 +213,11 @@ def _check_targets(target_spectrogram: Tensor) -> Tensor:
 def _check_mixture(target_spectrogram: Tensor, mixture_spectrogram: Tensor, name: str = "mixture") -> Tensor:
     """Check that the two belong together and give the mixture as (B, 1, C, F, N)."""
     _check_targets(target_spectrogram)
+    check_is_tensor(mixture_spectrogram, name)
     wanted = target_spectrogram.shape[:1] + target_spectrogram.shape[2:]
     if mixture_spectrogram.shape != wanted:
         raise ValueError(f"{name} must be {tuple(wanted)}, got {tuple(mixture_spectrogram.shape)}")
+    if not mixture_spectrogram.is_complex():
+        raise ValueError(f"{name} must be complex, got {mixture_spectrogram.dtype}")
+    check_same_device(**{"sources": target_spectrogram, name: mixture_spectrogram})
     return mixture_spectrogram.unsqueeze(1)

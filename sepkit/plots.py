@@ -1,7 +1,8 @@
 """Pictures: spectrograms, waveforms, separations, training curves, scores. Arrays in, matplotlib axes out.
 
 Without axes to draw on, a figure of its own is made, which needs no display and no global state: `axes.figure` gives
-it, and its `savefig` writes it. Several axes may come as a list or as the grid that `plt.subplots` returns, row by row.
+it, and its `savefig` writes it. Waveforms are tensors or numpy arrays in floating point; of what is not finite
+nothing is drawn. Several axes may come as a list or as the grid that `plt.subplots` returns, row by row.
 """
 
 import math
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sepkit.arguments import as_tensor, check_range, is_number, is_turned, is_whole
 from sepkit.files import readable
 from sepkit.transforms import STFT, mel_filters
 
@@ -62,7 +64,7 @@ def plot_spectrogram(
     """
     bands, duration = _mel_bands(signal, sample_rate, hop_length)
     ax = ax or _new_figure(8, 3.2).subplots()
-    image = _draw_bands(ax, _decibels(bands, float(bands.max())), sample_rate, duration, title)
+    image = _draw_bands(ax, _decibels(bands, _loudest(bands)), sample_rate, duration, title)
     ax.set(xlabel="time (s)", ylabel="frequency (kHz)")
     _add_colour_bar(image, [ax], "dB re the loudest band")
     return ax
@@ -87,7 +89,7 @@ def plot_waveforms(
         raise ValueError("there must be something to draw, got an empty mapping")
     drawn = {name: _mono(waveform) for name, waveform in waveforms.items()}
     axes = _check_axes(axes, len(drawn)) or _new_column(len(drawn), 8, 1.3)
-    peak = max(1e-6, *(float(np.abs(samples).max()) for samples in drawn.values()))
+    peak = _peak(drawn.values())
     for ax, colour, (name, samples) in zip(axes, _cycled(len(drawn)), drawn.items(), strict=True):
         _draw_envelope(ax, samples, 1 / sample_rate, colour)
         ax.set_title(readable(name), loc="left", fontsize="medium")
@@ -120,15 +122,16 @@ def plot_separation(
             positive.
     """
     axes = _check_axes(axes, len(stems) + 1, len(stems) + 2)
-    mixture, parts = _as_tensor(mixture), {name: _as_tensor(stem) for name, stem in stems.items()}
+    mixture = _as_tensor(mixture, "mixture")
+    parts = {name: _as_tensor(stem, f"the stem {name}") for name, stem in stems.items()}
     other = {name: tuple(part.shape) for name, part in parts.items() if part.shape != mixture.shape}
     if other:
         raise ValueError(f"stems must have the mixture's shape {tuple(mixture.shape)}, got {other}")
     signals = [mixture, *parts.values(), mixture - sum(parts.values())]
     drawn = [_mel_bands(signal, sample_rate) for signal in signals[: len(axes) if axes else None]]
-    loudest = max(float(bands.max()) for bands, _ in drawn)
+    loudest = _loudest(*(bands for bands, _ in drawn))
     if axes is None:
-        audible = bool(drawn[-1][0].max() > loudest * 10 ** (-_RANGE_DB / 10))
+        audible = bool(_loudest(drawn[-1][0]) > loudest * 10 ** (-_RANGE_DB / 10))
         axes = _new_grid(len(drawn) - 1 + audible)
     for ax, name, (bands, duration) in zip(axes, ["mixture", *parts, "rest"], drawn, strict=False):
         image = _draw_bands(ax, _decibels(bands, loudest), sample_rate, duration, name)
@@ -153,7 +156,7 @@ def plot_difference(
     """
     estimate, target = _pair(estimate, target, (1, 2))
     (estimated, duration), (wanted, _) = (_mel_bands(part, sample_rate) for part in (estimate, target))
-    loudest = max(float(estimated.max()), float(wanted.max()))
+    loudest = _loudest(estimated, wanted)
     pictures = [_decibels(bands, loudest) for bands in (estimated, wanted)]
     axes = _check_axes(axes, 3) or _new_column(3, 8, 2.1)
     for ax, picture, name in zip(axes, pictures, ("estimate", "target"), strict=False):
@@ -242,11 +245,13 @@ def spec_show_diff(label: str, estimate: "Array", target: "Array", resolution: i
         ValueError: the shapes differ, or are others.
     """
     estimate, target = _pair(estimate, target, (2, 3))
+    check_range("resolution", resolution, 0, above=True)
     label = readable(label)
-    pictures = [_as_tensor(part).reshape(-1, *part.shape[-2:]).mean(0).numpy() for part in (estimate, target)]
+    pictures = [_or_nan(part.reshape(-1, *part.shape[-2:]).mean(0).numpy()) for part in (estimate, target)]
     difference = pictures[0] - pictures[1]
-    low, high = min(part.min() for part in pictures), max(part.max() for part in pictures)
-    reach = max(float(np.abs(difference).max()), 1e-6)
+    finite = np.concatenate([part[np.isfinite(part)] for part in pictures])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    reach = _peak([difference])
     axes = _new_column(3, 8, 2.1, resolution)
     for ax, picture, name in zip(axes, pictures, ("estimate", "target"), strict=False):
         image = ax.imshow(picture, origin="lower", aspect="auto", cmap=_MAP, vmin=low, vmax=high)
@@ -271,6 +276,7 @@ def waveform_show_diff(label: str, estimate: "Array", target: "Array", resolutio
     Raises:
         ValueError: the shapes differ, or are others.
     """
+    check_range("resolution", resolution, 0, above=True)
     label = readable(label)
     estimate, target = (_mono(part) for part in _pair(estimate, target, (1, 2)))
     axes = _new_column(3, 8, 1.5, resolution)
@@ -283,7 +289,7 @@ def waveform_show_diff(label: str, estimate: "Array", target: "Array", resolutio
         axes[rows[0]].set_title(f"{label}, {name}", loc="left", fontsize="medium")
     axes[2].set_title(f"{label}, both", loc="left", fontsize="medium")
     axes[2].legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
-    peak = max(1e-6, float(np.abs(estimate).max()), float(np.abs(target).max()))
+    peak = _peak((estimate, target))
     for ax in axes:
         ax.set(xlim=(0, len(target)), ylim=(-1.05 * peak, 1.05 * peak))
         _unclutter(ax)
@@ -291,21 +297,39 @@ def waveform_show_diff(label: str, estimate: "Array", target: "Array", resolutio
     return axes[0].figure
 
 
-def _as_tensor(values: "Array") -> Tensor:
-    tensor = torch.as_tensor(values).detach().cpu()
+def _as_tensor(values: "Array", name: str) -> Tensor:
+    tensor = as_tensor(values, name).detach().cpu()
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        raise ValueError(f"{name} must be floating point in [-1, 1], got {tensor.dtype}: scale it first")
     return tensor if tensor.is_complex() else tensor.float()
 
 
+def _check_turned(waveform: Tensor, name: str) -> None:
+    if waveform.dim() == 2 and is_turned(waveform.shape):
+        raise ValueError(f"{name} must be (C, T), got {tuple(waveform.shape)}: transpose it")
+
+
 def _mono(waveform: "Array") -> np.ndarray:
-    waveform = _as_tensor(waveform)
+    """Average the channels; what is not finite becomes NaN, of which nothing is drawn."""
+    waveform = _as_tensor(waveform, "a waveform")
     if waveform.is_complex() or waveform.dim() not in (1, 2) or not waveform.numel():
         raise ValueError(f"a waveform must be real (C, T) or (T,), got {waveform.dtype} {tuple(waveform.shape)}")
-    return waveform.reshape(-1, waveform.shape[-1]).mean(0).numpy()
+    _check_turned(waveform, "a waveform")
+    return _or_nan(waveform.reshape(-1, waveform.shape[-1]).mean(0).numpy())
+
+
+def _or_nan(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _peak(values: Iterable[np.ndarray]) -> float:
+    """Find the highest magnitude, 1e-6 at least."""
+    return max(1e-6, *(float(np.abs(part).max(where=np.isfinite(part), initial=0)) for part in values))
 
 
 def _pair(estimate: "Array", target: "Array", dimensions: Sequence[int]) -> tuple[Tensor, Tensor]:
-    estimate, target = _as_tensor(estimate), _as_tensor(target)
-    if estimate.shape != target.shape or estimate.dim() not in dimensions or estimate.is_complex():
+    estimate, target = _as_tensor(estimate, "estimate"), _as_tensor(target, "target")
+    if not estimate.numel() or estimate.shape != target.shape or estimate.dim() not in dimensions or estimate.is_complex():
         raise ValueError(
             f"estimate and target must be real, of one shape of {dimensions[0]} or {dimensions[1]} dimensions, got "
             f"{tuple(estimate.shape)} and {tuple(target.shape)}"
@@ -316,9 +340,9 @@ def _pair(estimate: "Array", target: "Array", dimensions: Sequence[int]) -> tupl
 def _mel_bands(signal: "Array", sample_rate: int, hop_length: int | None = None) -> tuple[Tensor, float]:
     """Power in mel bands (M, N), averaged over channels, and the seconds that they cover."""
     _check_sample_rate(sample_rate)
-    if hop_length is not None and hop_length < 1:
+    if hop_length is not None and not (is_whole(hop_length) and hop_length >= 1):
         raise ValueError(f"hop_length must be at least 1, got {hop_length}")
-    signal = _as_tensor(signal)
+    signal = _as_tensor(signal, "signal")
     if not (signal.dim() in (2, 3) if signal.is_complex() else signal.dim() in (1, 2)) or not signal.numel():
         raise ValueError(
             "signal must be a real waveform (C, T) or (T,), or a complex spectrogram (C, F, N) or (F, N), got "
@@ -328,11 +352,17 @@ def _mel_bands(signal: "Array", sample_rate: int, hop_length: int | None = None)
         n_bins = signal.shape[-2]
         spectrogram, duration = signal, signal.shape[-1] * (hop_length or n_bins - 1) / sample_rate
     else:
+        _check_turned(signal, "signal")
         spectrogram, duration = STFT(_NUM_FFT, _HOP)(signal), signal.shape[-1] / sample_rate
         n_bins = spectrogram.shape[-2]
     power = spectrogram.abs().square().reshape(-1, n_bins, spectrogram.shape[-1]).mean(0)
     n_bands = max(1, min(_MAX_BANDS, n_bins // 8))
     return mel_filters(n_bins, n_bands, sample_rate, 0.0, _highest(sample_rate)) @ power, duration
+
+
+def _loudest(*bands: Tensor) -> float:
+    """Find the highest power that is finite; 0 where there is none."""
+    return max(float(part.where(part.isfinite(), torch.zeros(())).max()) for part in bands)
 
 
 def _highest(sample_rate: int) -> float:
@@ -342,7 +372,7 @@ def _highest(sample_rate: int) -> float:
 def _decibels(bands: Tensor, loudest: float) -> np.ndarray:
     if loudest <= 0:
         return np.full(bands.shape, -_RANGE_DB)
-    return 10 * torch.log10((bands / loudest).clamp(min=10 ** (-_RANGE_DB / 10))).numpy()
+    return _or_nan(10 * torch.log10((bands / loudest).clamp(min=10 ** (-_RANGE_DB / 10))).numpy())
 
 
 def _draw_bands(ax: "Axes", picture: np.ndarray, sample_rate: int, duration: float, title: str) -> "AxesImage":
@@ -466,7 +496,7 @@ def _new_grid(n_pictures: int) -> "list[Axes]":
 
 
 def _check_sample_rate(sample_rate: float) -> None:
-    if not 0 < sample_rate < math.inf:
+    if not is_number(sample_rate) or not 0 < sample_rate < math.inf:
         raise ValueError(f"sample_rate must be positive, in Hz, got {sample_rate}")
 
 

@@ -7,6 +7,8 @@ state.
 
 import math
 
+from sepkit.arguments import is_number, is_whole
+
 
 class Constant:
     """Keep the learning rate after the warm-up.
@@ -16,7 +18,7 @@ class Constant:
     """
 
     def __init__(self, warmup: float = 0.0) -> None:
-        if not 0 <= warmup < 1:
+        if not is_number(warmup) or not 0 <= warmup < 1:
             raise ValueError(f"warmup must lie in [0, 1), got {warmup}")
         self.warmup = warmup
 
@@ -38,7 +40,7 @@ class Cosine(Constant):
 
     def __init__(self, warmup: float = 0.0, final: float = 0.02) -> None:
         super().__init__(warmup)
-        if not 0 <= final <= 1:
+        if not is_number(final) or not 0 <= final <= 1:
             raise ValueError(f"final must lie in [0, 1], got {final}")
         self.final = final
 
@@ -61,7 +63,7 @@ class Plateau(Constant):
 
     def __init__(self, decay: float = 0.3, patience: int = 5, warmup: float = 0.0) -> None:
         super().__init__(warmup)
-        if not 0 < decay < 1 or patience < 1:
+        if not (is_number(decay) and 0 < decay < 1 and is_whole(patience) and patience >= 1):
             raise ValueError(f"decay must lie in (0, 1) and patience be at least 1, got {decay} and {patience}")
         self.decay, self.patience = decay, patience
         self.level, self.best, self.waited = 1.0, -math.inf, 0

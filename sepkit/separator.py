@@ -1,13 +1,16 @@
 """The heart: a Separator is an STFT, a network that estimates masks, and the inverse STFT."""
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sepkit.arguments import check_is_tensor, is_number, is_whole
 from sepkit.build import build
 from sepkit.files import is_safe_name, same_file_key
 from sepkit.masks import apply_mask
@@ -58,7 +61,8 @@ class Separator(nn.Module):
     ) -> None:
         super().__init__()
         _check_sources(sources)
-        if sample_rate < 1 or n_channels < 1 or segment <= 0:
+        whole = is_whole(sample_rate) and is_whole(n_channels)
+        if not (whole and sample_rate >= 1 and n_channels >= 1 and is_number(segment) and 0 < segment < math.inf):
             raise ValueError(
                 f"sample_rate, n_channels and segment must be positive, got {sample_rate}, {n_channels}, {segment}"
             )
@@ -70,6 +74,7 @@ class Separator(nn.Module):
         if lacking:
             found = type(self.transform).__name__
             raise ValueError(f"transform must have {', '.join(lacking)}, as STFT has, got {found}")
+        _try_transform(self.transform, n_channels)
         provided = {
             "n_sources": len(self.sources),
             "n_channels": n_channels,
@@ -123,11 +128,24 @@ class Separator(nn.Module):
         """
         self._check(mixture, targets)
         spectrogram = self.spectrogram(mixture)
-        outputs = self.network(spectrogram)
+        outputs = self._run_network(spectrogram)
         if isinstance(outputs, Tensor):
             outputs = {self.outputs[0]: outputs}
         self._check_outputs(outputs, spectrogram)
         return Separation(self, mixture, targets, spectrogram, outputs)
+
+    def _run_network(self, spectrogram: Tensor) -> Tensor | Mapping[str, Tensor]:
+        """Run the network; where it fails on a mixture of another type or device than its weights, say so."""
+        try:
+            return self.network(spectrogram)
+        except RuntimeError as error:
+            weights, real = next(self.network.parameters(), spectrogram.real), spectrogram.real
+            if (weights.dtype, weights.device) == (real.dtype, real.device):
+                raise
+            raise ValueError(
+                f"mixture must be of the weights' type and on their device, {weights.dtype} on {weights.device}, got "
+                f"{real.dtype} on {real.device}: convert one with .to(), and compute in half precision under autocast"
+            ) from error
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """Transform (..., T) into complex (..., F, N), N a multiple of what the network asks for."""
@@ -136,10 +154,12 @@ class Separator(nn.Module):
         return self.transform(nn.functional.pad(waveform, (0, missing)) if missing else waveform)
 
     def _check(self, mixture: Tensor, targets: Tensor | None) -> None:
+        check_is_tensor(mixture, "mixture")
         if mixture.dim() != 3 or mixture.shape[1] != self.n_channels or not mixture.shape[2]:
             raise ValueError(f"mixture must be (B, {self.n_channels}, T >= 1), got {tuple(mixture.shape)}")
         if targets is None:
             return
+        check_is_tensor(targets, "targets")
         wanted = (mixture.shape[0], len(self.sources), *mixture.shape[1:])
         if targets.shape != wanted:
             raise ValueError(f"targets must be {wanted} for this mixture, got {tuple(targets.shape)}")
@@ -152,6 +172,21 @@ class Separator(nn.Module):
         wanted = (len(spectrogram), len(self.sources), *spectrogram.shape[1:])
         if outputs[main].shape != wanted:
             raise ValueError(f"network must return a {main} {wanted}, got {tuple(outputs[main].shape)}")
+
+
+@torch.no_grad()
+def _try_transform(transform: nn.Module, n_channels: int) -> None:
+    """Refuse a transform that gives no complex spectrogram, or whose inverse gives no waveform: training would fail."""
+    device = next(chain(transform.parameters(), transform.buffers()), torch.zeros(())).device
+    spectrogram = transform(torch.zeros(n_channels, transform.padded_length(1), device=device))
+    shape = tuple(spectrogram.shape)
+    if not spectrogram.is_complex() or len(shape) != 3 or shape[:2] != (n_channels, transform.n_bins):
+        wanted = f"complex ({n_channels}, {transform.n_bins}, N), as STFT does"
+        raise ValueError(f"transform must turn ({n_channels}, T) into {wanted}, got {spectrogram.dtype} {shape}")
+    waveform = transform.inverse(spectrogram, 1)
+    if waveform.is_complex() or waveform.shape != (n_channels, 1):
+        found = f"{waveform.dtype} {tuple(waveform.shape)}"
+        raise ValueError(f"transform's inverse(spectrogram, T) must give a real ({n_channels}, T), got {found}")
 
 
 def _check_sources(sources: Sequence[str]) -> None:

@@ -1,11 +1,15 @@
 """Waveforms to spectrograms and back: STFT, and AudioTransform, which adds mel bands and decibels."""
 
 import math
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sepkit.arguments import check_count, check_is_tensor, check_range, check_waveform, is_number
+from sepkit.constant import Constant
 
 _WINDOWS = {
     "hann": torch.hann_window,
@@ -66,7 +70,12 @@ class STFT(nn.Module):
                 f"window {window} of {window_size} samples and hop_length {hop_length} cannot be inverted: "
                 "use a smaller hop_length"
             )
-        self.register_buffer("window", shape.float(), persistent=False)
+        self._window = Constant(shape.float())
+
+    @property
+    def window(self) -> Tensor:
+        """The window with the zeros around it, (num_fft,) float32."""
+        return self._window.values
 
     @property
     def n_bins(self) -> int:
@@ -75,7 +84,7 @@ class STFT(nn.Module):
 
     def n_frames(self, length: int) -> int:
         """Number of frames N of a waveform of `length` samples."""
-        return max(1, math.ceil(length / self.hop_length)) + self._extra_frames
+        return max(1, math.ceil(check_count("length", length, 0) / self.hop_length)) + self._extra_frames
 
     def padded_length(self, length: int, frame_multiple: int = 1) -> int:
         """Length in samples, >= `length`, that fills whole hops and a multiple of `frame_multiple` frames."""
@@ -86,18 +95,16 @@ class STFT(nn.Module):
         """Transform a waveform.
 
         Args:
-            waveform: (..., T), T >= 1; half precision is computed in float32.
+            waveform: (..., T), T >= 1, a tensor; half precision is computed in float32.
 
         Returns:
             Complex (..., F, N).
 
         Raises:
+            TypeError: it is no tensor.
             ValueError: there is no sample, or they are not floating point.
         """
-        if waveform.shape[-1] == 0:
-            raise ValueError(f"waveform must hold at least one sample, got shape {tuple(waveform.shape)}")
-        if not waveform.is_floating_point():
-            raise ValueError(f"waveform must be floating point in [-1, 1], got {waveform.dtype}: scale it first")
+        check_waveform(waveform, "waveform", "(..., T)")
         if waveform.dtype != torch.float64:
             waveform = waveform.float()
         flat = waveform.reshape(-1, waveform.shape[-1])
@@ -105,7 +112,7 @@ class STFT(nn.Module):
             self._pad(flat),
             self.num_fft,
             self.hop_length,
-            window=self.window.to(flat.dtype),
+            window=self._window(flat),
             center=False,
             normalized=self.normalized,
             return_complex=True,
@@ -125,16 +132,17 @@ class STFT(nn.Module):
         Raises:
             ValueError: the spectrogram is not this transform's, or the frames do not reach `length`.
         """
-        n_bins, n_frames = spectrogram.shape[-2:]
+        check_is_tensor(spectrogram, "spectrogram")
+        n_bins, n_frames = spectrogram.shape[-2:] if spectrogram.dim() > 1 else (0, 0)
         covered = (n_frames - self._extra_frames) * self.hop_length
-        if not spectrogram.is_complex() or n_bins != self.n_bins or covered < 1:
+        if not spectrogram.is_complex() or n_bins != self.n_bins or covered < 1 or not spectrogram.numel():
             wanted = f"complex (..., {self.n_bins}, N >= {self._extra_frames + 1})"
             raise ValueError(f"spectrogram must be {wanted}, got {spectrogram.dtype} {tuple(spectrogram.shape)}")
         length = covered if length is None else length
-        if not 1 <= length <= covered:
-            raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length}")
+        if not isinstance(length, Integral) or not 1 <= length <= covered:
+            raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length!r}")
         frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
-        window = self.window.to(frames.dtype)
+        window = self._window(frames)
         waveform = self._overlap_add(frames.reshape(-1, n_frames, self.num_fft), window, length)
         envelope = self._overlap_add(window.expand(1, n_frames, self.num_fft), window, length)
         return waveform.div_(envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
@@ -204,8 +212,13 @@ class AudioTransform(nn.Module):
         highest = min(16384.0, sample_rate / 2)
         n_mels = _most_bands(self.stft.n_bins, highest, sample_rate)
         filters = mel_filters(self.stft.n_bins, n_mels, sample_rate, 1.0, highest)
-        self.register_buffer("filters", filters, persistent=False)
+        self._filters = Constant(filters)
         self.to(device)
+
+    @property
+    def filters(self) -> Tensor:
+        """The mel filters, (M, F) float32."""
+        return self._filters.values
 
     def to_spectrogram(self, audio: Tensor, use_padding: bool = True) -> Tensor:
         """Transform a waveform.
@@ -217,6 +230,7 @@ class AudioTransform(nn.Module):
         Returns:
             Complex (..., F, N).
         """
+        check_waveform(audio, "audio", "(..., T)")
         if not use_padding:
             hop = self.stft.hop_length
             audio = audio[..., : max(1, audio.shape[-1] // hop) * hop]
@@ -240,11 +254,8 @@ class AudioTransform(nn.Module):
         Raises:
             ValueError: the spectrogram is complex, or its bins are not this transform's.
         """
-        n_bins = self.stft.n_bins
-        if spectrogram.is_complex() or spectrogram.shape[-2] != n_bins:
-            found = f"{spectrogram.dtype} {tuple(spectrogram.shape)}"
-            raise ValueError(f"spectrogram must hold magnitudes (..., {n_bins}, N), got {found}: take abs()")
-        mel = self.filters.to(spectrogram.dtype) @ spectrogram  # (..., M, N)
+        _check_magnitudes(spectrogram, self.stft.n_bins)
+        mel = self._filters(spectrogram) @ spectrogram  # (..., M, N)
         return self.to_decibel(mel) if to_db else mel
 
     def to_decibel(self, spectrogram: Tensor) -> Tensor:
@@ -256,6 +267,7 @@ class AudioTransform(nn.Module):
         Returns:
             (..., F, N) in [-80, 0] dB; a silent spectrogram is -80 dB throughout.
         """
+        _check_magnitudes(spectrogram, None)
         loudest = spectrogram.amax(dim=(-2, -1), keepdim=True)
         tiny = torch.finfo(spectrogram.dtype).tiny
         relative = spectrogram / loudest.clamp(min=tiny)
@@ -267,6 +279,7 @@ class AudioTransform(nn.Module):
 
     def pad_audio(self, audio: Tensor) -> Tensor:
         """Fill the last hop of a waveform (..., T) with zeros; whole hops stay as they are."""
+        check_waveform(audio, "audio", "(..., T)")
         return F.pad(audio, (0, self.stft.padded_length(audio.shape[-1]) - audio.shape[-1]))
 
 
@@ -289,7 +302,9 @@ def mel_filters(n_bins: int, n_mels: int, sample_rate: int, lowest: float, highe
     Source:
         S. Young et al., The HTK Book, 2006, section 5.4.
     """
-    if not 0 <= lowest < highest <= sample_rate / 2:
+    n_bins, n_mels = check_count("n_bins", n_bins, 2), check_count("n_mels", n_mels)
+    check_range("sample_rate", sample_rate, 0, above=True)
+    if not all(map(is_number, (lowest, highest))) or not 0 <= lowest < highest <= sample_rate / 2:
         wanted = f"rise from 0 to at most half of sample_rate {sample_rate}"
         raise ValueError(f"lowest and highest must {wanted}, got {lowest} and {highest} Hz")
     bins = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
@@ -309,7 +324,18 @@ def _most_bands(n_bins: int, highest: float, sample_rate: int) -> int:
     raise ValueError(f"num_fft must give a mel band at least one bin, got {n_bins} bins")
 
 
+def _check_magnitudes(spectrogram: Tensor, n_bins: int | None) -> None:
+    check_is_tensor(spectrogram, "spectrogram")
+    fits = spectrogram.is_floating_point() and spectrogram.dim() > 1 and spectrogram.numel()
+    if not fits or n_bins not in (None, spectrogram.shape[-2]):
+        found = f"{spectrogram.dtype} {tuple(spectrogram.shape)}"
+        raise ValueError(f"spectrogram must hold magnitudes (..., {n_bins or 'F'}, N), got {found}: take abs()")
+
+
 def _check_sizes(num_fft: int, hop_length: int, window_size: int) -> None:
+    for name, size in {"num_fft": num_fft, "hop_length": hop_length, "window_size": window_size}.items():
+        if not isinstance(size, Integral):
+            raise ValueError(f"{name} must be a whole number of samples, got {size!r}")
     if num_fft < 2 or num_fft % 2:
         raise ValueError(f"num_fft must be even and at least 2, got {num_fft}")
     if not 1 <= window_size <= num_fft:

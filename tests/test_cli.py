@@ -85,6 +85,13 @@ def test_a_file_is_separated_into_a_folder_of_its_name(capsys):
     assert out.err == ""
 
 
+@pytest.mark.parametrize("where", [["--", "-n.wav"], ["--stems", "vocals", "--", "-n.wav"], ["./-n.wav"]], ids=" ".join)
+def test_a_recording_whose_name_begins_with_a_dash_is_found(where):
+    write("-n.wav")
+    assert separate_command(["--model", "model", "--trust", "--device", "cpu", *where]) == 0
+    assert "-n/vocals.wav" in stems_below()
+
+
 def test_stems_hold_the_masked_recording():
     separate(str(write("song.wav")))
     wanted = 0.5 * audio.read("song.wav")[0]

@@ -22,7 +22,7 @@ from test_musdb import write_stem_file
 
 import sepkit.evaluation.job
 from sepkit import audio, metrics
-from sepkit.checkpoint import save_model
+from sepkit.checkpoint import ModelError, save_model
 from sepkit.cli import evaluate_command
 from sepkit.evaluation import (
     DEFAULT_METRICS,
@@ -111,6 +111,13 @@ def test_the_same_call_takes_over_what_is_scored(root, tmp_path, scored):
     assert second.rows == first.rows
     assert lines == ["3 of 3 tracks are taken over from an earlier evaluation"]
     assert lines[0] in second.table()
+
+
+def test_a_model_folder_names_classes_of_others_only_with_trust(root, tmp_path):
+    save_model(Separator(["vocals", "drums"], {"class": "networks.Constant", "gains": [0.5, 0.5]}, RATE), tmp_path / "m")
+    with pytest.raises(ModelError, match=r"'networks.Constant' is not one of sepkit's own .* trust=True"):
+        run(root, model=tmp_path / "m")
+    assert run(root, model=tmp_path / "m", trust=True).rows
 
 
 def test_an_evaluation_that_broke_off_goes_on(root, tmp_path, monkeypatch, scored):

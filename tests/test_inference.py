@@ -1,5 +1,6 @@
 """Separation: exact lengths, no seams, the same for any batch size; files complete or absent."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -142,7 +144,7 @@ def test_channels_that_do_not_fit_are_refused():
 
 def test_channels_of_a_file_that_do_not_fit_are_refused_with_its_name(song, tmp_path):
     with pytest.raises(audio.AudioError, match=r"song\.wav has 2 channels, a model of 4"):
-        separate(make(n_channels=4), song, tmp_path / "out")
+        separate_file(make(n_channels=4), song, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -237,10 +239,9 @@ def test_a_mixture_without_folder_is_named_after_the_current_one(tmp_path, monke
         ({"overlap": 0.95}, r"overlap must lie in \[0, 0\.9\], got 0\.95"),
         ({"overlap": -0.1}, r"overlap must lie in .*, got -0\.1"),
         ({"stems": "vocals"}, "stems must be a list of names, got 'vocals'"),
-        ({"format": "flac"}, "format and overwrite are for files"),
-        ({"overwrite": True}, "format and overwrite are for files"),
-        ({"output": "out"}, "output needs a file as recording"),
+        ({"stems": 3}, "stems must be a list of names, got 3"),
         ({"sample_rate": 0}, "Sample rates must be positive"),
+        ({"sample_rate": 44100.5}, "Sample rates must be positive whole numbers, got 44100.5"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):
@@ -249,11 +250,51 @@ def test_options_that_cannot_be_meant_are_refused(options, message):
 
 
 @pytest.mark.parametrize(
-    "waveform", [torch.zeros(100), torch.zeros(2, 0), torch.zeros(1, 2, 100), torch.zeros(2, 100, dtype=torch.int16)]
+    ("waveform", "message"),
+    [
+        (torch.zeros(100), r"recording must be \(C, T\), got \(100,\)"),
+        (torch.zeros(2, 0), r"recording must hold at least one sample, got shape \(2, 0\)"),
+        (torch.zeros(1, 2, 100), r"recording must be \(C, T\), got \(1, 2, 100\)"),
+        (torch.zeros(264600, 2), r"recording must be \(C, T\), got \(264600, 2\): transpose it"),
+        (torch.zeros(65, 1000), r"recording must be \(C, T\), got \(65, 1000\): transpose it"),
+        (torch.zeros(6, 5), r"recording must be \(C, T\), got \(6, 5\): transpose it"),
+        (torch.zeros(2, 100, dtype=torch.int16), r"must be floating point in \[-1, 1\], got torch.int16: scale it first"),
+        (torch.zeros(2, 100, dtype=torch.cfloat), "must be floating point .*, got torch.complex64: take its inverse"),
+    ],
 )
-def test_other_than_a_float_waveform_is_refused(waveform):
-    with pytest.raises(ValueError, match=r"recording must be a file or a float waveform \(C, T\), got torch\."):
+def test_other_than_a_float_waveform_is_refused(waveform, message):
+    for given in (waveform, waveform.numpy()):
+        with pytest.raises(ValueError, match=message):
+            separate(make(), given)
+
+
+@pytest.mark.parametrize("given", [[[0.0, 1.0]], io.BytesIO(b"RIFF"), b"song.wav", None, 3])
+def test_what_is_neither_file_nor_waveform_is_refused(given):
+    with pytest.raises(TypeError, match=f"recording must be a file's path, or a waveform .*, got {type(given).__name__}"):
+        separate(make(), given)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_waveform_that_is_not_finite_is_refused_with_its_first_sample(value):
+    waveform = noise(2000)
+    waveform[1, 1500] = waveform[0, 1700] = float(value)
+    with pytest.raises(audio.AudioError, match=f"recording holds {value} at sample 1500 of channel 1: repair"):
         separate(make(), waveform)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "longdouble"])
+def test_numpy_arrays_are_taken_in_any_floating_type_and_layout(dtype):
+    waveform = noise(2000).half().float()  # so that all types hold it exactly
+    wanted = separate(make("test_inference.Shaped"), waveform)
+    given = np.ascontiguousarray(waveform.numpy().T.astype(dtype)).T  # as soundfile gives it, turned
+    given.setflags(write=False)
+    for name, stem in separate(make("test_inference.Shaped"), given).items():
+        assert torch.equal(stem, wanted[name])
+
+
+def test_a_path_in_place_of_the_model_is_refused():
+    with pytest.raises(TypeError, match="model must be a Separator, as load_model gives it, got str"):
+        separate("runs/vocals", noise(2000))
 
 
 def test_a_sample_rate_given_with_a_file_is_refused(song):
@@ -266,7 +307,7 @@ def test_a_sample_rate_given_with_a_file_is_refused(song):
 
 def test_files_hold_what_waveforms_would(song, tmp_path):
     waveforms = separate(make(), song, residual=True)
-    files = separate(make(), song, tmp_path / "deep" / "out", residual=True)
+    files = separate_file(make(), song, tmp_path / "deep" / "out", residual=True).stems
     assert files == {name: tmp_path / "deep" / "out" / "song" / f"{name}.wav" for name in [*GAINS, "residual"]}
     for name, path in files.items():
         found, rate = audio.read(path)
@@ -321,13 +362,13 @@ def test_a_format_that_cannot_hold_the_recording_is_refused_before_the_work(tmp_
     rate, n_channels = (RATE, 6) if format == "mp3" else (210000, 1)
     audio.write(tmp_path / "many.wav", noise(4000, n_channels), rate)
     with pytest.raises(audio.AudioError, match=rf"Cannot write .*out/many/vocals\.{format} with {n_channels} channels"):
-        separate(make("test_inference.Failing"), tmp_path / "many.wav", tmp_path / "out", format=format)
+        separate_file(make("test_inference.Failing"), tmp_path / "many.wav", tmp_path / "out", format=format)
     assert files_below(tmp_path / "out") == []
 
 
 def test_an_unknown_format_is_refused(song, tmp_path):
     with pytest.raises(ValueError, match="format must be one of wav, wav24, wav16, flac, flac16, ogg, mp3, got 'm4a'"):
-        separate(make(), song, tmp_path / "out", format="m4a")
+        separate_file(make(), song, tmp_path / "out", format="m4a")
 
 
 @pytest.mark.parametrize("format", ["wav", "flac"])
@@ -337,7 +378,7 @@ def test_an_unknown_format_is_refused(song, tmp_path):
 )
 def test_an_error_in_the_middle_leaves_no_file(song, tmp_path, format, network, message):  # noqa: A002
     with pytest.raises((RuntimeError, audio.AudioError), match=message):
-        separate(make(f"test_inference.{network}"), song, tmp_path / "out", format=format)
+        separate_file(make(f"test_inference.{network}"), song, tmp_path / "out", format=format)
     assert not (tmp_path / "out").exists()
 
 
@@ -345,7 +386,7 @@ def test_an_error_in_the_middle_leaves_no_file(song, tmp_path, format, network, 
 def test_an_error_removes_the_empty_folders_that_the_call_made_and_no_other(song, tmp_path, former):
     (tmp_path / "all" / former).mkdir(parents=True)
     with pytest.raises(RuntimeError, match="broke"):
-        separate(make("test_inference.Failing"), song, tmp_path / "all" / "deep" / "out")
+        separate_file(make("test_inference.Failing"), song, tmp_path / "all" / "deep" / "out")
     left = [str(path.relative_to(tmp_path / "all")) for path in (tmp_path / "all").rglob("*")]
     assert max(left, default=".") == str(Path(former))
 
@@ -353,32 +394,32 @@ def test_an_error_removes_the_empty_folders_that_the_call_made_and_no_other(song
 def test_what_takes_the_place_of_a_stem_meanwhile_is_kept_and_nothing_else_is_left(song, tmp_path):
     in_the_way = tmp_path / "out" / "song" / "drums.wav"
     with pytest.raises(FileExistsError, match=r"drums\.wav would be replaced and is a folder: choose another output"):
-        separate(make(), song, tmp_path / "out", progress=lambda _: in_the_way.mkdir(parents=True, exist_ok=True))
+        separate_file(make(), song, tmp_path / "out", progress=lambda _: in_the_way.mkdir(parents=True, exist_ok=True))
     assert [path for path in (tmp_path / "out").rglob("*") if path != in_the_way.parent] == [in_the_way]
 
 
 def test_a_file_in_the_place_of_the_folder_meanwhile_is_kept_and_nothing_else_is_left(song, tmp_path):
     in_the_way = tmp_path / "out" / "song"
     with pytest.raises(OutputError, match=r"song cannot be written to: .*; choose another output"):
-        separate(make(), song, tmp_path / "out", progress=lambda _: in_the_way.write_text("notes"))
+        separate_file(make(), song, tmp_path / "out", progress=lambda _: in_the_way.write_text("notes"))
     assert list((tmp_path / "out").rglob("*")) == [in_the_way]
 
 
 def test_an_error_in_the_middle_leaves_the_former_stems(song, tmp_path):
-    former = separate(make(), song, tmp_path / "out")
+    former = separate_file(make(), song, tmp_path / "out").stems
     before = {path: path.read_bytes() for path in former.values()}
     with pytest.raises(RuntimeError, match="broke"):
-        separate(make("test_inference.Failing"), song, tmp_path / "out", overwrite=True)
+        separate_file(make("test_inference.Failing"), song, tmp_path / "out", overwrite=True)
     assert {path: path.read_bytes() for path in former.values()} == before
 
 
 def test_existing_stems_are_replaced_only_when_told_to(song, tmp_path):
-    separate(make(), song, tmp_path / "out", stems=["vocals"])
+    separate_file(make(), song, tmp_path / "out", stems=["vocals"])
     with pytest.raises(FileExistsError, match=r"vocals\.wav is there already: choose another output, or pass --over"):
-        separate(make(), song, tmp_path / "out")
-    separate(make(vocals=0.1, drums=0.2), song, tmp_path / "out", overwrite=True)
+        separate_file(make(), song, tmp_path / "out")
+    separate_file(make(vocals=0.1, drums=0.2), song, tmp_path / "out", overwrite=True)
     with pytest.raises(FileExistsError, match=r"drums\.wav are there already: .* pass --overwrite \(overwrite=True\)"):
-        separate(make(), song, tmp_path / "out")
+        separate_file(make(), song, tmp_path / "out")
     assert files_below(tmp_path / "out") == ["song/drums.wav", "song/vocals.wav"]
     torch.testing.assert_close(audio.read(tmp_path / "out/song/vocals.wav")[0], 0.1 * audio.read(song)[0])
 
@@ -388,14 +429,14 @@ def test_a_file_in_the_place_of_the_output_is_refused_before_the_work(song, tmp_
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("a file")
     with pytest.raises(ValueError, match=f"the output must be a folder, .*{place} is a file: choose another"):
-        separate(make("test_inference.Failing"), song, tmp_path / "out")
+        separate_file(make("test_inference.Failing"), song, tmp_path / "out")
 
 
 def test_a_truncated_file_is_refused_unless_allowed(tmp_path):
     audio.write(tmp_path / "whole.wav", noise(4000), RATE)
     (tmp_path / "cut.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[: -1000 * 8])
     with pytest.raises(audio.AudioError, match=r"cut\.wav is truncated: 3000 of 4000 samples are there"):
-        separate(make(), tmp_path / "cut.wav", tmp_path / "out")
+        separate_file(make(), tmp_path / "cut.wav", tmp_path / "out")
     result = separate_file(make(), tmp_path / "cut.wav", tmp_path / "out", allow_truncated=True)
     assert (result.missing, result.duration) == (1000, 3000 / RATE)
     assert audio.read(result.stems["vocals"])[0].shape == (2, 3000)
@@ -404,9 +445,9 @@ def test_a_truncated_file_is_refused_unless_allowed(tmp_path):
 KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from sepkit.inference import separate
+from sepkit.inference import separate_file
 from test_inference import make
-separate(make(), {song!r}, {out!r}, format={format!r}, progress=lambda _: (print("going", flush=True), time.sleep(60)))
+separate_file(make(), {song!r}, {out!r}, format={format!r}, progress=lambda _: (print("going", flush=True), time.sleep(60)))
 """
 
 
@@ -430,7 +471,7 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from sepkit.devices import keep_memory
-from sepkit.inference import separate
+from sepkit.inference import separate, separate_file
 from sepkit.separator import Separator
 keep_memory()
 names = {names!r}
@@ -439,7 +480,7 @@ def peak():  # getrusage would count what the parent process had when it forked
 model = Separator(names, {{"class": "networks.Constant", "gains": [0.2] * len(names)}}).eval()
 separate(model, torch.zeros(2, round(model.segment * model.sample_rate)))
 before, started = peak(), time.process_time()
-separate(model, {song!r}, {out!r})
+separate_file(model, {song!r}, {out!r})
 seconds = time.process_time() - started
 print(json.dumps([peak() - before, 1000 * seconds / {duration}]))
 """

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sepkit.build import BuildError
 from sepkit.objective import Objective
 from sepkit.separator import PER_SOURCE, QUANTITIES, Separator
+from sepkit.transforms import STFT
 
 
 class Scale(nn.Module):
@@ -197,6 +198,80 @@ def test_a_copy_separates_alike_and_shares_nothing():
 def test_a_separator_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+class Learned(STFT):
+    """Complex, as a transform must be; its bins are scaled by what is learned."""
+
+    def __init__(self) -> None:
+        super().__init__(64, 16)
+        self.scale = nn.Parameter(torch.ones(self.n_bins, 1))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return super().forward(waveform) * self.scale
+
+
+class LearnedFilters(STFT):
+    """Real, as the encoder of a time-domain network gives it."""
+
+    def __init__(self) -> None:
+        super().__init__(64, 16)
+        self.filters = nn.Conv1d(1, self.n_bins, 16, 16)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return self.filters(waveform[..., None, :].flatten(0, -3)).unflatten(0, waveform.shape[:-1])
+
+
+class Magnitudes(STFT):
+    def forward(self, waveform: Tensor) -> Tensor:
+        return super().forward(waveform).abs()
+
+
+class Halved(STFT):
+    """Declares other bins than it gives."""
+
+    n_bins = 17
+
+
+class Analytic(STFT):
+    def inverse(self, spectrogram: Tensor, length: int | None = None) -> Tensor:
+        return super().inverse(spectrogram, length) + 0j
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (LearnedFilters, r"transform must turn \(2, T\) into complex \(2, 33, N\), as STFT does, got torch.float32"),
+        (Magnitudes, r"transform must turn \(2, T\) into complex \(2, 33, N\), .* got torch.float32 \(2, 33, 2\)"),
+        (Halved, r"transform must turn \(2, T\) into complex \(2, 17, N\), .* got torch.complex64 \(2, 33, 2\)"),
+        (Analytic, r"inverse\(spectrogram, T\) must give a real \(2, T\), got torch.complex64 \(2, 1\)"),
+    ],
+)
+def test_a_transform_that_could_not_be_trained_with_is_refused(transform, message):
+    options = {} if transform is LearnedFilters else {"num_fft": 64, "hop_length": 16}
+    with pytest.raises(ValueError, match=message):
+        make(transform={"class": f"{__name__}.{transform.__name__}", **options})
+
+
+def test_a_learned_complex_transform_is_trained():
+    separator = make(transform={"class": f"{__name__}.Learned"})
+    separator.analyze(sound(1, 2, 300)).estimate.square().sum().backward()
+    assert separator.transform.scale.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+def test_weights_of_another_type_than_the_mixture_are_named(dtype):
+    separator = make(SMALL)
+    mixture = sound(1, 2, 300).to(torch.float64) if dtype == torch.float64 else sound(1, 2, 300)
+    if dtype == torch.float16:
+        separator.half()
+    with pytest.raises(ValueError, match="mixture must be of the weights' type and on their device, torch.float"):
+        separator(mixture)
+
+
+def test_a_numpy_mixture_is_refused_with_the_remedy():
+    with pytest.raises(TypeError, match="mixture must be a tensor, got ndarray: convert it with torch.from_numpy"):
+        make()(sound(1, 2, 300).numpy())
 
 
 def test_classes_from_elsewhere_need_trust():

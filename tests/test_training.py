@@ -107,7 +107,7 @@ class StopAfter:
 # A training as a whole
 
 
-def test_a_training_leaves_a_model_its_history_and_its_recipe(run):
+def test_a_training_leaves_a_model_its_history_and_its_recipe(run, root):
     lines = []
     folder = run(tell=lines.append)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -121,6 +121,8 @@ def test_a_training_leaves_a_model_its_history_and_its_recipe(run):
     assert card["validation"]["epoch"] == int(best["epoch"])
     assert card["validation"]["SDR"] == float(best["SDR"])
     assert best["best"] == "True"
+    assert card["data"] == root.name
+    assert str(root.parent) not in json.dumps(card)  # a card goes to others, with the weights
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["epochs"] == 2
     assert lines[0].startswith("BLSTM with 0.")
     assert "2 songs of 0 minutes in all, 1 to validate on; 2 epochs of 3 steps" in lines[0]

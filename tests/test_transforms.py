@@ -131,7 +131,7 @@ def test_the_gradient_of_the_magnitudes_of_silence_is_finite():
 def test_constants_follow_the_module_and_are_not_saved():
     transform = AudioTransform(1024, 256, 1024)
     assert not transform.state_dict()
-    assert {name for name, _ in transform.named_buffers()} == {"filters", "stft.window"}
+    assert {name for name, _ in transform.named_buffers()} == {"_filters.values", "stft._window.values"}
     transform.to("meta")
     assert all(buffer.is_meta for buffer in transform.buffers())
     assert AudioTransform(1024, 256, 1024, device="meta").filters.is_meta

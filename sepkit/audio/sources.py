@@ -219,4 +219,6 @@ def open_source(path: str, reader: str, stream: int) -> SoundfileSource | AvSour
 
 def path_text(path: str | os.PathLike) -> str:
     """Return the path as text."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"a file must be named by text or a Path, got {type(path).__name__}: write it to a file first")
     return os.fsdecode(os.fspath(path))

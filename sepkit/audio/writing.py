@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
+from sepkit.arguments import as_tensor, is_turned, is_whole
 from sepkit.audio.info import AudioError, nonfinite
 from sepkit.audio.sources import last_part, path_text
 from sepkit.files import atomic_file
@@ -112,15 +113,16 @@ class AudioWriter:
         if subtype is not None and subtype not in known:
             raise AudioError(f"Cannot write {self._path} as {subtype}: {self._suffix} takes {' or '.join(known)}.")
         max_rate, max_channels = VORBIS_LIMITS if self._suffix == ".ogg" else ((1 << 31) - 1, (1 << 16) - 1)
-        if not (0 < sample_rate <= max_rate and 0 < n_channels <= max_channels):
+        whole = is_whole(sample_rate) and is_whole(n_channels)
+        if not (whole and 0 < sample_rate <= max_rate and 0 < n_channels <= max_channels):
             raise AudioError(
                 f"Cannot write {self._path} with {n_channels} channels at {sample_rate} Hz: {self._suffix} takes "
                 f"1 to {max_channels} channels at 1 to {max_rate} Hz."
             )
         if not self._path.parent.is_dir():
             raise AudioError(f"Cannot write {self._path}: the folder is missing; create it.")
-        self.sample_rate = sample_rate
-        self.n_channels = n_channels
+        self.sample_rate = int(sample_rate)
+        self.n_channels = int(n_channels)
         self.subtype = subtype or known[0]
         self.n_frames = 0
         self._file = ExitStack()
@@ -150,8 +152,13 @@ class AudioWriter:
         finally:
             self._attempt(self._file.__exit__, *exception)
 
-    def write(self, block: Tensor) -> None:
-        """Append a block (C, t) of finite samples."""
+    def write(self, block: Tensor | np.ndarray) -> None:
+        """Append a block (C, t) of finite samples in floating point, a tensor or a numpy array."""
+        block = as_tensor(block, "block")
+        if not block.is_floating_point():
+            raise AudioError(
+                f"{self._path} takes blocks in floating point, 1 at full scale, got {block.dtype}; scale the block."
+            )
         if block.ndim != 2 or block.shape[0] != self.n_channels:
             raise AudioError(
                 f"{self._path} takes blocks ({self.n_channels}, T), got {tuple(block.shape)}; reshape the block."
@@ -186,9 +193,18 @@ def _quantize(samples: np.ndarray, subtype: str) -> np.ndarray:
     return np.rint(samples.clip(-1, 1) * np.float32(top)).clip(max=top - 1).astype(np.int32) << 32 - bits
 
 
-def write(path: str | os.PathLike, waveform: Tensor, sample_rate: int, subtype: str | None = None) -> None:
-    """Write a waveform (C, T) to a file; see `AudioWriter`."""
-    if waveform.ndim != 2:
-        raise AudioError(f"{path_text(path)} takes a waveform (C, T), got {tuple(waveform.shape)}; reshape it.")
+def write(
+    path: str | os.PathLike, waveform: Tensor | np.ndarray, sample_rate: int, subtype: str | None = None
+) -> None:
+    """Write a waveform (C, T) in floating point, of at most 64 channels, to a file; see `AudioWriter`.
+
+    Raises:
+        TypeError: the waveform is neither a tensor nor a numpy array.
+        AudioError: it is no waveform (C, T), or cannot be written.
+    """
+    waveform = as_tensor(waveform, "waveform")
+    if waveform.ndim != 2 or is_turned(waveform.shape):
+        remedy = "transpose it" if waveform.ndim == 2 else "reshape it"
+        raise AudioError(f"{path_text(path)} takes a waveform (C, T), got {tuple(waveform.shape)}; {remedy}.")
     with AudioWriter(path, sample_rate, waveform.shape[0], subtype) as writer:
         writer.write(waveform)

@@ -78,6 +78,7 @@ def evaluate(
     overlap: float = 0.25,
     device: str | torch.device | None = None,
     resample: bool = False,
+    trust: bool = False,
     workers: int = 1,
     report: bool = False,
     run: str | os.PathLike | None = None,
@@ -117,6 +118,7 @@ def evaluate(
         overlap: share of a chunk that the next one covers again, in [0, 0.9].
         device: to which the model is moved; None: it stays where it is, and one from a folder on the CPU.
         resample: let songs of another rate than the model's be resampled.
+        trust: let the model's folder name classes outside this package, which are then imported.
         workers: processes that score tracks at the same time, each with one thread and its own copy of the model.
         report: write `report.html` into the output, too: tables, box plots, and excerpts to listen to.
         run: for the report, the run folder of the model's training; None: that of a model given as a folder.
@@ -137,7 +139,8 @@ def evaluate(
     _check_report(report, run, output)
     settings, notes = _available(settings)
     if model is not None:
-        given = _open_model(model, data, split, targets, settings.protocol, batch_size, overlap, device, resample)
+        placed = _place_model(model, device, trust)
+        given = _open_songs(placed, data, split, targets, settings.protocol, batch_size, overlap, resample)
     else:
         tracks = folder_tracks(estimates, references, data, split, targets, settings.protocol)
         given = _Given("estimates", STFT(), tracks, None, {}, torch.device("cpu"))
@@ -209,21 +212,24 @@ class _Given(NamedTuple):
     device: torch.device
 
 
-def _open_model(
-    model: Separator | str | os.PathLike,
+def _place_model(
+    model: Separator | str | os.PathLike, device: str | torch.device | None, trust: bool
+) -> Separator:
+    if not isinstance(model, Separator):
+        return load_model(model, device or "cpu", trust)
+    return model if device is None else model.to(device)
+
+
+def _open_songs(
+    model: Separator,
     data: str | os.PathLike,
     split: str,
     targets: Sequence[str] | None,
     protocol: str,
     batch_size: int,
     overlap: float,
-    device: str | torch.device | None,
     resample: bool,
 ) -> _Given:
-    if not isinstance(model, Separator):
-        model = load_model(model, device or "cpu")
-    elif device is not None:
-        model.to(device)
     chosen = choose_targets(model.sources, targets, protocol)
     songs = open_songs(data, split, chosen.stems, model.sample_rate, model.n_channels, resample=resample)
     tracks = song_tracks(model, songs, chosen, batch_size, overlap)

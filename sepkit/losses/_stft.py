@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from sepkit.constant import Constant
 from sepkit.losses._numeric import differentiated_once
 
 # Complex bins of one chunk, all rows together: small enough for a CPU's cache, large enough to keep a GPU busy.
@@ -36,31 +37,6 @@ class ChunkSums(NamedTuple):
 
 # (estimate, target: complex (R, N, F); options; tables; whether the estimate and the target need slopes)
 Kernel = Callable[[Tensor, Tensor, Sequence[float], Sequence[Tensor], Sequence[bool]], ChunkSums]
-
-
-class Constant(nn.Module):
-    """Hold a table that moves with its module, is never rounded, and enters no checkpoint.
-
-    Args:
-        values: float64 or float32, any shape.
-    """
-
-    values: Tensor
-
-    def __init__(self, values: np.ndarray) -> None:
-        super().__init__()
-        self.register_buffer("values", torch.from_numpy(np.array(values)), persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constant":  # noqa: ARG002
-        device = fn(self.values.new_empty(0, dtype=torch.float32)).device
-        if device.type == "mps" and self.values.dtype == torch.float64:
-            self.values = self.values.float()
-        self.values = self.values.to(device)
-        return self
-
-    def forward(self, like: Tensor) -> Tensor:
-        """Give the table in the type and on the device of what it is used with."""
-        return self.values.to(like.dtype).to(like.device)
 
 
 class Resolution(nn.Module):

@@ -1,4 +1,8 @@
-"""Metrics of separation: waveforms in, scores out, most of them decibels; higher is better."""
+"""Metrics of separation: waveforms in, scores out, most of them decibels; higher is better.
+
+Waveforms are tensors or numpy arrays in floating point, full scale at 1, with channels before samples; scores are
+tensors. A metric of waveforms that hold NaN is NaN, but for ISR, SIR and SAR, which refuse them.
+"""
 
 from .decomposition import BSSEval, bss_eval
 from .frames import framewise_sdr

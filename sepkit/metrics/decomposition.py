@@ -4,6 +4,7 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from .alignment import suspicion
 from .correlations import Correlator
 from .frames import decibels, frame_bounds, frame_energies, is_silent, silence, with_float64
 from .projections import Frames, Parts, Split
-from .shapes import check_waveforms
+from .shapes import Waveform, take_waveforms
 from .toeplitz import BlockToeplitz
 
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -42,8 +43,8 @@ class BSSEval(NamedTuple):
 
 
 def bss_eval(
-    estimate: Tensor | np.ndarray,
-    target: Tensor | np.ndarray,
+    estimate: Waveform,
+    target: Waveform,
     window: float = 44100,
     hop: float = 44100,
     filters: int = 512,
@@ -321,13 +322,12 @@ def _require_finite(values: Tensor) -> None:
 
 
 def _checked(
-    estimate: Tensor | np.ndarray, target: Tensor | np.ndarray, filters: int, metrics: Sequence[str]
+    estimate: Waveform, target: Waveform, filters: int, metrics: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
     """Check the arguments, and return the waveforms as tensors."""
-    estimate, target = (with_float64(torch.as_tensor(waveform)) for waveform in (estimate, target))
-    check_waveforms(estimate, target, "(S, C, T)")
-    if filters < 1:
-        raise ValueError(f"filters must be >= 1 taps, got {filters}")
+    estimate, target = map(with_float64, take_waveforms(estimate, target, "(S, C, T)", integers=True))
+    if not isinstance(filters, Integral) or filters < 1:
+        raise ValueError(f"filters must be >= 1 taps, got {filters!r}")
     if not metrics or not {*metrics} <= {*METRICS}:
         raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {metrics!r}")
     return estimate, target

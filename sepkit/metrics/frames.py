@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .shapes import check_waveforms
+from sepkit.arguments import is_number
+
+from .shapes import Waveform, take_waveforms
 
 SILENT_MODES = ("nan", "museval", "error")
 
@@ -28,7 +30,7 @@ def frame_bounds(length: int, window: float, hop: float) -> list[tuple[int, int]
     Source:
         museval 0.4.1, metrics.Framing.
     """
-    if not window > 0 or not hop > 0:
+    if not all(is_number(value) and value > 0 for value in (window, hop)):
         raise ValueError(f"window and hop must be > 0 samples, got {window} and {hop}")
     if window >= length:
         return [(0, length)]
@@ -60,8 +62,8 @@ def is_silent(waveform: Tensor) -> Tensor:
 
 
 def framewise_sdr(
-    estimate: Tensor,
-    target: Tensor,
+    estimate: Waveform,
+    target: Waveform,
     window: float = 44100,
     hop: float = 44100,
     silent: str = "nan",
@@ -90,7 +92,7 @@ def framewise_sdr(
         museval 0.4.1, mode "v4"; that its filters cancel in SDR is noted by Le Roux et al., SDR - half-baked
         or well done?, ICASSP 2019, section 2.
     """
-    check_waveforms(estimate, target, "(S, C, T)")
+    estimate, target = take_waveforms(estimate, target, "(S, C, T)", integers=True)
     estimate, target = with_float64(estimate), with_float64(target)
     scored, unscored_frames = silence(estimate, target, window, hop, silent)
     signal, noise = frame_energies(estimate, target, frame_bounds(target.shape[-1], window, hop))

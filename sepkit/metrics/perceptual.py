@@ -1,16 +1,20 @@
 """Metrics of other packages, with this package's shapes: log_wmse, pesq, stoi. `pip install "sepkit[metrics]"`."""
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .shapes import check_waveforms
+from sepkit.arguments import as_waveform, check_count, check_same_device
+
+from .shapes import Waveform, take_waveforms
 
 
-def log_wmse(estimate: Tensor, target: Tensor, mixture: Tensor, sample_rate: int = 44100) -> Tensor:
+def log_wmse(estimate: Waveform, target: Waveform, mixture: Waveform, sample_rate: int = 44100) -> Tensor:
     """Measure the frequency-weighted error relative to the mixture's level; silent targets have a score, too.
 
     Channels are measured one by one, and their scores averaged. Differentiable.
@@ -31,16 +35,19 @@ def log_wmse(estimate: Tensor, target: Tensor, mixture: Tensor, sample_rate: int
     Source:
         Landschoot, torch-log-wmse 1.1 (at least 1.0), after Jordal, log-wmse-audio-quality.
     """
-    check_waveforms(estimate, target)
+    estimate, target = take_waveforms(estimate, target)
+    mixture = as_waveform(mixture, "mixture", "(..., C, T)")
     if mixture.shape != target.shape:
         raise ValueError(f"mixture must be shaped as target, {tuple(target.shape)}, got {tuple(mixture.shape)}")
+    check_same_device(target=target, mixture=mixture)
+    sample_rate = check_count("sample_rate", sample_rate)
     package = _package("torch_log_wmse", "log_wmse")
     score = package.LogWMSE(sample_rate=sample_rate, reduction="none")
     mixture, estimate, target_items = (item.reshape(-1, *target.shape[-2:]) for item in (mixture, estimate, target))
     return score(mixture, estimate[:, :, None], target_items[:, :, None]).reshape(target.shape[:-2])
 
 
-def pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> Tensor:
+def pesq(estimate: Waveform, target: Waveform, sample_rate: int) -> Tensor:
     """Measure the perceived quality of speech, averaged over the channels.
 
     Args:
@@ -58,7 +65,7 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> Tensor:
     Source:
         ITU-T P.862.2 (wide band) and P.862.1, through the package pesq.
     """
-    check_waveforms(estimate, target)
+    estimate, target = take_waveforms(estimate, target)
     if sample_rate not in (8000, 16000):
         raise ValueError(f"sample_rate must be 16000 or 8000 Hz for PESQ, got {sample_rate}: resample the files")
     package = _package("pesq", "pesq")
@@ -72,7 +79,7 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> Tensor:
     return _by_channel(score, estimate, target)
 
 
-def stoi(estimate: Tensor, target: Tensor, sample_rate: int, extended: bool = False) -> Tensor:
+def stoi(estimate: Waveform, target: Waveform, sample_rate: int, extended: bool = False) -> Tensor:
     """Measure the intelligibility of speech, averaged over the channels.
 
     Args:
@@ -91,7 +98,8 @@ def stoi(estimate: Tensor, target: Tensor, sample_rate: int, extended: bool = Fa
     Source:
         Taal et al., IEEE TASLP 19(7), 2011; extended: Jensen and Taal, IEEE TASLP 24(11), 2016; package pystoi.
     """
-    check_waveforms(estimate, target)
+    estimate, target = take_waveforms(estimate, target)
+    sample_rate = check_count("sample_rate", sample_rate)
     package = _package("pystoi", "stoi")
 
     def score(given, wanted) -> float:
@@ -103,7 +111,8 @@ def stoi(estimate: Tensor, target: Tensor, sample_rate: int, extended: bool = Fa
 def _by_channel(score: Callable[..., float], estimate: Tensor, target: Tensor) -> Tensor:
     """Average a score of two numpy waveforms over the channels."""
     rows = [waveform.detach().cpu().double().flatten(0, -2).numpy() for waveform in (estimate, target)]
-    scores = [score(given, wanted) for given, wanted in zip(*rows, strict=True)]
+    pairs = zip(*rows, strict=True)
+    scores = [score(*pair) if all(np.isfinite(row).all() for row in pair) else math.nan for pair in pairs]
     return torch.tensor(scores, dtype=torch.float64).reshape(target.shape[:-1]).mean(-1)
 
 

@@ -2,16 +2,19 @@
 
 All sums run over samples and channels together (one scale for all channels); leading dimensions are free.
 To score channels one by one, move them into the leading dimensions: `sdr(estimate.unsqueeze(-2), ...)`.
-A silent target has no score: NaN, with a gradient of zero, so that it can be left out of a mean.
+A silent target has no score: NaN, with a gradient of zero, so that it can be left out of a mean; nor have waveforms
+that hold NaN.
 """
 
 import torch
 from torch import Tensor
 
-from .shapes import check_waveforms
+from sepkit.arguments import as_tensor, check_range, check_same_device
+
+from .shapes import Waveform, take_waveforms
 
 
-def sdr(estimate: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
+def sdr(estimate: Waveform, target: Waveform, eps: float = 1e-7) -> Tensor:
     """Measure the signal-to-distortion ratio of the whole recording (global SDR, utterance SDR).
 
     Args:
@@ -34,7 +37,7 @@ def sdr(estimate: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
     return _ratio(_energy(target), _energy(target - estimate), target, eps)
 
 
-def snr(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+def snr(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
     """Measure the signal-to-noise ratio: `sdr` with an eps that is too small to be seen.
 
     Args:
@@ -51,7 +54,7 @@ def snr(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
     return sdr(estimate, target, eps)
 
 
-def si_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12, zero_mean: bool = False) -> Tensor:
+def si_sdr(estimate: Waveform, target: Waveform, eps: float = 1e-12, zero_mean: bool = False) -> Tensor:
     """Measure the scale-invariant signal-to-distortion ratio, with one scale for all channels.
 
     Args:
@@ -77,7 +80,7 @@ def si_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12, zero_mean: bool
     return _ratio(_energy(scaled), _energy(scaled - estimate), target, eps)
 
 
-def si_sir(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+def si_sir(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
     """Measure the scale-invariant ratio to what the estimate contains of the other sources.
 
     Args:
@@ -100,7 +103,7 @@ def si_sir(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
     return _ratio(_energy(scaled), _energy(_projected_on_all(estimate, target) - scaled), target, eps)
 
 
-def si_sar(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+def si_sar(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
     """Measure the scale-invariant ratio to what the estimate contains of none of the sources.
 
     Args:
@@ -122,7 +125,7 @@ def si_sar(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
     return _ratio(_energy(scaled), _energy(estimate - _projected_on_all(estimate, target)), target, eps)
 
 
-def sd_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-12) -> Tensor:
+def sd_sdr(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
     """Measure the scale-dependent ratio: as `si_sdr`, but a wrong gain counts as distortion.
 
     Args:
@@ -156,16 +159,18 @@ def improvement(score: Tensor, mixture_score: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ.
     """
+    score, mixture_score = as_tensor(score, "score"), as_tensor(mixture_score, "mixture_score")
     if score.shape != mixture_score.shape:
         raise ValueError(
             f"score and mixture_score must have one shape, got {tuple(score.shape)} and {tuple(mixture_score.shape)}"
         )
+    check_same_device(score=score, mixture_score=mixture_score)
     return score - mixture_score
 
 
 def _aligned(estimate: Tensor, target: Tensor, wanted: str = "(..., C, T)") -> tuple[Tensor, Tensor]:
     """Check the shapes, and leave half precision, whose range is too short for energies."""
-    check_waveforms(estimate, target, wanted)
+    estimate, target = take_waveforms(estimate, target, wanted)
     dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
     return estimate.to(dtype), target.to(dtype)
 
@@ -193,5 +198,6 @@ def _projected_on_all(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def _ratio(signal: Tensor, noise: Tensor, target: Tensor, eps: float) -> Tensor:
+    check_range("eps", eps, 0)
     score = 10 * torch.log10((signal + eps) / (noise + eps))
     return torch.where((target == 0).all(-1).all(-1), torch.nan, score)

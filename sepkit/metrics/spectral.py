@@ -5,10 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from .shapes import check_waveforms
+from sepkit.arguments import check_count
+
+from .shapes import Waveform, take_waveforms
 
 
-def l1_freq(estimate: Tensor, target: Tensor) -> Tensor:
+def l1_freq(estimate: Waveform, target: Waveform) -> Tensor:
     """Score the mean distance of the magnitudes, over channels, bins and frames.
 
     Args:
@@ -25,14 +27,14 @@ def l1_freq(estimate: Tensor, target: Tensor) -> Tensor:
         Music-Source-Separation-Training, utils/metrics.py, l1_freq: 100 / (1 + 10 mean |S - S'|), STFT of 2048 and
         hop 1024 under a rectangular window, reflected at the ends. It depends on the level of the song.
     """
-    check_waveforms(estimate, target)
+    estimate, target = take_waveforms(estimate, target)
     if target.shape[-1] <= 1024:
         raise ValueError(f"target must be longer than 1024 samples, got {target.shape[-1]}")
     distance = (_magnitude(estimate, 2048, hann=False) - _magnitude(target, 2048, hann=False)).abs()
     return 100 / (1 + 10 * distance.mean((-3, -2, -1)))
 
 
-def bleedless(estimate: Tensor, target: Tensor, sample_rate: int = 44100) -> Tensor:
+def bleedless(estimate: Waveform, target: Waveform, sample_rate: int = 44100) -> Tensor:
     """Score how little the estimate exceeds the target, over channels, mel bands and frames.
 
     Args:
@@ -51,10 +53,10 @@ def bleedless(estimate: Tensor, target: Tensor, sample_rate: int = 44100) -> Ten
         100 / (1 + mean excess in dB), of 512 Slaney mel bands of a Hann STFT of 4096 and hop 1024, 80 dB range.
     """
     excess = _level_difference(estimate, target, sample_rate)
-    return 100 / (1 + _mean_where(excess, excess > 0))
+    return 100 / (1 + _mean_where(excess, ~(excess <= 0)))
 
 
-def fullness(estimate: Tensor, target: Tensor, sample_rate: int = 44100) -> Tensor:
+def fullness(estimate: Waveform, target: Waveform, sample_rate: int = 44100) -> Tensor:
     """Score how little of the target the estimate lacks, over channels, mel bands and frames.
 
     Args:
@@ -72,7 +74,7 @@ def fullness(estimate: Tensor, target: Tensor, sample_rate: int = 44100) -> Tens
         As `bleedless`.
     """
     excess = _level_difference(estimate, target, sample_rate)
-    return 100 / (1 + _mean_where(-excess, excess < 0))
+    return 100 / (1 + _mean_where(-excess, ~(excess >= 0)))
 
 
 def _magnitude(waveform: Tensor, n_fft: int, hann: bool) -> Tensor:
@@ -91,8 +93,8 @@ def _magnitude(waveform: Tensor, n_fft: int, hann: bool) -> Tensor:
 
 def _level_difference(estimate: Tensor, target: Tensor, sample_rate: int) -> Tensor:
     """Subtract the mel levels, (..., C, 512, N), in dB."""
-    check_waveforms(estimate, target)
-    filters = _slaney_filters(4096, 512, sample_rate)
+    estimate, target = take_waveforms(estimate, target)
+    filters = _slaney_filters(4096, 512, check_count("sample_rate", sample_rate))
     return _mel_level(estimate, filters) - _mel_level(target, filters)
 
 
@@ -104,7 +106,7 @@ def _mel_level(waveform: Tensor, filters: Tensor) -> Tensor:
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values over the last three dimensions, 0 where there is none."""
+    """Mean of the chosen values over the last three dimensions, 0 where there is none; NaN counts as chosen."""
     total = torch.where(chosen, values, 0.0).sum((-3, -2, -1))
     return total / chosen.sum((-3, -2, -1)).clamp(min=1)
 

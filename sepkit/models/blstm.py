@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepkit.constant import Constant
 from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import triangular_bands
 from sepkit.models._statistics import row_statistics
@@ -121,7 +122,7 @@ class _Core(nn.Module):
         self.n_sources, self.n_channels, self.n_bins = shape
         self.mask = mask
         n_bands, self.n_heard = bands.shape
-        self.register_buffer("bands", bands, persistent=False)
+        self.bands = Constant(bands)
         self.register_buffer("mean", torch.full((n_bands, 1), -2.0))
         self.register_buffer("scale", torch.full((n_bands, 1), 0.5))
         self.encode = nn.Sequential(
@@ -156,7 +157,7 @@ class _Core(nn.Module):
 
     def compress(self, magnitude: Tensor) -> Tensor:
         """Take the logarithm of the mean magnitude in each band: (B, C, F, N) to (B, C, K, N)."""
-        return torch.log(self.bands @ magnitude[:, :, : self.n_heard] + _FLOOR)
+        return torch.log(self.bands(magnitude) @ magnitude[:, :, : self.n_heard] + _FLOOR)
 
     @torch.no_grad()
     def fit(self, magnitudes: Iterable[Tensor]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepkit.constant import Constant
 from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import band_interpolation, triangular_bands
 from sepkit.models._statistics import row_statistics
@@ -415,8 +416,7 @@ class _Input(nn.Module):
     def __init__(self, grid: _Grid, normalize: bool) -> None:
         super().__init__()
         self.n_heard, self.normalize = grid.n_heard, normalize
-        bands = grid.n_bands and triangular_bands(grid.frequencies, grid.n_bands)
-        self.register_buffer("bands", bands, persistent=False)
+        self.bands = Constant(triangular_bands(grid.frequencies, grid.n_bands)) if grid.n_bands else None
         if normalize:
             self.shift = nn.Parameter(torch.full((grid.n_rows, 1), _SHIFT))
             self.scale = nn.Parameter(torch.full((grid.n_rows, 1), _SCALE))
@@ -431,7 +431,7 @@ class _Input(nn.Module):
         if self.normalize:
             power = heard.square().mean((1, 2, 3), keepdim=True)
             heard = heard / power.clamp(min=_LEAST_LEVEL**2).sqrt()
-        return torch.log((heard if self.bands is None else self.bands @ heard) + _FLOOR)
+        return torch.log((heard if self.bands is None else self.bands(heard) @ heard) + _FLOOR)
 
     @torch.no_grad()
     def fit(self, magnitudes: Iterable[Tensor]) -> None:
@@ -454,8 +454,7 @@ class _Output(nn.Module):
         self.shape = (grid.n_sources, grid.n_channels)
         self.n_above, self.normalize = grid.n_bins - grid.n_heard, normalize
         self.activation = _ACTIVATIONS[mask_act_fn]()
-        bands = grid.n_bands and band_interpolation(grid.frequencies, grid.n_bands)
-        self.register_buffer("bands", bands, persistent=False)
+        self.bands = Constant(band_interpolation(grid.frequencies, grid.n_bands)) if grid.n_bands else None
         start = 0.0 if mask_act_fn in ("sigmoid", "softmax") else 0.5  # so that no mask starts where it cannot learn
         self.head = nn.Conv2d(n_maps, math.prod(self.shape), 1, bias=not normalize)
         if normalize:
@@ -467,7 +466,7 @@ class _Output(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         bins = self.head(maps).unflatten(1, self.shape)
         if self.bands is not None:
-            bins = self.bands @ bins
+            bins = self.bands(bins) @ bins
         if self.normalize:
             bins = bins * self.scale + self.shift
         return F.pad(self.activation(bins), (0, 0, 0, self.n_above))

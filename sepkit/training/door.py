@@ -76,7 +76,8 @@ def train(
     checked = load_recipe(recipe, overrides, data)
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
-    with folder.held() as former, importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
+    beside = checked.path.parent if checked.path else None
+    with folder.held() as former, importable(beside), borrowed_generators(chosen):
         if former is not None:
             tell(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
         state = folder.load()

@@ -5,6 +5,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -356,7 +357,7 @@ class Trainer:
         """What the model card says about the training."""
         return {
             "recipe": self.recipe.name,
-            "data": self.recipe.data.root,
+            "data": Path(self.recipe.data.root).resolve().name,  # the card travels with the weights: no path of here
             "licence": None,
             "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
             "finished": self.finished,

@@ -1,0 +1,666 @@
+"""Whatever a public function is handed, it gives the right result or refuses in one sentence of its own.
+
+`CASES` holds a right call for each public function; each argument is then replaced by what users hand in by mistake.
+A sentence is of its own where the package raised it: no library's error shows through.
+"""
+
+import io
+import linecache
+import math
+import re
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sepkit
+from sepkit import (
+    audio,
+    augment,
+    baselines,
+    checkpoint,
+    datasets,
+    devices,
+    evaluation,
+    excerpts,
+    inference,
+    masks,
+    metrics,
+    models,
+    overlap_add,
+    plots,
+    report,
+    schedules,
+    separator,
+    transforms,
+)
+
+ROOT = Path(sepkit.__file__).parent
+RATE, LENGTH = 8000, 2000
+MODULES = (
+    audio, augment, baselines, checkpoint, datasets, devices, evaluation, excerpts, inference, masks, metrics, models,
+    overlap_add, plots, report, schedules, separator, transforms,
+)  # fmt: skip
+PASSIVE = {
+    "errors and what calls return": (
+        "AudioError AudioInfo BSSEval Comparison ComparisonError DatasetError Difference Excerpt ModelError Plan Score "
+        "Scores Separated Separation Song Summary WorkerError"
+    ),
+    "drawn, planned and timed by a training, which checks its recipe": (
+        "EpochSampler Planner SongDataset Stopwatch finish quiet_worker keep_memory peak_memory available_cores"
+    ),
+    "called by the functions above with what these have checked": (
+        "Queue atomic best_part evaluating overlap_add separate_blocks separate_chunks load_weights save_model "
+        "write_card shorten"
+    ),
+    "of names and scores, without waveforms": "choose_stems output_name rest_name is_audio_name main_metric summarize",
+    "of scores that `evaluate` made": "report_comparison report_compared report_scores",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A right call.
+
+    Attributes:
+        call: the function; a class's work stands in a lambda.
+        given: the arguments by name.
+        arrays: names of those that are waveforms, spectrograms or masks.
+        numpy: whether numpy arrays are taken for them.
+        integers: whether integers are.
+        free: whether more, or exchanged, dimensions are another right call.
+        counts: names of whole numbers.
+        numbers: names of other numbers.
+        paths: names of paths.
+    """
+
+    call: Callable[..., Any]
+    given: dict[str, Any]
+    arrays: tuple[str, ...] = ()
+    numpy: bool = False
+    integers: bool = False
+    free: bool = False
+    counts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    paths: tuple[str, ...] = field(default=())
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return 0.8 * torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 0.4
+
+
+def spectrum(*shape: int, seed: int = 0) -> Tensor:
+    return torch.complex(noise(*shape, seed=seed), noise(*shape, seed=seed + 1))
+
+
+def model(network: dict[str, Any] | None = None) -> separator.Separator:
+    network = network or {"class": "networks.Constant", "gains": [0.5, 0.25]}
+    transform = {"class": "STFT", "num_fft": 128, "hop_length": 64}
+    return separator.Separator(["vocals", "drums"], network, RATE, 2, 0.1, transform).eval()
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return getattr(models, name)(2, 2, 65, RATE, **({"hidden_size": 8} if name == "BLSTM" else {"hidden_channels": 2})).eval()
+
+
+WAVE = {"estimate": noise(2, 2, LENGTH), "target": noise(2, 2, LENGTH, seed=1)}
+PAIR = ("estimate", "target")
+SPECTRA = {"target_spectrogram": spectrum(1, 2, 2, 9, 12), "mixture_spectrogram": spectrum(1, 2, 9, 12, seed=4)}
+TARGETS = ("target_spectrogram", "mixture_spectrogram")
+STFT = transforms.STFT(128, 64)
+PICTURES = transforms.AudioTransform(512, 256, 512, RATE)
+
+
+def metric(function: Callable[..., Any], **more: Any) -> Case:
+    given = {**WAVE, **more}
+    numbers = tuple(name for name in more if name in ("eps", "window", "hop"))
+    counts = tuple(name for name in more if name in ("sample_rate", "filters"))
+    integers = function in (metrics.framewise_sdr, metrics.bss_eval)
+    return Case(function, given, PAIR, numpy=True, integers=integers, counts=counts, numbers=numbers)
+
+
+def cases(folder: Path) -> dict[str, Case]:
+    """Right calls by name of the function; what they read is in the folder."""
+    song, run = folder / "song.wav", folder / "model"
+    songs = {"targets": ["vocals"], "sample_rate": RATE}
+    paths = {"paths": ("path",)}
+    return {
+        "sdr": metric(metrics.sdr, eps=1e-7),
+        "snr": metric(metrics.snr, eps=1e-7),
+        "si_sdr": metric(metrics.si_sdr, eps=1e-7),
+        "sd_sdr": metric(metrics.sd_sdr, eps=1e-7),
+        "si_sir": metric(metrics.si_sir, eps=1e-7),
+        "si_sar": metric(metrics.si_sar, eps=1e-7),
+        "l1_freq": metric(metrics.l1_freq),
+        "bleedless": metric(metrics.bleedless, sample_rate=RATE),
+        "fullness": metric(metrics.fullness, sample_rate=RATE),
+        "framewise_sdr": metric(metrics.framewise_sdr, window=500, hop=500),
+        "bss_eval": metric(metrics.bss_eval, window=500, hop=500, filters=8),
+        "pesq": metric(metrics.pesq, sample_rate=RATE),
+        "stoi": metric(metrics.stoi, sample_rate=RATE),
+        "log_wmse": Case(
+            metrics.log_wmse,
+            {**WAVE, "mixture": noise(2, 2, LENGTH, seed=2), "sample_rate": 44100},
+            (*PAIR, "mixture"),
+            numpy=True,
+            counts=("sample_rate",),
+        ),
+        "improvement": Case(
+            metrics.improvement,
+            {"score": noise(3), "mixture_score": noise(3, seed=1)},
+            ("score", "mixture_score"),
+            numpy=True,
+            integers=True,
+            free=True,
+        ),
+        "separate": Case(
+            inference.separate,
+            {"model": model(), "recording": noise(2, LENGTH), "batch_size": 2, "overlap": 0.25, "sample_rate": 4000},
+            ("recording",),
+            numpy=True,
+            counts=("batch_size", "sample_rate"),
+            numbers=("overlap",),
+        ),
+        "separate_file": Case(
+            lambda recording, output, **more: inference.separate_file(model(), recording, output, overwrite=True, **more),
+            {"recording": song, "output": folder / "out", "batch_size": 2, "overlap": 0.25},
+            counts=("batch_size",),
+            numbers=("overlap",),
+            paths=("recording", "output"),
+        ),
+        "check_chunks": Case(
+            inference.check_chunks, {"batch_size": 1, "overlap": 0.5}, counts=("batch_size",), numbers=("overlap",)
+        ),
+        "Separator": Case(lambda mixture: model()(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)),
+        "resample": Case(
+            audio.resample,
+            {"waveform": noise(2, LENGTH), "rate_from": RATE, "rate_to": 6000},
+            ("waveform",),
+            numpy=True,
+            counts=("rate_from", "rate_to"),
+        ),
+        "Resampler": Case(
+            lambda rate_from, rate_to, n_channels, block: audio.Resampler(rate_from, rate_to, n_channels).push(block),
+            {"rate_from": RATE, "rate_to": 6000, "n_channels": 2, "block": noise(2, LENGTH)},
+            ("block",),
+            counts=("rate_from", "rate_to", "n_channels"),
+        ),
+        "adapt_channels": Case(
+            audio.adapt_channels,
+            {"waveform": noise(2, LENGTH), "n_channels": 1},
+            ("waveform",),
+            numpy=True,
+            counts=("n_channels",),
+        ),
+        "write": Case(
+            lambda path, waveform, sample_rate: (audio.write(path, waveform, sample_rate), audio.read(path))[1],
+            {"path": folder / "new.wav", "waveform": noise(2, LENGTH), "sample_rate": RATE},
+            ("waveform",),
+            numpy=True,
+            counts=("sample_rate",),
+            paths=("path",),
+        ),
+        "AudioWriter": Case(
+            lambda path, sample_rate, n_channels, block: _written(path, sample_rate, n_channels, block),
+            {"path": folder / "new.wav", "sample_rate": RATE, "n_channels": 2, "block": noise(2, LENGTH)},
+            ("block",),
+            numpy=True,
+            counts=("sample_rate", "n_channels"),
+            paths=("path",),
+        ),
+        "read": Case(audio.read, {"path": song, "start": 3, "n_frames": 5}, counts=("start", "n_frames"), **paths),
+        "read_streams": Case(audio.read_streams, {"path": song}, **paths),
+        "stream_blocks": Case(lambda path, block: list(audio.stream_blocks(path, block)), {"path": song, "block": 999}, **paths, counts=("block",)),
+        "probe": Case(audio.probe, {"path": song}, **paths),
+        "AudioReader": Case(lambda path: audio.AudioReader(path).read(7), {"path": song}, **paths),
+        "STFT": Case(
+            lambda waveform, **sizes: transforms.STFT(**sizes)(waveform),
+            {"waveform": noise(2, LENGTH), "num_fft": 128, "hop_length": 64},
+            ("waveform",),
+            free=True,
+            counts=("num_fft", "hop_length"),
+        ),
+        "STFT.inverse": Case(
+            STFT.inverse, {"spectrogram": STFT(noise(2, LENGTH)), "length": LENGTH}, ("spectrogram",), counts=("length",)
+        ),
+        "AudioTransform": Case(lambda audio: PICTURES.audio_to_mel(audio), {"audio": noise(2, LENGTH)}, ("audio",), free=True),
+        "AudioTransform.to_mel_scale": Case(PICTURES.to_mel_scale, {"spectrogram": noise(2, 257, 9).abs()}, ("spectrogram",)),
+        "AudioTransform.to_decibel": Case(PICTURES.to_decibel, {"spectrogram": noise(2, 257, 9).abs()}, ("spectrogram",), free=True),
+        "AudioTransform.pad_audio": Case(PICTURES.pad_audio, {"audio": noise(2, LENGTH)}, ("audio",), free=True),
+        "mel_filters": Case(
+            transforms.mel_filters,
+            {"n_bins": 257, "n_mels": 16, "sample_rate": RATE, "lowest": 1.0, "highest": 4000.0},
+            counts=("n_bins", "n_mels"),
+            numbers=("sample_rate", "lowest", "highest"),
+        ),
+        "apply_mask": Case(
+            masks.apply_mask,
+            {"mask": noise(1, 2, 2, 9, 12), "mixture_spectrogram": SPECTRA["mixture_spectrogram"]},
+            ("mask", "mixture_spectrogram"),
+        ),
+        "ideal_ratio_mask": Case(
+            masks.ideal_ratio_mask,
+            {"target_spectrogram": SPECTRA["target_spectrogram"], "power": 2.0},
+            ("target_spectrogram",),
+            free=True,
+            numbers=("power",),
+        ),
+        "ideal_binary_mask": Case(masks.ideal_binary_mask, SPECTRA, TARGETS),
+        "phase_sensitive_mask": Case(masks.phase_sensitive_mask, SPECTRA, TARGETS),
+        "ideal_complex_mask": Case(masks.ideal_complex_mask, SPECTRA, TARGETS),
+        "wiener": Case(
+            lambda estimate_spectrogram, mixture_spectrogram, **more: masks.wiener(
+                estimate_spectrogram, mixture_spectrogram, **more
+            ),
+            {
+                "estimate_spectrogram": SPECTRA["target_spectrogram"],
+                "mixture_spectrogram": SPECTRA["mixture_spectrogram"],
+                "iterations": 1,
+                "window": 5,
+            },
+            ("estimate_spectrogram", "mixture_spectrogram"),
+            counts=("iterations", "window"),
+        ),
+        "baseline_estimates": Case(
+            lambda mixture, targets, sample_rate: list(baselines.baseline_estimates(mixture, targets, STFT, sample_rate)),
+            {"mixture": noise(2, LENGTH), "targets": noise(2, 2, LENGTH, seed=1), "sample_rate": RATE},
+            ("mixture", "targets"),
+            counts=("sample_rate",),
+        ),
+        "mask_ideally": Case(
+            lambda mixture, targets, sample_rate: baselines.mask_ideally(mixture, targets, STFT, sample_rate),
+            {"mixture": noise(2, LENGTH), "targets": noise(2, 2, LENGTH, seed=1), "sample_rate": RATE},
+            ("mixture", "targets"),
+            counts=("sample_rate",),
+        ),
+        "loudest_part": Case(
+            excerpts.loudest_part,
+            {"waveforms": noise(2, 2, LENGTH), "sample_rate": RATE, "seconds": 0.1},
+            ("waveforms",),
+            counts=("sample_rate",),
+            numbers=("seconds",),
+        ),
+        "plot_spectrogram": Case(
+            lambda signal, **more: _drawn(plots.plot_spectrogram(signal, **more)),
+            {"signal": noise(2, LENGTH), "sample_rate": RATE},
+            ("signal",),
+            numpy=True,
+            numbers=("sample_rate",),
+        ),
+        "plot_waveforms": Case(
+            lambda waveform, **more: _drawn(*plots.plot_waveforms({"vocals": waveform}, **more)),
+            {"waveform": noise(2, LENGTH), "sample_rate": RATE},
+            ("waveform",),
+            numpy=True,
+            numbers=("sample_rate",),
+        ),
+        "plot_separation": Case(
+            lambda mixture, stem, **more: _drawn(*plots.plot_separation(mixture, {"vocals": stem}, **more)),
+            {"mixture": noise(2, LENGTH), "stem": noise(2, LENGTH, seed=1), "sample_rate": RATE},
+            ("mixture", "stem"),
+            numpy=True,
+            numbers=("sample_rate",),
+        ),
+        "plot_difference": Case(
+            lambda estimate, target, **more: _drawn(*plots.plot_difference(estimate, target, **more)),
+            {"estimate": noise(2, LENGTH), "target": noise(2, LENGTH, seed=1), "sample_rate": RATE},
+            PAIR,
+            numpy=True,
+            numbers=("sample_rate",),
+        ),
+        "plot_history": Case(lambda history: plots.plot_history(history), {"history": [{"epoch": 1, "loss": 0.5}]}),
+        "plot_scores": Case(lambda rows: plots.plot_scores(rows), {"rows": [("model", "a", "vocals", "SDR", 1.0)]}),
+        "spec_show_diff": Case(
+            lambda estimate, target, resolution: _drawn(*plots.spec_show_diff("a", estimate, target, resolution).axes),
+            {"estimate": noise(2, 9, 12), "target": noise(2, 9, 12, seed=1), "resolution": 60},
+            PAIR,
+            numpy=True,
+            free=True,
+            numbers=("resolution",),
+        ),
+        "waveform_show_diff": Case(
+            lambda estimate, target, resolution: _drawn(*plots.waveform_show_diff("a", estimate, target, resolution).axes),
+            {"estimate": noise(2, LENGTH), "target": noise(2, LENGTH, seed=1), "resolution": 60},
+            PAIR,
+            numpy=True,
+            numbers=("resolution",),
+        ),
+        **{
+            name: Case(lambda spectrogram, name=name: network(name)(spectrogram), {"spectrogram": spectrum(1, 2, 65, 32)}, ("spectrogram",))
+            for name in models.__all__
+        },
+        **{
+            name: Case(
+                lambda stems, drawn, step=getattr(augment, name)(): step(stems, drawn),
+                {"stems": noise(3, 2, LENGTH), "drawn": torch.from_numpy(getattr(augment, name)().draw(np.random.default_rng(0), 3))},
+                ("stems",),
+                free=True,
+            )
+            for name in ("Gain", "Sign", "SwapChannels", "Speed", "Filter")
+        },
+        **{
+            name: Case(
+                lambda progress, warmup, name=name: getattr(schedules, name)(warmup=warmup).factor(progress),
+                {"progress": 0.5, "warmup": 0.1},
+                numbers=("warmup",),
+            )
+            for name in ("Constant", "Cosine", "Plateau")
+        },
+        "choose_device": Case(lambda path: devices.choose_device(path), {"path": "cpu"}, **paths),
+        "choose_precision": Case(lambda path: devices.choose_precision(path, torch.device("cpu")), {"path": "auto"}, **paths),
+        "load_model": Case(lambda path: checkpoint.load_model(path, trust=True), {"path": run}, **paths),
+        "read_card": Case(lambda path: checkpoint.read_card(path), {"path": run}, **paths),
+        "open_songs": Case(lambda path: datasets.open_songs(path, "test", ["vocals"], RATE, 2), {"path": folder / "songs"}, **paths),
+        "AudioFolder": Case(
+            lambda path, **more: datasets.AudioFolder(path, subset="test", **songs, **more)[0],
+            {"path": folder / "songs", "sample_length": 0.1, "num_channels": 2},
+            **paths,
+            counts=("num_channels",),
+            numbers=("sample_length",),
+        ),
+        "create_audio_folder": Case(
+            lambda path, **more: datasets.create_audio_folder(path, split="test", **songs, **more)[0],
+            {"path": folder / "songs", "chunk_size": 0.1},
+            **paths,
+            numbers=("chunk_size",),
+        ),
+        "MUSDB18": Case(
+            lambda path, **more: datasets.MUSDB18(path, "test", **songs, **more)[0],
+            {"path": folder / "songs", "sample_length": 0.1},
+            **paths,
+            numbers=("sample_length",),
+        ),
+        "load_stems": Case(
+            lambda path, **more: datasets.load_stems(path, split="test", **songs, **more),
+            {"path": folder / "songs", "max_num_tracks": 1},
+            **paths,
+            counts=("max_num_tracks",),
+        ),
+        "create_audio_dataset": Case(
+            lambda path, **more: datasets.create_audio_dataset(path, split="test", **songs, **more)[0],
+            {"path": folder / "songs", "chunk_size": 0.1, "num_chunks": 3},
+            **paths,
+            numbers=("chunk_size",),
+            counts=("num_chunks",),
+        ),
+        "AudioDataset": Case(
+            lambda waveform, **more: datasets.AudioDataset([{"mixture": waveform, "vocals": waveform, "duration": LENGTH}], ["vocals"], sample_rate=RATE, **more)[0],
+            {"waveform": noise(2, LENGTH), "chunk_size": 0.1, "num_chunks": 3},
+            ("waveform",),
+            numbers=("chunk_size",),
+            counts=("num_chunks",),
+        ),
+        "verify_dataset": Case(
+            lambda path, **more: datasets.verify_dataset(path, ["vocals"], "test", **more),
+            {"path": folder / "songs", "sample_rate": RATE, "num_channels": 2},
+            **paths,
+            counts=("sample_rate", "num_channels"),
+        ),
+        "evaluate": Case(
+            lambda path, **more: evaluation.evaluate(
+                path, folder / "songs", metrics=["SDR"], baselines=False, trust=True, progress=False, **more
+            ).rows,
+            {"path": run, "window": 0.1, "hop": 0.1, "batch_size": 1, "overlap": 0.25, "workers": 1},
+            **paths,
+            counts=("batch_size", "workers"),
+            numbers=("window", "hop", "overlap"),
+        ),
+        "compare": Case(lambda path: evaluation.compare([path, folder / "scores"]).rows, {"path": folder / "others"}, **paths),
+        "report_training": Case(lambda path: report.report_training(path).name, {"path": run}, **paths),
+        "report_separation": Case(
+            lambda path, **more: report.report_separation(folder / "report.html", "song", path, {"vocals": song}, **more).name,
+            {"path": song, "seconds": 0.25},
+            **paths,
+            numbers=("seconds",),
+        ),
+    }  # fmt: skip
+
+
+def _written(path: Path, sample_rate: int, n_channels: int, block: Tensor) -> tuple[Tensor, int]:
+    with audio.AudioWriter(path, sample_rate, n_channels) as writer:
+        writer.write(block)
+    return audio.read(path)
+
+
+def _drawn(*axes: Any) -> list[np.ndarray]:
+    """Give the numbers that were drawn."""
+    pictures = [np.asarray(image.get_array(), float) for ax in axes for image in ax.get_images()]
+    return pictures + [np.asarray(line.get_ydata(), float) for ax in axes for line in ax.get_lines()]
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory) -> dict[str, Case]:
+    folder = tmp_path_factory.mktemp("battery")
+    audio.write(folder / "song.wav", noise(2, LENGTH), RATE)
+    for seed, stem in enumerate(("vocals", "drums")):
+        place = folder / "songs" / "test" / "one" / f"{stem}.wav"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        audio.write(place, noise(2, LENGTH, seed=seed), RATE)
+    checkpoint.save_model(model(), folder / "model")
+    for name in ("scores", "others"):
+        evaluation.evaluate(
+            model(), folder / "songs", metrics=["SDR"], window=0.1, hop=0.1, output=folder / name, progress=False
+        )
+    return cases(folder)
+
+
+# All are here
+
+
+ELSEWHERE = {  # documented, and held by tests of their own
+    "sepkit.arguments", "sepkit.build", "sepkit.constant", "sepkit.losses", "sepkit.objective", "sepkit.observers",
+    "sepkit.recipe", "sepkit.training",
+}  # fmt: skip
+NAMES = cases(Path())  # without the files: for the names of tests
+
+
+def _public(module: Any) -> set[str]:
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    listed = [name for name in getattr(module, "__all__", own) if callable(getattr(module, name))]
+    return {name for name in listed if not name.startswith("_")}
+
+
+def test_every_public_function_is_tried():
+    public = set().union(*map(_public, MODULES))
+    passive = set(" ".join(PASSIVE.values()).split())
+    assert public == {name.partition(".")[0] for name in NAMES} | passive
+    assert {name for name in sepkit.__all__ if not name.startswith("_")} <= public | {"train"}
+
+
+def test_every_documented_module_is_tried():
+    pages = (ROOT.parent / "docs" / "api").glob("*.md")
+    documented = {name for page in pages for name in re.findall(r"automodule:: ([\w.]+)", page.read_text("utf-8"))}
+    assert {module.__name__ for module in MODULES} >= documented - ELSEWHERE
+
+
+# Outcomes
+
+
+def attempt(case: Case, name: str, value: Any) -> Any:
+    """Call with one argument replaced; an error must be a sentence of the package's own, and comes back as text."""
+    given = {key: torch.clone(kept) if isinstance(kept, Tensor) else kept for key, kept in case.given.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*(looks|leave a band empty).*")
+            return case.call(**{**given, name: value})
+    except (ValueError, TypeError, audio.AudioError) as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        line = linecache.getline(frame.filename, frame.lineno).strip()
+        assert ROOT in Path(frame.filename).parents and line.startswith("raise "), f"{frame.filename}: {line}: {error!r}"  # noqa: PT018
+        assert str(error).strip()
+        assert "\n" not in str(error)
+        return Refused(str(error))
+
+
+class Refused(str):
+    """The sentence of an error."""
+
+
+def values_of(result: Any) -> list[Tensor]:
+    """List the numbers in what a call gave."""
+    if isinstance(result, Tensor | np.ndarray | float | int):
+        found = torch.as_tensor(result).detach()
+        return [torch.view_as_real(found.resolve_conj()).double() if found.is_complex() else found.double()]
+    parts = result.values() if isinstance(result, dict) else result
+    return [value for part in parts if not isinstance(part, str) for value in values_of(part)]
+
+
+def assert_same(found: Any, wanted: Any, tolerance: float) -> None:
+    assert not isinstance(found, Refused), found
+    for one, other in zip(values_of(found), values_of(wanted), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+# Arrays
+
+
+def _swapped(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.numpy().swapaxes(-1, -2)).swapaxes(-1, -2) if tensor.dim() > 1 else tensor.numpy()
+
+
+def _frozen(tensor: Tensor) -> np.ndarray:
+    array = tensor.numpy().copy()
+    array.setflags(write=False)
+    return array
+
+
+def _with(value: float) -> Callable[[Tensor], Tensor]:
+    def changed(tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        tensor[..., tensor.shape[-1] // 2] = value
+        return tensor
+
+    return changed
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
+def _of_other_kind(tensor: Tensor) -> Tensor:
+    return tensor.real.clone() if tensor.is_complex() else tensor + 0j
+
+
+SAME = {  # the result of the plain tensor
+    "with gradient": lambda tensor: tensor.clone().requires_grad_(),
+    "not contiguous": lambda tensor: tensor.mT.contiguous().mT if tensor.dim() > 1 else tensor,
+    "of inference mode": torch.inference_mode()(torch.clone),
+}
+NUMPY = {  # the same where numpy is taken, else refused
+    "numpy": lambda tensor: tensor.numpy(),
+    "numpy of float64": lambda tensor: _wide(tensor).numpy(),
+    "numpy as soundfile lays it": _swapped,
+    "numpy flipped": lambda tensor: tensor.numpy()[::-1].copy()[::-1],
+    "numpy read-only": _frozen,
+    "numpy big-endian": lambda tensor: tensor.numpy().astype(tensor.numpy().dtype.newbyteorder(">")),
+}
+PRECISION = {"float64": _wide, "float16": torch.Tensor.half, "bfloat16": torch.Tensor.bfloat16}
+REFUSED = {
+    "a list": torch.Tensor.tolist,
+    "nothing": lambda _: None,
+    "text": lambda _: "noise",
+    "an open file": lambda _: io.BytesIO(b"RIFF"),
+    "a scalar": lambda tensor: tensor.flatten()[0],
+    "objects": lambda tensor: np.array([None, tensor], dtype=object),
+    "sparse": torch.Tensor.to_sparse,
+    "bool": lambda tensor: tensor.abs() > 0.1,
+    "of the other kind, real or complex": _of_other_kind,
+}
+EITHER = {
+    "nan": _with(math.nan),
+    "infinity": _with(math.inf),
+    "without sample": lambda tensor: tensor[..., :0],
+    "one sample": lambda tensor: tensor[..., :1],
+    "one dimension more": lambda tensor: tensor[None],
+    "one dimension less": lambda tensor: tensor[0],
+    "flat": torch.Tensor.flatten,
+    "in museval's layout": lambda tensor: tensor.mT if tensor.dim() > 1 else tensor,
+    "on the meta device": lambda tensor: tensor.to("meta"),
+    "of integers": lambda tensor: (1000 * tensor.real).short(),
+}
+
+
+def each_array(variants: dict[str, Any]) -> Any:
+    return [
+        pytest.param(name, array, variant, id=f"{name}-{array}-{variant}")
+        for name, case in NAMES.items()
+        for array in case.arrays
+        for variant in variants
+    ]
+
+
+@pytest.mark.parametrize(("name", "array", "variant"), each_array(SAME))
+def test_a_tensor_in_another_state_gives_the_same(calls, name, array, variant):
+    case = calls[name]
+    found = attempt(case, array, SAME[variant](case.given[array]))
+    assert_same(found, case.call(**case.given), 1e-6)
+
+
+@pytest.mark.parametrize(("name", "array", "variant"), each_array(NUMPY))
+def test_numpy_arrays_give_the_same_or_are_refused(calls, name, array, variant):
+    case = calls[name]
+    found = attempt(case, array, NUMPY[variant](case.given[array]))
+    if case.numpy:
+        assert_same(found, case.call(**case.given), 1e-4)
+    else:
+        assert isinstance(found, Refused)
+
+
+@pytest.mark.parametrize(("name", "array", "variant"), each_array(PRECISION))
+def test_another_precision_gives_nearly_the_same_or_is_refused(calls, name, array, variant):
+    case = calls[name]
+    if case.given[array].is_complex() and variant != "float64":
+        pytest.skip("torch has few operations on half precision complex numbers")
+    found = attempt(case, array, PRECISION[variant](case.given[array]))
+    if not isinstance(found, Refused):
+        assert_same(found, case.call(**case.given), 1e-4 if variant == "float64" else 0.1)
+
+
+@pytest.mark.parametrize(("name", "array", "variant"), each_array(REFUSED))
+def test_what_is_no_waveform_is_refused(calls, name, array, variant):
+    case = calls[name]
+    if name == "apply_mask" and "kind" in variant and array == "mask":
+        pytest.skip("masks are real or complex")
+    assert isinstance(attempt(case, array, REFUSED[variant](case.given[array])), Refused)
+
+
+@pytest.mark.parametrize(("name", "array", "variant"), each_array(EITHER))
+def test_odd_values_and_shapes_give_a_result_or_a_sentence(calls, name, array, variant):
+    case = calls[name]
+    found = attempt(case, array, EITHER[variant](case.given[array]))
+    if variant == "in museval's layout" and not case.free:
+        assert isinstance(found, Refused)
+    if variant == "of integers" and not case.integers:
+        assert isinstance(found, Refused)
+
+
+# Numbers and paths
+
+NUMBERS = [math.nan, math.inf, -math.inf, -1, 0, 1.5, 10**30, "text", None, True, [1], 2 + 1j, np.float32(1), np.int64(1)]
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [(name, key) for name, case in NAMES.items() for key in (*case.counts, *case.numbers)],
+)
+def test_a_number_gives_a_result_or_a_sentence(calls, name, number, value):
+    found = attempt(calls[name], number, value)
+    if value in ("text", [1], 2 + 1j) or value != value:  # noqa: PLR0124
+        assert isinstance(found, Refused)
+
+
+@pytest.mark.parametrize("value", [None, 3, b"bytes", io.BytesIO(), "", "nowhere/at/all", "a\0b", "folder"], ids=repr)
+@pytest.mark.parametrize(("name", "path"), [(name, path) for name, case in NAMES.items() for path in case.paths])
+def test_a_path_gives_a_result_or_a_sentence(calls, name, path, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    attempt(calls[name], path, value)
