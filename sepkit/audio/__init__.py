@@ -8,6 +8,6 @@ from sepkit.audio.writing import AudioWriter, write
 
 __all__ = [
     "SUFFIXES", "AudioError", "AudioInfo", "AudioReader", "AudioWriter", "Damage", "Resampler",
-    "adapt_channels", "check_unchanged", "describe_damage", "is_audio_name", "probe", "read", "read_streams", "resample",
-    "stream_blocks", "vanished", "write",
+    "adapt_channels", "check_unchanged", "describe_damage", "is_audio_name", "probe", "read", "read_streams",
+    "resample", "stream_blocks", "vanished", "write",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ KNOWN_CHUNKS = (
     b"NAME", b"ANNO", b"COMT", b"MARK", b"INST", b"APPL", b"AUTH", b"(c) ",
 )  # fmt: skip # of these, what does not fit was cut
 MAX_RUBBISH = 1 << 12  # bytes behind the declared audio that are not taken for audio: 23 ms in CD quality
-STREAMED = ((0x7FFFF000, 0x7FFFFFFF), (0xFFFFF000, 0xFFFFFFFF))  # sizes that a writer to a pipe leaves
+STREAMED = ((0x7FFFF000, 0x7FFFFFFF), (0xFFFFF000, 0xFFFFFFFF), (1 << 62, 1 << 64))  # what a writer to a pipe leaves
 
 
 class Samples(NamedTuple):
@@ -58,18 +58,19 @@ class PcmSizes(NamedTuple):
     second: int = 0
 
 
-def pcm_sizes(path: str) -> PcmSizes:
-    """Compare the size of the audio in the header of WAV, AIFF, W64 and AU with what is there."""
+def pcm_sizes(path: str) -> PcmSizes | None:
+    """Compare the size of the audio in the header of WAV, AIFF, W64 and AU with what is there; None for all others."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         try:
             samples = locate_samples(file)
-            if samples and not any(low <= samples.declared <= high for low, high in STREAMED):
-                return _compare(file, samples, size)
         except (struct.error, OSError, OverflowError):  # a header too damaged to declare anything
-            samples = None
-    present = size - (samples.offset if samples else 0)
-    return PcmSizes(None, present, present)
+            return None
+        if samples is None:
+            return None
+        if any(low <= samples.declared <= high for low, high in STREAMED):
+            return PcmSizes(None, size - samples.offset, size - samples.offset)
+        return _compare(file, samples, size)
 
 
 def _compare(file: BinaryIO, samples: Samples, size: int) -> PcmSizes:

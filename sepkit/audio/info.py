@@ -76,7 +76,8 @@ class AudioInfo:
         damage: what is wrong before the end, as far as it shows without decoding; decoding may find more.
         remarks: what is odd about the file though no audio is known to be lost, a clause each.
         starts: bytes at which the files begin that are joined in it.
-        sequential: whether positions are reached by decoding from the start alone.
+        corrected: whether it is read as if its header declared the audio that is there.
+        seekable: the last position that is found without decoding, from which those behind it are reached; None: all.
     """
 
     path: str
@@ -93,7 +94,8 @@ class AudioInfo:
     damage: tuple[Damage, ...] = ()
     remarks: tuple[str, ...] = ()
     starts: tuple[int, ...] = (0,)
-    sequential: bool = False
+    corrected: bool = False
+    seekable: int | None = None
 
     @property
     def duration(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _FIRST, _LAST = 2, 4  # flags of a page
-_HEADERS = 0  # granule position of pages before the audio
+_HEADERS, _NO_PACKET = 0, (1 << 64) - 1  # granule positions of pages before the audio, and of those that end none
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class OggPages:
         holes: byte and number of bytes of what belongs to no whole page, or 0 where a page is missing.
         cut: whether the last page is incomplete and none before it closed the stream.
         closed: whether the last page says that it is the last.
+        n_last: samples that end on the last page.
     """
 
     starts: tuple[int, ...]
     holes: tuple[tuple[int, int], ...]
     cut: bool
     closed: bool
+    n_last: int
 
 
 def follow_pages(path: str) -> OggPages | None:
@@ -37,7 +39,7 @@ def follow_pages(path: str) -> OggPages | None:
 
 
 def _follow(stream: mmap.mmap) -> OggPages:
-    starts, holes, following, flags, place = [], [], {}, _FIRST, 0
+    starts, holes, following, flags, place, granules = [], [], {}, _FIRST, 0, [0]
     for start, end in _whole_pages(stream):
         if start > place:
             holes.append((place, start - place))
@@ -48,6 +50,8 @@ def _follow(stream: mmap.mmap) -> OggPages:
         if first and (not flags & _FIRST or not starts):
             starts.append(start)
         following[serial] = number + 1 & 0xFFFFFFFF
+        if granule != _NO_PACKET:
+            granules = [granules[-1], granule]
         if granule == _HEADERS:  # a stream that was joined while it ran goes on with any number
             del following[serial]
         flags, place = stream[start + 5], end
@@ -55,7 +59,7 @@ def _follow(stream: mmap.mmap) -> OggPages:
     cut = rest > 0 and not flags & _LAST and b"OggS".startswith(stream[place : place + 4])
     if rest and not cut:
         holes.append((place, rest))
-    return OggPages(tuple(starts) or (0,), tuple(holes), cut, bool(flags & _LAST))
+    return OggPages(tuple(starts) or (0,), tuple(holes), cut, bool(flags & _LAST), granules[-1] - granules[0])
 
 
 def _fields(stream: mmap.mmap, start: int) -> tuple[int, int, int]:

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sepkit.audio.headers import MAX_RUBBISH, MpegChain, flac_ends_at, flac_is_joined, mpeg_frames, pcm_sizes, second_copy, second_mp4
+from sepkit.audio.headers import (
+    MAX_RUBBISH,
+    MpegChain,
+    PcmSizes,
+    flac_ends_at,
+    flac_is_joined,
+    mpeg_frames,
+    pcm_sizes,
+    second_copy,
+    second_mp4,
+)
 from sepkit.audio.info import AudioError, AudioInfo, Damage, file_version
 from sepkit.audio.ogg import OggPages, follow_pages
 from sepkit.audio.sources import SKIP_BLOCK, AvSource, DecodeError, FormatChangeError, SoundfileSource, path_text
@@ -86,12 +96,14 @@ class _Length(NamedTuple):
 
 def _probe_soundfile(path: str, stream: int, version: tuple[int, int], pages: OggPages | None) -> AudioInfo | None:
     """Describe a file that libsndfile reads without loss; None leaves it to PyAV."""
-    try:
-        source = SoundfileSource(path)
-    except DecodeError:
+    sizes = pcm_sizes(path)
+    if sizes and not sizes.real:
+        raise AudioError(_NO_AUDIO.format(path))
+    source, corrected = _open_soundfile(path, sizes)
+    if source is None:
         return None
     try:
-        length = _length(path, source, pages)
+        length = _length(path, source, pages, sizes)
     finally:
         source.close()
     if length is None:
@@ -100,11 +112,38 @@ def _probe_soundfile(path: str, stream: int, version: tuple[int, int], pages: Og
         raise AudioError(f"{path} has 1 audio stream, stream {stream} was wanted; use stream 0.")
     return AudioInfo(
         path, source.sample_rate, source.n_channels, length.n_frames, length.n_declared, source.format, source.subtype,
-        1, "soundfile", length.truncated, version, length.damage, length.remarks,
+        1, "soundfile", length.truncated, version, length.damage, length.remarks, corrected=corrected,
+        # libsndfile takes the samples on the last page for later ones, where that page is not full
+        seekable=max(0, length.n_frames - pages.n_last - 1) if pages else None,
     )  # fmt: skip
 
 
-def _length(path: str, source: SoundfileSource, pages: OggPages | None) -> _Length | None:
+def _open_soundfile(path: str, sizes: PcmSizes | None) -> tuple[SoundfileSource | None, bool]:
+    """Open a file with libsndfile; say whether its header has to be corrected for that."""
+    source = _try_soundfile(path)
+    if sizes is None or (source and source.n_declared == _real_length(source, sizes)):
+        return source, False
+    corrected = _try_soundfile(path, corrected=True)
+    if corrected is None or (source and corrected.n_declared == source.n_declared):
+        return source, False
+    return corrected, True
+
+
+def _try_soundfile(path: str, corrected: bool = False) -> SoundfileSource | None:
+    try:
+        return SoundfileSource(path, corrected)
+    except DecodeError:
+        return None
+
+
+def _real_length(source: SoundfileSource, sizes: PcmSizes) -> int | None:
+    """Return the samples that the audio bytes hold; of block codes, what libsndfile says unless there are more."""
+    if source.subtype in SAMPLE_BYTES:
+        return sizes.real // (SAMPLE_BYTES[source.subtype] * source.n_channels)
+    return None if sizes.real > (sizes.declared or 0) else source.n_declared
+
+
+def _length(path: str, source: SoundfileSource, pages: OggPages | None, sizes: PcmSizes | None) -> _Length | None:
     """Find the length; None where libsndfile would lose some."""
     n_frames = source.n_declared
     if not n_frames or source.format in ("RAW", "MP3") or not _ends_at(source, n_frames):
@@ -116,25 +155,24 @@ def _length(path: str, source: SoundfileSource, pages: OggPages | None) -> _Leng
         whole = pages and not pages.holes and len(pages.starts) == 1
         remarks = ("its last page is missing, it may break off",) * _is_open(pages)
         return _Length(n_frames, None, pages.cut, (), remarks) if whole else None
-    return _pcm_length(path, source, n_frames)
+    return _pcm_length(source, n_frames, sizes) if sizes else _Length(n_frames, None)
 
 
-def _pcm_length(path: str, source: SoundfileSource, n_frames: int) -> _Length | None:
-    sizes = pcm_sizes(path)
-    if sizes.real == 0:
-        raise AudioError(_NO_AUDIO.format(path))
-    frame_bytes = SAMPLE_BYTES.get(source.subtype, sizes.present / n_frames) * source.n_channels
-    damage = (Damage(n_frames, n_bytes=sizes.second),) if sizes.second else ()
-    remarks = (f"{sizes.rubbish} bytes behind its audio are not read",) if sizes.rubbish >= FEW else ()
-    if sizes.declared is None:
-        return _Length(n_frames, None, False, damage, remarks)
-    if sizes.real < sizes.declared:
-        return _Length(n_frames, round(sizes.declared / frame_bytes), True)
-    if sizes.real == sizes.declared:
-        return _Length(n_frames, n_frames, False, damage, remarks)
-    corrected = SoundfileSource(path, corrected=True)
-    corrected.close()
-    return _Length(corrected.n_declared, n_frames, False, damage, remarks)
+def _pcm_length(source: SoundfileSource, n_frames: int, sizes: PcmSizes) -> _Length:
+    damage = (Damage(n_frames, n_bytes=sizes.second),) * bool(sizes.second)
+    remarks = (f"{sizes.rubbish} bytes behind its audio are not read",) * (sizes.rubbish >= FEW)
+    if sizes.declared in (None, sizes.real):
+        return _Length(n_frames, n_frames if sizes.declared else None, False, damage, remarks)
+    known = SAMPLE_BYTES.get(source.subtype)
+    frame_bytes = known * source.n_channels if known else sizes.real / n_frames
+    n_declared = round(sizes.declared / frame_bytes)
+    remarks += _more_than_declared(n_frames, n_declared)
+    return _Length(n_frames, n_declared, sizes.declared > sizes.present, damage, remarks)
+
+
+def _more_than_declared(n_frames: int, n_declared: int | None) -> tuple[str, ...]:
+    wrong = n_declared is not None and n_frames > n_declared
+    return (f"its header declares {n_declared} samples, {n_frames} are there and read",) * wrong
 
 
 def _is_open(pages: OggPages | None) -> bool:
@@ -170,19 +208,20 @@ def _probe_av(
         ("its last page is missing, it may break off",) * _is_open(pages)
         + ("its last frame is incomplete, it may break off",) * (broken_off or bool(chain and chain.incomplete))
         + (f"{behind} bytes behind its audio are not read",) * (behind >= FEW)
+        + _more_than_declared(n_frames, n_declared)
     )
     return AudioInfo(
         path, source.sample_rate, source.n_channels, n_frames, n_declared, source.format, source.subtype,
         source.n_streams, "av", _is_cut(path, source, pages, n_frames, n_declared), version,
         damage + (Damage(n_frames, n_bytes=second),) * bool(second), remarks, starts,
-        bool(damage) or (decoded and chain is not None),
+        seekable=0 if damage or (decoded and chain) else None,
     )  # fmt: skip
 
 
 def _split_rubbish(
     damage: tuple[Damage, ...], n_frames: int, n_declared: int | None, chain: MpegChain | None
 ) -> tuple[tuple[Damage, ...], int]:
-    """Return the damage within the audio, and the bytes of what stands behind it where all that is declared is there."""
+    """Return the damage within the audio, and the bytes of what stands behind it where nothing is missing."""
     if n_declared is None or n_frames < n_declared:
         return damage, 0
     behind = sum(one.n_bytes for one in damage if one.position >= n_frames)
@@ -254,14 +293,15 @@ def _is_cut(path: str, source: AvSource, pages: OggPages | None, n_frames: int, 
     """Say whether audio is missing at the end, by the length or the size that the file declares."""
     if source.format in PCM_CONTAINERS:
         sizes = pcm_sizes(path)
-        return sizes.declared is not None and sizes.declared > sizes.present
+        return sizes is not None and (sizes.declared or 0) > sizes.present
     return (n_declared is not None and n_frames < n_declared) or (pages is not None and pages.cut)
 
 
 def _second_file(path: str, source: AvSource) -> int:
     """Return the bytes of a file that stands behind this one and that FFmpeg does not read."""
     if source.format in PCM_CONTAINERS:
-        return pcm_sizes(path).second
+        sizes = pcm_sizes(path)
+        return sizes.second if sizes else 0
     if source.format == "mov":
         return second_mp4(path)
     return second_copy(path) if source.format in ("tta", "asf", "wv", "ape") else 0

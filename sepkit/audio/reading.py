@@ -150,8 +150,8 @@ def read(
 ) -> tuple[Tensor, int]:
     """Read a file or a segment of it.
 
-    The same samples come whether the segment or the whole file is read, of damaged files too; in AAC up to the decoder's noise
-    substitution, which depends on where decoding began.
+    The same samples come whether the segment or the whole file is read, also of damaged files; in AAC up to the
+    decoder's noise substitution, which depends on where decoding began.
 
     Args:
         path: the file.

@@ -18,6 +18,7 @@ PATIENCE = 1 << 12  # samples that are given up at a time where libsndfile does 
 FILLED = ("mov", "mp3", "wv", "tta", "ape")  # containers that say where each packet belongs
 CONTIGUOUS = ("mp3", "aac", "ac3", "eac3", "dts", "truehd", "mlp")  # nothing lies between packets
 CHECKED = {"flac", "tta", "wavpack"}  # lossless codecs whose decoders look at checksums only on request
+STAMPED = ("ogg", "matroska", "asf", "flac")  # containers whose time stamps tell of audio that is missing
 GAP = 0.005  # seconds between time stamps above which audio is missing: they are rounded to ms and less
 
 
@@ -36,12 +37,13 @@ class SoundfileSource:
         path: the file.
         corrected: read it as if its header declared what is really there.
         tolerant: give silence in place of what does not decode, and note it in `damage`.
+        seekable: the last position that is found without decoding; None: all are.
     """
 
     reader = "soundfile"
 
-    def __init__(self, path: str, corrected: bool = False, tolerant: bool = False):
-        self._path, self._corrected, self._tolerant = path, corrected, tolerant
+    def __init__(self, path: str, corrected: bool = False, tolerant: bool = False, seekable: int | None = None):
+        self._path, self._corrected, self._tolerant, self._seekable = path, corrected, tolerant, seekable
         self.damage: dict[int, Damage] = {}
         self._open()
         self.sample_rate = self._file.samplerate
@@ -60,8 +62,11 @@ class SoundfileSource:
 
     def seek(self, position: int) -> None:
         """Go to a sample."""
+        found = position if self._seekable is None else min(position, self._seekable)
         try:
-            self._file.seek(position)
+            self._file.seek(found)
+            while found < position and (skipped := len(self._file.read(min(SKIP_BLOCK, position - found)))):
+                found += skipped
         except soundfile.SoundFileRuntimeError as error:
             if not self._tolerant:
                 raise DecodeError(last_part(error)) from error
@@ -101,15 +106,15 @@ class SoundfileSource:
 
     def _read_piece(self, position: int, n_frames: int, size: int) -> np.ndarray | None:
         """Read a piece through a decoder that has seen no damage before; None where it does not decode."""
-        for ahead in (0, size, 4 * size):  # FLAC's search for a frame also fails beside a damaged one
-            start = max(0, position - ahead)
+        for start in (position, max(0, position - 4 * size)):  # the search for a frame may fail beside a damaged one
+            piece = np.full((position - start + n_frames, self.n_channels), np.nan, np.float32)
             self._reopen()
             try:
                 self._file.seek(start)
-                piece = self._file.read(position - start + n_frames, dtype="float32", always_2d=True)
-            except soundfile.SoundFileRuntimeError:
-                continue
-            if len(piece) == position - start + n_frames:
+                self._file.read(out=piece)
+            except soundfile.SoundFileRuntimeError:  # perhaps only that it cannot stand behind what it has read
+                pass
+            if not np.isnan(piece[-1]).any():
                 return piece[position - start :]
         return None
 
@@ -369,12 +374,14 @@ class AvSource:
         seconds = frame.pts * frame.time_base - (self._stream.start_time or 0) * self._stream.time_base
         here = round(seconds * self.sample_rate)
         if self._position is None:
+            if self._failed:  # the frame may depend on what failed: its position stays open, which ends seeking
+                return silence
             self._position = here
         expected = self._position if self._fills else self._time
         missing = 0 if expected is None else here - expected
         slack = 0 if self._fills and self._failed else GAP * self.sample_rate
         self._time, self._failed = here + frame.samples * self.sample_rate // frame.sample_rate, False
-        if missing <= slack or (slack and self.format in CONTIGUOUS):  # these have no time stamps of their own
+        if missing <= slack or (slack and self.format not in (*STAMPED, "mov")):
             return silence
         self._note(**{"n_filled" if self._fills else "n_lost": missing})
         return np.zeros((missing, self.n_channels), np.float32) if self._fills else silence
@@ -455,9 +462,8 @@ def open_source(info: AudioInfo, stream: int, tolerant: bool = False) -> Soundfi
         tolerant: go on behind what does not decode.
     """
     if info.reader == "soundfile":
-        corrected = info.undeclared > 0 and info.format not in ("FLAC", "OGG")
-        return SoundfileSource(info.path, corrected, tolerant)
-    return AvSource(info.path, stream, info.starts, info.sequential, tolerant)
+        return SoundfileSource(info.path, info.corrected, tolerant, info.seekable)
+    return AvSource(info.path, stream, info.starts, info.seekable == 0, tolerant)
 
 
 def path_text(path: str | os.PathLike) -> str:

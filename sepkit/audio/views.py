@@ -44,12 +44,12 @@ class FileView(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         """Fill a buffer; return the number of bytes."""
-        wanted = max(0, min(len(buffer), self._length - self._here))
+        window = memoryview(buffer).cast("B")[: max(0, self._length - self._here)]
         self._file.seek(self._start + self._here)
-        n_bytes = self._file.readinto(memoryview(buffer)[:wanted])
+        n_bytes = self._file.readinto(window)
         first = self._place - self._here
         for k in range(max(0, -first), min(len(self._patch), n_bytes - first)):
-            buffer[first + k] = self._patch[k]
+            window[first + k] = self._patch[k]
         self._here += n_bytes
         return n_bytes
 

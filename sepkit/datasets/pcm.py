@@ -1,5 +1,8 @@
 """16-bit WAV straight from the disk into a tensor, without a decoder between them."""
 
+import os
+from typing import BinaryIO
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,38 +15,57 @@ _SCALE = np.float32(1 / 32768)  # a power of two: the product is exact, equal to
 
 def locate_pcm16(info: audio.AudioInfo) -> int | None:
     """Find the first byte of the samples in an undamaged little-endian 16-bit WAV; None for any other file."""
-    if info.subtype != "PCM_16" or info.reader != "soundfile" or info.truncated:
+    if info.subtype != "PCM_16" or info.reader != "soundfile" or info.complaint:
         return None
-    with open(info.path, "rb") as file:
-        magic = file.read(4)
-        located = locate_samples(file) if magic in (b"RIFF", b"RF64", b"BW64") else None
-        size = file.seek(0, 2)
-    if located is None:
+    try:
+        with open(info.path, "rb") as file:
+            magic = file.read(4)
+            samples = locate_samples(file) if magic in (b"RIFF", b"RF64", b"BW64") else None
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise audio.vanished(info.path, error) from error
+    if samples is None:
         return None
-    offset, declared = located
-    n_frames = min(declared, size - offset) // (2 * info.n_channels)
-    return offset if n_frames == info.n_frames else None
+    n_frames = min(samples.declared, size - samples.offset) // (2 * info.n_channels)
+    return samples.offset if n_frames == info.n_frames else None
 
 
-def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> bool:
-    """Fill out (C, T), which has the file's channels, from a sample on; False where the file is shorter by now.
+def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> None:
+    """Fill out (C, T), which has the file's channels, from a sample on.
 
     Args:
         info: what the probe found.
         offset: as `locate_pcm16` found it, bytes.
         start: first sample.
         out: filled.
+
+    Raises:
+        AudioError: the file is gone, or another one than was probed.
     """
     n_channels, n_frames = out.shape
-    place = offset + 2 * n_channels * start
-    samples = np.fromfile(info.path, "<i2", n_channels * n_frames, offset=place)
-    if len(samples) < n_channels * n_frames:
-        return False
-    np.multiply(samples.reshape(-1, n_channels).T, _SCALE, out=out.numpy())
-    return True
+    samples = np.empty((n_frames, n_channels), "<i2")
+    try:
+        with open(info.path, "rb", buffering=0) as file:
+            audio.check_unchanged(info, os.fstat(file.fileno()))
+            file.seek(offset + samples.itemsize * n_channels * start)
+            _fill(file, memoryview(samples).cast("B"))
+    except OSError as error:
+        raise audio.vanished(info.path, error) from error
+    np.multiply(samples.T, _SCALE, out=out.numpy())
 
 
-def read_into(info: audio.AudioInfo, pcm_offset: int | None, start: int, out: Tensor) -> None:
+def _fill(file: BinaryIO, wanted: memoryview) -> None:
+    """Read as many bytes as are wanted; the system may give them in parts."""
+    while wanted:
+        n_bytes = file.readinto(wanted)
+        if not n_bytes:
+            raise OSError("it became shorter")
+        wanted = wanted[n_bytes:]
+
+
+def read_into(
+    info: audio.AudioInfo, pcm_offset: int | None, start: int, out: Tensor, allow_damaged: bool = False
+) -> None:
     """Fill out (C, T) from a sample on, with the file's channels adapted to C.
 
     Args:
@@ -51,15 +73,16 @@ def read_into(info: audio.AudioInfo, pcm_offset: int | None, start: int, out: Te
         pcm_offset: what `locate_pcm16` found.
         start: first sample.
         out: filled.
+        allow_damaged: take what decodes of a truncated or damaged file.
 
     Raises:
-        AudioError: the file cannot be read.
+        AudioError: the file cannot be read, or is another one than was probed.
     """
     n_channels, n_frames = out.shape
     if pcm_offset is not None:
         found = out if info.n_channels == n_channels else torch.empty(info.n_channels, n_frames)
-        if read_pcm16(info, pcm_offset, start, found):
-            if found is not out:
-                out.copy_(audio.adapt_channels(found, n_channels))
-            return
-    out.copy_(audio.adapt_channels(audio.read(info.path, start, n_frames, info=info)[0], n_channels))
+        read_pcm16(info, pcm_offset, start, found)
+    else:
+        found = audio.read(info.path, start, n_frames, allow_truncated=allow_damaged, info=info)[0]
+    if found is not out:
+        out.copy_(audio.adapt_channels(found, n_channels))
