@@ -120,22 +120,23 @@ def file_version(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def check_unchanged(info: AudioInfo, status: os.stat_result | None = None) -> None:
+def check_unchanged(info: AudioInfo) -> None:
     """Refuse a file that is gone or another one since it was probed.
-
-    Args:
-        info: what the probe found.
-        status: of the open file; None asks for it.
 
     Raises:
         AudioError: it is.
     """
     try:
-        status = status or os.stat(info.path)
+        version = file_version(os.stat(info.path))
     except OSError as error:
         raise vanished(info.path, error) from error
-    if file_version(status) != info.version:
-        raise AudioError(f"{info.path} was changed after it was checked: start again, or probe it again.")
+    if version != info.version:
+        raise changed(info.path)
+
+
+def changed(path: str) -> AudioError:
+    """Return what to raise where a file is another one than was checked."""
+    return AudioError(f"{path} was changed after it was checked: start again, or probe it again.")
 
 
 def vanished(path: str, error: OSError) -> AudioError:

@@ -114,7 +114,7 @@ def _probe_soundfile(path: str, stream: int, version: tuple[int, int], pages: Og
         path, source.sample_rate, source.n_channels, length.n_frames, length.n_declared, source.format, source.subtype,
         1, "soundfile", length.truncated, version, length.damage, length.remarks, corrected=corrected,
         # libsndfile takes the samples on the last page for later ones, where that page is not full
-        seekable=max(0, length.n_frames - pages.n_last - 1) if pages else None,
+        seekable=max(0, length.n_frames - pages.n_last - 1) if source.subtype == "VORBIS" else None,
     )  # fmt: skip
 
 

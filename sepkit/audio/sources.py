@@ -293,6 +293,8 @@ class AvSource:
                 if part:
                     self._open_part(part)
                 yield from self._decode_part()
+            except FormatChangeError:
+                raise
             except DecodeError as error:
                 self._fail(error, self._part_size(part) if part else 0)
         if self._resampler:
@@ -399,16 +401,16 @@ class AvSource:
         former = np.zeros((0, self.n_channels), np.float32)
         if layout != self._layout:
             change = "changes from {1} channels at {0} Hz to {3} channels at {2} Hz".format(*self._layout, *layout)
-            if not self._tolerant:
-                raise FormatChangeError(f"it {change}")
+            if not self._tolerant or (self.format == "flac" and layout[1] > self.n_channels):
+                raise FormatChangeError(f"it {change}")  # of FLAC it is certain; others may only seem to, at a damage
             self._note(change=change)
             former = self._resampler.flush().numpy().T if self._resampler else former
             self._resampler = Resampler(layout[0], self.sample_rate, self.n_channels)
             self._layout = layout
-        try:
-            waveform = adapt_channels(torch.from_numpy(np.ascontiguousarray(samples.T)), self.n_channels)
-        except ValueError as error:
-            raise FormatChangeError(f"it changes to {layout[1]} channels: {error}") from error
+        waveform = torch.from_numpy(np.ascontiguousarray(samples.T))
+        if min(layout[1], self.n_channels) > 1 and layout[1] != self.n_channels:  # which belongs to which is not known
+            waveform = adapt_channels(waveform, 1)
+        waveform = adapt_channels(waveform, self.n_channels)
         return np.concatenate([former, self._resampler.push(waveform).numpy().T])
 
     def ends_within_frame(self) -> bool:
