@@ -136,11 +136,22 @@ def _only_zeros(file: BinaryIO, start: int) -> bool:
 
 def corrected_view(path: str) -> FileView:
     """Open a file whose header declares too little, as if it declared what `pcm_sizes` found to be real."""
-    real = pcm_sizes(path).real
-    with open(path, "rb") as file:
-        samples = locate_samples(file)
+    real, samples = pcm_sizes(path).real, _samples_of(path)
     size = min(real + samples.added, (1 << 8 * struct.calcsize(samples.code)) - 1)
     return FileView(path, 0, samples.offset + real, samples.field, struct.pack(samples.code, size))
+
+
+def bare_view(path: str) -> tuple[FileView, str] | None:
+    """Open the audio bytes alone, and give their order, where they are more than the header can declare; else None."""
+    real, samples = pcm_sizes(path).real, _samples_of(path)
+    if real + samples.added < 1 << 8 * struct.calcsize(samples.code):
+        return None
+    return FileView(path, samples.offset, samples.offset + real), "BIG" if samples.code[0] == ">" else "LITTLE"
+
+
+def _samples_of(path: str) -> Samples:
+    with open(path, "rb") as file:
+        return locate_samples(file)
 
 
 def locate_samples(file: BinaryIO) -> Samples | None:

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from sepkit.audio.conversion import Resampler, adapt_channels
-from sepkit.audio.headers import TAG_MAGICS, ac3_frame, corrected_view, flac_block, skip_tags
+from sepkit.audio.headers import TAG_MAGICS, ac3_frame, bare_view, corrected_view, flac_block, skip_tags
 from sepkit.audio.info import AudioInfo, Damage
 from sepkit.audio.views import FileView
 
@@ -49,16 +49,27 @@ class SoundfileSource:
         self.sample_rate = self._file.samplerate
         self.n_channels = self._file.channels
         self.n_declared = self._file.frames if self._file.frames < 1 << 62 else None
-        self.format = self._file.format
+        self.format = self._format
         self.subtype = self._file.subtype
 
     def _open(self) -> None:
         self._view = corrected_view(self._path) if self._corrected else None
         try:
             self._file = soundfile.SoundFile(self._view or self._path)
+            self._format = self._file.format
+            if self._corrected and (bare := bare_view(self._path)):
+                self._open_bare(*bare)
         except (soundfile.SoundFileRuntimeError, TypeError, ValueError, OSError) as error:
             raise DecodeError(last_part(error)) from error
         self._position = 0
+
+    def _open_bare(self, view: FileView, order: str) -> None:
+        """Read the audio bytes without the header, whose place for their number is too small."""
+        layout = (self._file.samplerate, self._file.channels, self._file.subtype)
+        order = order if self._file.endian == "FILE" else self._file.endian
+        self.close()
+        self._view = view
+        self._file = soundfile.SoundFile(view, "r", *layout, endian=order, format="RAW")
 
     def seek(self, position: int) -> None:
         """Go to a sample."""
