@@ -254,6 +254,8 @@ def report_separated(separator, folder: str | Path, name: str, result, watch) ->
 
 def describe_separated(result) -> Iterable[str]:
     """Say where the stems of a recording lie, and what had to be done to them."""
+    from sepkit.audio import describe_damage
+
     folder = next(iter(result.stems.values())).parent
     yield f"{result.recording} -> {folder}/{{{','.join(path.name for path in result.stems.values())}}}"
     if result.gain < 1:
@@ -264,6 +266,10 @@ def describe_separated(result) -> Iterable[str]:
         yield f"  the recording is truncated: {result.duration:.2f} s of it decode"
     elif result.missing:
         yield f"  the recording is truncated: {result.missing} samples are missing, {result.duration:.2f} s decode"
+    if result.damage:
+        yield f"  the recording {describe_damage(result.damage, result.sample_rate)}"
+    if result.remarks:
+        yield f"  the recording: {'; '.join(result.remarks)}"
 
 
 def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:

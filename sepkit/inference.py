@@ -45,6 +45,9 @@ class Separated:
         duration: seconds.
         gain: factor by which all stems were scaled to fit an integer or lossy format; 1 where they fitted.
         missing: samples that the file declares and that do not decode; None: unknown how many.
+        damage: what else of it does not decode, as `AudioInfo.damage`.
+        remarks: what is odd about the file, a clause each.
+        sample_rate: Hz, of the positions in `damage`.
     """
 
     recording: Path
@@ -52,6 +55,9 @@ class Separated:
     duration: float
     gain: float = 1.0
     missing: int | None = 0
+    damage: tuple[audio.Damage, ...] = ()
+    remarks: tuple[str, ...] = ()
+    sample_rate: int = 44100
 
 
 def separate(
@@ -150,7 +156,7 @@ def separate_file(
         overlap: share of a chunk that the next one covers again, in [0, 0.9].
         format: of the files: "wav" (32-bit float), "wav24", "wav16", "flac" (24-bit), "flac16", "ogg" or "mp3".
         overwrite: replace stems that exist.
-        allow_truncated: take what decodes of a file that breaks off.
+        allow_truncated: take what decodes of a file that breaks off or is damaged, as players do.
         progress: called with the seconds of audio that were finished since its last call.
 
     Raises:
@@ -175,10 +181,14 @@ def separate_file(
         )
         with _working_for(targets, overwrite) as work:
             gain = _write_stems(blocks, targets, work, info, subtype, _HEADROOM.get(format, 1.0))
+        damage = reader.damage
     missing = 0
     if info.truncated:
         missing = None if info.n_declared is None else info.n_declared - info.n_frames
-    return Separated(recording, dict(zip(names, targets, strict=True)), info.n_frames / info.sample_rate, gain, missing)
+    return Separated(
+        recording, dict(zip(names, targets, strict=True)), info.duration, gain, missing, damage, info.remarks,
+        info.sample_rate,
+    )  # fmt: skip
 
 
 def _choose_files(output: Path, name: str, files: Sequence[str]) -> list[Path]:

@@ -297,7 +297,7 @@ def test_a_file_that_shrank_since_it_was_probed_is_refused(files, tmp_path):
     path = cut(files["wav"], tmp_path / "shrinking.wav", 1)
     info = audio.probe(path)
     cut(files["wav"], path, 0.5)
-    with pytest.raises(AudioError, match=r"breaks off at sample|does not decode near sample"):
+    with pytest.raises(AudioError, match=r"shrinking.wav was changed after it was checked: start again, or probe it"):
         audio.read(path, info=info)
     path.unlink()
     with pytest.raises(AudioError, match="check that it is still there"):

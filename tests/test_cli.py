@@ -235,6 +235,28 @@ def test_a_truncated_file_gives_what_decodes_and_says_how_much_is_missing(capsys
     assert audio.read("separated/cut/vocals.wav")[0].shape == (2, 5000)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("song.mp3", r"the recording is damaged near sample \d+ \(0\.\d\d s\): 2\d\d\d bytes passed over\n"),
+        ("song.ogg", r"the recording is damaged near sample \d+ .*samples missing, \d+ bytes passed over\n"),
+        ("song.flac", r"the recording is damaged near sample \d+ .*: \d+ samples replaced by silence\n"),
+        ("song.wav", r"the recording: its header declares 1000 samples, \d+ are there and read\n"),
+    ],
+)
+def test_damage_does_not_stop_a_separation_and_is_told_in_one_line(capsys, name, said):
+    path = Path(name)
+    audio.write(path, torch.rand(2, 100000, generator=torch.Generator().manual_seed(0)) / 4, 8000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4 if name == "song.wav" else len(content) // 2
+    patch = (1000 * 8).to_bytes(4, "little") if name == "song.wav" else bytes(2000)
+    content[place : place + len(patch)] = patch
+    path.write_bytes(content)
+    assert separate(name) == 0
+    assert re.search(said, capsys.readouterr().out)
+    assert audio.read("separated/song/vocals.wav")[0].shape[1] == audio.probe(path).n_frames
+
+
 def test_an_output_that_is_a_file_is_a_wrong_call(capsys):
     Path("out").write_text("")
     assert separate(str(write("song.wav")), "--output", "out") == 2

@@ -207,6 +207,7 @@ MISTAKES = [
     ("segment: 3.0", "segment: .inf", "6:12: separator.segment: must be a finite number, got inf"),
     ("root: demo", "root: ''", "10:9: data.root: must not be empty, got ''"),
     ("remix: 0.7", "remix: 1.7", "12:10: data.remix: must be <= 1, got 1.7"),
+    ("remix: 0.7", "allow_damaged: 1", "12:18: data.allow_damaged: must be true or false, got 1"),
     ("remix: 0.7", "resample: 1", "12:13: data.resample: must be true or false, got 1"),
     ("ema: 0.99", "ema: 1.0", "26:8: training.ema: must be < 1, got 1.0"),
     (

@@ -1,32 +1,163 @@
 """What a file's own bytes say about its length, read without decoding."""
 
+import mmap
 import os
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from itertools import pairwise
+from typing import BinaryIO, NamedTuple
+
+from sepkit.audio.views import FileView
 
 MPEG_REACH = 1 << 13  # bytes behind the ID3 tag in which the first MPEG frame must begin
 OTHER_MAGICS = (b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b"riff", b"fLaC", b"OggS", b".snd", b"caff")
-STREAMED = ((0x7FFFF000, 0x7FFFFFFF), (0xFFFFF000, 0xFFFFFFFF))  # sizes that a writer to a pipe leaves
+TAG_MAGICS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # what taggers append without a chunk around it
+KNOWN_CHUNKS = (
+    b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"JUNK", b"junk", b"PAD ", b"FLLR", b"cue ", b"smpl", b"fact", b"PEAK",
+    b"NAME", b"ANNO", b"COMT", b"MARK", b"INST", b"APPL", b"AUTH", b"(c) ",
+)  # fmt: skip # of these, what does not fit was cut
+MAX_RUBBISH = 1 << 12  # bytes behind the declared audio that are not taken for audio: 23 ms in CD quality
+STREAMED = ((0x7FFFF000, 0x7FFFFFFF), (0xFFFFF000, 0xFFFFFFFF), (1 << 62, 1 << 64))  # what a writer to a pipe leaves
 
 
-def pcm_sizes(path: str) -> tuple[int | None, int]:
-    """Return the declared bytes of audio (None: not declared) and those present, of WAV, AIFF, W64 and AU."""
+class Samples(NamedTuple):
+    """State where the audio bytes of WAV, AIFF, W64 and AU lie.
+
+    Args:
+        offset: first byte.
+        declared: their number, as the header has it.
+        field: byte at which the header has it.
+        code: how it stands there, as `struct` says it.
+        added: what the number there counts beside the audio.
+        unit: chunks that follow begin at multiples of so many bytes; 1: none follow.
+    """
+
+    offset: int
+    declared: int
+    field: int
+    code: str
+    added: int = 0
+    unit: int = 2
+
+
+class PcmSizes(NamedTuple):
+    """Compare the audio bytes that a header declares with those that are there.
+
+    Args:
+        declared: None: the header leaves that open.
+        present: from the first audio byte to the end of the file.
+        real: how many of these are audio; the header is wrong where that is more than it says.
+        rubbish: bytes behind the audio that are neither audio nor chunks.
+        second: bytes behind the audio that are another file.
+    """
+
+    declared: int | None
+    present: int
+    real: int
+    rubbish: int = 0
+    second: int = 0
+
+
+def pcm_sizes(path: str) -> PcmSizes | None:
+    """Compare the size of the audio in the header of WAV, AIFF, W64 and AU with what is there; None for all others."""
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         try:
-            located = locate_samples(file)
+            samples = locate_samples(file)
         except (struct.error, OSError, OverflowError):  # a header too damaged to declare anything
-            located = None
-        present = os.fstat(file.fileno()).st_size - (located[0] if located else 0)
-    if located is None or any(low <= located[1] <= high for low, high in STREAMED):
-        return None, present
-    return located[1], present
+            return None
+        if samples is None:
+            return None
+        if any(low <= samples.declared <= high for low, high in STREAMED):
+            return PcmSizes(None, size - samples.offset, size - samples.offset)
+        return _compare(file, samples, size)
 
 
-def locate_samples(file: BinaryIO) -> tuple[int, int] | None:
-    """Return offset and declared size of the audio bytes."""
+def _compare(file: BinaryIO, samples: Samples, size: int) -> PcmSizes:
+    declared, present = max(0, samples.declared), size - samples.offset
+    sizes = PcmSizes(declared or None, present, min(declared, present))
+    if present <= declared:
+        return sizes
+    second = _second_file(file, samples, declared, size)
+    if second is not None:
+        return sizes._replace(second=second)
+    if samples.code[1] == "I":  # beyond 4 GiB, recorders leave the lower 32 bits of the size
+        for real in range(declared + (1 << 32), present + 1, 1 << 32):
+            if (second := _second_file(file, samples, real, size)) is not None:
+                return sizes._replace(real=real, second=second)
+    if declared and (present - declared <= MAX_RUBBISH or _only_zeros(file, samples.offset + declared)):
+        return sizes._replace(rubbish=present - declared)
+    return sizes._replace(real=present)
+
+
+def _second_file(file: BinaryIO, samples: Samples, n_bytes: int, end: int) -> int | None:
+    """Return the size of a second file among the chunks behind so many audio bytes; None where these are no chunks."""
+    padded = -(-n_bytes // samples.unit) * samples.unit
+    for start in (samples.offset + n_bytes, samples.offset + padded):  # some writers leave the padding out
+        second = _walk_chunks(file, samples, start, end)
+        if second is not None:
+            return second
+    return None
+
+
+def _walk_chunks(file: BinaryIO, samples: Samples, place: int, end: int) -> int | None:
+    """Follow chunks to the end of the file; return the size of a second file, None where a chunk does not fit."""
+    while place < end:
+        file.seek(place)
+        header = file.read(24 if samples.unit == 8 else 8)
+        if header.startswith(OTHER_MAGICS):
+            return end - place
+        if header.startswith(TAG_MAGICS) or (end - place < len(header) and not any(header)):
+            return 0
+        size = _chunk_size(header, samples)
+        if not size or place + size > end:
+            return 0 if size and header[:4] in KNOWN_CHUNKS else None
+        place += -(-size // samples.unit) * samples.unit
+    return 0
+
+
+def _chunk_size(header: bytes, samples: Samples) -> int | None:
+    """Return the size of a chunk, its header included; None where it has no name."""
+    order, is_name = samples.code[0], all(32 <= byte < 127 for byte in header[:4])
+    if samples.unit == 8 and len(header) == 24 and is_name:
+        return struct.unpack(order + "Q", header[16:])[0]
+    if samples.unit == 2 and len(header) == 8 and is_name:
+        return 8 + struct.unpack(order + "I", header[4:])[0]
+    return None
+
+
+def _only_zeros(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    while block := file.read(1 << 20):
+        if block.count(0) < len(block):
+            return False
+    return True
+
+
+def corrected_view(path: str) -> FileView:
+    """Open a file whose header declares too little, as if it declared what `pcm_sizes` found to be real."""
+    real, samples = pcm_sizes(path).real, _samples_of(path)
+    size = min(real + samples.added, (1 << 8 * struct.calcsize(samples.code)) - 1)
+    return FileView(path, 0, samples.offset + real, samples.field, struct.pack(samples.code, size))
+
+
+def bare_view(path: str) -> tuple[FileView, str] | None:
+    """Open the audio bytes alone, and give their order, where they are more than the header can declare; else None."""
+    real, samples = pcm_sizes(path).real, _samples_of(path)
+    if real + samples.added < 1 << 8 * struct.calcsize(samples.code):
+        return None
+    return FileView(path, samples.offset, samples.offset + real), "BIG" if samples.code[0] == ">" else "LITTLE"
+
+
+def _samples_of(path: str) -> Samples:
+    with open(path, "rb") as file:
+        return locate_samples(file)
+
+
+def locate_samples(file: BinaryIO) -> Samples | None:
+    """Find the audio bytes and their declared number."""
     skip_id3(file)
-    magic = file.read(12)
+    start, magic = file.tell(), file.read(12)
     if magic[:4] in (b"RIFF", b"RF64", b"BW64"):
         return _walk_riff(file, "<")
     if magic[:4] in (b"RIFX", b"FORM"):
@@ -34,33 +165,36 @@ def locate_samples(file: BinaryIO) -> tuple[int, int] | None:
     if magic[:4] == b"riff":
         return _walk_w64(file)
     if magic[:4] == b".snd":
-        return struct.unpack(">II", magic[4:12])
+        offset, declared = struct.unpack(">II", magic[4:12])
+        return Samples(start + offset, declared, start + 8, ">I", unit=1)
     return None
 
 
-def _walk_riff(file: BinaryIO, order: str) -> tuple[int, int] | None:
-    long_size = None
+def _walk_riff(file: BinaryIO, order: str) -> Samples | None:
+    ds64 = None
     while len(header := file.read(8)) == 8:
         name, size = header[:4], struct.unpack(order + "I", header[4:])[0]
         here = file.tell()
         if name == b"ds64":
-            long_size = struct.unpack("<8xQ", file.read(16))[0]
+            ds64 = here + 8, struct.unpack("<8xQ", file.read(16))[0]
+        if name == b"data" and size == 0xFFFFFFFF and ds64:
+            return Samples(here, ds64[1], ds64[0], "<Q")
         if name == b"data":
-            return here, long_size if size == 0xFFFFFFFF and long_size else size
+            return Samples(here, size, here - 4, order + "I")
         if name == b"SSND":
-            return here + 8, size - 8
+            return Samples(here + 8, size - 8, here - 4, order + "I", added=8)
         file.seek(here + size)
         if size % 2 and file.read(1)[:1].strip(b"\0"):  # some writers leave the padding byte out
             file.seek(here + size)
     return None
 
 
-def _walk_w64(file: BinaryIO) -> tuple[int, int] | None:
+def _walk_w64(file: BinaryIO) -> Samples | None:
     file.seek(40)
     while len(header := file.read(24)) == 24:
         size = struct.unpack("<Q", header[16:])[0]
         if header[:4] == b"data":
-            return file.tell(), size - 24
+            return Samples(file.tell(), size - 24, file.tell() - 8, "<Q", added=24, unit=8)
         if size < 24:
             return None
         file.seek(file.tell() - 24 + (size + 7) // 8 * 8)
@@ -72,12 +206,23 @@ def skip_id3(file: BinaryIO) -> None:
     start = 0
     file.seek(0)
     while len(header := file.read(10)) == 10 and header[:3] == b"ID3":
-        size = 0
-        for byte in header[6:]:
-            size = size << 7 | byte & 0x7F
-        start += 10 + size + (10 if header[5] & 0x10 else 0)
+        start += _id3_size(header)
         file.seek(start)
     file.seek(start)
+
+
+def _id3_size(header: bytes) -> int:
+    size = 0
+    for byte in header[6:]:
+        size = size << 7 | byte & 0x7F
+    return 10 + size + (10 if header[5] & 0x10 else 0)
+
+
+def flac_block(path: str) -> int:
+    """Return the largest number of samples that a FLAC frame holds, by its header."""
+    with open(path, "rb") as file:
+        skip_id3(file)
+        return int.from_bytes(file.read(12)[10:12], "big")
 
 
 def flac_ends_at(path: str, n_frames: int) -> bool:
@@ -95,6 +240,29 @@ def flac_ends_at(path: str, n_frames: int) -> bool:
             return True
         place = tail.rfind(b"\xff", 0, place)
     return False
+
+
+def flac_is_joined(path: str) -> bool:
+    """Say whether the frames within a FLAC file are not in the order of their samples: it holds a second file."""
+    with open(path, "rb") as file:
+        skip_id3(file)
+        info = file.read(26)
+        block, reach = int.from_bytes(info[8:10], "big"), 2 * int.from_bytes(info[15:18], "big") or 1 << 15
+        size, ends = os.fstat(file.fileno()).st_size, []
+        for quarter in (1, 2, 3):
+            file.seek(quarter * size // 4)
+            ends.append(_first_flac_end(file.read(reach + 17), block))
+    found = [end for end in ends if end is not None]
+    return any(later < earlier for earlier, later in pairwise(found))
+
+
+def _first_flac_end(stream: bytes, block: int) -> int | None:
+    place = stream.find(b"\xff")
+    while place >= 0:
+        if (end := _flac_frame_end(stream[place : place + 17], block)) is not None:
+            return end
+        place = stream.find(b"\xff", place + 1)
+    return None
 
 
 _FLAC_BLOCKS = {1: 192, **{k: 144 << k for k in range(2, 6)}, **{k: 1 << k for k in range(8, 16)}}
@@ -128,20 +296,6 @@ def _crc8(message: bytes) -> int:
     return remainder
 
 
-def ogg_is_cut(path: str) -> bool:
-    """Say whether the last Ogg page is incomplete and none before it closed the stream."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - (1 << 17)))  # a page is at most 65307 bytes
-        tail = file.read()
-    place = tail.rfind(b"OggS")
-    header = tail[place : place + 27]
-    if place < 0 or (len(header) == 27 and header[5] & 4):
-        return False
-    segments = tail[place + 27 : place + 27 + header[26]] if len(header) == 27 else b""
-    return len(header) < 27 or len(segments) < header[26] or place + 27 + len(segments) + sum(segments) > len(tail)
-
-
 _MP3_KBITS = {
     (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -161,12 +315,14 @@ class MpegChain:
         announced: in the frames that the Xing header counts; None without one.
         trimmed: of these, the encoder's delay and padding, which decoding takes off.
         broken: whether something else than a frame stands between them.
+        incomplete: whether the file ends within the last frame.
     """
 
     counted: int
     announced: int | None
     trimmed: int
     broken: bool
+    incomplete: bool = False
 
     @property
     def declared(self) -> int | None:
@@ -191,14 +347,80 @@ def mpeg_frames(path: str) -> MpegChain | None:
     size, samples = _mpeg_frame(stream[:4])
     n_announced, trimmed = _xing(stream[:size])
     announced = None if n_announced is None else n_announced * samples
-    place, counted, end = 0 if announced is None else size, 0, len(stream)
-    while place + 4 <= end and stream[place : place + 3] not in (b"TAG", b"APE"):
+    place, counted, end, broken = 0 if announced is None else size, 0, len(stream), any(head[:start])
+    while place + 4 <= end and not broken:
         size, samples = _mpeg_frame(stream[place : place + 4])
         if not size:
-            return MpegChain(counted, announced, trimmed, broken=True)
+            broken = skip_tags(stream, place) < end
+            break
         counted += samples if place + size <= end else 0
         place += size
-    return MpegChain(counted, announced, trimmed, broken=False)
+    return MpegChain(counted, announced, trimmed, broken, place > end)
+
+
+def skip_tags(stream: bytes, place: int) -> int:
+    """Return the byte behind the tags that begin here."""
+    while size := _tag_size(stream, place):
+        place += size
+    return place
+
+
+def _tag_size(stream: bytes, place: int) -> int:
+    """Return the size of an ID3v1, ID3v2, APE or Lyrics3 tag; 0 where none begins."""
+    magic = stream[place : place + 8]
+    if magic == b"APETAGEX":
+        size, flags = struct.unpack("<I4xI", stream[place + 12 : place + 24].ljust(12, b"\0"))
+        return size + 32 * bool(flags >> 29 & 1 and flags >> 31)
+    if magic.startswith(b"ID3"):
+        return _id3_size(stream[place : place + 10].ljust(10, b"\0"))
+    if magic.startswith(b"LYRICS"):
+        return max(stream.find(mark, place) + 9 - place for mark in (b"LYRICSEND", b"LYRICS200"))
+    return 227 if magic.startswith(b"TAG+") else 128 if magic.startswith(b"TAG") else 0
+
+
+_AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+
+
+def ac3_frame(header: bytes) -> int:
+    """Return the bytes of the AC-3 or E-AC-3 frame with this header; 0 where it is none (ATSC A/52, 5.3 and E.1.2)."""
+    if len(header) < 6 or header[:2] != b"\x0b\x77":
+        return 0
+    if header[5] >> 3 > 10:  # E-AC-3
+        return 2 * ((header[2] & 7) << 8 | header[3]) + 2
+    rate, code = header[4] >> 6, header[4] & 63
+    if rate == 3 or code // 2 >= len(_AC3_KBITS):
+        return 0
+    kbits = _AC3_KBITS[code // 2]
+    return (4 * kbits, 2 * (kbits * 96000 // 44100 + code % 2), 6 * kbits)[rate]
+
+
+def second_mp4(path: str) -> int:
+    """Return the bytes of an MP4 file that stands behind the first one."""
+    with open(path, "rb") as file:
+        end, place, n_types = os.fstat(file.fileno()).st_size, 0, 0
+        while place < end:
+            file.seek(place)
+            header = file.read(16).ljust(16, b"\0")
+            size = int.from_bytes(header[:4], "big")
+            size = int.from_bytes(header[8:], "big") if size == 1 else size
+            n_types += header[4:8] == b"ftyp"
+            if n_types > 1:
+                return end - place
+            if size < 8:
+                return 0
+            place += size
+    return 0
+
+
+_COPY_MAGICS = {b"TTA1": 8, b"MAC ": 6, b"\x30\x26\xb2\x75": 16}  # TTA, Monkey's Audio, ASF: bytes that tell them
+
+
+def second_copy(path: str) -> int:
+    """Return the bytes of a file that stands behind one of the same format that FFmpeg reads to its own end."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        n_magic = _COPY_MAGICS.get(stream[:4], 0)
+        place = stream.find(stream[:n_magic], n_magic) if n_magic else -1
+        return len(stream) - place if place > 0 else 0
 
 
 def _first_mpeg_frame(head: bytes) -> int | None:

@@ -2,15 +2,35 @@
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from sepkit.audio.headers import MpegChain, flac_ends_at, mpeg_frames, ogg_is_cut, pcm_sizes
-from sepkit.audio.info import AudioError, AudioInfo
+from sepkit.audio.headers import (
+    MAX_RUBBISH,
+    MpegChain,
+    PcmSizes,
+    flac_ends_at,
+    flac_is_joined,
+    mpeg_frames,
+    pcm_sizes,
+    second_copy,
+    second_mp4,
+)
+from sepkit.audio.info import AudioError, AudioInfo, Damage, file_version
+from sepkit.audio.ogg import OggPages, follow_pages
 from sepkit.audio.sources import SKIP_BLOCK, AvSource, DecodeError, FormatChangeError, SoundfileSource, path_text
 
 SUFFIXES = (
-    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".aif", ".aiff", ".au", ".caf", ".rf64", ".w64"
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
+    ".flac", ".wv", ".tta", ".ape", ".mp3", ".mp2", ".mpga", ".ogg", ".oga", ".opus", ".spx",
+    ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".ac3", ".eac3", ".dts", ".wma", ".webm", ".mka", ".mkv",
 )  # fmt: skip
+
+PCM_CONTAINERS = ("wav", "w64", "aiff", "au")  # by FFmpeg's names
+FEW = 8  # bytes behind the audio that are not worth a word
+ROUNDED = 0.1  # s by which the duration that Matroska and ASF announce may differ from their audio's
+_NO_AUDIO = "{} holds no audio: it declares a format and no samples; export it again."
 
 SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8
@@ -27,7 +47,7 @@ def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
     """Find out what an audio file holds; some milliseconds for undamaged WAV and FLAC.
 
     The content decides, not the name. What the header declares is compared with what is there: by arithmetic (WAV,
-    AIFF, AU), by the last frame or page (FLAC, Ogg), along the chain of frames (MP3), by the list of packets (MP4),
+    AIFF, AU), by the last frame (FLAC), along the chain of pages (Ogg) or frames (MP3), by the list of packets (MP4),
     and by decoding everything where these disagree.
 
     Args:
@@ -35,20 +55,23 @@ def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
         stream: which of the file's audio streams.
 
     Returns:
-        What was found; `truncated` says whether audio is missing at the end.
+        What was found; `truncated` says whether audio is missing at the end, `damage` where it is elsewhere.
 
     Raises:
         AudioError: the file is not there, not readable or holds no audio or no such stream.
     """
     name = path_text(path)
-    _check_file(name)
+    version = _check_file(name)
     try:
-        return _probe_soundfile(name, stream) or _probe_av(name, stream)
+        chain, pages = mpeg_frames(name), follow_pages(name)
+        # libsndfile reads MPEG audio no faster, while it prints complaints and passes over damage.
+        info = None if chain else _probe_soundfile(name, stream, version, pages)
+        return info or _probe_av(name, stream, version, chain, pages)
     except DecodeError as error:
         raise AudioError(f"Cannot read audio from {name}: {error}; convert it to WAV or FLAC.") from error
 
 
-def _check_file(path: str) -> None:
+def _check_file(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode):
@@ -60,48 +83,100 @@ def _check_file(path: str) -> None:
         raise AudioError(f"{path} is not a file; name an audio file.")
     if not status.st_size:
         raise AudioError(f"{path} is empty; copy or download it again.")
+    return file_version(status)
 
 
-def _probe_soundfile(path: str, stream: int) -> AudioInfo | None:
-    """Describe a file that libsndfile reads without loss; None leaves it to PyAV.
+class _Length(NamedTuple):
+    n_frames: int
+    n_declared: int | None
+    truncated: bool = False
+    damage: tuple[Damage, ...] = ()
+    remarks: tuple[str, ...] = ()
 
-    So is MPEG audio, which libsndfile reads no faster, while it prints complaints and passes over damage.
-    """
-    if mpeg_frames(path) is not None:
+
+def _probe_soundfile(path: str, stream: int, version: tuple[int, int], pages: OggPages | None) -> AudioInfo | None:
+    """Describe a file that libsndfile reads without loss; None leaves it to PyAV."""
+    sizes = pcm_sizes(path)
+    if sizes and not sizes.real:
+        raise AudioError(_NO_AUDIO.format(path))
+    source, corrected = _open_soundfile(path, sizes)
+    if source is None:
         return None
     try:
-        source = SoundfileSource(path)
-    except DecodeError:
-        return None
-    try:
-        lengths = _lengths(path, source)
+        length = _length(path, source, pages, sizes)
     finally:
         source.close()
-    if lengths is None:
+    if length is None:
         return None
     if stream:
         raise AudioError(f"{path} has 1 audio stream, stream {stream} was wanted; use stream 0.")
-    n_frames, n_declared, truncated = lengths
     return AudioInfo(
-        path, source.sample_rate, source.n_channels, n_frames, n_declared, source.format, source.subtype, 1,
-        "soundfile", truncated,
+        path, source.sample_rate, source.n_channels, length.n_frames, length.n_declared, source.format, source.subtype,
+        1, "soundfile", length.truncated, version, length.damage, length.remarks, corrected=corrected,
+        # libsndfile takes the samples on the last page for later ones, where that page is not full
+        seekable=max(0, length.n_frames - pages.n_last - 1) if source.subtype == "VORBIS" else None,
     )  # fmt: skip
 
 
-def _lengths(path: str, source: SoundfileSource) -> tuple[int, int | None, bool] | None:
-    """Return (samples that decode, samples declared, truncated); None where libsndfile would lose some."""
+def _open_soundfile(path: str, sizes: PcmSizes | None) -> tuple[SoundfileSource | None, bool]:
+    """Open a file with libsndfile; say whether its header has to be corrected for that."""
+    source = _try_soundfile(path)
+    if sizes is None or (source and source.n_declared == _real_length(source, sizes)):
+        return source, False
+    corrected = _try_soundfile(path, corrected=True)
+    if corrected is None or (source and corrected.n_declared == source.n_declared):
+        return source, False
+    return corrected, True
+
+
+def _try_soundfile(path: str, corrected: bool = False) -> SoundfileSource | None:
+    try:
+        return SoundfileSource(path, corrected)
+    except DecodeError:
+        return None
+
+
+def _real_length(source: SoundfileSource, sizes: PcmSizes) -> int | None:
+    """Return the samples that the audio bytes hold; of block codes, what libsndfile says unless there are more."""
+    if source.subtype in SAMPLE_BYTES:
+        return sizes.real // (SAMPLE_BYTES[source.subtype] * source.n_channels)
+    return None if sizes.real > (sizes.declared or 0) else source.n_declared
+
+
+def _length(path: str, source: SoundfileSource, pages: OggPages | None, sizes: PcmSizes | None) -> _Length | None:
+    """Find the length; None where libsndfile would lose some."""
     n_frames = source.n_declared
     if not n_frames or source.format in ("RAW", "MP3") or not _ends_at(source, n_frames):
         return None
     if source.format == "FLAC":
-        return (n_frames, n_frames, False) if flac_ends_at(path, n_frames) else None
+        whole = flac_ends_at(path, n_frames) and not flac_is_joined(path)
+        return _Length(n_frames, n_frames) if whole else None
     if source.format == "OGG":
-        return n_frames, None, ogg_is_cut(path)
-    declared, present = pcm_sizes(path)
-    if declared is None or declared <= present:
-        return n_frames, None if declared is None else n_frames, False
-    frame_bytes = SAMPLE_BYTES.get(source.subtype, present / n_frames) * source.n_channels
-    return n_frames, round(declared / frame_bytes), True
+        whole = pages and not pages.holes and len(pages.starts) == 1
+        remarks = ("its last page is missing, it may break off",) * _is_open(pages)
+        return _Length(n_frames, None, pages.cut, (), remarks) if whole else None
+    return _pcm_length(source, n_frames, sizes) if sizes else _Length(n_frames, None)
+
+
+def _pcm_length(source: SoundfileSource, n_frames: int, sizes: PcmSizes) -> _Length:
+    damage = (Damage(n_frames, n_bytes=sizes.second),) * bool(sizes.second)
+    remarks = (f"{sizes.rubbish} bytes behind its audio are not read",) * (sizes.rubbish >= FEW)
+    if sizes.declared in (None, sizes.real):
+        return _Length(n_frames, n_frames if sizes.declared else None, False, damage, remarks)
+    known = SAMPLE_BYTES.get(source.subtype)
+    frame_bytes = known * source.n_channels if known else sizes.real / n_frames
+    n_declared = round(sizes.declared / frame_bytes)
+    remarks += _more_than_declared(n_frames, n_declared)
+    return _Length(n_frames, n_declared, sizes.declared > sizes.present, damage, remarks)
+
+
+def _more_than_declared(n_frames: int, n_declared: int | None) -> tuple[str, ...]:
+    wrong = n_declared is not None and n_frames > n_declared
+    return (f"its header declares {n_declared} samples, {n_frames} are there and read",) * wrong
+
+
+def _is_open(pages: OggPages | None) -> bool:
+    return pages is not None and not pages.closed and not pages.cut
 
 
 def _ends_at(source: SoundfileSource | AvSource, n_frames: int) -> bool:
@@ -113,23 +188,46 @@ def _ends_at(source: SoundfileSource | AvSource, n_frames: int) -> bool:
         return False
 
 
-def _probe_av(path: str, stream: int) -> AudioInfo:
-    chain = mpeg_frames(path)
-    source = AvSource(path, stream)
+def _probe_av(
+    path: str, stream: int, version: tuple[int, int], chain: MpegChain | None, pages: OggPages | None
+) -> AudioInfo:
+    starts = pages.starts if pages else (0,)
+    source = AvSource(path, stream, starts)
     try:
-        n_frames = _undecoded_length(source, chain)
-        if n_frames is None:
-            source.seek(0)
-            n_frames = _count(source)
+        n_frames, damage, broken_off = _undecoded_length(source, chain), (), False
+        if decoded := n_frames is None:
+            n_frames, damage, broken_off = _decoded_length(path, stream, starts, pages.holes if pages else ())
     finally:
         source.close()
     if not n_frames:
-        raise AudioError(f"{path} holds no audio: it declares a format and no samples; export it again.")
-    n_declared = _declared_by_container(path, source, chain)
+        raise AudioError(_NO_AUDIO.format(path))
+    second = _second_file(path, source)
+    n_declared = _declared_by_container(path, source, chain, n_frames, second)
+    damage, behind = _split_rubbish(damage, n_frames, n_declared, chain)
+    remarks = (
+        ("its last page is missing, it may break off",) * _is_open(pages)
+        + ("its last frame is incomplete, it may break off",) * (broken_off or bool(chain and chain.incomplete))
+        + (f"{behind} bytes behind its audio are not read",) * (behind >= FEW)
+        + _more_than_declared(n_frames, n_declared)
+    )
     return AudioInfo(
         path, source.sample_rate, source.n_channels, n_frames, n_declared, source.format, source.subtype,
-        source.n_streams, "av", n_declared is not None and n_frames < n_declared,
+        source.n_streams, "av", _is_cut(path, source, pages, n_frames, n_declared), version,
+        damage + (Damage(n_frames, n_bytes=second),) * bool(second), remarks, starts,
+        seekable=0 if damage or (decoded and chain) else None,
     )  # fmt: skip
+
+
+def _split_rubbish(
+    damage: tuple[Damage, ...], n_frames: int, n_declared: int | None, chain: MpegChain | None
+) -> tuple[tuple[Damage, ...], int]:
+    """Return the damage within the audio, and the bytes of what stands behind it where nothing is missing."""
+    if n_declared is None or n_frames < n_declared:
+        return damage, 0
+    behind = sum(one.n_bytes for one in damage if one.position >= n_frames)
+    if behind > MAX_RUBBISH and not (chain and chain.announced == chain.counted):
+        return damage, 0
+    return tuple(one for one in damage if one.position < n_frames), behind
 
 
 def _undecoded_length(source: AvSource, chain: MpegChain | None) -> int | None:
@@ -150,25 +248,32 @@ def _packets_end(source: AvSource) -> int | None:
     return end if end >= (source.n_declared or 1) else None
 
 
-def _count(source: SoundfileSource | AvSource) -> int:
-    """Count the samples that decode before the end or the first fault."""
-    count = 0
+def _decoded_length(
+    path: str, stream: int, starts: Sequence[int], holes: Sequence[tuple[int, int]]
+) -> tuple[int, tuple[Damage, ...], bool]:
+    """Count the samples that players would play, list what they would pass over, and say whether a frame is cut."""
+    source = AvSource(path, stream, starts, sequential=True, tolerant=True, marks=holes)
+    n_frames = 0
     try:
         while length := len(source.read(SKIP_BLOCK)):
-            count += length
-    except FormatChangeError:
-        raise
-    except DecodeError:
-        pass
-    return count
+            n_frames += length
+    finally:
+        source.close()
+    return n_frames, tuple(source.damage.values()), source.ends_within_frame()
 
 
-def _declared_by_container(path: str, source: AvSource, chain: MpegChain | None) -> int | None:
+def _declared_by_container(
+    path: str, source: AvSource, chain: MpegChain | None, n_frames: int, second: int
+) -> int | None:
     """Return the length that is written in the file, where FFmpeg's own may also be an estimate."""
     if source.format == "flac":
         _refuse_other_channels(path, source)
-    if source.format in ("flac", "mov"):
+    if source.format in ("flac", "mov", "wv", "tta", "ape"):
         return source.n_declared
+    if source.format == "asf" and second:  # FFmpeg stretches the duration to the size of the file
+        return None
+    if source.format in ("matroska", "asf") and source.n_declared is not None:
+        return None if abs(source.n_declared - n_frames) < ROUNDED * source.sample_rate else source.n_declared
     return None if chain is None else chain.declared
 
 
@@ -182,3 +287,21 @@ def _refuse_other_channels(path: str, source: AvSource) -> None:
         raise FormatChangeError(
             f"its header announces {header.n_channels} channels, its audio has {source.n_channels}"
         )
+
+
+def _is_cut(path: str, source: AvSource, pages: OggPages | None, n_frames: int, n_declared: int | None) -> bool:
+    """Say whether audio is missing at the end, by the length or the size that the file declares."""
+    if source.format in PCM_CONTAINERS:
+        sizes = pcm_sizes(path)
+        return sizes is not None and (sizes.declared or 0) > sizes.present
+    return (n_declared is not None and n_frames < n_declared) or (pages is not None and pages.cut)
+
+
+def _second_file(path: str, source: AvSource) -> int:
+    """Return the bytes of a file that stands behind this one and that FFmpeg does not read."""
+    if source.format in PCM_CONTAINERS:
+        sizes = pcm_sizes(path)
+        return sizes.second if sizes else 0
+    if source.format == "mov":
+        return second_mp4(path)
+    return second_copy(path) if source.format in ("tta", "asf", "wv", "ape") else 0

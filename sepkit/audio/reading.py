@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sepkit.audio.info import AudioError, AudioInfo, nonfinite
+from sepkit.audio.info import AudioError, AudioInfo, Damage, check_unchanged, nonfinite, vanished
 from sepkit.audio.probing import probe
 from sepkit.audio.sources import DecodeError, open_source, path_text
 
@@ -21,11 +21,13 @@ class AudioReader:
     Args:
         path: the file.
         stream: which of the file's audio streams.
-        allow_truncated: read what decodes of a file whose end is missing; `info` tells how much that is.
+        allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise, as players do;
+            `info` tells how much that is, `damage` what was passed over or replaced by silence.
         info: what `probe` found earlier; saves probing again.
 
     Raises:
-        AudioError: the file cannot be read, or it is truncated and that is not allowed.
+        AudioError: the file cannot be read, is another one than `info` describes, or is truncated or damaged and that
+            is not allowed.
     """
 
     def __init__(
@@ -35,14 +37,20 @@ class AudioReader:
         allow_truncated: bool = False,
         info: AudioInfo | None = None,
     ):
-        self.info = info = info or probe(path, stream)
+        self.info = info or probe(path, stream)
         self.position = 0
         self._path = path_text(path)
-        if info.truncated and not allow_truncated:
-            raise AudioError(_truncation(self._path, info))
+        self._tolerant = allow_truncated
+        self._replaced: list[Damage] = []
+        check_unchanged(self.info)
+        if self.info.complaint and not allow_truncated:
+            raise AudioError(
+                f"{self._path} {self.info.complaint}; get the whole file, or allow truncated and damaged files to use "
+                "what there is."
+            )
         try:
-            self._source = open_source(self._path, info.reader, stream)
-        except DecodeError as error:
+            self._source = open_source(self.info, stream, allow_truncated)
+        except (DecodeError, OSError) as error:
             raise AudioError(f"Cannot open {self._path}: {error}; check that it is still there.") from error
 
     def __enter__(self) -> "AudioReader":
@@ -55,6 +63,13 @@ class AudioReader:
         """Close the file."""
         self._source.close()
 
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """What was found to be wrong, by the probe or, where it could not know, by reading until now."""
+        return self.info.damage or tuple(self._source.damage[place] for place in sorted(self._source.damage)) + tuple(
+            self._replaced
+        )
+
     def seek(self, position: int) -> None:
         """Go to a sample, 0 <= position <= info.n_frames."""
         if not 0 <= position <= self.info.n_frames:
@@ -62,6 +77,7 @@ class AudioReader:
                 f"{self._path} has {self.info.n_frames} samples, position {position} was wanted; stay within."
             )
         if position != self.position:
+            check_unchanged(self.info)
             self._decode("seek", position)
             self.position = position
 
@@ -88,14 +104,24 @@ class AudioReader:
     def _next(self, n_frames: int) -> np.ndarray:
         samples = self._decode("read", n_frames)
         if len(samples) < n_frames:
-            raise AudioError(
-                f"{self._path} breaks off at sample {self.position + len(samples)} of {self.info.n_frames}; "
-                "it was changed or damaged: probe it again."
-            )
+            samples = self._fill(samples, n_frames)
         if (found := nonfinite(samples, self.position)) is not None:
             raise AudioError(f"{self._path} holds {found}; repair the file.")
         self.position += n_frames
         return samples
+
+    def _fill(self, samples: np.ndarray, n_frames: int) -> np.ndarray:
+        """Put silence in place of what the file does not give, where that is allowed."""
+        check_unchanged(self.info)
+        end = self.position + len(samples)
+        if not self._tolerant:
+            raise AudioError(
+                f"{self._path} breaks off at sample {end} of {self.info.n_frames}: it is damaged; export or download "
+                "it again."
+            )
+        missing = n_frames - len(samples)
+        self._replaced.append(Damage(end, n_filled=missing))
+        return np.concatenate([samples, np.zeros((missing, samples.shape[1]), np.float32)])
 
     def blocks(self, n_frames: int = BLOCK) -> Iterator[Tensor]:
         """Yield the samples from here to the end as (C, <= n_frames)."""
@@ -106,17 +132,12 @@ class AudioReader:
         try:
             return getattr(self._source, action)(argument)
         except DecodeError as error:
+            check_unchanged(self.info)
             raise AudioError(
                 f"{self._path} does not decode near sample {self.position}: {error}; export or download it again."
             ) from error
-
-
-def _truncation(path: str, info: AudioInfo) -> str:
-    declared = "an unknown number of" if info.n_declared is None else info.n_declared
-    return (
-        f"{path} is truncated: {info.n_frames} of {declared} samples are there; get the whole file, or allow "
-        "truncated files to use what there is."
-    )
+        except OSError as error:
+            raise vanished(self._path, error) from error
 
 
 def read(
@@ -129,22 +150,22 @@ def read(
 ) -> tuple[Tensor, int]:
     """Read a file or a segment of it.
 
-    The same samples come whether the segment or the whole file is read; in AAC up to the decoder's noise
-    substitution, which depends on where decoding began.
+    The same samples come whether the segment or the whole file is read, also of damaged files; in AAC up to the
+    decoder's noise substitution, which depends on where decoding began.
 
     Args:
         path: the file.
         start: first sample.
         n_frames: number of samples; None reads to the end.
         stream: which of the file's audio streams.
-        allow_truncated: read what decodes of a file whose end is missing.
+        allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise.
         info: what `probe` found earlier; saves probing again, for many segments of the same file.
 
     Returns:
         (C, T) float32, values beyond 1 kept, and the sample rate in Hz.
 
     Raises:
-        AudioError: the file cannot be read, is truncated, ends before the segment, or holds NaN or infinity.
+        AudioError: the file cannot be read, is truncated or damaged, ends before the segment, or holds NaN or infinity.
     """
     with AudioReader(path, stream, allow_truncated, info) as reader:
         reader.seek(start)
@@ -173,7 +194,7 @@ def read_streams(
         path: the file.
         start: first sample.
         n_frames: number of samples; None reads each stream to its end.
-        allow_truncated: read what decodes of a file whose end is missing.
+        allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise.
 
     Returns:
         One (C, T) float32 for each stream, and their sample rate in Hz.

@@ -1,13 +1,25 @@
 """The two decoders behind one interface: libsndfile, and PyAV for what libsndfile cannot read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import soundfile
+import torch
+
+from sepkit.audio.conversion import Resampler, adapt_channels
+from sepkit.audio.headers import TAG_MAGICS, ac3_frame, bare_view, corrected_view, flac_block, skip_tags
+from sepkit.audio.info import AudioInfo, Damage
+from sepkit.audio.views import FileView
 
 SKIP_BLOCK = 1 << 16  # samples decoded at a time where a position is reached by decoding up to it
 PREROLL = 1 << 14  # samples decoded before a sought position: AAC's overlap, MP3's bit reservoir
+PATIENCE = 1 << 12  # samples that are given up at a time where libsndfile does not decode
+FILLED = ("mov", "mp3", "wv", "tta", "ape")  # containers that say where each packet belongs
+CONTIGUOUS = ("mp3", "aac", "ac3", "eac3", "dts", "truehd", "mlp")  # nothing lies between packets
+CHECKED = {"flac", "tta", "wavpack"}  # lossless codecs whose decoders look at checksums only on request
+STAMPED = ("ogg", "matroska", "asf", "flac")  # containers whose time stamps tell of audio that is missing
+GAP = 0.005  # seconds between time stamps above which audio is missing: they are rounded to ms and less
 
 
 class DecodeError(Exception):
@@ -19,38 +31,113 @@ class FormatChangeError(DecodeError):
 
 
 class SoundfileSource:
-    """Read samples through libsndfile."""
+    """Read samples through libsndfile.
+
+    Args:
+        path: the file.
+        corrected: read it as if its header declared what is really there.
+        tolerant: give silence in place of what does not decode, and note it in `damage`.
+        seekable: the last position that is found without decoding; None: all are.
+    """
 
     reader = "soundfile"
 
-    def __init__(self, path: str):
-        try:
-            self._file = soundfile.SoundFile(path)
-        except (soundfile.SoundFileRuntimeError, TypeError, ValueError, OSError) as error:
-            raise DecodeError(last_part(error)) from error
+    def __init__(self, path: str, corrected: bool = False, tolerant: bool = False, seekable: int | None = None):
+        self._path, self._corrected, self._tolerant, self._seekable = path, corrected, tolerant, seekable
+        self.damage: dict[int, Damage] = {}
+        self._open()
         self.sample_rate = self._file.samplerate
         self.n_channels = self._file.channels
         self.n_declared = self._file.frames if self._file.frames < 1 << 62 else None
-        self.format = self._file.format
+        self.format = self._format
         self.subtype = self._file.subtype
+
+    def _open(self) -> None:
+        self._view = corrected_view(self._path) if self._corrected else None
+        try:
+            self._file = soundfile.SoundFile(self._view or self._path)
+            self._format = self._file.format
+            if self._corrected and (bare := bare_view(self._path)):
+                self._open_bare(*bare)
+        except (soundfile.SoundFileRuntimeError, TypeError, ValueError, OSError) as error:
+            raise DecodeError(last_part(error)) from error
+        self._position = 0
+
+    def _open_bare(self, view: FileView, order: str) -> None:
+        """Read the audio bytes without the header, whose place for their number is too small."""
+        layout = (self._file.samplerate, self._file.channels, self._file.subtype)
+        order = order if self._file.endian == "FILE" else self._file.endian
+        self.close()
+        self._view = view
+        self._file = soundfile.SoundFile(view, "r", *layout, endian=order, format="RAW")
 
     def seek(self, position: int) -> None:
         """Go to a sample."""
+        found = position if self._seekable is None else min(position, self._seekable)
         try:
-            self._file.seek(position)
+            self._file.seek(found)
+            while found < position and (skipped := len(self._file.read(min(SKIP_BLOCK, position - found)))):
+                found += skipped
         except soundfile.SoundFileRuntimeError as error:
-            raise DecodeError(last_part(error)) from error
+            if not self._tolerant:
+                raise DecodeError(last_part(error)) from error
+        self._position = position
 
     def read(self, n_frames: int) -> np.ndarray:
         """Return the next (<= n_frames, C) float32; fewer only at the end."""
+        start = self._position
         try:
-            return self._file.read(n_frames, dtype="float32", always_2d=True)
+            samples = self._file.read(n_frames, dtype="float32", always_2d=True)
+            if len(samples) < n_frames and self._tolerant:
+                samples = self._read_patiently(start, n_frames)
         except soundfile.SoundFileRuntimeError as error:
-            raise DecodeError(last_part(error)) from error
+            if not self._tolerant:
+                raise DecodeError(last_part(error)) from error
+            samples = self._read_patiently(start, n_frames)
+        self._position = start + len(samples)
+        return samples
+
+    def _read_patiently(self, start: int, n_frames: int) -> np.ndarray:
+        """Read in pieces that begin at multiples of their size, each on its own: silence for those that fail."""
+        end, size = min(start + n_frames, self.n_declared), self._piece_size()
+        samples = np.zeros((max(0, end - start), self.n_channels), np.float32)
+        for place in range(start // size * size, end, size):
+            first, last = max(place, start), min(place + size, end)
+            piece = self._read_piece(place, min(size, self.n_declared - place), size)
+            if piece is None:
+                self.damage[place] = Damage(place, n_filled=min(size, self.n_declared - place))
+            else:
+                samples[first - start : last - start] = piece[first - place : last - place]
+        self._reopen()
+        self.seek(end)
+        return samples
+
+    def _piece_size(self) -> int:
+        return (flac_block(self._path) if self.format == "FLAC" else 0) or PATIENCE
+
+    def _read_piece(self, position: int, n_frames: int, size: int) -> np.ndarray | None:
+        """Read a piece through a decoder that has seen no damage before; None where it does not decode."""
+        for start in (position, max(0, position - 4 * size)):  # the search for a frame may fail beside a damaged one
+            piece = np.full((position - start + n_frames, self.n_channels), np.nan, np.float32)
+            self._reopen()
+            try:
+                self._file.seek(start)
+                self._file.read(out=piece)
+            except soundfile.SoundFileRuntimeError:  # perhaps only that it cannot stand behind what it has read
+                pass
+            if not np.isnan(piece[-1]).any():
+                return piece[position - start :]
+        return None
+
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._view:
+            self._view.close()
 
 
 def last_part(error: Exception) -> str:
@@ -59,28 +146,65 @@ def last_part(error: Exception) -> str:
 
 
 class AvSource:
-    """Read samples of one audio stream through PyAV (FFmpeg)."""
+    """Read samples of one audio stream through PyAV (FFmpeg).
+
+    Args:
+        path: the file.
+        stream: which of its audio streams.
+        starts: bytes at which the files begin that are joined in it.
+        sequential: reach every position by decoding from the start, as in a file that is known to be damaged.
+        tolerant: go on behind what does not decode, as players do, convert what changes its rate or channels, and
+            note each in `damage`; containers that say where each packet belongs get silence in its place.
+        marks: byte and number of bytes of what is known to be damaged.
+    """
 
     reader = "av"
 
-    def __init__(self, path: str, stream: int = 0):
-        self._path = path
-        self._index = stream
-        self._open()
+    def __init__(
+        self,
+        path: str,
+        stream: int = 0,
+        starts: Sequence[int] = (0,),
+        sequential: bool = False,
+        tolerant: bool = False,
+        marks: Sequence[tuple[int, int]] = (),
+    ):
+        self._path, self._index, self._starts = path, stream, tuple(starts)
+        self._sequential, self._tolerant, self._marks = sequential or len(starts) > 1, tolerant, list(marks)
+        self.damage: dict[int, Damage] = {}
+        self._container = self._last = None
+        self._open_part(0)
         codec = self._stream.codec_context
         self.sample_rate = codec.sample_rate
         self.n_channels = len(codec.layout.channels)
         self.format = self._container.format.name.split(",")[0]
+        self._restart(self._decode())
         self.subtype = codec.name
         self.n_streams = len(self._container.streams.audio)
-        duration = self._stream.duration
-        self.n_declared = None if duration is None else self._to_samples(duration)
+        self.n_declared = self._declared()
+
+    def _declared(self) -> int | None:
+        """Return the length that the container announces, which may be an estimate."""
+        if self._stream.duration is not None:
+            return self._to_samples(self._stream.duration)
+        duration = self._container.duration
+        return None if duration is None else round(duration * self.sample_rate / 1_000_000)
 
     def _open(self) -> None:
+        self._open_part(0)
+        self._restart(self._decode())
+
+    def _open_part(self, part: int) -> None:
+        """Open one of the joined files."""
         import av
 
+        self.close()
+        self._offset, self._size = self._starts[part], self._part_size(part)
+        whole = self._starts == (0,)
         try:
-            self._container = av.open(self._path)
+            self._container = av.open(
+                self._path if whole else FileView(self._path, self._offset, self._offset + self._size)
+            )
         except (av.FFmpegError, ValueError, OSError) as error:
             raise DecodeError(_first_part(error)) from error
         streams = self._container.streams.audio
@@ -91,12 +215,23 @@ class AvSource:
         if self._stream.codec_context is None or not self._stream.codec_context.sample_rate:
             self.close()
             raise DecodeError("FFmpeg has no decoder for it")
-        self._restart(self._container.decode(self._stream))
+        if self._stream.codec_context.name in CHECKED:
+            self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        self._byte, self._time = 0, None  # behind the last packet; of the next frame, in samples
 
-    def _restart(self, frames: Iterator) -> None:
-        self._frames = frames
+    def _part_size(self, part: int) -> int:
+        ends = (*self._starts[1:], os.path.getsize(self._path))
+        return ends[part] - self._starts[part]
+
+    def _restart(self, frames: Iterator[np.ndarray], position: int | None = 0) -> None:
+        self._frames = frames  # (n, C) each
         self._buffer = None  # (n, C), decoded and not yet handed out
         self._fault = None
+        self._position = position  # sample that is decoded next; None: the time stamp of the next frame tells
+        self._failed = False  # whether a packet failed since the last frame
+        self._layout = (self.sample_rate, self.n_channels)
+        self._resampler = None
+        self._noted: dict[int, Damage] = {}  # since decoding began here
 
     def _to_samples(self, timestamp: int) -> int:
         return round(timestamp * self._stream.time_base * self.sample_rate)
@@ -104,32 +239,33 @@ class AvSource:
     @property
     def indexed(self) -> bool:
         """Whether seeking finds the exact packet without decoding."""
-        return self.format in ("mov", "mp3")
+        return self.format in ("mov", "mp3") and not self._sequential
+
+    @property
+    def _fills(self) -> bool:
+        """Whether what does not decode is replaced, so that all behind it stays in its place."""
+        return self.format in FILLED and not (self.format == "mp3" and self._sequential)
 
     def seek(self, position: int) -> None:
         """Go to a sample; decode up to it where the container has no index."""
         if self.indexed and position > PREROLL and self._seek_container(position):
             return
-        self.close()
         self._open()
         self._skip(position)
 
     def _seek_container(self, position: int) -> bool:
         import av
 
-        origin = self._stream.start_time or 0
         target = (position - PREROLL) / self.sample_rate / self._stream.time_base
         try:
-            self._container.seek(origin + int(target), stream=self._stream)
-            frames = self._container.decode(self._stream)
-            first = next(frames, None)
+            self._container.seek((self._stream.start_time or 0) + int(target), stream=self._stream)
         except av.FFmpegError as error:
             raise DecodeError(_first_part(error)) from error
-        if first is None or first.pts is None or self._to_samples(first.pts - origin) > position:
+        self._restart(self._decode_part(), None)
+        self._buffer = self._next_frame(0)
+        if self._buffer is None or self._position is None or self._position - len(self._buffer) > position:
             return False
-        self._restart(frames)
-        self._buffer = self._convert(first)
-        self._skip(position - self._to_samples(first.pts - origin))
+        self._skip(position - (self._position - len(self._buffer)))
         return True
 
     def _skip(self, n_frames: int) -> None:
@@ -152,30 +288,147 @@ class AvSource:
 
     def _next_frame(self, held: int) -> np.ndarray | None:
         """Decode a frame; None at the end, and at a fault as long as samples from before it are held."""
-        import av
-
         if self._fault is None:
             try:
-                frame = next(self._frames, None)
-                return None if frame is None else self._convert(frame)
-            except (av.FFmpegError, ValueError) as error:
-                self._fault = DecodeError(_first_part(error))
+                return next(self._frames, None)
             except DecodeError as error:
                 self._fault = error
         if held:
             return None
         raise self._fault
 
+    def _decode(self) -> Iterator[np.ndarray]:
+        """Decode all files that are joined in this one."""
+        for part in range(len(self._starts)):
+            try:
+                if part:
+                    self._open_part(part)
+                yield from self._decode_part()
+            except FormatChangeError:
+                raise
+            except DecodeError as error:
+                self._fail(error, self._part_size(part) if part else 0)
+        if self._resampler:
+            yield self._resampler.flush().numpy().T
+
+    def _decode_part(self) -> Iterator[np.ndarray]:
+        """Decode from where the container stands to its end."""
+        import av
+
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, ValueError) as error:
+                if skip_tags(bytes(packet), 0) < packet.size:
+                    self._fail(DecodeError(_first_part(error)), packet.size)
+                continue
+            for frame in frames:
+                if self._tolerant or self._position is None:
+                    yield from self._advance(self._gap_before(frame))
+                yield from self._advance(self._convert(frame))
+
+    def _advance(self, samples: np.ndarray) -> Iterator[np.ndarray]:
+        if self._position is not None:
+            self._position += len(samples)
+        if len(samples):
+            yield samples
+
+    def _packets(self) -> Iterator:
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self._fail(DecodeError(_first_part(error)), self._size - self._byte)
+                return
+            if packet is None:
+                break
+            if packet.pos is not None and packet.size:
+                self._follow(packet.pos, packet.size)
+                self._last = packet
+            yield packet
+        if self._tolerant:
+            self._follow(self._size, 0)
+
+    def _fail(self, error: DecodeError, n_bytes: int) -> None:
+        """Note what does not decode; pass the error on where that is not tolerated."""
+        if not self._tolerant:
+            raise error
+        self._failed = True
+        self._note(n_bytes=n_bytes)
+
+    def _note(self, **found: int | str) -> None:
+        if self._position is None:
+            return
+        damage, former = Damage(self._position, **found), self._noted.get(self._position)
+        self.damage[self._position] = self._noted[self._position] = former + damage if former else damage
+
+    def _follow(self, place: int, n_bytes: int) -> None:
+        """Note what lies between the packets, and which known damage is reached."""
+        between = place - self._byte
+        if self._tolerant and between > 0 and self.format in CONTIGUOUS and self._byte and not self._is_tag(self._byte):
+            self._note(n_bytes=between)
+        while self._marks and self._marks[0][0] <= self._offset + place:
+            self._note(n_bytes=self._marks.pop(0)[1])
+        self._byte = max(self._byte, place + n_bytes)
+
+    def _is_tag(self, place: int) -> bool:
+        with open(self._path, "rb") as file:
+            file.seek(self._offset + place)
+            return file.read(8).startswith(TAG_MAGICS)
+
+    def _gap_before(self, frame) -> np.ndarray:
+        """Compare time stamps: return the silence that stands for what failed, and note what is missing."""
+        silence = np.zeros((0, self.n_channels), np.float32)
+        if frame.pts is None:
+            return silence
+        seconds = frame.pts * frame.time_base - (self._stream.start_time or 0) * self._stream.time_base
+        here = round(seconds * self.sample_rate)
+        if self._position is None:
+            if self._failed:  # the frame may depend on what failed: its position stays open, which ends seeking
+                return silence
+            self._position = here
+        expected = self._position if self._fills else self._time
+        missing = 0 if expected is None else here - expected
+        slack = 0 if self._fills and self._failed else GAP * self.sample_rate
+        self._time, self._failed = here + frame.samples * self.sample_rate // frame.sample_rate, False
+        if missing <= slack or (slack and self.format not in (*STAMPED, "mov")):
+            return silence
+        self._note(**{"n_filled" if self._fills else "n_lost": missing})
+        return np.zeros((missing, self.n_channels), np.float32) if self._fills else silence
+
     def _convert(self, frame) -> np.ndarray:
-        n_channels = len(frame.layout.channels)
-        if (frame.sample_rate, n_channels) != (self.sample_rate, self.n_channels):
-            raise FormatChangeError(
-                f"it changes from {self.n_channels} channels at {self.sample_rate} Hz "
-                f"to {n_channels} channels at {frame.sample_rate} Hz"
-            )
+        layout = (frame.sample_rate, len(frame.layout.channels))
         samples = frame.to_ndarray()
-        samples = samples.T if frame.format.is_planar else samples.reshape(-1, n_channels)
-        return _to_float(samples)
+        samples = _to_float(samples.T if frame.format.is_planar else samples.reshape(-1, layout[1]))
+        if layout == self._layout == (self.sample_rate, self.n_channels):
+            return samples
+        return self._adapt(samples, layout)
+
+    def _adapt(self, samples: np.ndarray, layout: tuple[int, int]) -> np.ndarray:
+        """Convert samples whose rate or channels are not those at the start."""
+        former = np.zeros((0, self.n_channels), np.float32)
+        if layout != self._layout:
+            change = "changes from {1} channels at {0} Hz to {3} channels at {2} Hz".format(*self._layout, *layout)
+            if not self._tolerant or (self.format == "flac" and layout[1] > self.n_channels):
+                raise FormatChangeError(f"it {change}")  # of FLAC it is certain; others may only seem to, at a damage
+            self._note(change=change)
+            former = self._resampler.flush().numpy().T if self._resampler else former
+            self._resampler = Resampler(layout[0], self.sample_rate, self.n_channels)
+            self._layout = layout
+        waveform = torch.from_numpy(np.ascontiguousarray(samples.T))
+        if min(layout[1], self.n_channels) > 1 and layout[1] != self.n_channels:  # which belongs to which is not known
+            waveform = adapt_channels(waveform, 1)
+        waveform = adapt_channels(waveform, self.n_channels)
+        return np.concatenate([former, self._resampler.push(waveform).numpy().T])
+
+    def ends_within_frame(self) -> bool:
+        """Say whether the last packet that was decoded is shorter than its header says, where that is known."""
+        if self._last is None or self.format not in ("ac3", "eac3"):
+            return False
+        return self._last.size < ac3_frame(bytes(self._last)[:6])
 
     def packet_end(self) -> int:
         """Return the sample at which the last packet ends, from the container's index, without decoding."""
@@ -196,7 +449,8 @@ class AvSource:
 
     def close(self) -> None:
         """Close the file."""
-        self._container.close()
+        if self._container:
+            self._container.close()
 
 
 def _first_part(error: Exception) -> str:
@@ -212,9 +466,17 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
         return samples.astype(np.float32)
 
 
-def open_source(path: str, reader: str, stream: int) -> SoundfileSource | AvSource:
-    """Open a file with the decoder that was found to read it."""
-    return SoundfileSource(path) if reader == "soundfile" else AvSource(path, stream)
+def open_source(info: AudioInfo, stream: int, tolerant: bool = False) -> SoundfileSource | AvSource:
+    """Open a file with the decoder that was found to read it.
+
+    Args:
+        info: what the probe found.
+        stream: which of the file's audio streams.
+        tolerant: go on behind what does not decode.
+    """
+    if info.reader == "soundfile":
+        return SoundfileSource(info.path, info.corrected, tolerant, info.seekable)
+    return AvSource(info.path, stream, info.starts, info.seekable == 0, tolerant)
 
 
 def path_text(path: str | os.PathLike) -> str:

@@ -154,6 +154,7 @@ class AudioFolder(SongDataset):
         seed: the same seed gives the same examples.
         valid_share: share of the songs of train that make valid where that is absent, [0, 1); 0: none.
         split_seed: which songs these are.
+        allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
 
     Raises:
         DatasetError: the folder cannot be used, with all findings.
@@ -175,9 +176,11 @@ class AudioFolder(SongDataset):
         seed: int = 0,
         valid_share: float = 0.1,
         split_seed: int = 0,
+        allow_damaged: bool = False,
     ) -> None:
         segment = count_samples(sample_length, sample_rate)
-        songs = open_songs(dataset_path, subset, targets, sample_rate, num_channels, resample, valid_share, split_seed)
+        layout = (sample_rate, num_channels, resample, valid_share, split_seed)
+        songs = open_songs(dataset_path, subset, targets, *layout, allow_damaged=allow_damaged)
         if targets is None:
             targets = sorted(songs[0].stems)
             missing = {name for song in songs for name in targets if name not in song.stems}

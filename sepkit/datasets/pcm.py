@@ -12,38 +12,48 @@ _SCALE = np.float32(1 / 32768)  # a power of two: the product is exact, equal to
 
 def locate_pcm16(info: audio.AudioInfo) -> int | None:
     """Find the first byte of the samples in an undamaged little-endian 16-bit WAV; None for any other file."""
-    if info.subtype != "PCM_16" or info.reader != "soundfile" or info.truncated:
+    if info.subtype != "PCM_16" or info.reader != "soundfile" or info.complaint:
         return None
-    with open(info.path, "rb") as file:
-        magic = file.read(4)
-        located = locate_samples(file) if magic in (b"RIFF", b"RF64", b"BW64") else None
-        size = file.seek(0, 2)
-    if located is None:
+    try:
+        with open(info.path, "rb") as file:
+            magic = file.read(4)
+            samples = locate_samples(file) if magic in (b"RIFF", b"RF64", b"BW64") else None
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise audio.vanished(info.path, error) from error
+    if samples is None:
         return None
-    offset, declared = located
-    n_frames = min(declared, size - offset) // (2 * info.n_channels)
-    return offset if n_frames == info.n_frames else None
+    n_frames = min(samples.declared, size - samples.offset) // (2 * info.n_channels)
+    return samples.offset if n_frames == info.n_frames else None
 
 
-def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> bool:
-    """Fill out (C, T), which has the file's channels, from a sample on; False where the file is shorter by now.
+def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> None:
+    """Fill out (C, T), which has the file's channels, from a sample on.
 
     Args:
         info: what the probe found.
         offset: as `locate_pcm16` found it, bytes.
         start: first sample.
         out: filled.
+
+    Raises:
+        AudioError: the file is gone, or another one than was probed.
     """
     n_channels, n_frames = out.shape
     place = offset + 2 * n_channels * start
-    samples = np.fromfile(info.path, "<i2", n_channels * n_frames, offset=place)
-    if len(samples) < n_channels * n_frames:
-        return False
+    audio.check_unchanged(info)
+    try:
+        samples = np.fromfile(info.path, "<i2", n_channels * n_frames, offset=place)
+    except OSError as error:
+        raise audio.vanished(info.path, error) from error
+    if len(samples) < n_channels * n_frames:  # between the two looks
+        raise audio.changed(info.path)
     np.multiply(samples.reshape(-1, n_channels).T, _SCALE, out=out.numpy())
-    return True
 
 
-def read_into(info: audio.AudioInfo, pcm_offset: int | None, start: int, out: Tensor) -> None:
+def read_into(
+    info: audio.AudioInfo, pcm_offset: int | None, start: int, out: Tensor, allow_damaged: bool = False
+) -> None:
     """Fill out (C, T) from a sample on, with the file's channels adapted to C.
 
     Args:
@@ -51,15 +61,16 @@ def read_into(info: audio.AudioInfo, pcm_offset: int | None, start: int, out: Te
         pcm_offset: what `locate_pcm16` found.
         start: first sample.
         out: filled.
+        allow_damaged: take what decodes of a truncated or damaged file.
 
     Raises:
-        AudioError: the file cannot be read.
+        AudioError: the file cannot be read, or is another one than was probed.
     """
     n_channels, n_frames = out.shape
     if pcm_offset is not None:
         found = out if info.n_channels == n_channels else torch.empty(info.n_channels, n_frames)
-        if read_pcm16(info, pcm_offset, start, found):
-            if found is not out:
-                out.copy_(audio.adapt_channels(found, n_channels))
-            return
-    out.copy_(audio.adapt_channels(audio.read(info.path, start, n_frames, info=info)[0], n_channels))
+        read_pcm16(info, pcm_offset, start, found)
+    else:
+        found = audio.read(info.path, start, n_frames, allow_truncated=allow_damaged, info=info)[0]
+    if found is not out:
+        out.copy_(audio.adapt_channels(found, n_channels))

@@ -51,6 +51,7 @@ class Stem:
     info: audio.AudioInfo
     sample_rate: int
     n_channels: int
+    allow_damaged: bool = False
 
     @cached_property
     def n_frames(self) -> int:
@@ -77,7 +78,7 @@ class Stem:
         n_frames = max(0, min(out.shape[-1], self.n_frames - start))
         out[:, n_frames:] = 0
         if n_frames and self.info.sample_rate == self.sample_rate:
-            read_into(self.info, self._pcm_offset, start, out[:, :n_frames])
+            read_into(self.info, self._pcm_offset, start, out[:, :n_frames], self.allow_damaged)
         elif n_frames:
             out[:, :n_frames] = audio.adapt_channels(self._read_resampled(start, n_frames), self.n_channels)
 
@@ -86,7 +87,7 @@ class Stem:
         margin = min(start, -(-_MARGIN // self.quantum) * self.quantum)
         first = (start - margin) * file_rate // rate
         wanted = min(-(-(n_frames + margin + _MARGIN) * file_rate // rate), self.info.n_frames - first)
-        found = audio.read(self.info.path, first, wanted, info=self.info)[0]
+        found = audio.read(self.info.path, first, wanted, allow_truncated=self.allow_damaged, info=self.info)[0]
         return audio.resample(found, file_rate, rate)[:, margin : margin + n_frames]
 
 
@@ -167,6 +168,7 @@ def open_songs(
     valid_share: float = 0.1,
     split_seed: int = 0,
     valid_names: Collection[str] = (),
+    allow_damaged: bool = False,
 ) -> list[Song]:
     """Find the songs of a subset and check everything about them that can be known before reading.
 
@@ -185,6 +187,7 @@ def open_songs(
         valid_share: share of the songs of train that become valid where that is absent, [0, 1); 0: none, train is all.
         split_seed: which songs these are.
         valid_names: these songs instead.
+        allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
 
     Raises:
         DatasetError: anything is wrong, with all findings.
@@ -199,7 +202,7 @@ def open_songs(
     root = _find_root(root)
     places = _list_songs(root, subset, valid_share, split_seed, valid_names)
     folders, findings = _song_folders(places)
-    found = [_look_into(place, folders.get(place), sample_rate, n_channels) for place in places]
+    found = [_look_into(place, folders.get(place), sample_rate, n_channels, allow_damaged) for place in places]
     findings += _check_songs(found, subset, targets or (), sample_rate, resample)
     if findings:
         raise DatasetError(root, findings, {name for each in found for name in each.names})
@@ -301,7 +304,9 @@ class _Found:
         return Song(song_name(self.place), stems, mixture)
 
 
-def _look_into(place: Path, folder: Path | None, sample_rate: int, n_channels: int) -> _Found:
+def _look_into(
+    place: Path, folder: Path | None, sample_rate: int, n_channels: int, allow_damaged: bool
+) -> _Found:
     """Probe the files of a song; None: of a stem file that is not decoded."""
     if folder is None:
         return _Found(place, set(source_names()), {}, [])
@@ -311,7 +316,7 @@ def _look_into(place: Path, folder: Path | None, sample_rate: int, n_channels: i
             found.findings.append(f"{path}: there is another file for the stem {path.stem!r}; keep one")
         found.names.add(path.stem)
         try:
-            found.files[path.name] = Stem(audio.probe(path), sample_rate, n_channels)
+            found.files[path.name] = Stem(audio.probe(path), sample_rate, n_channels, allow_damaged)
         except audio.AudioError as error:
             found.findings.append(str(error))
     found.names.discard("mixture")
@@ -357,17 +362,27 @@ def _check_rates(found: Sequence[_Found], sample_rate: int) -> list[str]:
 
 def _check_file(path: Path, stem: Stem) -> list[str]:
     info, findings = stem.info, []
-    if info.truncated:
-        declared = "an unknown number of" if info.n_declared is None else info.n_declared
-        findings.append(f"{path}: truncated, {info.n_frames} of {declared} samples decode; get the whole file")
+    if wrong := "" if stem.allow_damaged else _describe_fault(info):
+        findings.append(f"{path}: {wrong}; get the whole file, or set data.allow_damaged: true, or allow_damaged=True")
     if info.n_channels not in (1, stem.n_channels) and stem.n_channels != 1:
         findings.append(f"{path}: has {info.n_channels} channels, wanted are 1 or {stem.n_channels}; mix it down")
     return findings
 
 
+def _describe_fault(info: audio.AudioInfo) -> str:
+    """Say what is wrong with the audio of a file or with its length; "" where nothing is."""
+    declared = "an unknown number of" if info.n_declared is None else info.n_declared
+    wrong = [
+        f"truncated, {info.n_frames} of {declared} samples decode" if info.truncated else "",
+        audio.describe_damage(info.damage, info.sample_rate),
+        f"{info.undeclared} samples more than its header declares" if info.undeclared else "",
+    ]
+    return ", ".join(filter(None, wrong))
+
+
 def _check_lengths(found: _Found) -> list[str]:
     """Compare the lengths; files of different rates may differ by what rounding to whole samples does."""
-    whole = [(name, stem) for name, stem in found.files.items() if not stem.info.truncated]
+    whole = [(name, stem) for name, stem in found.files.items() if not stem.info.complaint]
     rates = {stem.info.sample_rate for _, stem in whole}
     slack = max((-(-stem.sample_rate // stem.info.sample_rate) for _, stem in whole), default=0)
     lengths = [stem.n_frames for _, stem in whole] or [0]

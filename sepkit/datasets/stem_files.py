@@ -66,6 +66,8 @@ def check_stem_file(path: Path) -> str | None:
         return f"{path}: wanted are {wanted}, it has {info.n_streams}; replace it"
     if info.truncated:
         return f"{path}: truncated, {info.n_frames} of {info.n_declared} samples decode; download it again"
+    if info.damage:
+        return f"{path}: {audio.describe_damage(info.damage, info.sample_rate)}; download it again"
     return None
 
 

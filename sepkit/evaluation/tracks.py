@@ -264,8 +264,10 @@ def _stems(folder: Path, findings: list[str]) -> Stems:
         except audio.AudioError as error:
             findings.append(str(error))
         else:
-            if stems[name].truncated:
-                findings.append(f"{path}: truncated: replace it")
+            info = stems[name]
+            if info.complaint:
+                wrong = "truncated" if info.truncated else audio.describe_damage(info.damage, info.sample_rate)
+                findings.append(f"{path}: {wrong}: replace it")
     return stems
 
 

@@ -46,6 +46,7 @@ class DataSettings(_Settings):
     Attributes:
         root: folder of the songs, relative to the current folder; `demo`: the built-in songs.
         resample: let songs of another rate be resampled.
+        allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
         items_per_epoch: examples.
         remix: share of the items whose stems come from different songs, 0 to 1.
         augment: class mappings, from sepkit.augment.
@@ -54,6 +55,7 @@ class DataSettings(_Settings):
 
     root: Annotated[str, Field(min_length=1)]
     resample: bool = False
+    allow_damaged: bool = False
     items_per_epoch: Count = 400
     remix: Annotated[float, Field(ge=0, le=1)] = 0.0
     augment: list[ClassMapping] = []
