@@ -19,6 +19,7 @@ from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
+from sepkit.training.songs import check_recipe_songs
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
 from sepkit.training.validation import score_songs
 
@@ -185,6 +186,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
     Raises:
         sepkit.recipe.RecipeError: a source is no stem of any song.
         sepkit.datasets.DatasetError: with what is wrong in either.
+        TrainingError: no validation excerpt can be scored.
     """
     separator, data = recipe.separator, recipe.data
     wanted = (separator.sources, separator.sample_rate, separator.n_channels, data.resample)
@@ -202,6 +204,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
         _check_sources(recipe, set.union(*stems.values()))
     if findings:
         raise DatasetError(data.root, findings)
+    check_recipe_songs(recipe, songs)
     return songs
 
 

@@ -24,6 +24,7 @@ from sepkit.recipe import Recipe
 from sepkit.separator import Separator
 from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
+from sepkit.training.songs import NOTHING_TO_SCORE
 from sepkit.training.stopping import StopRequest, TrainingError
 from sepkit.training.table import EpochTable
 from sepkit.training.validation import validate
@@ -330,10 +331,7 @@ class Trainer:
         self.excerpts = tuple(shown)
         known = [score for score in scores.values() if not math.isnan(score)]
         if not known:
-            raise TrainingError(
-                "no validation excerpt has a second in which all targets sound: set validation.excerpt to a longer "
-                "time or null, or choose other songs for valid/"
-            )
+            raise TrainingError(NOTHING_TO_SCORE)
         named = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
         return {"SDR": round(sum(known) / len(known), 4), **named}
 
