@@ -50,7 +50,7 @@ def check_songs(
         raise DatasetError(root, list(dict.fromkeys([*findings, *failed])))
     told, refused = describe_looks(every, targets)
     for subset, some in songs.items():
-        for name, silent in _find_silent(some).items():
+        for name, silent in _find_silent(some).items() if subset != "valid" else ():
             if name in targets and subset == "train" and len(silent) == len(some):
                 refused.append(f"{name} is silent in all songs of train; choose others, or add songs where it sounds")
             elif len(silent) >= _OFTEN * len(some):
@@ -145,7 +145,8 @@ def _describe_look(song: Song, targets: Collection[str]) -> Iterator[tuple[bool,
         yield True, what, song.name
     for name, missing in look.uncovered.items():
         if missing > _UNHEARD:
-            yield False, f"{name} holds more than the parts, which is in no mixture, in", f"{song.name} ({missing:.1f} dB of it)"
+            what = f"{name} holds more than the parts, which is in no mixture, in"
+            yield False, what, f"{song.name} ({missing:.1f} dB of it)"
     if len(song.parts) == 1 and song.mixture is None:
         yield False, f"{song.parts[0]} stands alone, without a mixture or other parts, in", song.name
 

@@ -52,13 +52,19 @@ def find_root(root: str | Path) -> Path:
 
 
 def list_songs(
-    root: Path, subset: str, valid_share: float, split_seed: int, valid_names: Collection[str]
-) -> list[Path]:
-    """List the folders and files of the songs of a subset.
+    root: Path,
+    subset: str,
+    targets: Sequence[str],
+    valid_share: float,
+    split_seed: int,
+    valid_names: Collection[str],
+) -> tuple[list[Path], list[str]]:
+    """List the folders and files of the songs of a subset, and say what was taken for songs by mistake.
 
     Args:
         root: the folder.
         subset: "train", "valid" or "test".
+        targets: stems that every song must have.
         valid_share: as in `sepkit.datasets.open_songs`.
         split_seed: the same.
         valid_names: the same.
@@ -68,22 +74,22 @@ def list_songs(
     """
     present = [name for name in SUBSETS if (root / name).is_dir()]
     misnamed = [
-        f"the folder {folder.name}/ is not read; name it {name}/ ({_expected(root, name)})"
+        f"the folder {folder.name}/ is not read; name it {name}/ ({_expected(root, name, *targets[:1])})"
         for folder, name in _misnamed(root, present)
     ]
     if misnamed:
         raise DatasetError(root, misnamed)
     if subset in present and (subset != "train" or "valid" in present):
-        return _songs_in(root, root / subset)
+        return _sort_places(root, _songs_in(root, root / subset), targets)
     if subset == "test" or (present and "train" not in present):
         wanted, found = "test" if subset == "test" else "train", ", ".join(present) or "songs, which count as train"
         raise DatasetError(root, [f"there is no folder {wanted}/ (found: {found})"])
-    places = _songs_in(root, root / "train" if present else root)
+    places, findings = _sort_places(root, _songs_in(root, root / "train" if present else root), targets)
     taken = _choose_valid([song_name(place) for place in places], valid_share, split_seed, valid_names)
     chosen = [place for place in places if (song_name(place) in taken) == (subset == "valid")]
-    if not chosen:
+    if not chosen and not findings:
         raise DatasetError(root, [f"train has no song that is for {subset}; add songs, or a folder valid/"])
-    return chosen
+    return chosen, findings
 
 
 def _misnamed(root: Path, present: Collection[str]) -> Iterator[tuple[Path, str]]:
@@ -135,51 +141,49 @@ def _choose_valid(
         return valid_names
     if validation_names() <= set(names):
         return validation_names()
-    n_valid = min(len(names) - 1, max(1, round(valid_share * len(names))))
+    n_valid = max(0, min(len(names) - 1, max(1, round(valid_share * len(names)))))
     return {names[i] for i in np.random.default_rng(split_seed).permutation(len(names))[:n_valid]}
 
 
-def sort_places(root: Path, places: Sequence[Path], targets: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Tell songs from folders that were taken for songs by mistake.
-
-    Args:
-        root: the folder, as findings name it.
-        places: folders and files.
-        targets: stems that every song must have.
-
-    Returns:
-        The songs; and what is wrong with the others, in a sentence for each kind.
-    """
+def _sort_places(root: Path, places: Sequence[Path], targets: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Tell songs from what was taken for one by mistake, and say of that what is wrong, each kind in a sentence."""
     songs, deep, of_stems, findings = [], [], [], []
     for place in places:
         if is_stem_file(place):
             songs.append(place)
+        elif _is_deeper(place, targets):
+            deep.append(place)
         elif not _has_audio(place):
-            deep += [place] if _find_audio(place) else []
-            findings += [] if _find_audio(place) else [f"{place}: holds no audio and counts as a song; remove it"]
+            findings.append(f"{place}: holds no audio and counts as a song; remove it")
         elif _is_stem_folder(place, targets):
             of_stems.append(place)
         else:
             songs.append(place)
-    expected = _expected(root, stem=next(iter(targets), "vocals"))
+    expected = _expected(root, "train", *targets[:1])
     if deep:
-        inner = _find_audio(deep[0])
+        inner = next(_audio_below(deep[0]))
         remedy = f"give {deep[0]} as the root" if _is_root(deep[0]) else expected
-        findings.append(f"{_first(deep)} taken for a song, and has no audio but deeper, {inner}; {remedy}")
+        findings.append(f"{_first(deep)} taken for a song, and its stems lie deeper, as {inner}; {remedy}")
     if of_stems:
         findings.append(
-            f"{_first(of_stems)} taken for a song, and is called like a stem: a folder is wanted for each song, "
-            f"not for each stem; {expected}"
+            f"{_first(of_stems)} taken for a song, by the name of a stem: a folder is wanted for each song, not for "
+            f"each stem; {expected}"
         )
     return songs, findings
 
 
-def _find_audio(folder: Path, depth: int = _DEPTH) -> Path | None:
-    """Find the first audio file at some depth."""
-    paths = _visible(folder)
-    files = [path for path in paths if audio.is_audio_name(path) and path.is_file()]
-    deeper = (_find_audio(path, depth - 1) for path in paths if path.is_dir()) if depth else ()
-    return files[0] if files else next((found for found in deeper if found), None)
+def _audio_below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """Yield audio files in the folders of a folder, down to some depth."""
+    for inner in (path for path in _visible(folder) if path.is_dir()):
+        yield from (path for path in _visible(inner) if audio.is_audio_name(path) and path.is_file())
+        if depth > 1:
+            yield from _audio_below(inner, depth - 1)
+
+
+def _is_deeper(folder: Path, targets: Sequence[str]) -> bool:
+    """Tell a folder that is no song but holds songs, or stems in folders of their own."""
+    held = {path.stem for path in _visible(folder) if audio.is_audio_name(path)}
+    return not held & set(targets) and not (held and not targets) and next(_audio_below(folder), None) is not None
 
 
 def _is_root(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.build import did_you_mean
-from sepkit.datasets.layout import SUBSETS, DatasetError, find_root, list_songs, sort_places
+from sepkit.datasets.layout import SUBSETS, DatasetError, find_root, list_songs
 from sepkit.datasets.look import Look, look_at
 from sepkit.datasets.pcm import locate_pcm16, read_into
 from sepkit.datasets.roles import Roles, describe_roles, is_like, missing_part, sort_stems
@@ -206,7 +206,7 @@ def open_songs(
     if sample_rate < 1 or n_channels < 1:
         raise ValueError(f"sample_rate and n_channels must be above 0, got {sample_rate} and {n_channels}")
     root, wanted = find_root(root), targets or ()
-    places, mistaken = sort_places(root, list_songs(root, subset, valid_share, split_seed, valid_names), wanted)
+    places, mistaken = list_songs(root, subset, wanted, valid_share, split_seed, valid_names)
     folders, findings = _song_folders(places)
     found = [_look_into(place, folders.get(place), sample_rate, n_channels) for place in places]
     findings = [*mistaken, *findings, *(_check_songs(found, subset, wanted, sample_rate, resample) if found else [])]
