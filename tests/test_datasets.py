@@ -180,7 +180,7 @@ def _short_bass(song: Path) -> None:
 
 FAULTS = {
     _no_vocals: r"a0: the stem 'vocals' is missing",
-    _no_stems: r"a1: the stem 'vocals' is missing",
+    _no_stems: r"a1: holds no audio and counts as a song; remove it",
     _two_files: r"a2/vocals\.wav: there is another file for the stem 'vocals'; keep one",
     _other_rate: r"a3/vocals\.wav: 11025 Hz, wanted are 8000; set data\.resample: true, or resample=True",
     _three_channels: r"a4/vocals\.wav: has 3 channels, wanted are 1 or 2; mix it down",

@@ -16,6 +16,9 @@ from sepkit.datasets.songs import DatasetError, Song, check_targets, open_songs,
 class SongDataset(Dataset):
     """Examples from songs, each decided by (seed, epoch, i) alone.
 
+    What a recorded mixture holds beside the parts of its song stays out of remixed examples, unless the song has one
+    part alone and ten seconds show that the rest is another, no trace of a mixture that is late, scaled or mastered.
+
     Args:
         songs: what examples are drawn from.
         targets: names of the S stems that an example returns; every song has them.
@@ -41,6 +44,9 @@ class SongDataset(Dataset):
         check_targets(targets)
         if not targets or len(set(targets)) < len(targets):
             raise ValueError(f"targets must name at least one stem, each once, got {list(targets)}")
+        inside = [f"{song.name}: {name}" for song in songs for name in targets if name in song.apart]
+        if inside:
+            raise ValueError(f"no target may be part of another, as by their names these are: {', '.join(inside)}")
         missing = [f"{song.name}: {name}" for song in songs for name in targets if name not in song.stems]
         if missing or not songs:
             raise ValueError(f"every song must have the targets, missing are {', '.join(missing) or 'the songs'}")
@@ -56,6 +62,7 @@ class SongDataset(Dataset):
             remix,
             augment,
             seed,
+            [[song.lends(name) for name in self.stems] for song in self.songs] if remix else None,
         )
 
     def __len__(self) -> int:
@@ -136,13 +143,13 @@ class AudioFolder(SongDataset):
     """Examples from a folder of songs: `root/{train,valid,test}/song/{vocals,drums,bass,other,...}.wav`.
 
     Any readable format is taken. A flat `root/song/` counts as train; where `valid` is absent, whole songs of
-    train are set aside for it, see `open_songs`. The mixture is the sum of all stems of the song, whether wanted
-    or not; what a recorded `mixture` holds beside them belongs to it. Stems may be silent throughout. A song
-    shorter than an example is filled with silence.
+    train are set aside for it, see `open_songs`. The mixture is the sum of all parts of the song, whether wanted
+    or not, see `sepkit.datasets.roles`; what a recorded `mixture` holds beside them belongs to it. Stems may be
+    silent throughout. A song shorter than an example is filled with silence.
 
     Args:
         dataset_path: the root; "demo": the built-in songs.
-        targets: names of the S stems to return, in this order; None: all stems of the first song, sorted.
+        targets: names of the S stems to return, in this order; None: all parts of the first song, sorted.
         sample_length: seconds per example, > 0.
         subset: "train", "valid" or "test".
         sample_rate: Hz; files of another rate are refused unless `resample`.
@@ -182,8 +189,8 @@ class AudioFolder(SongDataset):
         layout = (sample_rate, num_channels, resample, valid_share, split_seed)
         songs = open_songs(dataset_path, subset, targets, *layout, allow_damaged=allow_damaged)
         if targets is None:
-            targets = sorted(songs[0].stems)
-            missing = {name for song in songs for name in targets if name not in song.stems}
+            targets = sorted(songs[0].parts)
+            missing = {name for song in songs for name in targets if name not in song.parts}
             if missing:
                 raise DatasetError(dataset_path, [f"not all songs have {', '.join(sorted(missing))}; name the targets"])
         self.sample_rate, self.sample_length = sample_rate, sample_length

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sepkit.datasets.check import check_songs
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
 from sepkit.datasets.songs import Song, check_targets, open_songs
 
@@ -107,9 +108,9 @@ def load_stems(
 
 def _load(song: Song, targets: Sequence[str]) -> "OrderedDict[str, Tensor | int]":
     """Read the mixture and the targets of a song, each file at most once."""
-    names = list(dict.fromkeys([*targets, *([] if song.mixture else song.stems)]))
+    names = list(dict.fromkeys([*targets, *([] if song.mixture else song.parts)]))
     stems = {name: song.read_stem(name, 0, song.n_frames) for name in names}
-    mixture = song.read_mixture(0, song.n_frames) if song.mixture else sum(stems.values())
+    mixture = song.read_mixture(0, song.n_frames) if song.mixture else sum(stems[name] for name in song.parts)
     entries = [(name, stems[name]) for name in targets]
     return OrderedDict([("mixture", mixture), *entries, ("duration", song.n_frames)])
 
@@ -153,8 +154,9 @@ def verify_dataset(
     subset: str = "train",
     sample_rate: int = 44100,
     num_channels: int = 2,
+    deep: bool = False,
 ) -> int:
-    """Check a root without reading its audio: stems, rates, channels, lengths, truncated files.
+    """Check a root without reading its audio: layout, stems, rates, channels, lengths, truncated files.
 
     Where `valid` is absent, the songs of train that are set aside for it are checked with train.
 
@@ -164,6 +166,8 @@ def verify_dataset(
         subset: "train", "valid" or "test".
         sample_rate: Hz.
         num_channels: C.
+        deep: decode every file to its end, too, and look at ten seconds of each song, as a training does: NaN, a
+            mixture that is not the sum of its parts, copies; what makes no number wrong is told as a warning.
 
     Returns:
         Number of songs that were checked; of train those that are set aside for validation included.
@@ -172,4 +176,7 @@ def verify_dataset(
         DatasetError: something is wrong, with all findings.
     """
     share = {"valid_share": 0.0} if subset == "train" else {}
-    return len(open_songs(dataset_path, subset, targets, sample_rate, num_channels, **share))
+    songs = open_songs(dataset_path, subset, targets, sample_rate, num_channels, **share)
+    if deep:
+        check_songs(dataset_path, {subset: songs}, targets or (), deep)
+    return len(songs)

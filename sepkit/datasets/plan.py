@@ -50,6 +50,7 @@ class Planner:
         remix: share of the examples whose stems come from different songs, [0, 1].
         augment: augmentations, whose `draw` is called in this order.
         seed: >= 0; the same seed gives the same examples.
+        lends_stem: bool (songs, K), which of them each song gives to remixed examples; None: all that it has.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Planner:
         remix: float = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
+        lends_stem: Sequence[Sequence[bool]] | None = None,
     ) -> None:
         if not 0 <= remix <= 1:
             raise ValueError(f"remix must lie in [0, 1], got {remix}")
         if seed < 0:
             raise ValueError(f"seed must be 0 or above, got {seed}")
         self.quanta, self.has_stem = list(quanta), np.asarray(has_stem, dtype=bool)
+        self.lends_stem = self.has_stem if lends_stem is None else np.asarray(lends_stem, dtype=bool)
         self.last = [max(0, length - segment) for length in n_frames]
         self.ends = np.cumsum(n_frames)
         self.remix, self.augment, self.seed = remix, list(augment), seed
@@ -77,7 +80,8 @@ class Planner:
         n_stems = self.has_stem.shape[1]
         remixed = bool(generator.random() < self.remix)
         drawn = [self._draw(generator) for _ in range(n_stems)] if remixed else [self._draw(generator)] * n_stems
-        songs = tuple(song if self.has_stem[song, k] else None for k, (song, _) in enumerate(drawn))
+        given = self.lends_stem if remixed else self.has_stem
+        songs = tuple(song if given[song, k] else None for k, (song, _) in enumerate(drawn))
         positions = tuple(position for _, position in drawn)
         return Plan(songs, positions, tuple(step.draw(generator, n_stems) for step in self.augment), remixed)
 

@@ -1,47 +1,32 @@
 """What songs a root holds, checked before anything is read from it."""
 
 import math
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sepkit import audio
 from sepkit.build import did_you_mean
+from sepkit.datasets.layout import SUBSETS, DatasetError, find_root, list_songs
+from sepkit.datasets.look import Look, look_at
 from sepkit.datasets.pcm import locate_pcm16, read_into
+from sepkit.datasets.roles import Roles, describe_roles, is_like, missing_part, sort_stems
 from sepkit.datasets.stem_files import (
     check_stem_file,
     decode_stem_files,
     is_stem_file,
     song_name,
     source_names,
-    validation_names,
 )
 
-SUBSETS = ("train", "valid", "test")
 REST = "(rest)"  # the name of what a recorded mixture holds beside the stems
-_MISNAMED = ("val", "validation", "dev")
+_SHOWN = 20  # names in a sentence
 _MARGIN = 2048  # samples around a segment that hide the edges of the resampler
-
-
-class DatasetError(ValueError):
-    """A root cannot be used: every finding on a line of its own; `stems` names those of its songs, where known."""
-
-    def __init__(self, root: Path | str, findings: Sequence[str], stems: Iterable[str] = ()) -> None:
-        self.root, self.findings, self.stems = root, list(findings), sorted(stems)
-        shown = self.findings[:50]
-        if len(self.findings) > len(shown):
-            shown.append(f"and {len(self.findings) - len(shown)} more")
-        separator = "\n  " if len(shown) > 1 else " "
-        super().__init__(separator.join([f"{root} cannot be used as data:", *shown]))
-
-    def __reduce__(self) -> tuple:
-        """Rebuild it from its arguments in another process."""
-        return DatasetError, (self.root, self.findings, self.stems)
 
 
 @dataclass(frozen=True)
@@ -98,12 +83,19 @@ class Song:
     Attributes:
         name: the folder's.
         stems: by name.
-        mixture: as recorded; None: the sum of the stems.
+        mixture: as recorded; None: the sum of the parts.
+        apart: stems that are not added to the mixture, because parts hold the same.
     """
 
     name: str
     stems: dict[str, Stem]
     mixture: Stem | None = None
+    apart: frozenset[str] = frozenset()
+
+    @property
+    def parts(self) -> list[str]:
+        """Name the stems whose sum is the mixture, but for what a recorded one holds beside them."""
+        return [name for name in self.stems if name not in self.apart]
 
     @property
     def _recorded(self) -> dict[str, Stem]:
@@ -125,16 +117,26 @@ class Song:
         return next(iter(self._recorded.values())).n_channels
 
     def has(self, name: str) -> bool:
-        """Tell whether the song has a stem of this name."""
-        return name in self.stems or (name == REST and self.mixture is not None)
+        """Tell whether the mixture has a part of this name."""
+        return name in self.parts or (name == REST and self.mixture is not None)
+
+    def lends(self, name: str) -> bool:
+        """Tell whether remixed examples may take this part.
+
+        What a mixture holds beside its parts is another part, and not a trace of them, only where ten seconds show it;
+        it is taken only where without it one part would be alone.
+        """
+        if name == REST:
+            return self.has(name) and len(self.parts) == 1 and self.look.holds_another_part
+        return self.has(name)
 
     def read_into(self, out: Tensor, names: Sequence[str], start: int) -> None:
-        """Fill out (K, C, T) with the stems of these names, each read once; those that the song lacks with zeros.
+        """Fill out (K, C, T) with the parts of these names, each read once; those that the song lacks with zeros.
 
-        `REST` is what the recorded mixture holds beside all stems.
+        `REST` is what the recorded mixture holds beside all parts.
         """
         for waveform, name in zip(out, names, strict=True):
-            if name in self.stems:
+            if name in self.parts:
                 self.stems[name].read_into(waveform, start)
             elif name == REST and self.mixture:
                 self.mixture.read_into(waveform, start)
@@ -142,20 +144,27 @@ class Song:
                 waveform.zero_()
         if self.mixture and REST in names:
             rest = out[names.index(REST)]
-            for name, stem in self.stems.items():
-                rest -= out[names.index(name)] if name in names else stem.read(start, out.shape[-1])
+            for name in self.parts:
+                rest -= out[names.index(name)] if name in names else self.stems[name].read(start, out.shape[-1])
 
     def read_stem(self, name: str, start: int, n_frames: int) -> Tensor:
         """Read (C, n_frames) of a stem or of `REST`; zeros follow the end."""
+        if name in self.stems:
+            return self.stems[name].read(start, n_frames)
         out = torch.empty(1, self.n_channels, n_frames)
         self.read_into(out, [name], start)
         return out[0]
 
     def read_mixture(self, start: int, n_frames: int) -> Tensor:
-        """Read (C, n_frames) of the mixture: the recorded one, else the sum of all stems."""
+        """Read (C, n_frames) of the mixture: the recorded one, else the sum of all parts."""
         if self.mixture:
             return self.mixture.read(start, n_frames)
-        return sum(stem.read(start, n_frames) for stem in self.stems.values())
+        return sum(self.stems[name].read(start, n_frames) for name in self.parts)
+
+    @cached_property
+    def look(self) -> Look:
+        """Look at ten seconds of all files."""
+        return look_at(self)
 
 
 def open_songs(
@@ -199,14 +208,16 @@ def open_songs(
         raise ValueError(f"valid_share must lie in [0, 1), got {valid_share}")
     if sample_rate < 1 or n_channels < 1:
         raise ValueError(f"sample_rate and n_channels must be above 0, got {sample_rate} and {n_channels}")
-    root = _find_root(root)
-    places = _list_songs(root, subset, valid_share, split_seed, valid_names)
+    root, wanted = find_root(root), targets or ()
+    places, mistaken = list_songs(root, subset, wanted, valid_share, split_seed, valid_names)
     folders, findings = _song_folders(places)
     found = [_look_into(place, folders.get(place), sample_rate, n_channels, allow_damaged) for place in places]
-    findings += _check_songs(found, subset, targets or (), sample_rate, resample)
+    findings = [*mistaken, *findings, *(_check_songs(found, subset, wanted, sample_rate, resample) if found else [])]
     if findings:
         raise DatasetError(root, findings, {name for each in found for name in each.names})
-    return [each.song for each in found]
+    for line in describe_roles([each.roles(wanted) for each in found]):
+        warnings.warn(f"{root}, {subset}: {line}", stacklevel=2)
+    return [each.song(wanted) for each in found]
 
 
 def check_targets(targets: Sequence[str] | None) -> None:
@@ -219,57 +230,6 @@ def check_targets(targets: Sequence[str] | None) -> None:
         raise ValueError(f"targets must be a list of names, got {targets!r}")
 
 
-def _find_root(root: str | Path) -> Path:
-    if str(root) == "demo":
-        from sepkit.datasets.demo import demo_root
-
-        return demo_root()
-    if not Path(root).is_dir():
-        raise DatasetError(root, ["there is no such folder; give one with train/, valid/ and test/ folders of songs"])
-    return Path(root)
-
-
-def _list_songs(
-    root: Path, subset: str, valid_share: float, split_seed: int, valid_names: Collection[str]
-) -> list[Path]:
-    """List the folders and files of the songs of a subset."""
-    present = [name for name in SUBSETS if (root / name).is_dir()]
-    misnamed = [name for name in _MISNAMED if (root / name).is_dir()]
-    if present and misnamed and "valid" not in present:
-        raise DatasetError(root, [f"the folder {misnamed[0]}/ is not read; name it valid/"])
-    if subset in present and (subset != "train" or "valid" in present):
-        return _songs_in(root, root / subset)
-    if subset == "test" or (present and "train" not in present):
-        wanted, found = "test" if subset == "test" else "train", ", ".join(present) or "songs, which count as train"
-        raise DatasetError(root, [f"there is no folder {wanted}/ (found: {found})"])
-    places = _songs_in(root, root / "train" if present else root)
-    taken = _choose_valid([song_name(place) for place in places], valid_share, split_seed, valid_names)
-    chosen = [place for place in places if (song_name(place) in taken) == (subset == "valid")]
-    if not chosen:
-        raise DatasetError(root, [f"train has no song that is for {subset}; add songs, or a folder valid/"])
-    return chosen
-
-
-def _songs_in(root: Path, folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    places = [path for path in paths if path.is_dir() or is_stem_file(path)]
-    if not places:
-        raise DatasetError(root, [f"{folder} holds no songs; a song is a folder of stems, or a .stem.mp4"])
-    return places
-
-
-def _choose_valid(
-    names: Sequence[str], valid_share: float, split_seed: int, valid_names: Collection[str]
-) -> Collection[str]:
-    """Choose the songs of train that become valid; a single song stays in train."""
-    if valid_names or not valid_share:
-        return valid_names
-    if validation_names() <= set(names):
-        return validation_names()
-    n_valid = min(len(names) - 1, max(1, round(valid_share * len(names))))
-    return {names[i] for i in np.random.default_rng(split_seed).permutation(len(names))[:n_valid]}
-
-
 def _song_folders(places: Sequence[Path]) -> tuple[dict[Path, Path], list[str]]:
     """Find the folder in which the stems of each song lie, and what is wrong with stem files, which are decoded."""
     stem_files = [place for place in places if is_stem_file(place)]
@@ -279,6 +239,18 @@ def _song_folders(places: Sequence[Path]) -> tuple[dict[Path, Path], list[str]]:
         return folders, findings
     decoded, findings = decode_stem_files(stem_files)
     return {**folders, **({} if findings else decoded)}, findings
+
+
+def make_song(name: str, stems: dict[str, Stem], roles: Roles) -> Song:
+    """Make a song of its files.
+
+    Args:
+        name: of the song.
+        stems: all files that can be read, by name of the stem.
+        roles: what they are.
+    """
+    others = {stem: found for stem, found in stems.items() if stem != roles.mixture}
+    return Song(name, others, stems.get(roles.mixture), frozenset(others) - set(roles.parts))
 
 
 @dataclass(frozen=True)
@@ -297,11 +269,15 @@ class _Found:
     files: dict[str, Stem]
     findings: list[str]
 
-    @property
-    def song(self) -> Song:
-        stems = {Path(name).stem: stem for name, stem in self.files.items()}
-        mixture = stems.pop("mixture", None)
-        return Song(song_name(self.place), stems, mixture)
+    def roles(self, targets: Collection[str]) -> Roles:
+        """Tell what its files are where these stems are wanted."""
+        return sort_stems((Path(name).stem for name in self.files), targets)
+
+    def song(self, targets: Collection[str]) -> Song:
+        """Give it as a song of which these stems are wanted."""
+        return make_song(
+            song_name(self.place), {Path(name).stem: stem for name, stem in self.files.items()}, self.roles(targets)
+        )
 
 
 def _look_into(
@@ -330,8 +306,8 @@ def _check_songs(
     present = sorted({name for each in found for name in each.names})
     nowhere = [name for name in dict.fromkeys(targets) if name not in present]
     findings = [
-        f"no song of {subset} has the stem {name!r} (there are: {', '.join(present) or 'none'})"
-        f"{did_you_mean(name, present) or f'; add {name}.wav to the songs, or choose others'}"
+        f"no song of {subset} has the stem {name!r} (there are: {_listed(present)})"
+        f"{did_you_mean(name, present) or _way_to_name(name, present)}"
         for name in nowhere
     ]
     if not resample:
@@ -339,11 +315,28 @@ def _check_songs(
     for each in found:
         missing = [name for name in dict.fromkeys(targets) if name not in (*each.names, *nowhere)]
         findings += [*each.findings, *(f"{each.place}: the stem {name!r} is missing" for name in missing)]
-        if not (each.names or targets):
+        if not (sort_stems(each.names).parts or targets):
             findings.append(f"{each.place}: there are no stems")
+        roles = each.roles(targets)
+        if roles.finer and len(roles.parts) == 1 and roles.mixture is None:
+            findings.append(
+                f"{each.place}: {roles.parts[0]} is wanted, by its name holds {', '.join(roles.finer)}, and nothing is "
+                f"beside it; name {missing_part(roles.parts[0])} what it leaves out, add mixture.wav, or choose others"
+            )
         findings += [finding for name, stem in each.files.items() for finding in _check_file(each.place / name, stem)]
         findings += _check_lengths(each)
     return findings
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return ", ".join([*names[:_SHOWN], *more]) or "none"
+
+
+def _way_to_name(name: str, present: Sequence[str]) -> str:
+    """Say how a stem that no song has gets its name."""
+    alike = next((other for other in present if is_like(other, name)), None)
+    return f"; rename {alike!r} and the like" if alike else f"; add {name}.wav to the songs, or choose others"
 
 
 def _check_rates(found: Sequence[_Found], sample_rate: int) -> list[str]:
@@ -393,8 +386,8 @@ def _check_lengths(found: _Found) -> list[str]:
 
 
 def stem_names(songs: Iterable[Song], targets: Sequence[str]) -> list[str]:
-    """Name all stems that a mixture is made of: the targets, the others, and `REST` where a mixture is recorded."""
+    """Name all that mixtures are made of: the targets, the other parts, and `REST` where a mixture is recorded."""
     songs = list(songs)
-    others = {name for song in songs for name in song.stems} - set(targets)
+    others = {name for song in songs for name in song.parts} - set(targets)
     rest = [REST] if any(song.mixture for song in songs) else []
     return [*targets, *sorted(others), *rest]

@@ -23,6 +23,7 @@ from sepkit.training.generators import borrowed_generators
 from sepkit.training.loading import choose_workers, loading
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import PICTURE, RunFolder
+from sepkit.training.songs import check_recipe_songs
 from sepkit.training.stopping import StopRequest, TrainingInterrupted
 from sepkit.training.validation import score_songs
 
@@ -235,6 +236,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
     Raises:
         sepkit.recipe.RecipeError: a source is no stem of any song.
         sepkit.datasets.DatasetError: with what is wrong in either.
+        TrainingError: no validation excerpt can be scored.
     """
     separator, data = recipe.separator, recipe.data
     wanted = (separator.sources, separator.sample_rate, separator.n_channels, data.resample)
@@ -252,6 +254,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
         _check_sources(recipe, set.union(*stems.values()))
     if findings:
         raise DatasetError(data.root, findings)
+    check_recipe_songs(recipe, songs)
     return songs
 
 

@@ -28,6 +28,7 @@ from sepkit.training.generators import get_generators, seed_generators, set_gene
 from sepkit.training.loading import choose_workers
 from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
+from sepkit.training.songs import NOTHING_TO_SCORE
 from sepkit.training.stopping import StopRequest, TrainingError
 from sepkit.training.table import EpochTable
 from sepkit.training.validation import validate
@@ -346,10 +347,7 @@ class Trainer:
         self.excerpts = tuple(shown)
         known = [score for score in scores.values() if not math.isnan(score)]
         if not known:
-            raise TrainingError(
-                "no validation excerpt has a second in which all targets sound: set validation.excerpt to a longer "
-                "time or null, or choose other songs for valid/"
-            )
+            raise TrainingError(NOTHING_TO_SCORE)
         named = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
         return {"SDR": round(sum(known) / len(known), 4), **named}
 

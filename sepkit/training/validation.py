@@ -16,6 +16,12 @@ from sepkit.separator import Separator
 _SHOWN_SECONDS = 4.0
 
 
+def choose_excerpt(song: Song, n_frames: int | None) -> tuple[int, int]:
+    """Give the first sample and the length of the middle of a song; None: of the whole song."""
+    n_frames = song.n_frames if n_frames is None else min(n_frames, song.n_frames)
+    return (song.n_frames - n_frames) // 2 // song.quantum * song.quantum, n_frames
+
+
 def separate_excerpt(separator: Separator, song: Song, n_frames: int | None, batch_size: int = 1) -> Excerpt:
     """Separate the middle of a song.
 
@@ -25,8 +31,7 @@ def separate_excerpt(separator: Separator, song: Song, n_frames: int | None, bat
         n_frames: samples; None: the whole song.
         batch_size: chunks that the network sees at once.
     """
-    n_frames = song.n_frames if n_frames is None else min(n_frames, song.n_frames)
-    start = (song.n_frames - n_frames) // 2 // song.quantum * song.quantum
+    start, n_frames = choose_excerpt(song, n_frames)
     sources, rate = separator.sources, separator.sample_rate
     targets = torch.stack([song.read_stem(name, start, n_frames) for name in sources])
     mixture = song.read_mixture(start, n_frames)

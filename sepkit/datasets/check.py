@@ -1,0 +1,195 @@
+"""What is said of songs before they are used, when a little of their sound is known, or all of it."""
+
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sepkit import audio
+from sepkit.datasets.layout import DatasetError
+from sepkit.datasets.look import ALIKE, COPY, TOLD, Copy, Mixing
+from sepkit.datasets.songs import REST, Song, Stem
+from sepkit.devices import available_cores
+
+_SHOWN = 5  # songs of one finding
+_PATIENCE = 2.0  # s after which a bar appears
+_OFTEN = 0.1  # share of the songs from which a silent stem is told
+_AUDIBLE = 1e-6  # of full scale
+_LEVEL = 0.2  # dB of a factor that is told
+_UNLIKE = -3.0  # dB that are left of a mixture which is not the sum in any way
+_UNHEARD = -20.0  # dB of a sum that no part holds, from which it is told
+_NOT_THE_SUM = (
+    "the mixture is not the sum of its parts, and what differs stays out of remixed examples; align it, or remove it "
+    "so that the sum takes its place, in"
+)
+_MORE = "the mixture holds more than its parts, which stays out of remixed examples, in"
+
+
+def check_songs(
+    root: str | Path, songs: Mapping[str, Sequence[Song]], targets: Collection[str], deep: bool = False
+) -> None:
+    """Look at ten seconds of each song, and at all samples of files that can hold NaN; tell what is found as warnings.
+
+    Args:
+        root: how findings name the folder.
+        songs: by subset.
+        targets: stems that are wanted.
+        deep: decode all other files, too.
+
+    Raises:
+        DatasetError: a file does not decode or holds NaN, a target is a copy of another part, a part is the sum of
+            others, or a target is never heard in train.
+    """
+    every = [song for some in songs.values() for song in some]
+    findings = [finding for found in _in_threads(lambda song: _read_whole(song, deep), every) for finding in found]
+    failed = [finding for finding in _in_threads(_try_look, every) if finding]
+    if findings or failed:
+        raise DatasetError(root, list(dict.fromkeys([*findings, *failed])))
+    told, refused = describe_looks(every, targets)
+    for subset, some in songs.items():
+        for name, silent in _find_silent(some).items() if subset != "valid" else ():
+            if name in targets and subset == "train" and len(silent) == len(some):
+                refused.append(f"{name} is silent in all songs of train; choose others, or add songs where it sounds")
+            elif len(silent) >= _OFTEN * len(some):
+                where = f"{len(silent)} of {len(some)} songs of {subset}"
+                told.append(f"{name} is silent throughout in {where}: {_few(silent)}")
+    if refused:
+        raise DatasetError(root, refused)
+    for line in told:
+        warnings.warn(f"{root}: {line}", stacklevel=2)
+
+
+def _in_threads(job: Callable, songs: Sequence[Song]) -> list:
+    """Do something with each song, with a bar where it takes long."""
+    with ThreadPoolExecutor(available_cores()) as pool:
+        shown = {"unit": "song", "delay": _PATIENCE, "leave": False, "disable": None}
+        return list(tqdm(pool.map(job, songs), "reading songs", total=len(songs), **shown))
+
+
+def _read_whole(song: Song, deep: bool) -> list[str]:
+    """Decode what may hold NaN, or everything, and say what is wrong."""
+    files = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
+    chosen = [stem.info for stem in files if deep or _may_hold_nan(stem.info)]
+    return [finding for info in chosen if (finding := _decode(info))]
+
+
+def _may_hold_nan(info: audio.AudioInfo) -> bool:
+    coding = info.subtype.lower()
+    return coding in ("float", "double") or coding.startswith(("pcm_f32", "pcm_f64"))
+
+
+def _decode(info: audio.AudioInfo) -> str | None:
+    try:
+        with audio.AudioReader(info.path, info=info) as reader:
+            for _ in reader.blocks():
+                pass
+    except audio.AudioError as error:
+        return str(error)
+    return None
+
+
+def _try_look(song: Song) -> str | None:
+    try:
+        song.look  # noqa: B018 (kept by the song)
+    except audio.AudioError as error:
+        return str(error)
+    return None
+
+
+def _find_silent(songs: Sequence[Song]) -> dict[str, list[str]]:
+    """Name by part the songs in which it is silent throughout."""
+    found: dict[str, list[str]] = {}
+    for song in songs:
+        for name in song.look.silent:
+            if name in song.parts and not _sounds(song.stems[name]):
+                found.setdefault(name, []).append(song.name)
+    return found
+
+
+def _sounds(stem: Stem) -> bool:
+    with audio.AudioReader(stem.info.path, info=stem.info) as reader:
+        return any(bool((block.abs() > _AUDIBLE).any()) for block in reader.blocks())
+
+
+def describe_looks(songs: Iterable[Song], targets: Collection[str]) -> tuple[list[str], list[str]]:
+    """Say what looks at songs have found.
+
+    Args:
+        songs: which.
+        targets: stems that are wanted.
+
+    Returns:
+        What a user must know, and what makes numbers wrong.
+    """
+    told: dict[str, list[str]] = {}
+    refused: dict[str, list[str]] = {}
+    for song in songs:
+        for wrong, what, where in _describe_look(song, targets):
+            (refused if wrong else told).setdefault(what, []).append(where)
+    return _lines(told), _lines(refused)
+
+
+def _describe_look(song: Song, targets: Collection[str]) -> Iterator[tuple[bool, str, str]]:
+    """Give whether numbers would be wrong, what was found, and where."""
+    look = song.look
+    if look.mixing and look.mixing.residual > TOLD and not song.lends(REST):
+        yield False, _MORE if look.mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(look.mixing)})"
+    for copy in look.copies:
+        exact = abs(copy.correlation) > COPY and bool({copy.first, copy.second} & set(targets))
+        yield exact, _describe_copy(copy), song.name
+    for name, of in look.doubles.items():
+        what = f"{name} is the sum of {', '.join(of)}, which the mixture holds twice; remove it or them, in"
+        yield True, what, song.name
+    for name, missing in look.uncovered.items():
+        if missing > _UNHEARD:
+            what = f"{name} holds more than the parts, which is in no mixture, in"
+            yield False, what, f"{song.name} ({missing:.1f} dB of it)"
+    if len(song.parts) == 1 and song.mixture is None:
+        yield False, f"{song.parts[0]} stands alone, without a mixture or other parts, in", song.name
+
+
+def describe_mixing(mixing: Mixing) -> str:
+    """Say how a mixture differs from the sum of its parts.
+
+    Args:
+        mixing: with a residual.
+    """
+    said = [f"residual {mixing.residual:.1f} dB"]
+    if mixing.apart or mixing.aligned > _UNLIKE:
+        return said[0] + ("" if mixing.apart else ", unlike their sum")
+    level = 20 * math.log10(max(abs(mixing.factor), 1e-6))
+    if mixing.delay or abs(level) > _LEVEL or mixing.factor < 0:
+        said.append(f"{mixing.aligned:.1f} dB where that is undone")
+    if mixing.factor < 0:
+        said.insert(0, "inverted")
+    if abs(level) > _LEVEL:
+        said.insert(0, f"{abs(level):.1f} dB {'louder' if level > 0 else 'softer'}")
+    if mixing.delay:
+        said.insert(0, f"{_samples(mixing.delay)} {'late' if mixing.delay > 0 else 'early'}")
+    return ", ".join(said)
+
+
+def _describe_copy(copy: Copy) -> str:
+    """Say what two parts are to each other; the more exact, the plainer."""
+    original, other = sorted((copy.first, copy.second), key=lambda name: (len(name), name))
+    delay = f", {_samples(copy.delay)} {'late' if (copy.delay > 0) == (other == copy.second) else 'early'},"
+    delay = delay if copy.delay else ""
+    if abs(copy.correlation) > COPY:
+        return f"{other} is a copy{delay} of {original}, so that the mixture holds it twice; remove one, in"
+    return f"{other} is nearly{delay} {original} (correlation above {ALIKE}); remove a forgotten copy, in"
+
+
+def _samples(n: int) -> str:
+    return f"{abs(n)} sample{'s' if abs(n) != 1 else ''}"
+
+
+def _lines(found: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{what} {_few(songs)}" for what, songs in found.items()]
+
+
+def _few(songs: Sequence[str]) -> str:
+    more = f" and {len(songs) - _SHOWN} more songs" if len(songs) > _SHOWN else ""
+    return f"{', '.join(songs[:_SHOWN])}{more}"

@@ -1,0 +1,151 @@
+"""What the files of a song are, by their names alone: parts, sums of parts, the mixture."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+_VOCALS = "vocals"
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+_TAGGED = re.compile(r"(?:\d+_)?(?P<track>.+?)_\((?P<stem>[^()]*[^()\d][^()]*)\)(?:_.*)?")
+_ORNAMENT = {
+    "bit", "both", "clean", "final", "full", "k", "khz", "linear", "main", "max", "min", "mono", "original",
+    "raw", "rough", "single", "song", "stereo", "the", "track", "v",
+}  # fmt: skip
+_MIX = {"mix", "mixdown", "mixed", "mixture", "fullmix"}
+_MASTER = {"master", "mastered", "mastering", "premaster"}
+_ACCOMPANIMENT = {
+    "accompaniment", "accompaniments", "accomp", "inst", "instr", "instru", "instrumental", "instrumentals",
+    "karaoke",
+}  # fmt: skip
+_JOINED = {
+    "backingtrack", "backingtracks", "minusone", "musicminusone", "playback", "offvocal", "offvocals",
+    "vocalsoff",
+}  # fmt: skip
+_BEFORE, _AFTER = {"no", "non", "minus", "sans", "without"}, {"free", "less", "removed"}
+_ATTACHED = re.compile(
+    r"(?:no|non)(?P<a>vocals?|voices?|drums?|bass|guitars?|piano|keys|others?)|(?P<b>vocal|voice|drum|bass|guitar)s?less"
+)
+_SUNG = {
+    "acapella", "acappella", "adlib", "adlibs", "bgv", "bgvs", "bv", "choir", "rap", "singer", "singing",
+    "speech", "vocal", "vocals", "voice", "voices", "vox",
+}  # fmt: skip
+
+
+class Roles(NamedTuple):
+    """The files of a song, by the names of their stems.
+
+    Attributes:
+        mixture: the recorded mixture; None: there is none.
+        parts: whose sum is the mixture, but for what a recorded one holds beside them.
+        sums: what holds parts that are there, and is not added to them.
+        finer: parts that a wanted sum holds, and are not added to it.
+    """
+
+    mixture: str | None
+    parts: tuple[str, ...]
+    sums: tuple[str, ...] = ()
+    finer: tuple[str, ...] = ()
+
+
+def sort_stems(names: Iterable[str], wanted: Collection[str] = ()) -> Roles:
+    """Tell the mixture, the parts and the sums among the stems of a song.
+
+    A sum that is wanted takes the place of the parts that it holds: vocals and accompaniment, with drums beside them,
+    are vocals and accompaniment. One that is not wanted is a part only where its parts are not there: vocals and
+    instrumental, drums and accompaniment. A recorded mixture is what is called so or `mix`; a `master` only where else
+    one part alone were left. What names do not tell, `sepkit.datasets.look` finds in the sound.
+
+    Args:
+        names: of all stems, without suffix.
+        wanted: the targets; a mixture that is a target is a part.
+    """
+    names = list(dict.fromkeys(names))
+    wholes = sorted((name for name in names if name not in wanted and _whole(name) is not None), key=_preference)
+    sums = [name for name in names if name not in wholes and missing_part(name) is not None]
+    plain = [name for name in names if name not in wholes and name not in sums]
+    chosen = next((name for name in [*wanted, *sums] if name in sums), None)
+    held = [] if chosen is None or len(plain) < 2 else [name for name in plain if not _is_beside(name, chosen)]
+    if chosen is None or (held and chosen not in wanted):
+        parts, finer = plain, []
+    else:
+        parts, finer = [name for name in names if name == chosen or name in set(plain) - set(held)], held
+    best = wholes[0] if wholes and (_whole(wholes[0]) < 2 or len(parts) < 2) else None
+    left = [name for name in names if name in (*sums, *wholes) and name not in parts and name != best]
+    return Roles(best, tuple(parts), tuple(left), tuple(finer))
+
+
+def missing_part(name: str) -> str | None:
+    """Name what a sum leaves out, "vocals" of `accompaniment`, "drums" of `no_drums`; None: by its name it is none."""
+    words = _words(name)
+    bare = [word for word in words if word not in _ORNAMENT | _MIX | _MASTER and not word.isdecimal()]
+    joined = "".join(words)
+    attached = _ATTACHED.fullmatch(joined)
+    if (bare and set(bare) <= _ACCOMPANIMENT) or joined in _JOINED:
+        return _VOCALS
+    if attached:
+        return attached["a"] or attached["b"]
+    rest = words[1:] if words[:1] and words[0] in _BEFORE else words[:-1] if words[-1:] and words[-1] in _AFTER else []
+    return None if all(word.isdecimal() for word in rest) else " ".join(rest)
+
+
+def untag(name: str) -> tuple[str, str] | None:
+    """Split a name as audio-separator and UVR give it, `Song_(Vocals)_model`, into track and stem; None: it is none."""
+    found = _TAGGED.fullmatch(name)
+    return (found["track"], found["stem"].lower()) if found else None
+
+
+def is_like(name: str, part: str) -> bool:
+    """Tell whether a name says that a stem belongs to a part: `lead_vocals` to vocals, `drums_left` to drums."""
+    words, wanted = ({word.removesuffix("s") for word in _words(each)} for each in (name, part))
+    return bool(words & wanted) or (_is_sung(name) and _is_sung(part))
+
+
+def _is_sung(name: str) -> bool:
+    return bool(set(_words(name)) & _SUNG)
+
+
+def _is_beside(name: str, total: str) -> bool:
+    return is_like(name, missing_part(total))
+
+
+def _words(name: str) -> list[str]:
+    tagged = untag(name)
+    text = _CAMEL.sub(" ", unicodedata.normalize("NFKC", tagged[1] if tagged else name))
+    return _WORD.findall(text.casefold())
+
+
+def _whole(name: str) -> int | None:
+    """Rank names of all of a song: 0 the documented one, 1 mixes, 2 what may be mastered; None: it is none."""
+    words = [word for word in _words(name) if not word.isdecimal()]
+    bare = set(words) - _ORNAMENT
+    if words == ["mixture"]:
+        return 0
+    if bare and bare <= _MIX | _MASTER:
+        return 2 if bare & _MASTER else 1
+    return 2 if not bare and set(words) & {"full", "original"} else None
+
+
+def _preference(name: str) -> tuple:
+    return _whole(name), len(name), name
+
+
+def describe_roles(roles: Sequence[Roles]) -> list[str]:
+    """Say in a line each what names decided about songs: what is not added, and what is taken for the mixture."""
+    said: dict[str, int] = {}
+    for each in roles:
+        lines = []
+        if each.mixture not in (None, "mixture"):
+            lines.append(f"{each.mixture} is taken for the mixture")
+        if each.sums:
+            lines.append(f"{_listed(each.sums)} of other stems by name, and not added to the mixture")
+        if each.finer:
+            lines.append(f"{', '.join(each.finer)} not added to the mixture: the target that is a sum holds them")
+        for line in lines:
+            said[line] = said.get(line, 0) + 1
+    return [f"{line} ({n} of {len(roles)} songs)" for line, n in said.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is a sum' if len(names) == 1 else 'are sums'}"

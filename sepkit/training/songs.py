@@ -1,0 +1,51 @@
+"""What is asked of songs before the first step."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sepkit.datasets import Song, check_songs
+from sepkit.metrics import framewise_sdr
+from sepkit.recipe import Recipe
+from sepkit.training.stopping import TrainingError
+from sepkit.training.validation import choose_excerpt
+
+NOTHING_TO_SCORE = (
+    "no validation excerpt has a second in which all targets sound: set validation.excerpt to a longer time or null, "
+    "or choose other songs for valid/"
+)
+
+
+def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> None:
+    """Look at the sound of the songs of a recipe before anything is trained, and tell what is found as warnings.
+
+    Args:
+        recipe: which is trained.
+        songs: by subset, "train" and "valid".
+
+    Raises:
+        sepkit.datasets.DatasetError: numbers would be wrong, or a file does not decode.
+        TrainingError: no validation excerpt can be scored.
+    """
+    sources = recipe.separator.sources
+    check_songs(recipe.data.root, songs, sources)
+    scored = torch.stack([_is_scored(song, sources, recipe.validation.excerpt) for song in songs["valid"]]).any(0)
+    if not scored.any():
+        raise TrainingError(NOTHING_TO_SCORE)
+    for name, heard in zip(sources, scored.tolist(), strict=True):
+        if not heard:
+            warnings.warn(
+                f"{name} sounds in no validation excerpt and is not scored: set validation.excerpt to a longer time or "
+                "null, or add songs to valid/ in which it sounds",
+                stacklevel=2,
+            )
+
+
+def _is_scored(song: Song, sources: Sequence[str], excerpt: float | None) -> Tensor:
+    """Tell of each source whether the excerpt of a song has a second in which it can be scored, (S,)."""
+    rate = next(iter(song.stems.values())).sample_rate
+    start, n_frames = choose_excerpt(song, None if excerpt is None else round(excerpt * rate))
+    targets = torch.stack([song.read_stem(name, start, n_frames) for name in sources])
+    return ~framewise_sdr(targets, targets, rate, rate).isnan().all(-1)
