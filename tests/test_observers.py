@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training import (
+from training import (
     N_STEPS,
     RECIPE,
     SOURCES,
@@ -568,7 +568,7 @@ OFFLINE = """
 import sys
 sys.path.insert(0, {tests!r})
 from sepkit.training import TrainingError, TrainingInterrupted, train
-from test_training import RECIPE, StopAfter
+from training import RECIPE, StopAfter
 observers = [StopAfter({step})]
 try:
     train(RECIPE, {folder!r}, data={root!r}, device="cpu", quiet=True, observers=observers, tell=lambda _: None,
