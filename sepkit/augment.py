@@ -29,7 +29,7 @@ class Gain:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by factors (..., K)."""
-        return stems * drawn.to(stems)[..., None, None]
+        return stems * drawn.to(stems, non_blocking=True)[..., None, None]
 
 
 class Sign:
@@ -48,7 +48,7 @@ class Sign:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by signs (..., K)."""
-        return stems * drawn.to(stems)[..., None, None]
+        return stems * drawn.to(stems, non_blocking=True)[..., None, None]
 
 
 class SwapChannels:
@@ -67,7 +67,7 @@ class SwapChannels:
 
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Reverse the channels of the stems (..., K, C, T) where drawn (..., K) is 1."""
-        swapped = (drawn > 0.5).to(stems.device)[..., None, None]
+        swapped = drawn.to(stems.device, non_blocking=True)[..., None, None] > 0.5
         return torch.where(swapped, stems.flip(-2), stems)
 
 

@@ -382,7 +382,7 @@ def test_the_number_of_threads_is_left_as_it_was():
     assert after == 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 @pytest.mark.parametrize("framewise", [False, True], ids=["v4", "v3"])
 def test_cuda_gives_what_the_cpu_gives(framewise):
     estimate, target = (torch.from_numpy(waveform) for waveform in songs(n_sources=3))
