@@ -510,14 +510,14 @@ def estimates(separator: Separator, mixture: Tensor) -> Tensor:
 
 
 def tests(bench: Bench) -> Iterator[str]:
-    """The tests that need CUDA, `python -m pytest -m cuda`."""
+    """The quick tests among those that need CUDA, `python -m pytest -m "cuda and not slow"`."""
     files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "pytest.mark.cuda" in path.read_text()]
     chosen = bench.choose(files, [path for path in files if path.name == "test_cuda.py"])
-    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", "-rf", *map(str, chosen)]
+    command = [sys.executable, "-m", "pytest", "-m", "cuda and not slow", "-p", "no:cacheprovider", "-rf"]
     left = max(1.0, bench.ends - time.monotonic())
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
+    done = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
     lines = done.stdout.strip().splitlines() or ["pytest told nothing"]
-    yield f"`python -m pytest -m cuda`: {lines[-1].strip('= ')}."
+    yield f"pytest: {lines[-1].strip('= ')}."
     if done.returncode:
         sys.stderr.write(done.stdout[-6000:] + done.stderr[-2000:])
         raise MissedError("; ".join(line[:200] for line in lines if line.startswith(("FAILED", "ERROR"))) or lines[-1])
@@ -547,7 +547,7 @@ class Section:
 
 SECTIONS = {
     "machine": Section("", machine, 0.2),
-    "tests": Section("Tests", tests, 1.0),
+    "tests": Section("Tests", tests, 1.6),
     "losses": Section("Losses beside the originals", beside_originals, 1.4),
     "scoring": Section("Scoring", scoring, 0.8),
     "networks": Section("Training", networks, 5.0),

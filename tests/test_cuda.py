@@ -101,6 +101,7 @@ def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_falls(prepare
     assert trainer.sums["grad_norm"].isfinite()
 
 
+@pytest.mark.slow
 def test_a_compiled_training_has_the_losses_of_one_that_is_not(run):
     settings = ["separator.network.dropout=0"]  # which is drawn otherwise where it is compiled
     plain, compiled = (run(*settings, f"training.compile={word}", folder=word) for word in ("false", "true"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sepkit.datasets.demo import make_song
 from sepkit.metrics import bss_eval, decomposition, framewise_sdr, projections
@@ -347,6 +348,26 @@ def test_metrics_that_are_not_asked_for_are_nan(name):
     for metric, score, value in zip(METRICS, one, everything, strict=False):
         expected = value if metric == name else torch.full_like(value, torch.nan)
         torch.testing.assert_close(score, expected, equal_nan=True)
+
+
+def test_sdr_alone_asks_for_no_filters():
+    class Operations(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.names = set()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.names.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    target, estimate = songs()
+    found = {}
+    for metrics in (("SDR",), METRICS):
+        with Operations() as operations:
+            bss_eval(estimate, target, 2000, 2000, 32, metrics=metrics)
+        found[metrics] = {name for name in operations.names if "fft" in name or "linalg" in name}
+    assert "linalg_cholesky_ex" in found[METRICS]  # with which filters are solved for
+    assert not found["SDR",]
 
 
 def test_sdr_alone_is_the_framewise_sdr():
