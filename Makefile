@@ -1,8 +1,10 @@
 # make demo: train on the built-in songs, separate one, score.   make test: ruff and the tests.
 # make docs: the pages in docs/_build/html, with the notebook's outputs.
+# make test-oldest: the tests with the oldest versions that are promised.
 # Variables: PYTHON, the interpreter to make .venv with; SEPKIT_DEMO_SCALE, a fraction that shortens the demo.
 
 PYTHON ?= python3
+OLDEST ?= python3.10
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DOCS_INSTALLED := .venv/docs-installed
@@ -10,7 +12,7 @@ EPOCHS := $(shell sed -n 's|^  epochs: ||p' recipes/vocals.yaml)
 SCALE := $(or $(SEPKIT_DEMO_SCALE),1)
 DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
-.PHONY: demo test test-all lint bench docs ffmpeg chromium
+.PHONY: demo test test-all test-oldest lint bench docs ffmpeg chromium
 
 demo: $(INSTALLED) ffmpeg
 	$(BIN)/sepkit-train vocals --run $(DEMO) training.epochs=$$(awk 'BEGIN {n = $(SCALE) * $(EPOCHS); print (n < 1 ? 1 : int(n))}')
@@ -23,6 +25,13 @@ test: lint ffmpeg chromium
 
 test-all: lint ffmpeg chromium
 	$(BIN)/python -m pytest
+
+# The oldest versions that setup.cfg promises, in .venv-oldest; OLDEST is the interpreter. Their own warnings are no errors.
+test-oldest:
+	$(OLDEST) -m venv .venv-oldest
+	sed -n 's/^    \([A-Za-z0-9-]*\)>=\([0-9.]*\).*/\1==\2.*/p' setup.cfg > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt -e . 'pytest>=8'
+	.venv-oldest/bin/python -m pytest -m "not slow" -o filterwarnings=default
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

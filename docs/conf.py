@@ -16,7 +16,7 @@ copyright = author  # noqa: A001
 release = version = sepkit.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "tables"]  # which pages include
 default_role = "code"  # of single backticks in docstrings
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!sepkit).*")]  # what belongs to Python, torch, numpy or matplotlib

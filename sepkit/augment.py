@@ -32,7 +32,7 @@ class Gain:
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by factors (..., K)."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        return stems * drawn.to(stems)[..., None, None]
+        return stems * drawn.to(stems, non_blocking=True)[..., None, None]
 
 
 class Sign:
@@ -52,7 +52,7 @@ class Sign:
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by signs (..., K)."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        return stems * drawn.to(stems)[..., None, None]
+        return stems * drawn.to(stems, non_blocking=True)[..., None, None]
 
 
 class SwapChannels:
@@ -72,7 +72,7 @@ class SwapChannels:
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Reverse the channels of the stems (..., K, C, T) where drawn (..., K) is 1."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        swapped = (drawn > 0.5).to(stems.device)[..., None, None]
+        swapped = drawn.to(stems.device, non_blocking=True)[..., None, None] > 0.5
         return torch.where(swapped, stems.flip(-2), stems)
 
 

@@ -17,7 +17,7 @@ _WINDOWS = {
     "blackman": torch.blackman_window,
     "rectangular": lambda size, dtype: torch.ones(size, dtype=dtype),
 }
-_Window = Literal["hann", "hamming", "blackman", "rectangular"]
+_Window = Literal[tuple(_WINDOWS)]
 _PadMode = Literal["reflect", "constant", "replicate"]
 _TOP_DB = 80.0  # dynamic range of a decibel spectrogram
 

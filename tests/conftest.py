@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as it is in a job in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,3 +18,11 @@ def reference_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("SEPKIT_REFERENCE does not name a folder with the reference audio and values")
     return Path(root)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs CUDA where there is none."""
+    chosen = [item for item in items if item.get_closest_marker("cuda")]
+    if chosen and not torch.cuda.is_available():
+        for item in chosen:
+            item.add_marker(pytest.mark.skip(reason="needs CUDA"))

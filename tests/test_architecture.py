@@ -37,6 +37,21 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+PROMISED = re.search(r"python_requires = >=(\d+)\.(\d+)", (ROOT.parent / "setup.cfg").read_text())
+OLDEST = tuple(map(int, PROMISED.groups()))
+WRITTEN = sorted(path for name in ("sepkit", "tests", "benchmarks") for path in (ROOT.parent / name).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT.parent)))
+def test_the_oldest_python_that_is_promised_can_read_it(path):
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=OLDEST)
+
+
+def test_what_the_oldest_python_cannot_read_is_noticed():
+    with pytest.raises(SyntaxError):
+        ast.parse("try: pass\nexcept* ValueError: pass", feature_version=OLDEST)
+
+
 def _imports(path: Path) -> Iterator[str]:
     """List the modules that a file imports, by their full names, wherever in the file."""
     package = ["sepkit", *path.relative_to(ROOT).parts[:-1]]

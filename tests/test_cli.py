@@ -15,7 +15,7 @@ import torch
 import yaml
 from networks import Constant
 from songs import noise, write_song
-from test_training import RECIPE, song, weights
+from training import RECIPE, song, weights
 
 from sepkit import __version__, audio
 from sepkit.checkpoint import load_model, save_model

@@ -22,7 +22,7 @@ from test_musdb import write_stem_file
 
 import sepkit.evaluation.job
 from sepkit import audio, metrics
-from sepkit.checkpoint import ModelError, save_model
+from sepkit.checkpoint import ModelError, load_model, save_model
 from sepkit.cli import evaluate_command
 from sepkit.evaluation import (
     DEFAULT_METRICS,
@@ -82,17 +82,14 @@ def shared(tmp_path_factory):
     return write_songs(tmp_path_factory.mktemp("shared"))
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    """The names of the tracks that are really scored, in order."""
-    names, score = [], sepkit.evaluation.job.Job.score
+def written(output):
+    """When each track was written, by name."""
+    return {path.stem: path.stat().st_mtime_ns for path in sorted((output / "tracks").rglob("*.json"))}
 
-    def counted(job, number):
-        names.append(job.tracks[number].name)
-        return score(job, number)
 
-    monkeypatch.setattr(sepkit.evaluation.job.Job, "score", counted)
-    return names
+def newer(before, output):
+    """The names of the tracks that were scored, and so written, since."""
+    return [name for name, time in written(output).items() if time != before.get(name)]
 
 
 def run(root, output=None, model=None, **options):
@@ -103,59 +100,60 @@ def run(root, output=None, model=None, **options):
 # Going on
 
 
-def test_the_same_call_takes_over_what_is_scored(root, tmp_path, scored):
+def test_the_same_call_takes_over_what_is_scored(root, tmp_path):
     first = run(root, tmp_path / "out", baselines=True)
-    lines = []
+    before, lines = written(tmp_path / "out"), []
+    assert list(before) == ["first", "second", "third"]
     second = run(root, tmp_path / "out", baselines=True, tell=lines.append)
-    assert scored == ["first", "second", "third"]
+    assert newer(before, tmp_path / "out") == []
     assert second.rows == first.rows
     assert lines == ["3 of 3 tracks are taken over from an earlier evaluation"]
     assert lines[0] in second.table()
 
 
 def test_a_model_folder_names_classes_of_others_only_with_trust(root, tmp_path):
-    save_model(Separator(["vocals", "drums"], {"class": "networks.Constant", "gains": [0.5, 0.5]}, RATE), tmp_path / "m")
+    network = {"class": "networks.Constant", "gains": [0.5, 0.5]}
+    save_model(Separator(["vocals", "drums"], network, RATE), tmp_path / "m")
     with pytest.raises(ModelError, match=r"'networks.Constant' is not one of sepkit's own .* trust=True"):
         run(root, model=tmp_path / "m")
     assert run(root, model=tmp_path / "m", trust=True).rows
 
 
-def test_an_evaluation_that_broke_off_goes_on(root, tmp_path, monkeypatch, scored):
-    score = sepkit.evaluation.job.Job.score
-
-    def stopping(job, number):
-        if job.tracks[number].name == "third":
+def test_an_evaluation_that_broke_off_goes_on(root, tmp_path):
+    def interrupt(*_):
+        if len(written(tmp_path / "out")) == 2:
             raise KeyboardInterrupt
-        return score(job, number)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(sepkit.evaluation.job.Job, "score", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run(root, tmp_path / "out")
-    assert scored == ["first", "second"]
-    assert run(root, tmp_path / "out").rows == run(root).rows
-    assert scored[:3] == ["first", "second", "third"]
+    model = separator()
+    hook = model.network.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, tmp_path / "out", model)
+    hook.remove()
+    before = written(tmp_path / "out")
+    assert list(before) == ["first", "second"]
+    assert run(root, tmp_path / "out", model).rows == run(root).rows
+    assert newer(before, tmp_path / "out") == ["third"]
 
 
 def test_a_killed_process_leaves_what_it_scored(root, tmp_path):
-    save_model(separator(), tmp_path / "model")
+    network = {"class": "networks.Dying", "gains": [0.5, 0.2], "folder": str(tmp_path / "out"), "n_tracks": 2}
+    save_model(Separator(("vocals", "drums"), network, sample_rate=RATE, segment=1.0), tmp_path / "model")
     code = (
-        "import os, signal, sepkit.evaluation as e\n"
-        "write, done = e.write_track, []\n"
-        "def dying(*given):\n"
-        "    write(*given); done.append(1)\n"
-        "    if len(done) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "e.write_track = dying\n"
-        f"e.evaluate({str(tmp_path / 'model')!r}, {str(root)!r}, output={str(tmp_path / 'out')!r}, "
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+        "from sepkit.checkpoint import load_model; from sepkit.evaluation import evaluate\n"
+        f"model = load_model({str(tmp_path / 'model')!r}, trust=True)\n"
+        f"evaluate(model, {str(root)!r}, output={str(tmp_path / 'out')!r}, "
         "baselines=False, metrics=['SDR', 'uSDR'])"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    lines = []
-    scores = evaluate(
-        tmp_path / "model", root, output=tmp_path / "out", baselines=False, metrics=["SDR", "uSDR"], tell=lines.append
-    )
+    before, lines = written(tmp_path / "out"), []
+    assert list(before) == ["first", "second"]
+    model = load_model(tmp_path / "model", trust=True)
+    model.network.n_tracks = 99  # from now on it lives
+    scores = run(root, tmp_path / "out", model, tell=lines.append)
     assert lines[0] == "2 of 3 tracks are taken over from an earlier evaluation"
-    assert scores.rows == run(root).rows
+    assert newer(before, tmp_path / "out") == ["third"]
+    assert scores.rows == run(root, model=model).rows
 
 
 def change_model(_root):
@@ -180,27 +178,29 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "again", "named"), CHANGES.values(), ids=CHANGES)
-def test_what_changed_is_scored_again(root, tmp_path, scored, change, again, named):
+def test_what_changed_is_scored_again(root, tmp_path, change, again, named):
     run(root, tmp_path / "out")
-    del scored[:]
+    before = written(tmp_path / "out")
     options = change(root)
     lines = []
     changed = run(root, tmp_path / "out", tell=lines.append, **options)
-    assert scored == again
+    assert newer(before, tmp_path / "out") == again
     assert f"earlier scores are replaced, made with other {named}" in lines
     assert changed.rows == run(root, **options).rows
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 2}, {"workers": 1}, {"progress": True}], ids=str)
-def test_what_cannot_change_scores_is_not_scored_again(root, tmp_path, scored, options):
+def test_what_cannot_change_scores_is_not_scored_again(root, tmp_path, options):
     run(root, tmp_path / "out")
+    before = written(tmp_path / "out")
     run(root, tmp_path / "out", **options)
-    assert scored == ["first", "second", "third"]
+    assert newer(before, tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("damage", ["museval's file is gone", "not JSON", "another format"])
-def test_a_damaged_track_is_scored_again(root, tmp_path, scored, damage):
+def test_a_damaged_track_is_scored_again(root, tmp_path, damage):
     run(root, tmp_path / "out")
+    before = written(tmp_path / "out")
     strict = tmp_path / "out" / "tracks" / "test" / "second.json"
     if damage == "not JSON":
         strict.write_text("{")
@@ -209,7 +209,7 @@ def test_a_damaged_track_is_scored_again(root, tmp_path, scored, damage):
     else:
         (tmp_path / "out" / "test" / "second.json").unlink()
     run(root, tmp_path / "out")
-    assert scored == ["first", "second", "third", "second"]
+    assert newer(before, tmp_path / "out") == ["second"]
 
 
 def test_a_model_is_known_by_its_weights_and_settings(tmp_path):
@@ -316,10 +316,11 @@ def test_all_metrics_are_those_of_the_metrics_module(shared):
 
 @pytest.mark.parametrize("name", ["log_wmse", "PESQ", "STOI"])
 def test_a_metric_of_another_package_is_scored_or_named_before_anything_is_read(shared, name, monkeypatch):
-    monkeypatch.setattr("sepkit.evaluation.job.Job.score", lambda *_: pytest.fail("scoring began"))
+    model = separator()
+    model.network.register_forward_pre_hook(lambda *_: pytest.fail("separating began"))
     monkeypatch.setitem(sys.modules, {"log_wmse": "torch_log_wmse", "PESQ": "pesq", "STOI": "pystoi"}[name], None)
     with pytest.raises(ImportError, match="pip install"):
-        run(shared, metrics=[name])
+        run(shared, model=model, metrics=[name])
 
 
 def test_only_what_is_asked_for_is_computed(shared, monkeypatch):
@@ -330,11 +331,9 @@ def test_only_what_is_asked_for_is_computed(shared, monkeypatch):
     assert "BSS Eval" not in scores.table()
 
 
-def test_sdr_alone_needs_no_filters_and_is_the_same(shared, monkeypatch):
+def test_sdr_alone_is_the_same(shared):
     full = run(shared, metrics=FRAMEWISE)
-    monkeypatch.setattr("sepkit.metrics.decomposition._global_parts", lambda *_: pytest.fail("filters"))
-    alone = run(shared, metrics="SDR")
-    assert alone.rows == [row for row in full.rows if row.metric == "SDR"]
+    assert run(shared, metrics="SDR").rows == [row for row in full.rows if row.metric == "SDR"]
 
 
 @pytest.mark.parametrize("engine", ["sepkit", "museval"])
@@ -523,7 +522,7 @@ def test_the_protocol_refuses_silence_as_museval_does(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not on the PATH")
-def test_stem_files_are_scored_as_what_ffmpeg_decodes_to_16_bit(tmp_path, monkeypatch, scored):
+def test_stem_files_are_scored_as_what_ffmpeg_decodes_to_16_bit(tmp_path, monkeypatch):
     monkeypatch.setenv("SEPKIT_CACHE", str(tmp_path / "cache"))
     file = write_stem_file(tmp_path / "musdb" / "test" / "Artist - Title.stem.mp4")
     for k, name in enumerate(("mixture", "drums", "bass", "other", "vocals")):
@@ -532,10 +531,13 @@ def test_stem_files_are_scored_as_what_ffmpeg_decodes_to_16_bit(tmp_path, monkey
         command = ["ffmpeg", "-v", "error", "-i", file, "-map", f"0:a:{k}", "-c:a", "pcm_s16le", path]
         subprocess.run(command, check=True)
     model = separator(MUSDB, rate=44100)
-    for _ in range(2):
-        scores = run(tmp_path / "musdb", tmp_path / "out", model=model, protocol="musdb", metrics=["ISR", "SI-SDRi"])
-    assert scored == ["Artist - Title"]
-    direct = run(tmp_path / "wav", model=model, protocol="musdb", metrics=["ISR", "SI-SDRi"])
+    options = {"model": model, "protocol": "musdb", "metrics": ["ISR", "SI-SDRi"]}
+    run(tmp_path / "musdb", tmp_path / "out", **options)
+    before = written(tmp_path / "out")
+    assert list(before) == ["Artist - Title"]
+    scores = run(tmp_path / "musdb", tmp_path / "out", **options)
+    assert newer(before, tmp_path / "out") == []
+    direct = run(tmp_path / "wav", **options)
     assert scores.names("target") == list(MUSDB)
     assert scores.rows == direct.rows
 
@@ -610,38 +612,40 @@ def test_processes_change_nothing(shared, in_two_processes):
     np.testing.assert_array_equal([row.value for row in in_two_processes.rows], [row.value for row in alone.rows])
 
 
-def test_what_processes_scored_is_taken_over(shared, in_two_processes, scored):
+def test_what_processes_scored_is_taken_over(shared, in_two_processes):
+    before = written(in_two_processes.folder)
     options = {"metrics": DEFAULT_METRICS, "baselines": True, "output": in_two_processes.folder}
     np.testing.assert_equal(run(shared, **options).rows, in_two_processes.rows)
-    assert scored == []
+    assert newer(before, in_two_processes.folder) == []
 
 
-def test_a_process_that_breaks_off_is_told(shared, monkeypatch):
-    monkeypatch.setattr("sepkit.evaluation.job.pickle.dumps", lambda _: b"nothing")
+def test_a_process_that_breaks_off_is_told(shared, tmp_path):
+    network = {"class": "networks.Dying", "gains": [0.5, 0.2], "folder": str(tmp_path), "n_tracks": 0}
+    model = Separator(("vocals", "drums"), network, sample_rate=RATE, segment=1.0)
     with pytest.raises(WorkerError, match=r"a worker process broke off, .* use fewer workers"):
-        run(shared, workers=2)
+        run(shared, model=model, workers=2)
 
 
 def test_a_stop_ends_all_processes(shared, tmp_path):
-    save_model(separator(), tmp_path / "model")
-    code = (
-        "import sys, multiprocessing, sepkit.evaluation as e\n"
-        "def write(*_):\n"
-        "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
-        "    raise KeyboardInterrupt\n"
-        "e.write_track = write\n"
+    network = {"class": "networks.Stuck", "gains": [0.5, 0.2], "folder": str(tmp_path / "alive")}
+    save_model(Separator(("vocals", "drums"), network, sample_rate=RATE, segment=1.0), tmp_path / "model")
+    (tmp_path / "alive").mkdir()
+    (tmp_path / "script.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+        "from sepkit.checkpoint import load_model; from sepkit.evaluation import evaluate\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
-        f"        e.evaluate({str(tmp_path / 'model')!r}, {str(shared)!r}, output={str(tmp_path / 'out')!r}, "
-        "workers=2, metrics=['SDR'])\n"
+        f"        model = load_model({str(tmp_path / 'model')!r}, trust=True)\n"
+        f"        evaluate(model, {str(shared)!r}, workers=2, metrics=['SDR'])\n"
         "    except KeyboardInterrupt: sys.exit(130)\n"
     )
-    (tmp_path / "script.py").write_text(code)
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
-    assert done.returncode == 130, done.stderr
-    processes = [int(word) for word in done.stdout.split()]
-    assert len(processes) == 2
-    assert not [process for process in processes if is_running(process)]
+    with subprocess.Popen([sys.executable, tmp_path / "script.py"], stderr=subprocess.PIPE, text=True) as process:
+        while len(os.listdir(tmp_path / "alive")) < 2 and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, errors
+    assert not [name for name in os.listdir(tmp_path / "alive") if is_running(int(name))]
 
 
 def is_running(process):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sepkit.datasets.demo import make_song
 from sepkit.metrics import bss_eval, decomposition, framewise_sdr, projections
@@ -349,6 +350,26 @@ def test_metrics_that_are_not_asked_for_are_nan(name):
         torch.testing.assert_close(score, expected, equal_nan=True)
 
 
+def test_sdr_alone_asks_for_no_filters():
+    class Operations(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.names = set()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.names.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    target, estimate = songs()
+    found = {}
+    for metrics in (("SDR",), METRICS):
+        with Operations() as operations:
+            bss_eval(estimate, target, 2000, 2000, 32, metrics=metrics)
+        found[metrics] = {name for name in operations.names if "fft" in name or "linalg" in name}
+    assert "linalg_cholesky_ex" in found[METRICS]  # with which filters are solved for
+    assert not found["SDR",]
+
+
 def test_sdr_alone_is_the_framewise_sdr():
     estimate, target = (torch.from_numpy(waveform) for waveform in songs())
     target[1, :, 1000:2000] = 0
@@ -382,7 +403,7 @@ def test_the_number_of_threads_is_left_as_it_was():
     assert after == 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 @pytest.mark.parametrize("framewise", [False, True], ids=["v4", "v3"])
 def test_cuda_gives_what_the_cpu_gives(framewise):
     estimate, target = (torch.from_numpy(waveform) for waveform in songs(n_sources=3))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sepkit import models, transforms
+from sepkit.build import arguments_of, resolve_class
 from sepkit.inference import separate
-from sepkit.models import blstm, spectrogram_net
 from sepkit.models.blstm import triangular_bands
 from sepkit.separator import Separator
 from sepkit.transforms import STFT
@@ -403,13 +403,16 @@ def test_every_band_averages_at_least_one_bin(highest, n_bands):
     assert (bands.argmax(1).diff() >= 0).all()
 
 
-@pytest.mark.parametrize(
-    ("cls", "argument", "known"),
-    [
-        (models.BLSTM, "mask", blstm._ACTIVATIONS),
-        (models.SpectrogramNetSimple, "mask_act_fn", spectrogram_net._ACTIVATIONS),
-        (STFT, "window", transforms._WINDOWS),
-    ],
-)
-def test_the_choices_that_a_recipe_is_checked_against_are_those_there_are(cls, argument, known):
-    assert list(get_args(inspect.signature(cls).parameters[argument].annotation)) == list(known)
+CHOICES = [
+    (f"sepkit.{name}", argument, choice)
+    for name, argument in (("models.BLSTM", "mask"), ("models.SpectrogramNetSimple", "mask_act_fn"))
+    for choice in get_args(arguments_of(resolve_class(f"sepkit.{name}", "sepkit"))[argument].annotation)
+]
+
+
+@pytest.mark.parametrize(("path", "argument", "choice"), CHOICES)
+def test_every_choice_that_a_recipe_is_checked_against_is_built(path, argument, choice):
+    name = path.rpartition(".")[2]
+    network = build(name, **{argument: choice})
+    spectrogram = noise(network)
+    assert answer(network, spectrogram).shape == (len(spectrogram), FACTS["n_sources"], *spectrogram.shape[1:])

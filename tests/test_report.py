@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 from songs import noise, write_root, write_song
-from test_training import RECIPE, song
+from training import RECIPE, song
 
 from sepkit import audio
 from sepkit.checkpoint import save_model

@@ -1,6 +1,5 @@
 """Training: it learns, keeps the best, goes on after any interruption as if there had been none, and refuses early."""
 
-import csv
 import json
 import os
 import re
@@ -10,12 +9,22 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
-from songs import noise, write_song
+from songs import RATE, noise, write_song
+from training import (
+    N_STEPS,
+    RECIPE,
+    SOURCES,
+    StopAfter,
+    assert_equal,
+    history,
+    last_weights,
+    song,
+    weights,
+    write_songs,
+)
 
 from sepkit.checkpoint import ModelError, load_model, save_model
 from sepkit.datasets import DatasetError
@@ -25,43 +34,10 @@ from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
 from sepkit.training.loop import average
 from sepkit.training.run_folder import RunFolder
 
-RATE = 8000
-SOURCES = ["vocals", "drums"]
-N_STEPS = 3  # per epoch: 10 items in batches of 4
-RECIPE = {
-    "separator": {
-        "sources": SOURCES,
-        "sample_rate": RATE,
-        "segment": 0.5,
-        "transform": {"class": "STFT", "num_fft": 256, "hop_length": 128},
-        "network": {"class": "BLSTM", "hidden_size": 16, "n_layers": 2, "dropout": 0.1},
-    },
-    "data": {"items_per_epoch": 10, "remix": 0.5, "augment": [{"class": "Gain"}, {"class": "Sign"}], "workers": 0},
-    "losses": [{"class": "RelativeSpectralLoss"}],
-    "training": {"epochs": 2, "batch_size": 4, "optimizer": {"class": "AdamW", "lr": 1e-2}, "ema": 0.9, "clip": 1.0},
-    "validation": {"excerpt": 2.0},
-    "observers": [],
-}
-
-
-def song(seed: int, seconds: float = 4.0) -> dict[str, np.ndarray]:
-    """A high vibrato for a voice, low bursts for drums."""
-    times = np.arange(round(seconds * RATE)) / RATE
-    voice = 0.3 * np.sin(2 * np.pi * (1500 + 100 * seed) * times + 5 * np.sin(6 * times))
-    bursts = noise(seed, len(times), 1)[:, 0] * np.exp(-8 * (times * 4 % 1))
-    low = np.convolve(bursts, np.hanning(64) / 32, mode="same")
-    return {"vocals": np.stack([voice, voice], 1), "drums": np.stack([low, 0.5 * low], 1)}
-
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory) -> Path:
     return write_songs(tmp_path_factory.mktemp("songs"))
-
-
-def write_songs(folder: Path) -> Path:
-    for i, name in enumerate(["train/one", "train/two", "valid/three"]):
-        write_song(folder / name, song(i))
-    return folder
 
 
 @pytest.fixture
@@ -73,35 +49,6 @@ def run(root, tmp_path):
         return train(recipe, tmp_path / folder, overrides=overrides, **given)
 
     return start
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def last_weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "training" / "state.pt", weights_only=True)["separator"]
-
-
-def assert_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
-    assert some.keys() == others.keys()
-    assert all(torch.equal(some[name], others[name]) for name in some)
-
-
-def history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "history.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-class StopAfter:
-    """Ask for a stop, as a user would, after a step."""
-
-    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
-        self.step, self.number = step, number
-
-    def on_step(self, view: View) -> None:
-        if view.step == self.step:
-            os.kill(os.getpid(), self.number)
 
 
 # A training as a whole
@@ -485,7 +432,7 @@ KILLED = """
 import os, signal, sys, yaml
 sys.path.insert(0, {tests!r})
 from sepkit.training import train
-from test_training import RECIPE, StopAfter
+from training import RECIPE, StopAfter
 train(RECIPE, {folder!r}, data={root!r}, device="cpu", quiet=True, observers=[StopAfter({step}, signal.SIGKILL)])
 """
 
@@ -787,7 +734,7 @@ UNWATCHED = """
 import sys
 sys.path.insert(0, {tests!r})
 from sepkit.training import train
-from test_training import RECIPE
+from training import RECIPE
 train(RECIPE, {folder!r}, data={root!r}, overrides=["training.epochs=1"], quiet=True, tell=lambda _: None)
 sys.exit(any(name.partition(".")[0] in ("tensorboard", "wandb") for name in sys.modules))
 """

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from songs import write_song
-from test_training import RECIPE, song
+from training import RECIPE, song
 
 from sepkit.training.table import EpochTable
 

@@ -13,7 +13,15 @@ from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import triangular_bands
 from sepkit.models._statistics import row_statistics
 
-_Mask = Literal["sigmoid", "relu", "softmax", "tanh", "hardtanh", "complex"]
+_ACTIVATIONS = {
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "softmax": partial(softmax_with_rest, dim=2),
+    "tanh": torch.tanh,
+    "hardtanh": lambda mask: (mask + 0.5).clamp(0, 1),
+    "complex": None,
+}
+_Mask = Literal[tuple(_ACTIVATIONS)]
 _FLOOR = 1e-4  # magnitudes are compressed as log(floor + magnitude)
 
 
@@ -168,13 +176,3 @@ class _Core(nn.Module):
         mean, spread = statistics
         self.mean.copy_(mean[:, None])
         self.scale.copy_(1 / spread.clamp(min=0.1)[:, None])
-
-
-_ACTIVATIONS = {
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-    "softmax": partial(softmax_with_rest, dim=2),
-    "tanh": torch.tanh,
-    "hardtanh": lambda mask: (mask + 0.5).clamp(0, 1),
-    "complex": None,
-}

@@ -15,7 +15,6 @@ from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import band_interpolation, triangular_bands
 from sepkit.models._statistics import row_statistics
 
-_Activation = Literal["sigmoid", "softmax", "hardtanh", "relu", "tanh", "elu", "selu", "prelu"]
 _N_STAGES = 5  # each halves bins and frames
 _N_CONVOLUTIONS = 3  # a stage
 _N_GROUPED = 8  # maps that are normalised together, or so many more that all groups are alike
@@ -24,6 +23,26 @@ _FLOOR = 1e-4  # magnitudes are compressed as log(floor + magnitude)
 _SHIFT, _SCALE = 4.0, 0.4  # that bring compressed magnitudes near mean 0 and variance 1
 _LEAST_LEVEL = 1e-3  # root mean square of magnitudes below which an item is not raised further
 _LOG_VARIANCE = 10.0  # logarithms of variances lie in [-10, 10]
+
+
+class _Shares(nn.Module):
+    """A softmax over the sources and an implicit rest."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return softmax_with_rest(logits)
+
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "softmax": _Shares,
+    "hardtanh": lambda: nn.Hardtanh(0.0, 1.0),
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "prelu": nn.PReLU,
+}
+_Activation = Literal[tuple(_ACTIVATIONS)]
 
 
 class SpectrogramNetSimple(nn.Module):
@@ -470,25 +489,6 @@ class _Output(nn.Module):
         if self.normalize:
             bins = bins * self.scale + self.shift
         return F.pad(self.activation(bins), (0, 0, 0, self.n_above))
-
-
-class _Shares(nn.Module):
-    """A softmax over the sources and an implicit rest."""
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return softmax_with_rest(logits)
-
-
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "sigmoid": nn.Sigmoid,
-    "softmax": _Shares,
-    "hardtanh": lambda: nn.Hardtanh(0.0, 1.0),
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "prelu": nn.PReLU,
-}
 
 
 def _normalisation(n_maps: int) -> nn.Module:

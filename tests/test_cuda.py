@@ -1,0 +1,155 @@
+"""On CUDA: training in every precision, without waits, and going on after a stop; separating what the CPU separates."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
+
+from sepkit import models
+from sepkit.checkpoint import load_model
+from sepkit.inference import separate
+from sepkit.recipe import load_recipe
+from sepkit.training import TrainingInterrupted, train
+from sepkit.training.door import open_data
+from sepkit.training.loop import Trainer
+
+pytestmark = pytest.mark.cuda
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product of matrices on the device
+
+FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
+SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name != "BLSTM"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_songs(tmp_path_factory.mktemp("songs"))
+
+
+@pytest.fixture
+def run(root, tmp_path):
+    """Train the recipe on CUDA, changed by overrides."""
+
+    def start(*overrides: str, folder: str = "run", **options) -> Path:
+        given = {"data": root, "device": "cuda", "quiet": True, "tell": lambda _: None, **options}
+        return train(RECIPE, tmp_path / folder, overrides=[FUSED, *overrides], **given)
+
+    return start
+
+
+@pytest.fixture
+def prepare(root):
+    """Set a training up, and give the batches of its epoch, ready to be sent."""
+
+    def build(*overrides: str) -> tuple[Trainer, list]:
+        checked = load_recipe(RECIPE, [FUSED, *overrides], root)
+        trainer = Trainer(checked, open_data(checked), torch.device("cuda"))
+        loader: DataLoader = trainer.load(0)
+        return trainer, list(loader)
+
+    return build
+
+
+@pytest.fixture
+def deterministic():
+    """Ask torch for operations that give the same on every run."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_training_on_cuda_improves_and_keeps_float32_weights(run, precision):
+    longer = ["training.epochs=8", "data.items_per_epoch=32", "training.ema=null", "validation.every=8"]
+    folder = run(f"training.precision={precision}", *longer)
+    rows = history(folder)
+    assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
+    assert float(rows[-1]["SDR"]) > 3
+    assert all(tensor.dtype == torch.float32 for tensor in weights(folder).values())
+
+
+@pytest.mark.parametrize("name", models.__all__)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_does_not_wait_for_the_device(prepare, name, precision):
+    network = {"class": name, **SMALL.get(name, {})}
+    trainer, batches = prepare(f"separator.network={network}", f"training.precision={precision}")
+    trainer.take_step(iter(batches[:1]))
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.take_step(iter(batches[1:2]))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.step == 2
+
+
+def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_falls(prepare):
+    trainer, batches = prepare("training.precision=float16")
+    trainer.take_step(iter(batches[:1]))
+    before = {name: tensor.clone() for name, tensor in trainer.separator.state_dict().items()}
+    averaged = {name: tensor.clone() for name, tensor in trainer.ema.state_dict().items()}
+    trainer.scaler.update(2.0**40)
+    trainer.take_step(iter(batches[:1]))
+    assert_equal(trainer.separator.state_dict(), before)
+    assert_equal(trainer.ema.state_dict(), averaged)
+    assert trainer.scaler.get_scale() == 2.0**39
+    assert trainer.sums["grad_norm"].isfinite()
+
+
+@pytest.mark.slow
+def test_a_compiled_training_has_the_losses_of_one_that_is_not(run):
+    settings = ["separator.network.dropout=0"]  # which is drawn otherwise where it is compiled
+    plain, compiled = (run(*settings, f"training.compile={word}", folder=word) for word in ("false", "true"))
+    losses = [[float(row["loss"]) for row in history(folder)] for folder in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # sums are rounded otherwise
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_training_stopped_on_cuda_goes_on_to_the_same_weights(run, precision):
+    settings = [f"training.precision={precision}"]
+    whole = run(*settings, folder="whole")
+    with pytest.raises(TrainingInterrupted):
+        run(*settings, observers=[StopAfter(2)])
+    parts = run(*settings)
+    assert_equal(last_weights(parts), last_weights(whole))
+    assert_equal(weights(parts), weights(whole))
+
+
+def test_a_state_of_cuda_can_be_read_where_there_is_none(prepare):
+    trainer, batches = prepare()
+    trainer.take_step(iter(batches[:1]))
+    written = io.BytesIO()
+    torch.save(trainer.state(), written)
+    state = torch.load(io.BytesIO(written.getvalue()), map_location="cpu", weights_only=True)
+    assert_equal(state["separator"], {name: value.cpu() for name, value in trainer.separator.state_dict().items()})
+
+
+def test_a_model_separates_on_cuda_what_it_separates_on_the_cpu(run, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    model = load_model(run("training.epochs=1"))
+    mixture = 0.1 * torch.randn(2, 40_000, generator=torch.Generator().manual_seed(0))
+    wanted = separate(model.cpu(), mixture)
+    found = separate(model.to("cuda"), mixture)
+    for name, waveform in wanted.items():
+        assert found[name].device.type == "cpu"
+        torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)  # other orders of float32 sums
+
+
+def test_nothing_is_told_of_waits_outside_a_step(prepare):
+    """The switch that the other test relies on does notice a wait."""
+    prepare()
+    value = torch.ones((), device="cuda")
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            value.item()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert any("synchroniz" in str(each.message) for each in caught)
