@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sepkit.evaluation.files import TRACKS, read_track
-from sepkit.evaluation.scores import INTERVAL_NOTE, Score, over_tracks
+from sepkit.evaluation.scores import Score
+from sepkit.evaluation.table import INTERVAL_NOTE
+from sepkit.metrics.tracks import over_tracks
 
 OWN_SYSTEMS = ("model", "estimates")  # what an evaluation is about, its baselines left out
 
