@@ -408,7 +408,7 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
         "sepkit-evaluate --model runs/vocals --data my_songs --metrics SDR\n"
         "sepkit-evaluate --estimates separated --references my_songs/test\n"
         "sepkit-evaluate --compare evaluation/first evaluation/second --output comparison",
-        "SDR, ISR, SIR and SAR are medians over frames of a second; the table gives median and mean over tracks.\n"
+        "SDR, ISR, SIR and SAR are medians over frames of a second; the table gives medians over tracks.\n"
         "Beside a model stand the mixture divided by the number of targets, silence, and the ideal ratio mask.\n"
         "Stopped, the same command goes on: tracks of the same model, settings and files are not scored again.",
     )
@@ -417,6 +417,7 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="chunks at once (default: 1)")
     parser.add_argument("--overlap", type=float, default=0.25, metavar="X", help="of chunks, 0 to 0.9 (default: 0.25)")
     parser.add_argument("--resample", action="store_true", help="let songs have another sample rate than the model")
+    parser.add_argument("--verbose", action="store_true", help="means and the interval of every number, too")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes over tracks (default: 1)")
     parser.add_argument("--device", default="auto", help=_DEVICES)
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
@@ -499,7 +500,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         run=folder if options.report else None,
         tell=_tell,
     )
-    print(scores.table())
+    print(scores.table(options.verbose))
     print(f"scores     {output / 'scores.csv'}")
     if options.report and (output / FILE).is_file():
         print(f"report     {output / FILE}")

@@ -337,9 +337,10 @@ def test_json_is_what_trackstore_of_museval_writes(scored):
     assert json.dumps(json.loads(store.json), sort_keys=True) == json.dumps(found, sort_keys=True)
 
 
-def test_table_names_median_and_mean_and_tells_where_the_files_lie(scored):
-    table = scored.table()
-    for word in ("median", "mean", "oracle", "SI-SDRi", str(scored.folder / "scores.csv"), "2 tracks"):
+@pytest.mark.parametrize(("verbose", "words"), [(False, ["medians"]), (True, ["median ", "mean "])])
+def test_table_names_its_statistics_and_tells_where_the_files_lie(scored, verbose, words):
+    table = scored.table(verbose)
+    for word in (*words, "oracle", "SI-SDRi", str(scored.folder / "scores.csv"), "2 tracks"):
         assert word in table
     assert max(len(line) for line in table.split("\nscores:")[0].splitlines()) <= 80
 
@@ -362,7 +363,8 @@ def test_median_and_mean_leave_out_what_has_no_score():
 def test_scores_beyond_rounding_are_not_printed_as_numbers():
     scores = Scores([Score("model", "song", "vocals", metric, value) for metric, value in
                      {"SDR": 250.3, "SIR": math.inf, "SAR": math.nan}.items()])
-    assert scores.table().splitlines()[1].split() == ["model", "median", ">100", ">100", "-"]
+    assert scores.table().splitlines()[1].split() == ["model", ">100", ">100", "-"]
+    assert scores.table(verbose=True).splitlines()[1].split() == ["model", "median", ">100", ">100", "-"]
 
 
 def test_model_folder_scores_as_the_model(tmp_path):

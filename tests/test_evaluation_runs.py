@@ -709,12 +709,40 @@ def test_intervals_of_few_or_infinite_scores_are_as_told(values, expected):
 def test_the_table_names_both_ends_of_each_interval():
     rows = [Score("model", f"song {k}", "vocals", "SDR", float(k)) for k in range(9)]
     scores = Scores(rows)
-    lines = [line.split() for line in scores.table().splitlines()]
+    lines = [line.split() for line in scores.table(verbose=True).splitlines()]
     assert lines[0] == ["vocals", "SDR"]
     assert [line[0] for line in lines[1:]] == ["model", "from", "to", "mean", "from", "to"]
     low, high = scores.interval("model", "vocals", "SDR", "mean")
     assert [line[-1] for line in lines[4:]] == ["4.00", f"{low:.2f}", f"{high:.2f}"]
-    assert len(Scores(rows[:1]).table().splitlines()) == 3  # of one track there is no interval
+    assert len(Scores(rows[:1]).table(verbose=True).splitlines()) == 3  # of one track there is no interval
+
+
+def test_the_table_has_a_line_a_system_with_intervals_as_far_as_there_is_room():
+    metrics = ("SDR", "ISR", "SIR", "SAR", "SI-SDR", "SI-SDRi", "uSDR")
+    rows = [
+        Score(system, f"song {k}", "vocals", metric, k + 2.5)
+        for system in ("model", "mixture/2")
+        for metric in metrics
+        for k in range(9)
+    ]
+    heading, *lines = Scores(rows).table().splitlines()
+    assert heading.split() == ["vocals", *metrics]
+    low, high = Scores(rows).interval("model", "vocals", "SDR")
+    assert [line.split()[0] for line in lines] == ["model", "mixture/2"]
+    assert all(f" 6.50 [{low:.2f}, {high:.2f}] " in line and line.split().count("6.50") == 7 for line in lines)
+    assert lines[0].count("[") < 7
+    assert max(map(len, [heading, *lines])) <= 80
+    two = [row for row in rows if row.metric in metrics[:2]]
+    assert all(line.count("[") == 2 for line in Scores(two).table().splitlines()[1:])
+    assert all("[" not in line for line in Scores(rows[:1]).table().splitlines())  # of one track there is none
+
+
+def test_a_table_of_more_metrics_than_fit_goes_on_below():
+    metrics = [f"metric {number}" for number in range(12)]
+    rows = [Score("model", f"song {k}", "vocals", metric, 100.0 * k) for metric in metrics for k in range(5)]
+    table = Scores(rows).table()
+    assert all(table.count(f"{metric} ") + table.count(f"{metric}\n") == 1 for metric in metrics)
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_the_method_of_the_intervals_stands_below_the_table(shared):

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sepkit import models, transforms
+from sepkit import models
 from sepkit.build import arguments_of, resolve_class
 from sepkit.inference import separate
 from sepkit.models.blstm import triangular_bands
 from sepkit.separator import Separator
-from sepkit.transforms import STFT
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
     "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},

@@ -27,9 +27,10 @@ from sepkit.evaluation.files import (
 )
 from sepkit.evaluation.job import Job, TrackScores, WorkerError, score_tracks
 from sepkit.evaluation.reporting import report_compared, report_evaluation
-from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
+from sepkit.evaluation.scores import Score, Scores
 from sepkit.evaluation.scoring import WHOLE, Material, expected_memory, museval_engine
 from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, Settings, check_settings
+from sepkit.evaluation.table import INTERVAL_NOTE
 from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import Track, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
@@ -366,7 +367,7 @@ def _score(
 
 def _title(n_tracks: int, settings: Settings) -> str:
     tracks = f"{n_tracks} {'track' if n_tracks == 1 else 'tracks'}"
-    lines = [f"{tracks}, in dB, median and mean over tracks{', 95 % interval' if n_tracks > 1 else ''}."]
+    lines = [f"{tracks}, in dB, medians over tracks{' [95 % interval]' if n_tracks > 1 else ''}."]
     if settings.framewise:
         lines.append(
             f"{' '.join(settings.framewise)}: median over frames of {settings.window:g} s every {settings.hop:g} s "

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, TextIO
 
 from sepkit.disk import writing
 from sepkit.evaluation.files import TRACKS, read_track
-from sepkit.evaluation.scores import INTERVAL_NOTE, Score, over_tracks
+from sepkit.evaluation.scores import Score
+from sepkit.evaluation.table import INTERVAL_NOTE
 from sepkit.files import atomic_file, readable
+from sepkit.metrics.tracks import over_tracks
 
 OWN_SYSTEMS = ("model", "estimates")  # what an evaluation is about, its baselines left out
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from sepkit.evaluation.comparison import Comparison
-from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
+from sepkit.evaluation.scores import Score, Scores
+from sepkit.evaluation.table import INTERVAL_NOTE
 from sepkit.evaluation.tracks import Track
 from sepkit.excerpts import Excerpt, shorten
 from sepkit.report import FILE, SECONDS, Summary, main_metric, report_comparison, report_scores, summarize

@@ -3,19 +3,15 @@
 import csv
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from sepkit.evaluation.table import lay_out_medians, lay_out_statistics
 from sepkit.files import atomic_file
-from sepkit.metrics.tracks import INTERVAL, STATISTICS, over_tracks
+from sepkit.metrics.tracks import over_tracks
 
 COLUMNS = ("system", "track", "target", "metric", "value")
-_ABSENT = "-"  # in the table, where no track has a score
-_EXACT = 100  # dB, above which a score in the table says no more than that rounding is left
-_PAGE = 80  # characters
-INTERVAL_NOTE = f"from .. to: {INTERVAL}"
 
 
 class Score(NamedTuple):
@@ -69,13 +65,15 @@ class Scores:
         """Give the 95 % interval of the "median" or "mean" over tracks; NaN with fewer than two."""
         return over_tracks(self.values(system, target, metric).values(), statistic)[1:]
 
-    def table(self) -> str:
-        """Lay out median and mean over tracks, with intervals, of every target, system and metric, 80 columns wide."""
-        parts = [self.title] if self.title else []
-        parts += [self._block(target) for target in self.names("target")]
-        if self.notes:
-            parts.append("\n".join(self.notes))
-        return "\n\n".join(parts)
+    def table(self, verbose: bool = False) -> str:
+        """Lay out the scores of every target, 80 columns wide.
+
+        Args:
+            verbose: median and mean, each with its interval below it; False: a line a system, medians over tracks,
+                with the intervals of as many metrics, from the first on, as there is room for.
+        """
+        blocks = lay_out_statistics(self) if verbose else lay_out_medians(self)
+        return "\n\n".join(filter(None, [self.title, *blocks, "\n".join(self.notes)]))
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Write one line a number with 5 decimals; a value that does not exist is empty."""
@@ -85,37 +83,12 @@ class Scores:
             for row in self.rows:
                 writer.writerow([*row[:-1], "" if math.isnan(row.value) else f"{row.value:.5f}"])
 
-    def _block(self, target: str) -> str:
-        """Lay out one target, as many metrics side by side as there is room for."""
-        metrics = self.names("metric")
-        first = max(len(name) for name in ["mixture/4", *self.names("target"), *self.names("system")])
-        column = max(8, *(len(metric) + 1 for metric in metrics))
-        n_columns = max(1, (_PAGE - first - 8) // column)
-        groups = [metrics[start : start + n_columns] for start in range(0, len(metrics), n_columns)]
-        return "\n".join(line for group in groups for line in self._lines(target, group, first, column))
+    def systems(self, target: str) -> list[str]:
+        """List the systems that have rows of a target, by first appearance."""
+        return list(dict.fromkeys(row.system for row in self.rows if row.target == target))
 
-    def _lines(self, target: str, metrics: Sequence[str], first: int, column: int) -> list[str]:
-        systems = list(dict.fromkeys(row.system for row in self.rows if row.target == target))
-        lines = [f"{self._heading(target):{first + 8}}" + "".join(f"{metric:>{column}}" for metric in metrics)]
-        n_labels = 3 if len(self.names("track")) > 1 else 1
-        for system in systems:
-            for statistic in STATISTICS:
-                found = [over_tracks(self.values(system, target, name).values(), statistic) for name in metrics]
-                named = list(zip((statistic, "from", "to"), zip(*found, strict=True), strict=True))
-                for label, values in named[:n_labels]:
-                    name = system if label == "median" else ""
-                    cells = "".join(f"{_cell(value):>{column}}" for value in values)
-                    lines.append(f"{name:{first}}  {label:>6}{cells}")
-        return lines
-
-    def _heading(self, target: str) -> str:
-        """Name the target, and how many tracks have scores where not all have."""
+    def heading(self, target: str) -> str:
+        """Name a target, and how many tracks have scores where not all have."""
         scored = {row.track for row in self.rows if row.target == target and not math.isnan(row.value)}
         n_tracks = len(self.names("track"))
         return target if len(scored) == n_tracks else f"{target} ({len(scored)} of {n_tracks})"
-
-
-def _cell(value: float) -> str:
-    if math.isnan(value):
-        return _ABSENT
-    return f"{value:.2f}" if value <= _EXACT else f">{_EXACT}"
