@@ -163,9 +163,7 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
     from tqdm import tqdm
 
     from sepkit import audio
-    from sepkit.disk import OutputError
     from sepkit.inference import choose_stems, separate_file
-    from sepkit.locks import LockedError
     from sepkit.report import Stopwatch
 
     choose_stems(separator.sources, options.stems, options.residual)
@@ -194,19 +192,10 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
                     allow_truncated=True,
                     progress=bar.update,
                 )
-            except (audio.AudioError, FileExistsError, LockedError) as error:
-                failures.append(str(error))
-                continue
-            except OutputError as error:
-                failures.append(f"{recordings[name]}: {error}")
-                continue
-            except (OSError, UnicodeError) as error:
-                failures.append(f"{recordings[name]} cannot be separated into {options.output}: {error}")
-                continue
-            except ValueError as error:
-                if Path(options.output).is_file():  # which holds for all recordings
+            except (audio.AudioError, OSError, ValueError) as error:
+                if isinstance(error, ValueError) and Path(options.output).is_file():  # which holds for all recordings
                     raise
-                failures.append(str(error))
+                failures.append(_describe_failure(error, recordings[name], options.output))
                 continue
             for line in describe_separated(result):
                 bar.write(line, file=sys.stdout)
@@ -222,6 +211,16 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _describe_failure(error: Exception, recording: Path, output: str) -> str:
+    from sepkit.disk import OutputError
+
+    if isinstance(error, OutputError):
+        return f"{recording}: {error}"
+    if isinstance(error, OSError | UnicodeError) and not isinstance(error, FileExistsError):
+        return f"{recording} cannot be separated into {output}: {error}"
+    return str(error)
 
 
 def report_separated(separator, folder: str | Path, name: str, result, watch) -> Path:
