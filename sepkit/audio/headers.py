@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import re
 import struct
 from dataclasses import dataclass
 from itertools import pairwise
@@ -234,12 +235,8 @@ def flac_ends_at(path: str, n_frames: int) -> bool:
         reach = 2 * int.from_bytes(info[15:18], "big") + 4096  # two of the largest frames, and tags behind them
         file.seek(max(0, os.fstat(file.fileno()).st_size - max(reach, 1 << 16)))
         tail = file.read() + bytes(16)  # the last frame may be shorter than the longest header
-    place = tail.rfind(b"\xff")
-    while place >= 0:
-        if _flac_frame_end(tail[place : place + 17], block) == n_frames:
-            return True
-        place = tail.rfind(b"\xff", 0, place)
-    return False
+    places = [found.start() for found in _FLAC_SYNC.finditer(tail)]
+    return any(_flac_frame_end(tail[place : place + 17], block) == n_frames for place in reversed(places))
 
 
 def flac_is_joined(path: str) -> bool:
@@ -247,7 +244,7 @@ def flac_is_joined(path: str) -> bool:
     with open(path, "rb") as file:
         skip_id3(file)
         info = file.read(26)
-        block, reach = int.from_bytes(info[8:10], "big"), 2 * int.from_bytes(info[15:18], "big") or 1 << 15
+        block, reach = int.from_bytes(info[8:10], "big"), int.from_bytes(info[15:18], "big") or 1 << 15
         size, ends = os.fstat(file.fileno()).st_size, []
         for quarter in (1, 2, 3):
             file.seek(quarter * size // 4)
@@ -257,14 +254,11 @@ def flac_is_joined(path: str) -> bool:
 
 
 def _first_flac_end(stream: bytes, block: int) -> int | None:
-    place = stream.find(b"\xff")
-    while place >= 0:
-        if (end := _flac_frame_end(stream[place : place + 17], block)) is not None:
-            return end
-        place = stream.find(b"\xff", place + 1)
-    return None
+    ends = (_flac_frame_end(stream[found.start() : found.start() + 17], block) for found in _FLAC_SYNC.finditer(stream))
+    return next((end for end in ends if end is not None), None)
 
 
+_FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _FLAC_BLOCKS = {1: 192, **{k: 144 << k for k in range(2, 6)}, **{k: 1 << k for k in range(8, 16)}}
 
 

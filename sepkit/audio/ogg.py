@@ -29,13 +29,10 @@ class OggPages:
     n_last: int
 
 
-def follow_pages(path: str) -> OggPages | None:
-    """Follow the pages to the end of the file (RFC 3533, section 6); None where it begins with none."""
-    with open(path, "rb") as file:
-        if file.read(4) != b"OggS":
-            return None
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-            return _follow(stream)
+def follow_pages(path: str) -> OggPages:
+    """Follow the pages to the end of the file (RFC 3533, section 6)."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        return _follow(stream)
 
 
 def _follow(stream: mmap.mmap) -> OggPages:

@@ -61,9 +61,9 @@ def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
         AudioError: the file is not there, not readable or holds no audio or no such stream.
     """
     name = path_text(path)
-    version = _check_file(name)
+    version, is_ogg = _check_file(name)
     try:
-        chain, pages = mpeg_frames(name), follow_pages(name)
+        chain, pages = mpeg_frames(name), follow_pages(name) if is_ogg else None
         # libsndfile reads MPEG audio no faster, while it prints complaints and passes over damage.
         info = None if chain else _probe_soundfile(name, stream, version, pages)
         return info or _probe_av(name, stream, version, chain, pages)
@@ -71,11 +71,14 @@ def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
         raise AudioError(f"Cannot read audio from {name}: {error}; convert it to WAV or FLAC.") from error
 
 
-def _check_file(path: str) -> tuple[int, int]:
+def _check_file(path: str) -> tuple[tuple[int, int], bool]:
+    """Refuse what cannot be read; give the file's version, and say whether it is Ogg."""
+    beginning = b""
     try:
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode):
-            open(path, "rb").close()
+            with open(path, "rb", buffering=0) as file:
+                beginning = file.read(4)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"Cannot open {path}: {reason}; check the path and its permissions.") from error
@@ -83,7 +86,7 @@ def _check_file(path: str) -> tuple[int, int]:
         raise AudioError(f"{path} is not a file; name an audio file.")
     if not status.st_size:
         raise AudioError(f"{path} is empty; copy or download it again.")
-    return file_version(status)
+    return file_version(status), beginning == b"OggS"
 
 
 class _Length(NamedTuple):
