@@ -27,6 +27,7 @@ from sepkit.datasets import (
     create_audio_folder,
     open_songs,
 )
+from sepkit.datasets.pcm import read_into
 from sepkit.datasets.songs import REST
 from sepkit.datasets.stem_files import validation_names
 
@@ -372,9 +373,9 @@ def test_an_example_of_one_song_reads_each_file_once(tmp_path, monkeypatch, suff
     names = ["vocals", "drums", *(["mixture"] if recorded else [])]
     write_root(tmp_path, ["train/a"], names=names, suffix=suffix)
     dataset, read = folder(tmp_path), []
-    path = {".wav": "numpy.fromfile", ".flac": "sepkit.audio.read"}[suffix]
-    original = np.fromfile if suffix == ".wav" else audio.read
-    monkeypatch.setattr(path, lambda path, *rest, **options: (read.append(path), original(path, *rest, **options))[1])
+    original = read_into
+    recording = lambda info, *rest: (read.append(info.path), original(info, *rest))[1]  # noqa: E731
+    monkeypatch.setattr("sepkit.datasets.songs.read_into", recording)
     dataset[0]
     assert sorted(Path(path).stem for path in read) == sorted(names)
 

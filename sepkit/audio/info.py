@@ -120,14 +120,18 @@ def file_version(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def check_unchanged(info: AudioInfo) -> None:
+def check_unchanged(info: AudioInfo, handle: int | None = None) -> None:
     """Refuse a file that is gone or another one since it was probed.
+
+    Args:
+        info: what the probe found.
+        handle: of the open file; None: it is looked for by its path.
 
     Raises:
         AudioError: it is.
     """
     try:
-        version = file_version(os.stat(info.path))
+        version = file_version(os.stat(info.path if handle is None else handle))
     except OSError as error:
         raise vanished(info.path, error) from error
     if version != info.version:

@@ -40,15 +40,17 @@ def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> N
         AudioError: the file is gone, or another one than was probed.
     """
     n_channels, n_frames = out.shape
-    place = offset + 2 * n_channels * start
-    audio.check_unchanged(info)
+    samples = np.empty((n_frames, n_channels), "<i2")
     try:
-        samples = np.fromfile(info.path, "<i2", n_channels * n_frames, offset=place)
+        with open(info.path, "rb", buffering=0) as file:
+            audio.check_unchanged(info, file.fileno())
+            file.seek(offset + samples.itemsize * n_channels * start)
+            n_bytes = file.readinto(samples)
     except OSError as error:
         raise audio.vanished(info.path, error) from error
-    if len(samples) < n_channels * n_frames:  # between the two looks
+    if n_bytes < samples.nbytes:  # cut since it was opened
         raise audio.changed(info.path)
-    np.multiply(samples.reshape(-1, n_channels).T, _SCALE, out=out.numpy())
+    np.multiply(samples.T, _SCALE, out=out.numpy())
 
 
 def read_into(
