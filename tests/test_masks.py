@@ -264,7 +264,7 @@ def test_a_mask_in_half_precision_is_applied_in_the_precision_of_the_mixture():
 
 
 class Panned(nn.Module):
-    """Give the first source what is louder at the left, the second what is louder at the right, and both a good deal."""
+    """Give the first source most of what is louder at the left, and the second of what is louder at the right."""
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         tilt = 0.5 * (spectrogram.abs() + 1e-6).log().diff(dim=1)  # (B, 1, F, N)
