@@ -41,7 +41,7 @@ def root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(root, tmp_path):
+def run_all(root, tmp_path):
     """Train the recipe, changed by overrides."""
 
     def start(*overrides: str, folder: str = "run", recipe=RECIPE, **options) -> Path:
@@ -51,12 +51,20 @@ def run(root, tmp_path):
     return start
 
 
+@pytest.fixture
+def run(run_all, monkeypatch):
+    """The same without report and curves, which take most of the time of so small a training."""
+    monkeypatch.setattr("sepkit.training.door._report", lambda *_: None)
+    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
+    return run_all
+
+
 # A training as a whole
 
 
-def test_a_training_leaves_a_model_its_history_and_its_recipe(run, root):
+def test_a_training_leaves_a_model_its_history_and_its_recipe(run_all, root):
     lines = []
-    folder = run(tell=lines.append)
+    folder = run_all(tell=lines.append)
     assert sorted(path.name for path in folder.iterdir()) == [
         "history.csv", "history.png", "model.json", "model.safetensors", "recipe.yaml", "report.html", "training",
     ]  # fmt: skip
