@@ -121,6 +121,11 @@ def _words(name: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
+def is_sum(name: str) -> bool:
+    """Tell whether a name says that a file holds several parts, or all."""
+    return is_mixture(name) or missing_part(name) is not None
+
+
 def is_mixture(name: str) -> bool:
     """Tell whether a name says that a file holds all of a song."""
     return _whole(name) is not None

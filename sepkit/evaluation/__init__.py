@@ -21,7 +21,7 @@ from sepkit.evaluation.scores import INTERVAL_NOTE, Score, Scores
 from sepkit.evaluation.scoring import WHOLE, Material, expected_memory, museval_engine
 from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, Settings, check_settings, without_mixture
 from sepkit.evaluation.targets import choose_targets
-from sepkit.evaluation.tracks import Track, describe_unmixed, folder_tracks, song_tracks
+from sepkit.evaluation.tracks import Track, describe_recorded, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
 from sepkit.plots import NOT_DECIBELS
 from sepkit.report import FILE, Stopwatch
@@ -126,7 +126,7 @@ def evaluate(
     else:
         tracks, read = folder_tracks(estimates, references, data, split, targets, settings.protocol)
         given = _Given("estimates", STFT(), tracks, None, {}, torch.device("cpu"))
-    read += describe_unmixed(given.tracks)
+    read += describe_recorded(given.tracks)
     settings, notes = _settle(settings, given.tracks), [*notes, *read]
     for line in read if tell else ():
         tell(line)

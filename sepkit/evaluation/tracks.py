@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.datasets import DatasetError, Song, open_songs
+from sepkit.datasets.check import describe_looks
 from sepkit.datasets.roles import Roles, describe_roles, is_all_but_vocals, is_mixture, missing_part, sort_stems, untag
 from sepkit.datasets.songs import Stem, make_song
 from sepkit.evaluation.scoring import Material
@@ -42,6 +43,7 @@ class Track:
         files: from which it is read.
         read: gives the waveforms.
         mixed: whether the mixture is known; of one recorded stem alone it is not.
+        song: what is recorded.
     """
 
     name: str
@@ -51,7 +53,8 @@ class Track:
     n_samples: int
     files: tuple[str, ...]
     read: Callable[[], Material]
-    mixed: bool = True
+    mixed: bool
+    song: Song
 
 
 def song_tracks(
@@ -88,6 +91,7 @@ def _song_track(
         (*files, *(stem.info.path for stem in recorded)),
         partial(_read_material, song, targets, mixed, estimate),
         mixed,
+        song,
     )
 
 
@@ -204,16 +208,18 @@ def _sort_recorded(recorded: Stems, wanted: Collection[str]) -> Roles:
     return sort_stems(recorded, [stem for stem in recorded if stem in wanted])
 
 
-def describe_unmixed(tracks: Sequence[Track]) -> list[str]:
-    """Say of which tracks no mixture is known, and what cannot be known without.
+def describe_recorded(tracks: Sequence[Track]) -> list[str]:
+    """Say what ten seconds of the recorded stems tell, of which tracks no mixture is known, and what is left out there.
 
     Args:
         tracks: all.
     """
+    targets = {name for track in tracks for name in track.targets.stems}
+    told, refused = describe_looks([track.song for track in tracks], targets)
     names = [track.name for track in tracks if not track.mixed]
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     left = f"{', '.join(WITH_MIXTURE)}, mixture and oracle are left out, and what is beside the stem"
-    return [f"no mixture is known of {shown}: {left}"] if names else []
+    return [*told, *refused, *([f"no mixture is known of {shown}: {left}"] if names else [])]
 
 
 def _pair_folders(
