@@ -390,7 +390,8 @@ def test_one_target_may_be_named_without_a_list():
         (("vocals", "drums"), ["vocal"], "sepkit", "targets must be among vocals, drums, accompaniment, got vocal, "),
         (MUSDB, ["vocals", "drums", "accompaniment"], "sepkit", "accompaniment stands beside vocals alone"),
         (("vocals", "guitar"), None, "musdb", "protocol musdb knows the targets .*, got guitar"),
-        (("drums",), None, "musdb", "protocol musdb needs vocals, or two stems without accompaniment, got drums"),
+        (("drums",), None, "musdb", "protocol musdb needs vocals, or two targets, got drums"),
+        (("accompaniment",), None, "musdb", "protocol musdb needs vocals, or two targets, got accompaniment"),
     ],
 )
 def test_targets_that_cannot_be_scored_are_refused(available, chosen, protocol, message):
@@ -447,6 +448,8 @@ class Waveform:
         ("vocals", "drums", "accompaniment"),
         ("vocals", "accompaniment"),
         ("drums", "bass"),
+        ("drums", "accompaniment"),
+        ("bass", "drums", "accompaniment"),
         pytest.param((*MUSDB, "accompaniment"), marks=pytest.mark.slow),
     ],
     ids="-".join,

@@ -49,6 +49,9 @@ def check_songs(
     if findings or failed:
         raise DatasetError(root, list(dict.fromkeys([*findings, *failed])))
     told, refused = describe_looks(every, targets)
+    alone = [song.name for song in every if len(song.parts) == 1 and song.mixture is None]
+    if alone:
+        told.append(f"one part stands alone, without a mixture or others, in {_few(alone)}")
     for subset, some in songs.items():
         for name, silent in _find_silent(some).items() if subset != "valid" else ():
             if name in targets and subset == "train" and len(silent) == len(some):
@@ -147,8 +150,6 @@ def _describe_look(song: Song, targets: Collection[str]) -> Iterator[tuple[bool,
         if missing > _UNHEARD:
             what = f"{name} holds more than the parts, which is in no mixture, in"
             yield False, what, f"{song.name} ({missing:.1f} dB of it)"
-    if len(song.parts) == 1 and song.mixture is None:
-        yield False, f"{song.parts[0]} stands alone, without a mixture or other parts, in", song.name
 
 
 def describe_mixing(mixing: Mixing) -> str:

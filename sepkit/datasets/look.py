@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from sepkit.datasets.roles import is_sum
+
 if TYPE_CHECKING:
     from sepkit.datasets.songs import Song
 
@@ -93,15 +95,17 @@ def look_at(song: "Song") -> Look:
     stems, thinned = waveforms[: len(names)], waveforms[..., ::_EVERY].contiguous()
     sounding, gram = _level(thinned) > _SILENT, _scaled_gram(thinned[: len(names)])
     parts = [k for k, name in enumerate(names) if name not in song.apart and sounding[k]]
-    others = [k for k, name in enumerate(names) if name in song.apart and sounding[k]]
+    apart = [k for k, name in enumerate(names) if name in song.apart and sounding[k]]
+    sums = [k for k in apart if is_sum(names[k])]
+    finer = [k for k in apart if k not in sums]
     mixing = _compare(waveforms[-1], stems[parts].sum(0)) if song.mixture and parts and sounding[-1] else None
-    sums = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
+    doubles = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
     return Look(
         tuple(name for name, sounds in zip(names, sounding.tolist(), strict=False) if not sounds),
         mixing,
         tuple(Copy(names[i], names[j], *how) for i, j, *how in _find_copies(stems, thinned, gram, parts)),
-        {names[k]: tuple(names[i] for i in used) for k, used in sums.items()},
-        {names[k]: _decibels(_explain(gram, k, parts)[1]) for k in others},
+        {names[k]: tuple(names[i] for i in used) for k, used in doubles.items()},
+        {names[k]: _decibels(_explain(gram, k, [*parts, *finer])[1]) for k in sums},
     )
 
 

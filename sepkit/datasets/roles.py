@@ -62,7 +62,7 @@ def sort_stems(names: Iterable[str], wanted: Collection[str] = ()) -> Roles:
         wanted: the targets; a mixture that is a target is a part.
     """
     names = list(dict.fromkeys(names))
-    wholes = sorted((name for name in names if name not in wanted and _whole(name) is not None), key=_preference)
+    wholes = sorted((name for name in names if name not in wanted and is_mixture(name)), key=_preference)
     sums = [name for name in names if name not in wholes and missing_part(name) is not None]
     plain = [name for name in names if name not in wholes and name not in sums]
     chosen = next((name for name in [*wanted, *sums] if name in sums), None)
@@ -90,6 +90,11 @@ def missing_part(name: str) -> str | None:
     return None if all(word.isdecimal() for word in rest) else " ".join(rest)
 
 
+def is_all_but_vocals(name: str) -> bool:
+    """Tell a sum that leaves out the vocals by its name: `accompaniment`, `no_vocals`, `karaoke`."""
+    return missing_part(name) is not None and is_like(missing_part(name), _VOCALS)
+
+
 def untag(name: str) -> tuple[str, str] | None:
     """Split a name as audio-separator and UVR give it, `Song_(Vocals)_model`, into track and stem; None: it is none."""
     found = _TAGGED.fullmatch(name)
@@ -114,6 +119,16 @@ def _words(name: str) -> list[str]:
     tagged = untag(name)
     text = _CAMEL.sub(" ", unicodedata.normalize("NFKC", tagged[1] if tagged else name))
     return _WORD.findall(text.casefold())
+
+
+def is_sum(name: str) -> bool:
+    """Tell whether a name says that a file holds several parts, or all."""
+    return is_mixture(name) or missing_part(name) is not None
+
+
+def is_mixture(name: str) -> bool:
+    """Tell whether a name says that a file holds all of a song."""
+    return _whole(name) is not None
 
 
 def _whole(name: str) -> int | None:

@@ -29,10 +29,10 @@ from sepkit.evaluation.job import Job, TrackScores, WorkerError, score_tracks
 from sepkit.evaluation.reporting import report_compared, report_evaluation
 from sepkit.evaluation.scores import Score, Scores
 from sepkit.evaluation.scoring import WHOLE, Material, expected_memory, museval_engine
-from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, Settings, check_settings
+from sepkit.evaluation.settings import DEFAULT_METRICS, METRICS, Settings, check_settings, without_mixture
 from sepkit.evaluation.table import INTERVAL_NOTE
 from sepkit.evaluation.targets import choose_targets
-from sepkit.evaluation.tracks import Track, folder_tracks, song_tracks
+from sepkit.evaluation.tracks import Track, describe_recorded, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
 from sepkit.locks import locked
 from sepkit.plots import NOT_DECIBELS
@@ -140,11 +140,15 @@ def evaluate(
     _check_report(report, run, output)
     settings, notes = _available(settings)
     if model is not None:
-        placed = _place_model(model, device, trust)
+        placed, read = _place_model(model, device, trust), []
         given = _open_songs(placed, data, split, targets, settings.protocol, batch_size, overlap, resample)
     else:
-        tracks = folder_tracks(estimates, references, data, split, targets, settings.protocol)
+        tracks, read = folder_tracks(estimates, references, data, split, targets, settings.protocol)
         given = _Given("estimates", STFT(), tracks, None, {}, torch.device("cpu"))
+    read += describe_recorded(given.tracks)
+    settings, notes = _settle(settings, given.tracks), [*notes, *read]
+    for line in read if tell else ():
+        tell(line)
     _try_metrics(settings, given.tracks)
     job = Job(given.system, given.tracks, settings, given.transform if baselines else None)
     destination = None if output is None else _Destination(Path(output), split)
@@ -165,6 +169,16 @@ def evaluate(
             known = model if run is None and not isinstance(model, Separator) else run
             _report(scores, given, Path(output), None if known is None else Path(known), cost)
     return scores
+
+
+def _settle(settings: Settings, tracks: Sequence[Track]) -> Settings:
+    """Leave out the metrics that need a mixture where none is known of any track."""
+    if any(track.mixed for track in tracks):
+        return settings
+    left = without_mixture(settings)
+    if not left.metrics:
+        raise ValueError(f"{', '.join(settings.metrics)} needs a mixture: add mixture.wav to the references")
+    return left
 
 
 def _report(scores: Scores, given: "_Given", output: Path, run: Path | None, cost: Mapping[str, object]) -> None:

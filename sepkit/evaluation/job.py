@@ -10,11 +10,13 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, connection, get_context, parent_process
 
+import torch
+
 from sepkit.baselines import baseline_estimates
 from sepkit.devices import keep_memory, quiet_worker
 from sepkit.evaluation.scores import Score
 from sepkit.evaluation.scoring import FRAMEWISE, Material, Measurement, measure
-from sepkit.evaluation.settings import Settings
+from sepkit.evaluation.settings import Settings, without_mixture
 from sepkit.evaluation.tracks import Track
 from sepkit.metrics.frames import is_silent
 from sepkit.processes import GUARD, starting_processes
@@ -75,32 +77,36 @@ class Job:
         """
         track = self.tracks[number]
         material = track.read()
+        settings = self.settings if track.mixed else without_mixture(self.settings)
         try:
-            measured, said = _measure_quietly(material, track, self.settings)
+            measured, said = _measure_quietly(material, track, settings)
         except ValueError as error:
             raise ValueError(f"{track.name}: {error}") from error
         frames = {
             target: dict(zip(FRAMEWISE, measured.frames[:, source].tolist(), strict=True))
             for source, target in enumerate(track.targets.names)
         }
-        rows = self._rows(self.system, track, measured)
+        rows = _rows(self.system, track, measured, settings)
         for name, rated in self._baselines(material, track):
-            of_baselines = replace(self.settings, silent="nan")
-            rows += self._rows(name, track, _measure_quietly(rated, track, of_baselines)[0])
-        return TrackScores(track.name, frames, rows, list(_remarks(track, material, measured, self.settings)), said)
+            of_baselines = replace(settings, silent="nan")
+            rows += _rows(name, track, _measure_quietly(rated, track, of_baselines)[0], settings)
+        return TrackScores(track.name, frames, rows, list(_remarks(track, material, measured, settings)), said)
 
     def _baselines(self, material: Material, track: Track) -> Iterator[tuple[str, Material]]:
-        if self.transform is not None:
+        if self.transform is not None and not track.mixed:
+            yield "silence", material._replace(estimate=torch.zeros_like(material.estimate))
+        elif self.transform is not None:
             given = (material.mixture, material.reference, self.transform, track.sample_rate)
             estimates = baseline_estimates(*given, track.targets.overlapping)
             yield from ((name, material._replace(estimate=estimate)) for name, estimate in estimates)
 
-    def _rows(self, system: str, track: Track, measured: Measurement) -> list[Score]:
-        return [
-            Score(system, track.name, target, metric, measured.value(metric, source))
-            for source, target in enumerate(track.targets.names)
-            for metric in self.settings.metrics
-        ]
+
+def _rows(system: str, track: Track, measured: Measurement, settings: Settings) -> list[Score]:
+    return [
+        Score(system, track.name, target, metric, measured.value(metric, source))
+        for source, target in enumerate(track.targets.names)
+        for metric in settings.metrics
+    ]
 
 
 def _measure_quietly(material: Material, track: Track, settings: Settings) -> tuple[Measurement, list[str]]:

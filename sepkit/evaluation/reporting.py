@@ -43,7 +43,7 @@ def report_evaluation(
         system,
         title=scores.title,
         notes=_for_pages(scores.notes),
-        excerpts=[_excerpt(track) for name in remarks for track in tracks if track.name == name],
+        excerpts=[_excerpt(track) for name in remarks for track in tracks if track.name == name and track.mixed],
         remarks=remarks,
         run=run,
         cost=cost,

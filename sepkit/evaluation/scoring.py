@@ -25,7 +25,7 @@ _KEPT, _WORK, _ORACLE, _SPECTRA = 512 * 2**20, 75 * 2**20, 40, 50
 class Material(NamedTuple):
     """The waveforms of one track."""
 
-    mixture: Tensor  # (C, T)
+    mixture: Tensor | None  # (C, T); None: nobody knows it
     reference: Tensor  # (S, C, T)
     estimate: Tensor  # (S, C, T)
     names: Sequence[str] | None = None  # of the S targets, for warnings

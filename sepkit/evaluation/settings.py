@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from sepkit.plots import NOT_DECIBELS
@@ -17,6 +17,7 @@ METRICS = (
     "SI-SAR",
     *NOT_DECIBELS,
 )
+WITH_MIXTURE = ("SI-SDRi", "log_wmse")  # metrics that need the mixture
 ENGINES = ("sepkit", "museval")
 MODES = ("v4", "v3")
 SILENT = ("nan", "museval", "error")
@@ -49,6 +50,11 @@ class Settings:
     def framewise(self) -> tuple[str, ...]:
         """Those metrics that are measured in frames."""
         return tuple(name for name in self.metrics if name in FRAMEWISE)
+
+
+def without_mixture(settings: Settings) -> Settings:
+    """Leave out the metrics that need the mixture."""
+    return replace(settings, metrics=tuple(name for name in settings.metrics if name not in WITH_MIXTURE))
 
 
 def check_settings(

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from sepkit.evaluation.scoring import EVERYTHING, Group
 
-ACCOMPANIMENT = "accompaniment"
+ACCOMPANIMENT, VOCALS = "accompaniment", "vocals"
 REST_NAMES = (ACCOMPANIMENT, "residual")  # what is left beside one stem
-_MUSDB = ("vocals", "drums", "bass", "other", ACCOMPANIMENT)  # museval's order
+_MUSDB = (VOCALS, "drums", "bass", "other", ACCOMPANIMENT)  # museval's order
 
 
 class Targets(NamedTuple):
@@ -17,7 +17,8 @@ class Targets(NamedTuple):
     Attributes:
         stems: those with a recording and an estimate of their own, in order.
         rest: the last target, what is left beside the first stem; None: there is none.
-        summed: the rest's reference is the sum of all other recorded stems; else the mixture without the first.
+        summed: the rest's reference is the recorded one, else the sum of all parts but the vocals; not summed, it is
+            the mixture without the first stem.
         groups: which are scored together.
     """
 
@@ -44,7 +45,8 @@ def choose_targets(available: Iterable[str], chosen: Sequence[str] | None, proto
         available: stems that are estimated.
         chosen: one or some of them, in any order, or what is left beside one; None: all.
         protocol: "sepkit": all are scored together, one stem alone beside what is left of the mixture. "musdb": as
-            museval.eval_mus_track does, vocals and accompaniment together, all but the accompaniment together.
+            museval.eval_mus_track does, vocals and accompaniment together, all but the accompaniment together; without
+            vocals all together.
 
     Raises:
         ValueError: a name is unknown, or the protocol does not score such targets.
@@ -77,13 +79,12 @@ def _musdb_targets(names: tuple[str, ...]) -> Targets:
     if unknown:
         raise ValueError(f"protocol musdb knows the targets {', '.join(_MUSDB)}, got {', '.join(unknown)}: choose some")
     stems = tuple(name for name in _MUSDB[:-1] if name in names)
-    if "vocals" not in stems and (len(stems) < 2 or ACCOMPANIMENT in names):
+    if VOCALS not in stems and len(names) < 2:
         raise ValueError(
-            "protocol musdb needs vocals, or two stems without accompaniment, "
-            f"got {', '.join(names)}: choose other targets, or no protocol"
+            f"protocol musdb needs vocals, or two targets, got {', '.join(names)}: choose others, or no protocol"
         )
-    rest = ACCOMPANIMENT if ACCOMPANIMENT in names or stems == ("vocals",) else None
-    if rest is None or len(stems) == 1:
+    rest = ACCOMPANIMENT if ACCOMPANIMENT in names or stems == (VOCALS,) else None
+    if rest is None or len(stems) == 1 or VOCALS not in stems:
         return Targets(stems, rest, summed=True)
     last = len(stems)
     groups = (Group(slice(0, last), slice(1, None)), Group(slice(0, last + 1, last)))

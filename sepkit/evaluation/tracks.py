@@ -1,7 +1,7 @@
 """The tracks that are scored: separated by a model, or read from folders that are paired by name."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -11,15 +11,24 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.datasets import DatasetError, Song, open_songs
+from sepkit.datasets.check import describe_looks
+from sepkit.datasets.roles import Roles, describe_roles, is_all_but_vocals, is_mixture, missing_part, sort_stems, untag
+from sepkit.datasets.songs import Stem, make_song
 from sepkit.evaluation.scoring import Material
-from sepkit.evaluation.targets import REST_NAMES, Targets, choose_targets
+from sepkit.evaluation.settings import WITH_MIXTURE
+from sepkit.evaluation.targets import ACCOMPANIMENT, REST_NAMES, VOCALS, Targets, choose_targets
 from sepkit.files import readable, safe_name
 from sepkit.inference import separate_blocks
 from sepkit.separator import Separator
 
 _BLOCK = 1 << 16  # samples that go into the model at a time
 Stems = dict[str, audio.AudioInfo]
-Reader = Callable[[], Tensor]
+_SHOWN = 5  # names in a sentence
+_EQUAL = (  # of all files of a track
+    ("sample_rate", "Hz", "resample the others"),
+    ("n_channels", "channels", "write all as mono or all as stereo"),
+    ("n_frames", "samples", "cut the longer ones, or fill the shorter ones with silence, at the end"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Track:
         n_samples: T.
         files: from which it is read.
         read: gives the waveforms.
+        mixed: whether the mixture is known; of one recorded stem alone it is not.
+        song: what is recorded.
     """
 
     name: str
@@ -43,14 +54,8 @@ class Track:
     n_samples: int
     files: tuple[str, ...]
     read: Callable[[], Material]
-
-
-@dataclass(frozen=True)
-class _References:
-    """What is recorded of a track; each reader gives (C, T)."""
-
-    stems: Mapping[str, Reader]
-    mixture: Reader
+    mixed: bool
+    song: Song
 
 
 def song_tracks(
@@ -65,29 +70,30 @@ def song_tracks(
         batch_size: chunks that the network sees at once.
         overlap: share of a chunk that the next one covers again.
     """
-    estimate = partial(_separate, model, targets.stems, batch_size, overlap)
-    return [
-        Track(
-            song.name,
-            targets,
-            model.sample_rate,
-            song.n_channels,
-            song.n_frames,
-            _song_files(song),
-            partial(_read_material, _song_references(song), targets, estimate),
-        )
-        for song in songs
-    ]
+    names = [name for name in targets.names if name in targets.stems or (targets.summed and name in model.sources)]
+    estimate = partial(_separate, model, names, batch_size, overlap)
+    return [_song_track(song, targets, estimate) for song in songs]
 
 
-def _song_files(song: Song) -> tuple[str, ...]:
-    stems = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
-    return tuple(stem.info.path for stem in stems)
-
-
-def _song_references(song: Song) -> _References:
-    stems = {name: partial(song.read_stem, name, 0, song.n_frames) for name in song.stems}
-    return _References(stems, partial(song.read_mixture, 0, song.n_frames))
+def _song_track(
+    song: Song, targets: Targets, estimate: Callable[[Tensor | None, Tensor], int], files: Sequence[str] = ()
+) -> Track:
+    """Make a track of a song, whose estimates have files of their own or none."""
+    mixed = song.mixture is not None or len(song.parts) > 1
+    if not mixed and targets.rest not in (None, *song.stems):
+        targets = Targets(targets.stems)
+    recorded = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
+    return Track(
+        song.name,
+        targets,
+        recorded[0].sample_rate,
+        song.n_channels,
+        song.n_frames,
+        (*files, *(stem.info.path for stem in recorded)),
+        partial(_read_material, song, targets, mixed, estimate),
+        mixed,
+        song,
+    )
 
 
 def _separate(
@@ -112,27 +118,29 @@ def _places(model: Separator, stems: Sequence[str]) -> list[int]:
 
 
 def _read_material(
-    references: _References, targets: Targets, estimate: Callable[[Tensor, Tensor], int]
+    song: Song, targets: Targets, mixed: bool, estimate: Callable[[Tensor, Tensor], int]
 ) -> Material:
     """Read a track; the estimated rest, where it has no file, is the mixture without the first stem."""
-    mixture = references.mixture()
+    mixture = song.read_mixture(0, song.n_frames)
     reference, found = (mixture.new_empty(len(targets.names), *mixture.shape) for _ in range(2))
     for place, name in enumerate(targets.stems):
-        reference[place] = references.stems[name]()
+        reference[place] = song.read_stem(name, 0, song.n_frames)
     n_estimated = estimate(mixture, found)
     if targets.rest:
-        reference[-1] = _read_rest(references, targets, mixture)
+        reference[-1] = _read_rest(song, targets, mixture)
         if n_estimated < len(found):
             found[-1] = mixture - found[0]
-    return Material(mixture, reference, found, targets.names)
+    return Material(mixture if mixed else None, reference, found, targets.names)
 
 
-def _read_rest(references: _References, targets: Targets, mixture: Tensor) -> Tensor:
-    first, others = references.stems[targets.stems[0]], [targets.stems[0], *REST_NAMES]
-    others = [read for name, read in references.stems.items() if name not in others]
-    if targets.summed and targets.rest in references.stems:
-        return references.stems[targets.rest]()
-    return sum(read() for read in others) if targets.summed and others else mixture - first()
+def _read_rest(song: Song, targets: Targets, mixture: Tensor) -> Tensor:
+    """Read what is left beside the first stem; where that is a sum, the recorded one, else all parts but the vocals."""
+    if targets.summed and targets.rest in song.stems:
+        return song.read_stem(targets.rest, 0, song.n_frames)
+    others = [name for name in song.parts if name != VOCALS] if targets.summed else []
+    if others:
+        return sum(song.read_stem(name, 0, song.n_frames) for name in others)
+    return mixture - song.read_stem(targets.stems[0], 0, song.n_frames)
 
 
 def folder_tracks(
@@ -142,7 +150,7 @@ def folder_tracks(
     split: str,
     chosen: Sequence[str] | None,
     protocol: str,
-) -> list[Track]:
+) -> tuple[list[Track], list[str]]:
     """Pair estimates with references by name, and check all that is known before reading.
 
     Args:
@@ -153,47 +161,97 @@ def folder_tracks(
         chosen: stems that are scored; None: all that are estimated.
         protocol: which are scored together.
 
+    Returns:
+        The tracks, and how the folders were read, where that is not plain.
+
     Raises:
         DatasetError: anything does not fit, with all findings.
         ValueError: such targets cannot be scored.
     """
-    estimates = Path(estimates)
-    if references is not None:
-        root, findings = Path(references), []
-        pairs = _pair_folders(estimates, root, split, findings)
-        found = {name: tuple(_stems(folder, findings) for folder in pair) for name, pair in pairs.items()}
+    estimates, root, findings = Path(estimates), Path(data if references is None else references), []
+    if references is None:
+        found, said = _pair_with_songs(estimates, root, split, findings), []
     else:
-        root, findings = Path(data), []
-        found = _pair_with_songs(estimates, root, split, findings)
-    wanted = list(dict.fromkeys(stem for estimated, _ in found.values() for stem in estimated if stem != "mixture"))
-    for name, (estimated, recorded) in found.items():
-        findings += _check_track(name, wanted, estimated, recorded)
-    if not findings and not wanted:
+        found, said = _pair_folders(estimates, root, split, findings)
+    renamed = {stem: _name_sum(stem, *stems) for stems in found.values() for stem in stems[0]}
+    found = {name: ({renamed[stem]: info for stem, info in files.items()}, of) for name, (files, of) in found.items()}
+    estimated = list(dict.fromkeys(stem for files, _ in found.values() for stem in files if not is_mixture(stem)))
+    chosen = [renamed.get(stem, stem) for stem in ([chosen] if isinstance(chosen, str) else chosen or ())] or None
+    wanted = [stem for stem in estimated if chosen is None or stem in (*chosen, ACCOMPANIMENT)]
+    for name, (files, recorded) in found.items():
+        findings += _check_track(name, wanted, files, recorded)
+    if not findings and not estimated:
         findings.append(f"{estimates} holds no stem besides mixtures: give the folder of separated stems")
     if findings:
         raise DatasetError(f"{estimates} against {root}", findings)
-    return [_file_track(name, wanted, chosen, protocol, *stems) for name, stems in found.items()]
+    tracks = [_file_track(name, estimated, chosen, protocol, *stems) for name, stems in found.items()]
+    said += [f"{old} is scored as {new}" for old, new in renamed.items() if new != old]
+    scored = {stem for track in tracks for stem in track.targets.names}
+    said += [
+        f"not scored: {stem}{'' if any(stem in recorded for _, recorded in found.values()) else ' (no reference)'}"
+        for stem in estimated
+        if stem not in scored
+    ]
+    said += describe_roles([_sort_recorded(recorded, scored) for _, recorded in found.values()])
+    return tracks, said
+
+
+def _name_sum(stem: str, estimated: Collection[str], recorded: Collection[str]) -> str:
+    """Name an estimate of all but the vocals as its reference is named, else accompaniment."""
+    if stem in recorded or not is_all_but_vocals(stem):
+        return stem
+    known = [name for name in recorded if is_all_but_vocals(name)]
+    name = known[0] if len(known) == 1 else ACCOMPANIMENT
+    return stem if name in estimated else name
+
+
+def _sort_recorded(recorded: Stems, wanted: Collection[str]) -> Roles:
+    return sort_stems(recorded, [stem for stem in recorded if stem in wanted])
+
+
+def describe_recorded(tracks: Sequence[Track]) -> list[str]:
+    """Say what ten seconds of the recorded stems tell, of which tracks no mixture is known, and what is left out there.
+
+    Args:
+        tracks: all.
+    """
+    targets = {name for track in tracks for name in track.targets.stems}
+    told, refused = describe_looks([track.song for track in tracks], targets)
+    names = [track.name for track in tracks if not track.mixed]
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    left = f"{', '.join(WITH_MIXTURE)}, mixture and oracle are left out, and what is beside the stem"
+    return [*told, *refused, *([f"no mixture is known of {shown}: {left}"] if names else [])]
 
 
 def _pair_folders(
     estimates: Path, references: Path, split: str, findings: list[str]
-) -> dict[str, tuple[Path, Path]]:
-    """Pair the folders of tracks by name, and list what has no partner."""
+) -> tuple[dict[str, tuple[Stems, Stems]], list[str]]:
+    """Pair the folders of tracks by name, list what has no partner, and say how folders of files alone were read."""
     missing = [f"there is no folder {root}" for root in (estimates, references) if not root.is_dir()]
     if missing:
         findings += missing
-        return {}
+        return {}, []
     alone = [_holds_audio(root) for root in (estimates, references)]
     if all(alone):
-        return {references.resolve().name: (estimates, references)}
+        pair = _stems(estimates, findings), _stems(references, findings)
+        return {references.resolve().name: pair}, [f"read as the stems of one track: {', '.join(pair[0])}"]
     if any(alone):
         one, many = (estimates, references) if alone[0] else (references, estimates)
-        findings.append(f"{one} holds the stems of one track, {many} does not: give two folders of the same kind")
-        return {}
+        findings.append(f"{one} holds the stems of one track, {many} does not: {_way_apart(one)}")
+        return {}, []
     tracks = [_track_folders(root) for root in (estimates, references)]
     empty = [root for root, held in zip((estimates, references), tracks, strict=True) if not held]
     findings += [f"{root} holds neither stems nor folders of stems: {_inner(root, split)}" for root in empty]
-    return {} if empty else _pair(*tracks, findings)
+    pairs = {} if empty else _pair(*tracks, findings)
+    return {name: tuple(_stems(folder, findings) for folder in pair) for name, pair in pairs.items()}, []
+
+
+def _way_apart(folder: Path) -> str:
+    """Say how files of several tracks in one folder are to lie."""
+    tagged = next((path for path in sorted(folder.iterdir()) if untag(path.stem)), None)
+    if tagged is None:
+        return "give two folders of the same kind"
+    return f"put {tagged.name} into {'/'.join(untag(tagged.stem))}{tagged.suffix}, and the others alike"
 
 
 def _inner(root: Path, split: str) -> str:
@@ -275,47 +333,47 @@ def _check_track(name: str, wanted: Sequence[str], estimated: Stems, recorded: S
     """List what is wrong with a track: names, rates, channels, lengths."""
     findings = [f"{name}: no estimate of {stem!r}, which other tracks have{_nearest(stem, estimated)}"
                 for stem in wanted if stem not in estimated]
-    references = [stem for stem in recorded if stem != "mixture"]
+    references = [stem for stem in recorded if not is_mixture(stem)]
     for stem in (stem for stem in wanted if stem in estimated and stem not in recorded):
-        if not (stem in REST_NAMES and any(other in recorded for other in wanted)):
-            findings.append(f"{name}: no reference for the estimate {stem!r}{_nearest(stem, references)}")
+        is_rest = stem in REST_NAMES or missing_part(stem) is not None
+        if not (is_rest and any(other in recorded for other in wanted)):
+            findings.append(
+                f"{name}: no reference for the estimate {stem!r}{_nearest(stem, references)}: rename it, add the "
+                "reference, or choose others as targets"
+            )
     files = {f"estimate of {stem}": estimated[stem] for stem in wanted if stem in estimated}
     files.update({f"reference {stem}": info for stem, info in recorded.items()})
-    for what, unit in (("sample_rate", "Hz"), ("n_channels", "channels"), ("n_frames", "samples")):
+    for what, unit, remedy in _EQUAL:
         given = {label: getattr(info, what) for label, info in files.items()}
         if len(set(given.values())) > 1:
             listed = ", ".join(f"{label} {value}" for label, value in given.items())
-            findings.append(f"{name}: all files need the same number of {unit}, got {listed}")
+            findings.append(f"{name}: all files need the same number of {unit}, got {listed}: {remedy}")
     return findings
 
 
 def _file_track(
-    name: str, wanted: list[str], chosen: Sequence[str] | None, protocol: str, estimated: Stems, recorded: Stems
+    name: str,
+    available: Sequence[str],
+    chosen: Sequence[str] | None,
+    protocol: str,
+    estimated: Stems,
+    recorded: Stems,
 ) -> Track:
-    targets = _file_targets(wanted, chosen, protocol, recorded)
-    info = next(iter(recorded.values()))
-    files = [*(estimated[stem] for stem in targets.names if stem in estimated), *recorded.values()]
-    references = _References(
-        {stem: partial(_read, found) for stem, found in recorded.items() if stem != "mixture"},
-        partial(_read_mixture, recorded),
-    )
-    estimate = partial(_read_estimates, [estimated[stem] for stem in targets.names if stem in estimated])
-    return Track(
-        name,
-        targets,
-        info.sample_rate,
-        info.n_channels,
-        info.n_frames,
-        tuple(found.path for found in files),
-        partial(_read_material, references, targets, estimate),
-    )
+    targets = _file_targets(available, chosen, protocol, recorded)
+    stems = {stem: Stem(info, info.sample_rate, info.n_channels) for stem, info in recorded.items()}
+    song = make_song(name, stems, _sort_recorded(recorded, targets.names))
+    # Beside vocals an accompaniment is all but the vocals, which is not what is left beside another stem.
+    of_vocals = targets.summed or targets.stems[0] == VOCALS or VOCALS not in available
+    names = targets.names if of_vocals else targets.stems
+    files = [estimated[stem] for stem in names if stem in estimated]
+    return _song_track(song, targets, partial(_read_estimates, files), [info.path for info in files])
 
 
 def _file_targets(
-    wanted: list[str], chosen: Sequence[str] | None, protocol: str, recorded: Stems
+    available: Sequence[str], chosen: Sequence[str] | None, protocol: str, recorded: Stems
 ) -> Targets:
     """Choose targets among files; where the reference of one is missing, it is what is left beside the other."""
-    targets = choose_targets(wanted, chosen, protocol)
+    targets = choose_targets(available, chosen, protocol)
     missing = [stem for stem in targets.stems if stem not in recorded]
     if not missing:
         return targets
@@ -332,14 +390,6 @@ def _read_estimates(estimated: Sequence[audio.AudioInfo], _mixture: Tensor, out:
     for waveform, info in zip(out, estimated, strict=False):
         waveform.copy_(_read(info))
     return len(estimated)
-
-
-def _read_mixture(recorded: Mapping[str, audio.AudioInfo]) -> Tensor:
-    """Read the mixture, else sum the stems; what is itself a sum counts beside one stem only."""
-    if "mixture" in recorded:
-        return _read(recorded["mixture"])
-    stems = [stem for stem in recorded if stem not in REST_NAMES]
-    return sum(_read(recorded[stem]) for stem in (stems if len(stems) > 1 else recorded))
 
 
 def _read(info: audio.AudioInfo) -> Tensor:
