@@ -72,6 +72,9 @@ WAVEFORM = {
     "Wasserstein1DLoss mel": lambda **kw: losses.Wasserstein1DLoss(
         "mel", n_mels=20, sample_rate=8000, fft_size=512, hop_length=128, **kw
     ),
+    "Wasserstein1DLoss mel squares": lambda **kw: losses.Wasserstein1DLoss(
+        "mel", square_magnitude=True, n_mels=20, sample_rate=8000, fft_size=512, hop_length=128, **kw
+    ),
     "Wasserstein1DLoss cqt": lambda **kw: losses.Wasserstein1DLoss("cqt", hop_length=128, **SMALL_CQT, **kw),
     "MultiResolutionSOTLoss": lambda **kw: losses.MultiResolutionSOTLoss(
         fft_sizes=[256, 512], hop_lengths=[64, 128], **kw
@@ -182,7 +185,16 @@ def test_the_component_loss_rewards_silence_at_its_defaults():
     assert losses.ComponentLoss()(silent, target, residual) < losses.ComponentLoss()(ideal, target, residual)
 
 
-@_every(set(ALL) - BATCH_POOLED)
+@_every(BATCH_POOLED - {"SpectralConvergenceLoss"})
+def test_a_loss_that_pools_its_batch_judges_items_alone_where_it_is_asked_to(name):
+    quantities = _quantities(name, *_waveforms())
+    options = {"reduction": "none", "sc_reduction": "item"}
+    together = ALL[name](**options)(*quantities)
+    alone = ALL[name](**options)(*(quantity[1:2] for quantity in quantities))
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-5, atol=1e-6)
+
+
+@_every(set(ALL) - BATCH_POOLED | {"SpectralConvergenceLoss"})
 def test_the_value_of_an_item_does_not_depend_on_the_others(name):
     quantities = _quantities(name, *_waveforms())
     together = ALL[name](reduction="none")(*quantities)
@@ -407,6 +419,43 @@ def test_gradients_to_estimate_and_target_are_those_of_finite_differences(name):
     # The fast mode compares along random directions of every input and output; kinks of |.| leave 1e-3.
     torch.manual_seed(0)
     assert torch.autograd.gradcheck(loss, quantities, eps=1e-7, atol=1e-7, rtol=1e-3, fast_mode=True)
+
+
+# Every way through the kernels, whose slopes are written by hand.
+TRANSPORTS = [
+    {"transform": transform, "p": p, "square_magnitude": square, "apply_root": root, **held}
+    for transform in ("stft", "mel")
+    for p in (1, 1.5, 2)
+    for square in (False, True)
+    for root in (False, True)
+    for held in ({}, {"normalize": False, "balanced": False}, {"dim": -2})
+]
+SPECTRA = [
+    {"mag_distance": distance, "floor": floor, "phase": phase, **bands}
+    for distance in ("L1", "L2")
+    for floor in ("clamp", "live")
+    for phase in ("mse", "cosine")
+    for bands in ({}, {"scale": "mel", "n_bins": 20}, {"scale": "chroma", "n_bins": 12})
+]
+
+
+def _slope_is_that_of_the_value(loss):
+    noise, target = (signal[:, :1, :900].double() for signal in _waveforms(4, 1))
+    signals = [signal.clone().requires_grad_() for signal in (0.7 * target + 0.3 * noise, target)]
+    torch.manual_seed(0)
+    return torch.autograd.gradcheck(loss, signals, eps=1e-7, atol=1e-7, rtol=1e-3, fast_mode=True)
+
+
+@pytest.mark.parametrize("options", TRANSPORTS, ids=lambda options: " ".join(map(str, options.values())))
+def test_the_slope_of_transport_is_that_of_its_value_whatever_the_options(options):
+    sizes = {"n_mels": 20, "sample_rate": 8000, "fft_size": 256, "hop_length": 64}
+    assert _slope_is_that_of_the_value(losses.Wasserstein1DLoss(**sizes, **options))
+
+
+@pytest.mark.parametrize("options", SPECTRA, ids=lambda options: " ".join(map(str, options.values())))
+def test_the_slope_of_spectra_is_that_of_their_value_whatever_the_options(options):
+    terms = {"w_lin_mag": 0.7, "w_phs": 0.01, "log_eps": 1e-3, "log_fac": 2.0, "sample_rate": 8000}
+    assert _slope_is_that_of_the_value(losses.STFTLoss(256, 64, 200, **terms, **options))
 
 
 @_every(set(WAVEFORM) - {"DCLoss"} | set(MAGNITUDE))

@@ -1,4 +1,8 @@
-"""The examples of the documentation, and those of the packages whose names the losses carry, run."""
+"""Smoke tests: the examples of the documentation and of the packages whose names the losses carry run as written.
+
+What the losses give is held against the originals' numbers in test_losses_reference.py, and against laws in
+test_losses_contract.py.
+"""
 
 import re
 from pathlib import Path
@@ -34,12 +38,12 @@ auraloss = SimpleNamespace(time=losses, freq=losses, perceptual=losses)
 sot = torch_l1_snr = losses
 
 
-def test_auraloss_one_line():
+def test_the_one_line_example_of_auraloss_runs():
     mrstft = auraloss.freq.MultiResolutionSTFTLoss()
     assert mrstft(torch.rand(8, 1, 44100), torch.rand(8, 1, 44100)).dim() == 0
 
 
-def test_auraloss_perceptual():
+def test_the_perceptual_example_of_auraloss_runs():
     target, pred = torch.rand(8, 1, 131072), torch.rand(8, 1, 131072)
     loss_fn = auraloss.freq.MultiResolutionSTFTLoss(
         fft_sizes=[1024, 2048, 8192],
@@ -53,7 +57,7 @@ def test_auraloss_perceptual():
     assert loss_fn(pred, target).isfinite()
 
 
-def test_auraloss_stereo():
+def test_the_stereo_example_of_auraloss_runs():
     target, pred = torch.rand(8, 2, 44100), torch.rand(8, 2, 44100)
     loss_fn = auraloss.freq.SumAndDifferenceSTFTLoss(
         fft_sizes=[1024, 2048, 8192],
@@ -85,11 +89,11 @@ def test_auraloss_stereo():
         lambda: auraloss.freq.RandomResolutionSTFTLoss(),
     ],
 )
-def test_auraloss_other_losses(make):
+def test_every_other_loss_of_auraloss_runs_as_its_pages_call_it(make):
     assert make()(torch.rand(2, 1, 32768), torch.rand(2, 1, 32768)).isfinite()
 
 
-def test_auraloss_transforms():
+def test_the_transforms_of_auraloss_run_one_after_the_other():
     left_and_right = torch.rand(2, 2, 4410)
     total, difference = auraloss.perceptual.SumAndDifference()(left_and_right)
     filtered, _ = auraloss.perceptual.FIRFilter(filter_type="aw", fs=44100)(total, difference)
@@ -114,25 +118,25 @@ def test_auraloss_transforms():
     ],
 )
 @pytest.mark.parametrize("shape", [(4, 32000), (4, 2, 44100)])
-def test_torch_l1_snr(loss_fn, shape):
+def test_the_examples_of_torch_l1_snr_run_backward(loss_fn, shape):
     estimates, targets = torch.randn(shape, requires_grad=True), torch.randn(shape)
     loss_fn(estimates, targets).backward()
     assert estimates.grad.isfinite().all()
 
 
-def test_torch_l1_snr_levels():
+def test_the_level_of_noise_is_that_of_its_power():
     levels = torch_l1_snr.dbrms(0.1 * torch.randn(4, 2, 44100))
     assert levels.tolist() == pytest.approx([-20.0] * 4, abs=0.1)
 
 
-def test_sot_loss():
+def test_the_example_of_sot_loss_runs():
     sot_loss = sot.Wasserstein1DLoss(
         transform="stft", fft_size=2048, hop_length=512, sample_rate=16000, window="flattop", square_magnitude=True
     )
     assert sot_loss(torch.randn(4, 16000), torch.randn(4, 16000)).isfinite()
 
 
-def test_sot_loss_of_spectra_of_ones_own():
+def test_the_example_of_sot_loss_with_spectra_of_ones_own_runs():
     x_spec, y_spec = torch.rand(4, 65, 10), torch.rand(4, 65, 10)
     x_positions = y_positions = torch.linspace(0, 1, 65)
     sot_loss = sot.Wasserstein1DLoss(transform="identity", balanced=True, normalize=True)
@@ -140,7 +144,7 @@ def test_sot_loss_of_spectra_of_ones_own():
 
 
 @pytest.mark.filterwarnings("ignore:component loss")
-def test_auralflow():
+def test_the_examples_of_auralflow_run_backward():
     mask = torch.rand((16, 512, 173, 1)).float().requires_grad_()
     target, residual = torch.rand((16, 512, 173, 1)), torch.rand((16, 512, 173, 1))
     losses.component_loss(mask, target, residual, alpha=0.2, beta=0.8).backward()

@@ -88,7 +88,7 @@ def _skip_known_differences(case):
         pytest.skip("a metric")
 
 
-@pytest.mark.filterwarnings("ignore:component loss")
+@pytest.mark.filterwarnings("ignore:component loss", "ignore:time_loss_module is used")
 @pytest.mark.parametrize("case", _cases())
 def test_a_float32_loss_gives_the_value_and_the_gradient_of_the_original(case, signals):
     _skip_known_differences(case)
@@ -101,7 +101,7 @@ def test_a_float32_loss_gives_the_value_and_the_gradient_of_the_original(case, s
         assert gradient.flatten()[list(where)].tolist() == pytest.approx(list(expected), **tolerance)
 
 
-@pytest.mark.filterwarnings("ignore:component loss")
+@pytest.mark.filterwarnings("ignore:component loss", "ignore:time_loss_module is used")
 @pytest.mark.parametrize("case", _cases())
 def test_a_float64_loss_gives_the_value_and_the_gradient_of_the_original_to_nine_digits(case, signals):
     _skip_known_differences(case)

@@ -92,6 +92,29 @@ def test_the_chroma_bank_has_the_values_of_librosa():
 LIBROSA = (1.7149304e-4, 4.5642555e-5, 1.55e-11)
 
 
+@pytest.mark.parametrize("n_fft", [254, 255, 511, 512])
+def test_mel_bands_lie_where_the_bins_of_any_size_are(n_fft):
+    from sepkit.losses._bank import mel_bank
+
+    bank = mel_bank(16000, n_fft, 64).astype(np.float64)
+    frequencies = np.fft.rfftfreq(n_fft, 1 / 16000)[:, None]
+    # 64 bands up to 8 kHz, Slaney's mel: straight to 1 kHz, then 27 a factor of 6.4; triangles of unit area.
+    mel = np.linspace(0.0, 15.0 + 27.0 * math.log(8.0) / math.log(6.4), 66)
+    edges = np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    triangles = np.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle)).clip(0.0)
+    np.testing.assert_allclose(bank, triangles * 2.0 / (high - low), rtol=0, atol=1e-8)
+
+
+def test_the_mel_bank_has_the_values_of_librosa():
+    librosa = pytest.importorskip("librosa", reason="librosa makes the bank that ours is to equal")
+    from sepkit.losses._bank import mel_bank
+
+    for n_fft in (255, 512):
+        expected = librosa.filters.mel(sr=16000, n_fft=n_fft, n_mels=64)
+        np.testing.assert_allclose(mel_bank(16000, n_fft, 64).T, expected, rtol=0, atol=1e-8)
+
+
 def test_scale_invariance_fits_every_channel_by_itself():
     loss = losses.STFTLoss(scale_invariance=True, w_log_mag=0.0, sc_reduction="item", reduction="none", **SIZES)
     target = noise(2, 2, 4000)
@@ -160,6 +183,11 @@ def test_a_wrong_argument_of_the_stft_loss_is_refused(arguments, message):
         (lambda: losses.FIRFilter("band"), "filter_type must be one of"),
         (lambda: losses.FIRFilter("aw", ntaps=100), "ntaps must be odd"),
         (lambda: losses.FIRFilter(plot=True), "plot must be False"),
+        (lambda: losses.STFTMagnitudeLoss(True, 0.0, 1.0, "L1", "mean"), "distance must be one of 'L1', 'L2', got 0.0"),
+        (lambda: losses.MultiResolutionSTFTLoss(scale="mel", sample_rate=8000, n_bins=[8]), "a list of 3"),
+        (lambda: losses.RelativeSpectralLoss(1e6), "floor_db must be at least -300 and at most 300"),
+        (lambda: losses.Wasserstein1DLoss(dim=True), "dim must be one of"),
+        (lambda: losses.RandomResolutionSTFTLoss(windows=()), "windows must be a list"),
         (lambda: losses.ComponentLoss(0.5, 0.6), "alpha \\+ beta must be at most 1"),
         (lambda: losses.ComponentLoss(unit="batch"), "unit must be one of"),
         (lambda: losses.MaskLoss("l3"), "loss_fn must be one of"),
@@ -170,6 +198,26 @@ def test_a_wrong_argument_of_the_stft_loss_is_refused(arguments, message):
 def test_a_wrong_argument_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"without the penalty on levels \(use_time_regularization\) of L1SNRDBLoss"),
+        ({"l1_weight": 0.2}, r"use_time_regularization\) and the share of a plain L1 error \(l1_weight\)"),
+        ({"l1_weight": 1.0, "use_time_regularization": False}, r"without the share of a plain L1 error"),
+    ],
+)
+def test_what_a_loss_of_waveforms_of_ones_own_does_not_do_is_said(options, message):
+    with pytest.warns(UserWarning, match=message):
+        losses.MultiL1SNRDBLoss(time_loss_module=losses.L1SNRLoss(reduction="none"), **options)
+
+
+def test_a_loss_of_waveforms_of_ones_own_is_taken_without_a_word_where_nothing_is_dropped():
+    shared = {"use_time_regularization": False, "reduction": "none"}
+    own = losses.MultiL1SNRDBLoss(time_loss_module=losses.L1SNRLoss(reduction="none"), **shared)
+    signals = noise(2, 1, 4000), noise(2, 1, 4000, seed=1)
+    torch.testing.assert_close(own(*signals), losses.MultiL1SNRDBLoss(**shared)(*signals))
 
 
 def test_values_in_a_transposed_layout_are_those_of_a_contiguous_one():
@@ -479,6 +527,25 @@ def test_second_derivatives_are_refused():
         (lambda: losses.wasserstein_1d(noise(4), noise(4)), r"u_values must be \(batch, n\)"),
         (lambda: losses.RelativeSpectralLoss()(*[noise(2, 1, 4, 5)] * 3), "must be a complex spectrogram"),
         (lambda: losses.kl_div_loss(noise(2), noise(2), "median"), "reduction must be one of"),
+        (lambda: losses.dbrms(noise(2, 8), -1.0), "eps must be at least 0"),
+        (lambda: losses.FIRFilter().filter([0.5]), "waveform must be a tensor, got list"),
+        (lambda: losses.wasserstein_1d(noise(2, 4), noise(3, 4)), r"v_values must be \(batch, n\)"),
+        (lambda: losses.wasserstein_1d(noise(2, 4), noise(2, 4), noise(2, 3)), "u_weights must have the shape of"),
+        (lambda: losses.wasserstein_1d(noise(2, 4), noise(2, 4), require_sort=1), "require_sort must be true or false"),
+        (lambda: losses.quantile_function(noise(3, 4), noise(2, 5), noise(2, 5)), r"qs must be \(..., k\)"),
+        (lambda: losses.Wasserstein1DLoss("identity")(noise(2, 9, 4), noise(2, 8, 4)), "target must have the shape"),
+        (
+            lambda: losses.Wasserstein1DLoss("identity")(noise(2, 9, 4), noise(2, 8, 4), noise(9)),
+            "must both be given for spectra of 9 and 8 bins",
+        ),
+        (
+            lambda: losses.Wasserstein1DLoss("identity")(noise(2, 9, 4), noise(2, 9, 4), noise(8), noise(9)),
+            r"x_positions must be \(9,\), one for each bin, got \(8,\)",
+        ),
+        (
+            lambda: losses.Wasserstein1DLoss("identity").loss(noise(2, 4), noise(2, 4)),
+            r"x_spec must be \(batch, frames, bins\)",
+        ),
     ],
 )
 def test_wrong_signals_are_refused(call, message):

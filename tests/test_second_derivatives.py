@@ -63,7 +63,7 @@ def test_the_second_derivative_of_a_loss_is_that_of_finite_differences(name):
 @pytest.mark.parametrize("name", sorted(ONCE))
 def test_a_loss_whose_slope_is_formed_once_refuses_a_second_derivative(name):
     estimate, others = smooth_quantities(name)
-    with pytest.raises(ValueError, match="^this loss must be differentiated once, got create_graph=True"):
+    with pytest.raises(ValueError, match=r"^this loss must be differentiated once, got create_graph=True"):
         slope(name, estimate, others, create_graph=True)
 
 
