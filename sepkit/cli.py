@@ -567,6 +567,7 @@ def _run(
     with surviving_streams():
         options = parser.parse_intermixed_args(_behind_dashes(sys.argv[1:] if arguments is None else arguments))
         try:
+            _check_current_folder()
             if getattr(options, "trust", False):
                 sys.path.insert(0, os.getcwd())  # where `python` looks for modules too
             with warnings.catch_warnings(), ending_on_signals():
@@ -580,6 +581,16 @@ def _run(
                 raise
             print(f"{parser.prog}: {_explain(error)}", file=sys.stderr)
             return _exit_code(error)
+
+
+def _check_current_folder() -> None:
+    """Refuse to work in a folder that was removed, which torch and others stumble over where nobody expects it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        from sepkit.disk import OutputError
+
+        raise OutputError("the current folder is gone: change into one that is there") from None
 
 
 def _exit_code(error: Exception) -> int:

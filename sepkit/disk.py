@@ -10,7 +10,6 @@ from pathlib import Path
 import soundfile
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_LITTLE = 1 << 20  # bytes; with less left, a library that only says "error" met a full disk
 
 
 class OutputError(OSError):
@@ -26,7 +25,7 @@ def writing(folder: str | os.PathLike, remedy: str) -> Iterator[None]:
         remedy: ends the sentence: what is safe, and what to do.
 
     Raises:
-        OutputError: of any OSError, and of what soundfile and torch make of one.
+        OutputError: of any OSError, and of what soundfile and torch make of one, which do not say why.
     """
     try:
         yield
@@ -61,20 +60,13 @@ def explain(error: BaseException, folder: str | os.PathLike) -> str | None:
     """
     cause = next((each for each in _chain(error) if isinstance(each, OSError)), None)
     free = free_space(folder)
-    if (cause is not None and cause.errno in FULL) or (cause is None and is_full(error, free)):
-        too_large = cause is not None and cause.errno == errno.EFBIG
-        reason = "a file may not be so large" if too_large else "no space is left"
-        return reason + (f" on its disk ({free / 2**20:.1f} MB are free)" if free is not None else "")
+    room = "" if free is None else f" ({free / 2**20:.1f} MB are free)"
     if cause is None:
-        return None
+        return f"its disk is full, or fails{room}" if isinstance(error, soundfile.SoundFileRuntimeError) else None
+    if cause.errno in FULL:
+        return f"{'a file may not be so large' if cause.errno == errno.EFBIG else 'no space is left'} on its disk{room}"
     reason = cause.strerror or str(cause)
     return reason if cause.filename is None else f"{reason}: '{cause.filename}'"
-
-
-def is_full(error: BaseException, free: int | None) -> bool:
-    """Tell whether a library's error without a reason is one of a full disk: of soundfile, or of torch's archives."""
-    is_writing = isinstance(error, soundfile.SoundFileRuntimeError) or "inline_container" in str(error)
-    return is_writing and free is not None and free < _LITTLE
 
 
 def free_space(folder: str | os.PathLike) -> int | None:

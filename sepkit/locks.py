@@ -100,11 +100,11 @@ def work_folder(path: Path, remedy: str) -> Iterator[Path]:
 def _enter(stack: ExitStack, path: Path, remedy: str) -> None:
     """Make a folder and hold it, though others may be removing it."""
     for attempt in range(_ATTEMPTS):
-        path.mkdir(parents=True, exist_ok=True)
         try:
+            path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path, remedy))
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             if attempt + 1 == _ATTEMPTS:
                 raise
 

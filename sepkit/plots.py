@@ -5,6 +5,7 @@ it, and its `savefig` writes it. Waveforms are tensors or numpy arrays in floati
 nothing is drawn. Several axes may come as a list or as the grid that `plt.subplots` returns, row by row.
 """
 
+import logging
 import math
 import os
 import sys
@@ -456,10 +457,14 @@ def load_matplotlib() -> ModuleType:
     here needs one; where it exists, it is the caller's own figures'.
     """
     if "matplotlib" not in sys.modules:
-        wanted = os.environ.pop("MPLBACKEND", "")
+        wanted, log = os.environ.pop("MPLBACKEND", ""), logging.getLogger("matplotlib")
+        level = log.level
+        log.setLevel(logging.ERROR)  # where there is no home folder, it tells that it works in a temporary one
         try:
             import matplotlib
+            import matplotlib.font_manager
         finally:
+            log.setLevel(level)
             if wanted:
                 os.environ["MPLBACKEND"] = wanted
         if wanted:

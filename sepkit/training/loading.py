@@ -72,7 +72,10 @@ def loading(trainer: "Trainer") -> Iterator[None]:
         if folder and _is_of_output(error, folder.path):
             reason = explain(error, folder.path)
             raise OutputError(f"{folder.path} cannot be written to: {reason}; {folder.way_on()}") from error
-        sentence = _explain(error, trainer.step == first)
+        if trainer.step == first and _is_unstarted(error):
+            sentence = f"a loading process ended as it started; {GUARD}; data.workers=0 does without processes"
+            raise TrainingError(sentence) from None  # torch's traceback leads nowhere
+        sentence = _explain(error)
         if sentence is None:
             raise
         raise TrainingError(f"{sentence}; {folder.way_on()}" if folder else sentence) from error
@@ -87,17 +90,11 @@ def _is_of_output(error: Exception, folder: Path) -> bool:
     )
 
 
-def _explain(error: Exception, is_first: bool) -> str | None:
-    """Say what ended the loading; None where it was something else.
-
-    Args:
-        error: as it comes out of a step.
-        is_first: not a step was done.
-    """
-    said = str(error).strip()
-    last = re.sub(r"^\w+: ", "", said.splitlines()[-1]) if said else ""
-    if is_first and _is_unstarted(error, said):
-        return f"a loading process ended as it started; {GUARD}; data.workers=0 does without processes"
+def _explain(error: Exception) -> str | None:
+    """Say what ended the loading; None where it was something else."""
+    own = str(error).strip()
+    last = re.sub(r"^\w+: ", "", own.splitlines()[-1]) if own else type(error).__name__
+    said = f"{own}\n{error.__cause__}"  # torch says by which signal a process was killed in the first of two errors
     if "shared memory" in said or "Bus error" in said:
         return f"{_SHARED_MEMORY}, through which loading processes hand over examples, is full: {_MORE_SHARED_MEMORY}"
     if "killed by signal" in said and "DataLoader worker" in said:
@@ -115,8 +112,8 @@ def _explain(error: Exception, is_first: bool) -> str | None:
     return None
 
 
-def _is_unstarted(error: Exception, said: str) -> bool:
+def _is_unstarted(error: Exception) -> bool:
     """Tell whether a spawned process ended before it came to load anything."""
     if multiprocessing.get_start_method() == "fork":
         return False
-    return isinstance(error, BrokenPipeError | EOFError) or "exited unexpectedly" in said
+    return isinstance(error, BrokenPipeError | EOFError) or "exited unexpectedly" in str(error)
