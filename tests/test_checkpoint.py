@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 import torch
@@ -9,11 +10,22 @@ from networks import Constant
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sepkit.checkpoint import CARD, FORMAT, WEIGHTS, ModelError, load_model, load_weights, read_card, save_model
+from sepkit.checkpoint import (
+    CARD,
+    FORMAT,
+    WEIGHTS,
+    ModelError,
+    load_model,
+    load_weights,
+    read_card,
+    save_model,
+    write_card,
+)
 from sepkit.separator import Separator
 
 NETWORK = {"class": "BLSTM", "hidden_size": 8, "n_layers": 1}
 TRANSFORM = {"class": "STFT", "num_fft": 256, "hop_length": 128}
+MIXTURE = torch.rand(1, 2, 4000, generator=torch.Generator().manual_seed(1))
 
 
 class Tied(nn.Module):
@@ -167,6 +179,108 @@ def test_weights_are_taken_without_looking_at_the_classes_of_the_card(folder):
 def test_an_additional_weight_is_refused(folder):
     save_file({**load_file(folder / WEIGHTS), "extra": torch.zeros(1)}, folder / WEIGHTS)
     with pytest.raises(ModelError, match="extra differ"):
+        load_model(folder)
+
+
+def test_a_kill_between_card_and_weights_is_told_at_load_and_mended_by_the_next_save(folder, monkeypatch):
+    replace, calls = os.replace, []
+
+    def stop_at_the_second(*paths):
+        calls.append(paths)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        save_model(make(seed=1), folder)
+    monkeypatch.undo()
+    assert sorted(os.listdir(folder)) == [CARD, WEIGHTS]
+    with pytest.raises(ModelError, match=r"model\.json and model\.safetensors are of two different saves, .* train on"):
+        load_model(folder)
+    save_model(make(seed=1), folder)
+    assert torch.equal(load_model(folder)(MIXTURE), make(seed=1)(MIXTURE))
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by an older version", "by another program"])
+def test_weights_without_the_hash_of_their_card_are_taken(folder, named):
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS)
+    if not named:
+        change_card(folder, weights=None)
+    assert torch.equal(load_model(folder)(MIXTURE), make()(MIXTURE))
+
+
+def test_a_card_written_later_belongs_to_the_weights_that_are_there(folder):
+    write_card(make(), folder, {"finished": "later"})
+    assert read_card(folder)["finished"] == "later"
+    assert torch.equal(load_model(folder)(MIXTURE), make()(MIXTURE))
+
+
+def test_equal_models_are_equal_files(folder, tmp_path):
+    save_model(make(), tmp_path / "again", {"data": "demo", "finished": "after 3 epochs"})
+    for name in (CARD, WEIGHTS):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def header(text: str | bytes, data: bytes = bytes(64)) -> bytes:
+    raw = text if isinstance(text, bytes) else text.encode()
+    return len(raw).to_bytes(8, "little") + raw + data
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        (2**63).to_bytes(8, "little"),
+        header(100_000 * "["),
+        header("[]"),
+        header("3"),
+        header('{"__metadata__": 3}'),
+        header('{"a": {"dtype": "F32", "shape": [4611686018427387904, 16], "data_offsets": [0, 64]}}'),
+        header('{"a": {"dtype": "F32", "shape": [16], "data_offsets": [0, 640]}}'),
+        header(b'{"\xff'),
+    ],
+    ids=lambda raw: repr(raw[8:28]),
+)
+def test_a_hostile_header_of_weights_is_damage_in_one_line(folder, raw):
+    (folder / WEIGHTS).write_bytes(raw)
+    with pytest.raises(ModelError, match=r"^[^\n]*model\.safetensors is damaged \([^\n]*\): copy it again$"):
+        load_model(folder)
+
+
+def test_hostile_names_of_weights_are_told_in_one_short_line(folder):
+    save_file({5000 * "\n\x1b[31m": torch.zeros(1)}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match=r"^[^\n\x1b]{1,600}$"):
+        load_model(folder)
+
+
+def test_weights_of_complex_numbers_do_not_lose_half_of_them(folder):
+    weights = load_file(folder / WEIGHTS)
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name].to(torch.complex64)}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match=f"{name} differ"):
+        load_model(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_folder_whose_name_is_no_text_holds_a_model(tmp_path):
+    save_model(make(), tmp_path / "m\udce9")
+    assert torch.equal(load_model(tmp_path / "m\udce9")(MIXTURE), make()(MIXTURE))
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "..", "a/b", "a\\b", "con", "x.", "x ", "a\0", "\n", "\udce9", "Mixture", 252 * "x"]
+)
+def test_a_card_cannot_name_a_stem_that_leaves_the_output_or_that_some_system_refuses(folder, name):
+    change_card(folder, separator={**make().settings, "sources": [name]})
+    with pytest.raises(ModelError, match="sources must be names that files can have"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("names", [["Vocals", "vocals"], ["\u00e9", "e\u0301"], [3], [None]])
+def test_a_card_cannot_name_stems_that_some_system_takes_for_one(folder, names):
+    change_card(folder, separator={**make().settings, "sources": names})
+    with pytest.raises(ModelError, match="sources must be a list of different names"):
         load_model(folder)
 
 

@@ -148,6 +148,88 @@ def test_all_recordings_of_equal_names_are_refused_before_work(capsys, names, cl
     assert not Path("separated").exists()
 
 
+@pytest.mark.parametrize("names", [["Song.wav", "song.flac"], ["a/\u00e9.wav", "b/e\u0301.wav"], ["a?.wav", "a*.wav"]])
+def test_recordings_that_would_meet_in_a_folder_on_some_system_are_refused(capsys, names):
+    for name in names:
+        write(name)
+    assert separate(*names) == 2
+    assert ", ".join(names) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["...wav", "..wav", "aux.wav", "x .wav", "a:b.wav", "a\\b.wav", "\n.wav", "Caf\udce9.wav"]
+)
+def test_a_recording_of_any_name_is_separated_into_the_output(name):
+    write("in/it.wav").rename(f"in/{name}")
+    assert separate(f"in/{name}", "--stems", "drums") == 0
+    (written,) = Path("separated").rglob("*.wav")
+    assert written.resolve().parent.parent == Path("separated").resolve()
+    assert sorted(path.name for path in Path().iterdir()) == ["in", "model", "separated"]
+
+
+def test_links_to_folders_are_followed_and_those_that_lead_back_are_told(capsys):
+    for name in ["album/cd1/a.wav", "elsewhere/deep/b.wav", "album/out/c/drums.wav"]:
+        write(name)
+    for link, target in [
+        ("album/cd2", "../elsewhere"),
+        ("album/again", "cd1"),
+        ("album/up", ".."),
+        ("album/itself", "."),
+        ("elsewhere/back", "../album"),
+        ("album/stems", "out"),
+    ]:
+        Path(link).symlink_to(target)
+    assert separate("album", "--output", "album/out", "--stems", "drums") == 0
+    assert sorted(Path("album/out").glob("*/drums.wav")) == [Path(f"album/out/{name}/drums.wav") for name in "abc"]
+    assert "passed over: 4 linked folders\n" in capsys.readouterr().out
+
+
+def test_what_is_passed_over_in_a_folder_is_told_in_a_line(capsys):
+    for name in ["album/a.wav", "album/song/mixture.wav", "album/song/vocals.wav", "album/song/drums.wav"]:
+        write(name)
+    for name in ["a.xyz", "b.XYZ", "c.jpg", "README", ".hidden", ".DS_Store"]:
+        Path("album", name).write_text("")
+    assert separate("album") == 0
+    told = "passed over: 4 files (.xyz 2, without suffix 1, .jpg 1), 2 files beside a mixture"
+    assert sorted(capsys.readouterr().out.splitlines()[0].split(", ")) == sorted(told.split(", "))
+
+
+def test_a_folder_without_audio_says_what_is_in_it(capsys):
+    Path("web").mkdir()
+    Path("web/a.xyz").write_text("")
+    assert separate("web") == 2
+    assert "there is no audio file in web (passed over: 1 file (.xyz 1))" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_one_folder_does_not_stop_the_others(capsys):
+    for name in ("a", "b"):
+        write(f"album/{name}.wav")
+    Path("separated").mkdir()
+    Path("separated/a").write_text("")
+    assert separate("album", "--stems", "drums") == 1
+    assert stems_below() == ["a", "b/drums.wav"]
+    assert "failed: the output must be a folder, separated/a is a file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("utf-8:strict", "caf\udce9"), ("cp1252", "ű"), ("ascii:strict", "☺"), ("latin-1", "歌")]
+)
+def test_names_that_stdout_cannot_encode_stop_nothing(encoding, name):
+    for each in (name, "ok"):
+        write("album/it.wav").rename(f"album/{each}.wav")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [BIN / "sepkit-separate", "album", "--model", "model", "--trust", "--device", "cpu", "--stems", "drums"],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(stems_below()) == 2
+    assert name.encode("ascii", "backslashreplace") in done.stdout
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [("nowhere.wav", "nowhere.wav does not exist"), ("empty", "there is no audio file in empty")],

@@ -3,6 +3,7 @@
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from songs import write_root
 
 from sepkit.datasets import MUSDB18, DatasetError, open_songs
-from sepkit.datasets.stem_files import validation_names
+from sepkit.datasets.stem_files import _STREAMS, source_names, validation_names
 
 RATE = 44100
 TRAIN, VALID = "Artist - Title", "Actions - One Minute Smile"
@@ -197,5 +199,19 @@ def test_a_train_folder_without_musdbs_validation_songs_has_no_valid(tmp_path):
         MUSDB18(tmp_path, "valid")
 
 
-def test_musdb_names_fourteen_validation_songs():
+def test_names_are_those_of_the_package_musdb():
     assert len(validation_names()) == 14
+    found = find_spec("musdb")
+    if found is None:
+        pytest.skip("musdb is not installed")
+    file = Path(found.submodule_search_locations[0]) / "configs" / "mus.yaml"
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert validation_names() == set(settings["validation_tracks"])
+    assert source_names() == list(settings["sources"])
+    assert list(_STREAMS) == sorted(settings["stem_ids"], key=settings["stem_ids"].get)
+
+
+def test_songs_are_found_without_the_package_musdb(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    write_root(tmp_path, [f"train/{letter}" for letter in "abcdef"], rate=RATE)
+    assert len(open_songs(tmp_path, "train", ["vocals"], RATE, 2)) == 5
