@@ -26,9 +26,10 @@ def check_reduction(reduction: str) -> None:
 
 def check_range(name: str, value: float, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
     """Refuse a number outside [low, high], or outside (low, high] with `above`, and one that is not finite."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not (is_number and low <= value <= high and not (above and value == low)):
-        wanted = "finite" if low == -math.inf else f"above {low:g}" if above else f"at least {low:g}"
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    if not low <= value <= high or (above and value == low):
+        wanted = f"above {low:g}" if above else f"at least {low:g}"
         wanted += "" if high == math.inf else f" and at most {high:g}"
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 

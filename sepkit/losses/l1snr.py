@@ -70,7 +70,10 @@ def level_penalty(
     difference = (estimate_level - target_level).abs()
     audible = target_level > estimate_level.clamp(min=lmin)
     share = (difference / (target_level - lmin).clamp(min=1e-6)).clamp(0.0, 1.0)
-    return _Weighed.apply(lambda0 + audible * delta_lambda * share, difference)
+    weight = lambda0 + audible * delta_lambda * share
+    if torch.compiler.is_compiling():  # where nothing is differentiated twice
+        return weight.detach() * difference
+    return _Weighed.apply(weight, difference)
 
 
 class _Weighed(torch.autograd.Function):
