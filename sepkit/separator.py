@@ -270,6 +270,8 @@ class _BySource(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        if torch.is_grad_enabled():  # it is to be differentiated again
+            return torch.stack(gradients, 1)
         whole = gradients[0].new_empty_strided(ctx.shape, ctx.strides)
         for part, gradient in zip(whole.unbind(1), gradients, strict=True):
             part.copy_(gradient)
