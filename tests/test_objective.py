@@ -291,6 +291,20 @@ def test_terms_of_single_sources_have_the_gradients_of_one_term_of_all(separator
     torch.testing.assert_close(torch.autograd.grad(found, separator.network.gains)[0], together)
 
 
+@pytest.mark.parametrize("sources", [None, ["vocals"], ["vocals", "bass"]], ids=str)
+def test_gradients_of_some_sources_can_be_differentiated_again(separator, separation, sources):
+    term = {"class": "torch.nn.MSELoss", "inputs": {"input": "estimate", "target": "target"}, "sources": sources}
+    loss, gains = Objective([term], separator)(separation)["loss"], separator.network.gains
+    (slope,) = torch.autograd.grad(loss, gains, create_graph=True)
+    (found,) = torch.autograd.grad(slope.sum(), gains)
+    # The loss is a parabola of each gain, so that the second derivative is the first one's change from gain 0.
+    columns = [SOURCES.index(source) for source in sources or SOURCES]
+    with torch.no_grad():
+        parts = (separation.estimate / gains[:, None, None])[:, columns]
+        expected = torch.zeros(3).index_add(0, torch.tensor(columns), 2 * parts.square().mean((0, 2, 3)) / len(columns))
+    torch.testing.assert_close(found, expected)
+
+
 def test_targets_of_absent_stems_are_not_looked_at(separator, separation):
     expected = Objective([{"class": "L1Loss"}], separator)(separation, PRESENT)["loss"]
     targets = torch.where(PRESENT[:, :, None, None], separation.target, torch.tensor(float("nan")))
