@@ -382,7 +382,7 @@ def _working_for(targets: Sequence[Path], overwrite: bool) -> Iterator[Path]:
         with writing(folder.parent, "choose another output"):
             stack.enter_context(not_left_empty(folder.parent))
             place = folder.parent / f".sepkit-stems-{mark}"
-            work = stack.enter_context(work_folder(place, f"{folder} is being written, choose another output"))
+            work = stack.enter_context(work_folder(place, "wait for it, or choose another output", str(folder)))
         _check_targets(targets, overwrite)  # another process may just have written them
         yield work
 
@@ -403,7 +403,9 @@ def _write_stems(
     except audio.AudioError as error:  # the user knows the folder that was asked for
         reason = explain(error, work) if str(error).startswith("Cannot write") else None
         if reason:
-            raise OutputError(f"{folder} cannot be written to: {reason}; nothing of it is kept: make room") from error
+            raise OutputError(
+                f"{folder} cannot be written to: {reason}; nothing of it is kept: make room, or choose another output"
+            ) from error
         raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
     with writing(folder, "choose another output"), not_left_empty(folder):
         _check_targets(targets, overwrite=True)

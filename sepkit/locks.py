@@ -50,7 +50,7 @@ class Holder(NamedTuple):
 
 
 @contextmanager
-def locked(folder: str | os.PathLike, remedy: str) -> Iterator[Holder | None]:
+def locked(folder: str | os.PathLike, remedy: str, name: str = "") -> Iterator[Holder | None]:
     """Hold a folder for this process alone, by a file in it that is removed in the end.
 
     Where the system locks files, a lock ends with its process; where it does not, the process is looked for.
@@ -58,6 +58,7 @@ def locked(folder: str | os.PathLike, remedy: str) -> Iterator[Holder | None]:
     Args:
         folder: which, it must exist.
         remedy: ends the sentence that refuses a folder in use.
+        name: begins it; empty: the folder.
 
     Returns:
         As context: who died holding it; None if nobody.
@@ -67,7 +68,7 @@ def locked(folder: str | os.PathLike, remedy: str) -> Iterator[Holder | None]:
         OSError: nothing can be written into it.
     """
     path = os.path.join(os.path.realpath(folder), LOCK)
-    handle, former = _acquire(path, str(folder), remedy)
+    handle, former = _acquire(path, name or str(folder), remedy)
     try:
         yield former
     finally:
@@ -75,12 +76,13 @@ def locked(folder: str | os.PathLike, remedy: str) -> Iterator[Holder | None]:
 
 
 @contextmanager
-def work_folder(path: Path, remedy: str) -> Iterator[Path]:
+def work_folder(path: Path, remedy: str, name: str = "") -> Iterator[Path]:
     """Make a folder to work in, which is removed in the end; so is what processes that died left in its kind.
 
     Args:
         path: the folder; those beside it whose names are the same up to the last "-" are of its kind.
         remedy: ends the sentence that refuses a folder in use.
+        name: begins it; empty: the folder.
 
     Raises:
         LockedError: another process works in it.
@@ -88,7 +90,7 @@ def work_folder(path: Path, remedy: str) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         stack.callback(_remove_empty, path)
-        _enter(stack, path, remedy)
+        _enter(stack, path, remedy, name)
         stack.callback(_empty, path)
         _empty(path)
         for lock in path.parent.glob(f"{path.name.rpartition('-')[0]}-*/{LOCK}"):
@@ -97,12 +99,12 @@ def work_folder(path: Path, remedy: str) -> Iterator[Path]:
         yield path
 
 
-def _enter(stack: ExitStack, path: Path, remedy: str) -> None:
+def _enter(stack: ExitStack, path: Path, remedy: str, name: str) -> None:
     """Make a folder and hold it, though others may be removing it."""
     for attempt in range(_ATTEMPTS):
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path, remedy))
+            stack.enter_context(locked(path, remedy, name))
             return
         except (FileNotFoundError, FileExistsError):
             if attempt + 1 == _ATTEMPTS:
@@ -117,7 +119,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _empty(folder: Path) -> None:
     """Remove everything but the lock."""
-    for entry in folder.iterdir():
+    for entry in folder.iterdir() if folder.is_dir() else ():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         elif entry.name != LOCK:

@@ -80,14 +80,9 @@ def run(case: dict) -> dict:
 # Conditions, applied in the copy before the command starts
 
 
-def stdout_is_a_closed_pipe() -> None:
+def pipes_are_closed() -> None:
     reading, writing = os.pipe()
     os.dup2(writing, 1)
-    os.close(reading)
-
-
-def stderr_is_a_closed_pipe() -> None:
-    reading, writing = os.pipe()
     os.dup2(writing, 2)
     os.close(reading)
 

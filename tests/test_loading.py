@@ -83,14 +83,14 @@ def test_a_dry_run_loads_as_training_does(root):
         dry_run(recipe, data=root, device="cpu")
 
 
-@pytest.mark.parametrize(("megabytes", "chosen"), [(0.1, "no extra processes"), (1.2, "1 extra process;")])
+@pytest.mark.parametrize(("megabytes", "chosen"), [(0.1, "none"), (1.2, "1")])
 def test_little_shared_memory_lets_fewer_processes_load(root, tmp_path, monkeypatch, megabytes, chosen):
     usage = collections.namedtuple("usage", "free")
     monkeypatch.setattr(SPACE, lambda _: usage(int(megabytes * 2**20)))
-    monkeypatch.setattr("sepkit.training.loading.available_cores", lambda: 4)
+    monkeypatch.setattr("sepkit.training.loop.available_cores", lambda: 4)
     if not Path("/dev/shm").is_dir():
         pytest.skip("this system has no /dev/shm")
-    with pytest.warns(UserWarning, match=rf"/dev/shm has \d MB free, where data.workers=3 .* by {chosen}.* --shm-size"):
+    with pytest.warns(UserWarning, match=rf"/dev/shm has \d MB free, where .* by {chosen} of them.* --shm-size"):
         folder = start(root, tmp_path / "run", workers=3)
     assert (folder / "model.safetensors").is_file()
 

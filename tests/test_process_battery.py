@@ -36,8 +36,7 @@ DONE = {
     "evaluate": ["out/scores.csv", *KEPT["evaluate"], "out/tracks/test/two.json"],
 }
 SURVIVED = {  # by condition: what happens in the middle
-    "stdout_is_a_closed_pipe": "",
-    "stderr_is_a_closed_pipe": "",
+    "pipes_are_closed": "",
     "streams_are_closed": "",
     "the_log_is_on_a_full_disk": "",
     "hangups_are_ignored": "SIGHUP",
@@ -61,7 +60,7 @@ REFUSED = {  # by command and condition: exit code and sentence
     ("evaluate", "held"): (2, r"out is in use by process {pid} on {host}, since .*another output"),
     ("train", "folder-goes"): (1, r"run cannot be written to: No such file.*the same command begins anew"),
     **{(command, "no folder"): (1, r"the current folder is gone: change into one") for command in COMMANDS},
-    ("separate", "folder-goes"): (1, r"two\.wav.*out/two.*"),
+    ("separate", "folder-goes"): (1, r"two\.wav: .*out/two cannot be written to: No such file.*another output"),
 }
 OF_ROOT = ("the_user_has_no_name_and_no_home", "no home")
 
@@ -117,8 +116,8 @@ def list_cases(material: Path, root: Path) -> dict[str, Case]:
     for command in COMMANDS:
         for condition, strike in SURVIVED.items():
             add(command, condition, conditions=[condition], strike=strike)
-        for number in (*ENDS, "SIGHUP SIGHUP"):
-            add(command, number, strike=number)
+        for number in ENDS:
+            add(command, number, strike=f"{number} {number}" if number == "SIGHUP" else number)  # shells send it twice
         add(command, "SIGKILL", strike="SIGKILL")
         cases[f"{command} after SIGKILL"] = Case(**{**asdict(cases[f"{command} SIGKILL"]), "strike": ""})
         limit = {"train": "4000", "separate": "4000", "evaluate": "700"}[command]
@@ -166,7 +165,8 @@ def answer(answers: dict[str, dict], command: str, name: str) -> dict:
 
 
 def hidden(left: list[str]) -> list[str]:
-    return [path for path in left if any(part.startswith(".") for part in Path(path).parts)]
+    """List what is half written, but where somebody moved it while it was written."""
+    return [path for path in left if any(part.startswith(".") for part in Path(path).parts) and ".gone/" not in path]
 
 
 @pytest.mark.parametrize("condition", SURVIVED)
@@ -184,13 +184,12 @@ def test_reports_are_drawn_without_a_backend(answers, command):
     assert {"separate": "out/two/report.html", "evaluate": "out/report.html"}[command] in left
 
 
-@pytest.mark.parametrize("number", [*ENDS, "SIGHUP SIGHUP"])
+@pytest.mark.parametrize("number", ENDS)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_signal_ends_a_command_and_keeps_what_is_done(answers, command, number):
     found = answer(answers, command, number)
-    name = number.split()[0]
-    assert found["code"] == ENDS[name]
-    wanted = SAVED.format(name) if command == "train" else r"stopped\n" if name == "SIGINT" else ""
+    assert found["code"] == ENDS[number]
+    wanted = SAVED.format(number) if command == "train" else r"stopped\n" if number == "SIGINT" else ""
     assert re.fullmatch(wanted, found["err"])
     assert not set(KEPT[command]) - set(found["left"])
     assert not hidden(found["left"])

@@ -28,8 +28,10 @@ from training import (
 
 from sepkit.checkpoint import ModelError, load_model, save_model
 from sepkit.datasets import DatasetError
+from sepkit.disk import OutputError
 from sepkit.observers import TensorBoard, View
 from sepkit.recipe import RecipeError, load_recipe
+from sepkit.terminal import STOPPING
 from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
 from sepkit.training.loop import average
 from sepkit.training.run_folder import RunFolder
@@ -218,7 +220,7 @@ def test_a_network_measures_its_statistics_but_not_where_it_has_a_trained_one_s(
 # Going on
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPPING)
 @pytest.mark.parametrize("step", [1, N_STEPS, N_STEPS + 2])
 def test_a_stopped_training_goes_on_to_the_same_weights(run, step, number):
     whole, lines = run(folder="whole"), []
@@ -260,6 +262,79 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(run):
     run("training.epochs=1")
     with pytest.raises(ValueError, match=r"differs in training\.epochs, training\.seed: choose another folder"):
         run("training.seed=1")
+
+
+def test_more_epochs_are_refused_with_the_command_that_trains_on(run, tmp_path):
+    first = run("training.epochs=1")
+    command = rf"choose another folder .*; to train on from its weights, add `--run {tmp_path}/more --from {first}` to"
+    with pytest.raises(ValueError, match=rf"differs in training\.epochs: {command} the same command"):
+        run("training.epochs=2")
+    assert run("training.epochs=2", folder="more", initial=first) == tmp_path / "more"
+    with pytest.raises(ValueError, match=rf"add `--run {tmp_path}/more2 --from"):
+        run("training.epochs=2")
+
+
+def test_weights_that_would_not_fit_are_not_offered(run):
+    run("training.epochs=1")
+    with pytest.raises(ValueError, match=r"start anew with --restart$"):
+        run("training.epochs=1", "separator.network.hidden_size=8")
+
+
+def test_what_a_finished_training_lacks_is_made_by_the_same_command(run_all):
+    folder, lines = run_all("training.epochs=1"), []
+    before = weights(folder)
+    for name in ("report.html", "history.png"):
+        (folder / name).unlink()
+    run_all("training.epochs=1", tell=lines.append)
+    assert lines == [f"{folder} is finished (after 1 epochs): nothing to do; --restart trains anew"]
+    assert (folder / "report.html").is_file()
+    assert (folder / "history.png").is_file()
+    assert_equal(weights(folder), before)
+
+
+def test_neither_curves_nor_report_decide_over_a_training(run_all):
+    class InTheWay:
+        def on_epoch(self, view):
+            for name in ("history.png", "report.html"):
+                (view.folder / name).mkdir(exist_ok=True)
+
+    with pytest.warns(UserWarning, match="of the training .*the same command makes it again") as caught:
+        folder = run_all("training.epochs=1", observers=[InTheWay()])
+    assert {str(each.message).split()[3] for each in caught} == {"history.png", "report"}
+    for name in ("history.png", "report.html"):
+        (folder / name).rmdir()
+    run_all("training.epochs=1")
+    assert (folder / "history.png").is_file()
+    assert (folder / "report.html").is_file()
+
+
+def test_a_second_training_in_a_folder_is_refused_while_the_first_one_runs(run):
+    class Second:
+        def on_epoch(self, _view):
+            with pytest.raises(ValueError, match="run is in use by this process itself: wait for it, stop it, or"):
+                run("training.epochs=1")
+            self.was_there = True
+
+    second = Second()
+    folder = run("training.epochs=1", observers=[second])
+    assert second.was_there
+    assert not list(folder.glob(".*"))
+
+
+def test_a_finished_training_that_cannot_be_written_to_says_that_it_is_finished(run):
+    folder, lines = run("training.epochs=1"), []
+    (folder / ".sepkit.lock").mkdir()
+    run("training.epochs=1", tell=lines.append)
+    assert lines == [f"{folder} is finished (after 1 epochs): nothing to do; --restart trains anew"]
+    with pytest.raises(OutputError, match="run cannot be written to: Is a directory.*another folder with --run"):
+        run("training.epochs=1", restart=True)
+
+
+def test_a_training_goes_on_though_nobody_hears_it(run):
+    def tell(_line):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert (run("training.epochs=1", tell=tell) / "model.safetensors").is_file()
 
 
 def test_observers_and_workers_may_differ_from_one_part_to_the_next(run):

@@ -341,7 +341,8 @@ def dry_run(
         trainer = Trainer(checked, open_data(checked), chosen)
         start(trainer, initial)
         with loading(trainer):
-            trainer.take_step(iter(trainer.load(choose_workers(trainer))))
+            n_workers = choose_workers(trainer, min(checked.data.workers, available_cores()))
+            trainer.take_step(iter(trainer.load(n_workers)))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))

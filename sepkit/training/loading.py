@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepkit.audio import AudioError
-from sepkit.devices import available_cores
 from sepkit.disk import FULL, OutputError, explain
 from sepkit.processes import GUARD, starting_processes
 from sepkit.training.stopping import TrainingError
@@ -26,18 +25,17 @@ _IN_USE = 2  # batches that the training itself holds
 _MORE_SHARED_MEMORY = "give the container more with --shm-size=1g, or set data.workers=0"
 
 
-def choose_workers(trainer: "Trainer") -> int:
-    """Choose how many processes load: what the recipe says, if there are cores and shared memory for so many."""
-    wanted = min(trainer.recipe.data.workers, available_cores())
+def choose_workers(trainer: "Trainer", wanted: int) -> int:
+    """Choose how many processes load: as many as wanted, if there is shared memory for so many."""
     if not wanted or not _SHARED_MEMORY.is_dir():
         return wanted
     free, batch = shutil.disk_usage(_SHARED_MEMORY).free, _batch_size(trainer)
     chosen = max([0, *(n for n in range(1, wanted + 1) if _needed(n, batch) <= free)])
     if chosen < wanted:
         warnings.warn(
-            f"{_SHARED_MEMORY} has {free / 2**20:.0f} MB free, where data.workers={wanted} may need "
-            f"{_needed(wanted, batch) / 2**20:.0f} MB: examples are loaded by {chosen or 'no'} extra "
-            f"process{'' if chosen == 1 else 'es'}; {_MORE_SHARED_MEMORY}",
+            f"{_SHARED_MEMORY} has {free / 2**20:.0f} MB free, where loading by {wanted} may need "
+            f"{_needed(wanted, batch) / 2**20:.0f} MB: examples are loaded by {chosen or 'none'} of "
+            f"them; {_MORE_SHARED_MEMORY}",
             stacklevel=2,
         )
     return chosen

@@ -18,7 +18,7 @@ from sepkit.audio import AudioError
 from sepkit.build import build
 from sepkit.checkpoint import save_model, write_card
 from sepkit.datasets import EpochSampler, Song, SongDataset, finish
-from sepkit.devices import choose_precision, peak_memory, quiet_worker
+from sepkit.devices import available_cores, choose_precision, peak_memory, quiet_worker
 from sepkit.excerpts import Excerpt
 from sepkit.objective import Objective
 from sepkit.observers import View
@@ -126,7 +126,7 @@ class Trainer:
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
         try:
-            loader = self.load(choose_workers(self))
+            loader = self.load(choose_workers(self, min(self.recipe.data.workers, available_cores())))
             while not self.finished and not stop.requested:
                 self._run_epoch(loader, stop, quiet)
         finally:
