@@ -10,6 +10,7 @@ from torch import Tensor
 
 MOST_CHANNELS = 64  # a waveform with more is one whose axes are in another order
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NUMBERS = (*_FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def as_tensor(values: Tensor | np.ndarray, name: str) -> Tensor:
@@ -67,7 +68,7 @@ def as_waveform(values: Tensor | np.ndarray, name: str, wanted: str = "(C, T)", 
 def check_waveform(waveform: Tensor, name: str, wanted: str = "(C, T)", integers: bool = False) -> None:
     """Refuse a tensor that is no waveform; see `as_waveform`. Nothing is read from its device."""
     check_is_tensor(waveform, name)
-    if waveform.dtype not in _FLOATS and not (integers and not waveform.is_complex()):
+    if waveform.dtype not in (_NUMBERS if integers else _FLOATS):
         remedy = "take its inverse transform" if waveform.is_complex() else "scale it first"
         raise ValueError(f"{name} must be floating point in [-1, 1], got {waveform.dtype}: {remedy}")
     leading, n_named = "..." in wanted, sum(letter.isupper() for letter in wanted)

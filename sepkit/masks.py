@@ -170,6 +170,8 @@ def wiener(
     window = mixture.shape[-1] if window is None else window
     if not all(isinstance(number, Integral) and number >= 1 for number in (iterations, window)):
         raise ValueError(f"iterations and window must be at least 1, got {iterations} and {window}")
+    dtype = torch.promote_types(estimate_spectrogram.dtype, mixture.dtype)
+    estimate_spectrogram, mixture = estimate_spectrogram.to(dtype), mixture.to(dtype)
     blocks = zip(estimate_spectrogram.split(window, -1), mixture.split(window, -1), strict=True)
     return torch.cat([_expectation_maximisation(*block, iterations) for block in blocks], -1)
 
@@ -199,6 +201,7 @@ def _check_mixture_of(mask: Tensor, mixture_spectrogram: Tensor) -> None:
     if mixture_spectrogram.shape != wanted or not mixture_spectrogram.is_complex():
         found = f"{mixture_spectrogram.dtype} {tuple(mixture_spectrogram.shape)}"
         raise ValueError(f"mixture must be complex {wanted} for this mask, got {found}")
+    check_same_device(mask=mask, mixture=mixture_spectrogram)
 
 
 def _check_targets(target_spectrogram: Tensor) -> Tensor:

@@ -119,6 +119,8 @@ def plot_separation(
     axes = _check_axes(axes, len(stems) + 1, len(stems) + 2)
     mixture = _as_tensor(mixture, "mixture")
     parts = {name: _as_tensor(stem, f"the stem {name}") for name, stem in stems.items()}
+    if mixture.is_complex() or any(part.is_complex() for part in parts.values()):
+        raise ValueError("mixture and stems must be real waveforms, got complex ones: take their inverse transform")
     other = {name: tuple(part.shape) for name, part in parts.items() if part.shape != mixture.shape}
     if other:
         raise ValueError(f"stems must have the mixture's shape {tuple(mixture.shape)}, got {other}")
@@ -322,7 +324,7 @@ def _peak(values: Iterable[np.ndarray]) -> float:
 
 def _pair(estimate: "Array", target: "Array", dimensions: Sequence[int]) -> tuple[Tensor, Tensor]:
     estimate, target = _as_tensor(estimate, "estimate"), _as_tensor(target, "target")
-    if not estimate.numel() or estimate.shape != target.shape or estimate.dim() not in dimensions or estimate.is_complex():
+    if not estimate.numel() or estimate.shape != target.shape or estimate.dim() not in dimensions or (estimate + target).is_complex():
         raise ValueError(
             f"estimate and target must be real, of one shape of {dimensions[0]} or {dimensions[1]} dimensions, got "
             f"{tuple(estimate.shape)} and {tuple(target.shape)}"

@@ -265,7 +265,7 @@ def test_weights_of_another_type_than_the_mixture_are_named(dtype):
     mixture = sound(1, 2, 300).to(torch.float64) if dtype == torch.float64 else sound(1, 2, 300)
     if dtype == torch.float16:
         separator.half()
-    with pytest.raises(ValueError, match="mixture must be of the weights' type and on their device, torch.float"):
+    with pytest.raises(ValueError, match="must be of the weights' type and on their device, torch.float"):
         separator(mixture)
 
 
