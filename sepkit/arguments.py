@@ -1,8 +1,9 @@
 """What users hand in, checked where it enters: waveforms as tensors or numpy arrays, counts, and numbers in a range."""
 
 import math
+import os
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -115,6 +116,24 @@ def check_same_device(**tensors: Tensor) -> None:
         if tensor.device != first[1].device:
             found = f"{first[1].device} and {tensor.device}"
             raise ValueError(f"{first[0]} and {name} must be on one device, got {found}: move one with .to()")
+
+
+def check_path(path: str | os.PathLike, name: str) -> None:
+    """Refuse what names no file or folder.
+
+    Raises:
+        TypeError: it is neither text nor a Path.
+        ValueError: it holds a zero byte.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path as text or Path, got {type(path).__name__}")
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"{name} must be a path, got {path!r} with a zero byte")
+
+
+def is_integer(value: object) -> bool:
+    """Tell whether it is an integer, Python's or numpy's; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:

@@ -242,7 +242,7 @@ def spec_show_diff(label: str, estimate: "Array", target: "Array", resolution: i
         ValueError: the shapes differ, or are others.
     """
     estimate, target = _pair(estimate, target, (2, 3))
-    check_range("resolution", resolution, 0, above=True)
+    check_range("resolution", resolution, 1, 10000)
     pictures = [_or_nan(part.reshape(-1, *part.shape[-2:]).mean(0).numpy()) for part in (estimate, target)]
     difference = pictures[0] - pictures[1]
     finite = np.concatenate([part[np.isfinite(part)] for part in pictures])
@@ -272,7 +272,7 @@ def waveform_show_diff(label: str, estimate: "Array", target: "Array", resolutio
     Raises:
         ValueError: the shapes differ, or are others.
     """
-    check_range("resolution", resolution, 0, above=True)
+    check_range("resolution", resolution, 1, 10000)
     estimate, target = (_mono(part) for part in _pair(estimate, target, (1, 2)))
     axes = _new_column(3, 8, 1.5, resolution)
     for rows, samples, colour, name in (
@@ -324,7 +324,12 @@ def _peak(values: Iterable[np.ndarray]) -> float:
 
 def _pair(estimate: "Array", target: "Array", dimensions: Sequence[int]) -> tuple[Tensor, Tensor]:
     estimate, target = _as_tensor(estimate, "estimate"), _as_tensor(target, "target")
-    if not estimate.numel() or estimate.shape != target.shape or estimate.dim() not in dimensions or (estimate + target).is_complex():
+    if (
+        not estimate.numel()
+        or estimate.shape != target.shape
+        or estimate.dim() not in dimensions
+        or (estimate + target).is_complex()
+    ):
         raise ValueError(
             f"estimate and target must be real, of one shape of {dimensions[0]} or {dimensions[1]} dimensions, got "
             f"{tuple(estimate.shape)} and {tuple(target.shape)}"

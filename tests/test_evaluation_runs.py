@@ -114,7 +114,8 @@ def test_the_same_call_takes_over_what_is_scored(root, tmp_path, scored):
 
 
 def test_a_model_folder_names_classes_of_others_only_with_trust(root, tmp_path):
-    save_model(Separator(["vocals", "drums"], {"class": "networks.Constant", "gains": [0.5, 0.5]}, RATE), tmp_path / "m")
+    model = Separator(["vocals", "drums"], {"class": "networks.Constant", "gains": [0.5, 0.5]}, RATE)
+    save_model(model, tmp_path / "m")
     with pytest.raises(ModelError, match=r"'networks.Constant' is not one of sepkit's own .* trust=True"):
         run(root, model=tmp_path / "m")
     assert run(root, model=tmp_path / "m", trust=True).rows

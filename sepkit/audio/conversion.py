@@ -6,7 +6,6 @@ from torch import Tensor
 
 from sepkit.arguments import as_tensor, as_waveform, check_count, check_is_tensor, check_waveform, is_whole
 
-
 _HIGHEST_RATE = 10**8  # Hz; the filters of rates without sense take hours to compute
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sepkit.arguments import check_waveform, is_number
+from sepkit.arguments import check_waveform, is_integer, is_number
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
 from sepkit.datasets.songs import Song, check_targets, open_songs
 
@@ -105,7 +105,7 @@ def load_stems(
     Raises:
         DatasetError: the folder cannot be used, with all findings.
     """
-    if max_num_tracks is not None and max_num_tracks < 1:
+    if max_num_tracks is not None and (not is_integer(max_num_tracks) or max_num_tracks < 1):
         raise ValueError(f"max_num_tracks must be above 0, got {max_num_tracks}")
     songs = open_songs(dataset_path, split, targets, sample_rate, 1 if mono else 2)
     return [_load(song, targets) for song in songs[:max_num_tracks]]

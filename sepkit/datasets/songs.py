@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.arguments import check_path, is_integer
 from sepkit.build import did_you_mean
 from sepkit.datasets.pcm import locate_pcm16, read_into
 from sepkit.datasets.stem_files import (
@@ -194,8 +195,9 @@ def open_songs(
         raise ValueError(f"subset must be one of {', '.join(SUBSETS)}, got {subset!r}")
     if not 0 <= valid_share < 1:
         raise ValueError(f"valid_share must lie in [0, 1), got {valid_share}")
-    if sample_rate < 1 or n_channels < 1:
+    if not all(map(is_integer, (sample_rate, n_channels))) or sample_rate < 1 or n_channels < 1:
         raise ValueError(f"sample_rate and n_channels must be above 0, got {sample_rate} and {n_channels}")
+    check_path(root, "root")
     root = _find_root(root)
     places = _list_songs(root, subset, valid_share, split_seed, valid_names)
     folders, findings = _song_folders(places)
