@@ -1,8 +1,9 @@
 """What users hand in, checked where it enters: waveforms as tensors or numpy arrays, counts, and numbers in a range."""
 
 import math
+import os
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 MOST_CHANNELS = 64  # a waveform with more is one whose axes are in another order
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NUMBERS = (*_FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def as_tensor(values: Tensor | np.ndarray, name: str) -> Tensor:
@@ -67,7 +69,7 @@ def as_waveform(values: Tensor | np.ndarray, name: str, wanted: str = "(C, T)", 
 def check_waveform(waveform: Tensor, name: str, wanted: str = "(C, T)", integers: bool = False) -> None:
     """Refuse a tensor that is no waveform; see `as_waveform`. Nothing is read from its device."""
     check_is_tensor(waveform, name)
-    if waveform.dtype not in _FLOATS and not (integers and not waveform.is_complex()):
+    if waveform.dtype not in (_NUMBERS if integers else _FLOATS):
         remedy = "take its inverse transform" if waveform.is_complex() else "scale it first"
         raise ValueError(f"{name} must be floating point in [-1, 1], got {waveform.dtype}: {remedy}")
     leading, n_named = "..." in wanted, sum(letter.isupper() for letter in wanted)
@@ -114,6 +116,24 @@ def check_same_device(**tensors: Tensor) -> None:
         if tensor.device != first[1].device:
             found = f"{first[1].device} and {tensor.device}"
             raise ValueError(f"{first[0]} and {name} must be on one device, got {found}: move one with .to()")
+
+
+def check_path(path: str | os.PathLike, name: str) -> None:
+    """Refuse what names no file or folder.
+
+    Raises:
+        TypeError: it is neither text nor a Path.
+        ValueError: it holds a zero byte.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path as text or Path, got {type(path).__name__}")
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"{name} must be a path, got {path!r} with a zero byte")
+
+
+def is_integer(value: object) -> bool:
+    """Tell whether it is an integer, Python's or numpy's; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:

@@ -97,6 +97,7 @@ class Speed:
         factors = np.exp(generator.uniform(np.log(self.low), np.log(self.high), n_stems))
         return np.where(generator.random(n_stems) < self.probability, factors, 1.0)
 
+    @torch.no_grad()
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Play the stems (..., K, C, T) at factors (..., K)."""
         check_waveform(stems, "stems", "(..., K, C, T)")
@@ -135,6 +136,7 @@ class Filter:
         factors *= generator.random((n_stems, 1)) < self.probability
         return np.stack([delays, factors], 1)
 
+    @torch.no_grad()
     def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
         """Filter the stems (..., K, C, T) by delays and factors (..., K, 2, n_taps)."""
         check_waveform(stems, "stems", "(..., K, C, T)")

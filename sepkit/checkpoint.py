@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load, load_file, save
 
 from sepkit import __version__
+from sepkit.arguments import check_path
 from sepkit.build import show
 from sepkit.files import atomic_file, readable
 from sepkit.plain import parse_json, read_text
@@ -99,6 +100,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     Raises:
         ModelError: the folder holds no separator, or one of a later format.
     """
+    check_path(folder, "folder")
     folder = Path(folder)
     missing = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
     if missing:

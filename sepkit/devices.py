@@ -24,7 +24,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         ValueError: the name is unknown, or there is no such device here.
     """
-    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", name):
+    if not isinstance(name, str) or not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", name):
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, or such as cuda:1, got {name!r}")
     kind, _, number = name.partition(":")
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepkit.arguments import check_count, check_range, check_waveform
+from sepkit.arguments import as_waveform, check_count, check_range
 
 _GRAIN = 0.1  # s
 
@@ -61,7 +61,7 @@ def loudest_part(waveforms: Tensor, sample_rate: int, seconds: float) -> tuple[i
     Raises:
         ValueError: the waveforms are others, or a number is not positive.
     """
-    check_waveform(waveforms, "waveforms", "(S, C, T)")
+    waveforms = as_waveform(waveforms, "waveforms", "(S, C, T)")
     check_count("sample_rate", sample_rate)
     check_range("seconds", seconds, 0, above=True)
     grain = max(1, round(_GRAIN * sample_rate))

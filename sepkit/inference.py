@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.arguments import as_waveform, check_count, check_range
+from sepkit.arguments import as_waveform, check_count, check_path, check_range
 from sepkit.audio.info import nonfinite
 from sepkit.disk import OutputError, explain, not_left_empty, writing
 from sepkit.files import is_safe_name, safe_name, same_file_key
@@ -168,6 +168,8 @@ def separate_file(
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     check_chunks(batch_size, overlap)
+    check_path(recording, "recording")
+    check_path(output, "output")
     recording = Path(recording)
     names = choose_stems(_sources(separator), stems, residual)
     suffix, subtype = FORMATS[format]
@@ -277,6 +279,7 @@ def separate_blocks(
         sepkit.audio.AudioError: the channels do not fit the model's.
     """
     check_chunks(batch_size, overlap)
+    batch_size = int(batch_size)
     waiting = _Waiting(separator.n_channels)
     estimates = _estimate(separator, waiting.passing(blocks), sample_rate, batch_size, overlap)
     chosen = [separator.sources.index(name) for name in stems if name in separator.sources]

@@ -3,13 +3,12 @@
 Sources stand in their own dimension: targets (B, S, C, F, N) against a mixture (B, C, F, N), both complex.
 """
 
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sepkit.arguments import check_is_tensor, check_range, check_same_device
+from sepkit.arguments import check_is_tensor, check_range, check_same_device, is_integer
 
 
 def apply_mask(mask: Tensor, mixture_spectrogram: Tensor) -> Tensor:
@@ -168,9 +167,11 @@ def wiener(
     if estimate_spectrogram.shape[1] < 2:
         raise ValueError("wiener needs at least two sources: add mixture minus estimate as the second")
     window = mixture.shape[-1] if window is None else window
-    if not all(isinstance(number, Integral) and number >= 1 for number in (iterations, window)):
+    if not all(is_integer(number) and number >= 1 for number in (iterations, window)):
         raise ValueError(f"iterations and window must be at least 1, got {iterations} and {window}")
-    blocks = zip(estimate_spectrogram.split(window, -1), mixture.split(window, -1), strict=True)
+    dtype = torch.promote_types(estimate_spectrogram.dtype, mixture.dtype)
+    estimate_spectrogram, mixture = estimate_spectrogram.to(dtype), mixture.to(dtype)
+    blocks = zip(*(spectrogram.split(int(window), -1) for spectrogram in (estimate_spectrogram, mixture)), strict=True)
     return torch.cat([_expectation_maximisation(*block, iterations) for block in blocks], -1)
 
 
@@ -199,6 +200,7 @@ def _check_mixture_of(mask: Tensor, mixture_spectrogram: Tensor) -> None:
     if mixture_spectrogram.shape != wanted or not mixture_spectrogram.is_complex():
         found = f"{mixture_spectrogram.dtype} {tuple(mixture_spectrogram.shape)}"
         raise ValueError(f"mixture must be complex {wanted} for this mask, got {found}")
+    check_same_device(mask=mask, mixture=mixture_spectrogram)
 
 
 def _check_targets(target_spectrogram: Tensor) -> Tensor:

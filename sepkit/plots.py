@@ -125,6 +125,8 @@ def plot_separation(
     axes = _check_axes(axes, len(stems) + 1, len(stems) + 2)
     mixture = _as_tensor(mixture, "mixture")
     parts = {name: _as_tensor(stem, f"the stem {name}") for name, stem in stems.items()}
+    if mixture.is_complex() or any(part.is_complex() for part in parts.values()):
+        raise ValueError("mixture and stems must be real waveforms, got complex ones: take their inverse transform")
     other = {name: tuple(part.shape) for name, part in parts.items() if part.shape != mixture.shape}
     if other:
         raise ValueError(f"stems must have the mixture's shape {tuple(mixture.shape)}, got {other}")
@@ -246,7 +248,7 @@ def spec_show_diff(label: str, estimate: "Array", target: "Array", resolution: i
         ValueError: the shapes differ, or are others.
     """
     estimate, target = _pair(estimate, target, (2, 3))
-    check_range("resolution", resolution, 0, above=True)
+    check_range("resolution", resolution, 1, 10000)
     label = readable(label)
     pictures = [_or_nan(part.reshape(-1, *part.shape[-2:]).mean(0).numpy()) for part in (estimate, target)]
     difference = pictures[0] - pictures[1]
@@ -277,7 +279,7 @@ def waveform_show_diff(label: str, estimate: "Array", target: "Array", resolutio
     Raises:
         ValueError: the shapes differ, or are others.
     """
-    check_range("resolution", resolution, 0, above=True)
+    check_range("resolution", resolution, 1, 10000)
     label = readable(label)
     estimate, target = (_mono(part) for part in _pair(estimate, target, (1, 2)))
     axes = _new_column(3, 8, 1.5, resolution)
@@ -330,7 +332,12 @@ def _peak(values: Iterable[np.ndarray]) -> float:
 
 def _pair(estimate: "Array", target: "Array", dimensions: Sequence[int]) -> tuple[Tensor, Tensor]:
     estimate, target = _as_tensor(estimate, "estimate"), _as_tensor(target, "target")
-    if not estimate.numel() or estimate.shape != target.shape or estimate.dim() not in dimensions or estimate.is_complex():
+    if (
+        not estimate.numel()
+        or estimate.shape != target.shape
+        or estimate.dim() not in dimensions
+        or (estimate + target).is_complex()
+    ):
         raise ValueError(
             f"estimate and target must be real, of one shape of {dimensions[0]} or {dimensions[1]} dimensions, got "
             f"{tuple(estimate.shape)} and {tuple(target.shape)}"

@@ -1,14 +1,13 @@
 """Waveforms to spectrograms and back: STFT, and AudioTransform, which adds mel bands and decibels."""
 
 import math
-from numbers import Integral
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sepkit.arguments import check_count, check_is_tensor, check_range, check_waveform, is_number
+from sepkit.arguments import check_count, check_is_tensor, check_range, check_waveform, is_integer, is_number
 from sepkit.constant import Constant
 
 _WINDOWS = {
@@ -139,7 +138,7 @@ class STFT(nn.Module):
             wanted = f"complex (..., {self.n_bins}, N >= {self._extra_frames + 1})"
             raise ValueError(f"spectrogram must be {wanted}, got {spectrogram.dtype} {tuple(spectrogram.shape)}")
         length = covered if length is None else length
-        if not isinstance(length, Integral) or not 1 <= length <= covered:
+        if not is_integer(length) or not 1 <= length <= covered:
             raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length!r}")
         frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
         window = self._window(frames)
@@ -334,7 +333,7 @@ def _check_magnitudes(spectrogram: Tensor, n_bins: int | None) -> None:
 
 def _check_sizes(num_fft: int, hop_length: int, window_size: int) -> None:
     for name, size in {"num_fft": num_fft, "hop_length": hop_length, "window_size": window_size}.items():
-        if not isinstance(size, Integral):
+        if not is_integer(size):
             raise ValueError(f"{name} must be a whole number of samples, got {size!r}")
     if num_fft < 2 or num_fft % 2:
         raise ValueError(f"num_fft must be even and at least 2, got {num_fft}")

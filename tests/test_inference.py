@@ -258,7 +258,7 @@ def test_options_that_cannot_be_meant_are_refused(options, message):
         (torch.zeros(264600, 2), r"recording must be \(C, T\), got \(264600, 2\): transpose it"),
         (torch.zeros(65, 1000), r"recording must be \(C, T\), got \(65, 1000\): transpose it"),
         (torch.zeros(6, 5), r"recording must be \(C, T\), got \(6, 5\): transpose it"),
-        (torch.zeros(2, 100, dtype=torch.int16), r"must be floating point in \[-1, 1\], got torch.int16: scale it first"),
+        (torch.zeros(2, 100).short(), r"must be floating point in \[-1, 1\], got torch.int16: scale it first"),
         (torch.zeros(2, 100, dtype=torch.cfloat), "must be floating point .*, got torch.complex64: take its inverse"),
     ],
 )
@@ -270,7 +270,7 @@ def test_other_than_a_float_waveform_is_refused(waveform, message):
 
 @pytest.mark.parametrize("given", [[[0.0, 1.0]], io.BytesIO(b"RIFF"), b"song.wav", None, 3])
 def test_what_is_neither_file_nor_waveform_is_refused(given):
-    with pytest.raises(TypeError, match=f"recording must be a file's path, or a waveform .*, got {type(given).__name__}"):
+    with pytest.raises(TypeError, match=f"must be a file's path, or a waveform .*, got {type(given).__name__}"):
         separate(make(), given)
 
 
@@ -447,7 +447,8 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from sepkit.inference import separate_file
 from test_inference import make
-separate_file(make(), {song!r}, {out!r}, format={format!r}, progress=lambda _: (print("going", flush=True), time.sleep(60)))
+progress = lambda _: (print("going", flush=True), time.sleep(60))
+separate_file(make(), {song!r}, {out!r}, format={format!r}, progress=progress)
 """
 
 

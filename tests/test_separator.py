@@ -265,12 +265,12 @@ def test_weights_of_another_type_than_the_mixture_are_named(dtype):
     mixture = sound(1, 2, 300).to(torch.float64) if dtype == torch.float64 else sound(1, 2, 300)
     if dtype == torch.float16:
         separator.half()
-    with pytest.raises(ValueError, match="mixture must be of the weights' type and on their device, torch.float"):
+    with pytest.raises(ValueError, match=r"must be of the weights' type and on their device, torch\.float"):
         separator(mixture)
 
 
 def test_a_numpy_mixture_is_refused_with_the_remedy():
-    with pytest.raises(TypeError, match="mixture must be a tensor, got ndarray: convert it with torch.from_numpy"):
+    with pytest.raises(TypeError, match=r"mixture must be a tensor, got ndarray: convert it with torch\.from_numpy"):
         make()(sound(1, 2, 300).numpy())
 
 

@@ -6,9 +6,11 @@ from torch import Tensor
 
 from sepkit.arguments import as_tensor, as_waveform, check_count, check_is_tensor, check_waveform, is_whole
 
+_HIGHEST_RATE = 10**8  # Hz; the filters of rates without sense take hours to compute
+
 
 def _check_rates(rate_from: int, rate_to: int) -> None:
-    if not all(is_whole(rate) and rate > 0 for rate in (rate_from, rate_to)):
+    if not all(is_whole(rate) and 0 < rate <= _HIGHEST_RATE for rate in (rate_from, rate_to)):
         raise ValueError(f"Sample rates must be positive whole numbers, got {rate_from} and {rate_to} Hz.")
 
 

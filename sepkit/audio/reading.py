@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sepkit.arguments import check_count, is_whole
 from sepkit.audio.info import AudioError, AudioInfo, Damage, check_unchanged, nonfinite, vanished
 from sepkit.audio.probing import probe
 from sepkit.audio.sources import DecodeError, open_source, path_text
@@ -72,10 +73,11 @@ class AudioReader:
 
     def seek(self, position: int) -> None:
         """Go to a sample, 0 <= position <= info.n_frames."""
-        if not 0 <= position <= self.info.n_frames:
+        if not is_whole(position) or not 0 <= position <= self.info.n_frames:
             raise AudioError(
                 f"{self._path} has {self.info.n_frames} samples, position {position} was wanted; stay within."
             )
+        position = int(position)
         if position != self.position:
             check_unchanged(self.info)
             self._decode("seek", position)
@@ -94,7 +96,7 @@ class AudioReader:
             AudioError: a sample is NaN or infinite, or the file breaks off before its known end.
         """
         left = self.info.n_frames - self.position
-        wanted = left if n_frames is None else min(n_frames, left)
+        wanted = left if n_frames is None else min(check_count("n_frames", n_frames, 0), left)
         waveform = np.empty((self.info.n_channels, wanted), np.float32)
         for start in range(0, wanted, PIECE):
             piece = waveform[:, start : start + PIECE]
@@ -125,6 +127,7 @@ class AudioReader:
 
     def blocks(self, n_frames: int = BLOCK) -> Iterator[Tensor]:
         """Yield the samples from here to the end as (C, <= n_frames)."""
+        check_count("n_frames", n_frames)
         while self.position < self.info.n_frames:
             yield self.read(n_frames)
 
@@ -169,7 +172,7 @@ def read(
     """
     with AudioReader(path, stream, allow_truncated, info) as reader:
         reader.seek(start)
-        if n_frames is not None and not 0 <= n_frames <= reader.info.n_frames - start:
+        if n_frames is not None and not 0 <= check_count("n_frames", n_frames, 0) <= reader.info.n_frames - start:
             raise AudioError(
                 f"{path_text(path)} has {reader.info.n_frames} samples, {start} to {start + n_frames} were wanted; "
                 "shorten the segment or move it."

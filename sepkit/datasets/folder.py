@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sepkit.arguments import is_number
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
 from sepkit.datasets.songs import DatasetError, Song, check_targets, open_songs, stem_names
 
@@ -134,7 +135,7 @@ def count_samples(seconds: float, sample_rate: int) -> int:
     Raises:
         ValueError: it is no finite number of seconds above 0.
     """
-    if not 0 < seconds < math.inf:
+    if not is_number(seconds) or not 0 < seconds < math.inf:
         raise ValueError(f"the length of an example must be a finite number of seconds above 0, got {seconds}")
     return round(seconds * sample_rate)
 

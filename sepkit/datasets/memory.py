@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sepkit.arguments import check_waveform, is_integer, is_number
 from sepkit.datasets.check import check_songs
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
 from sepkit.datasets.songs import Song, check_targets, open_songs
@@ -26,7 +27,8 @@ class AudioDataset(Dataset):
         seed: the same seed gives the same chunks.
 
     Raises:
-        ValueError: there are no songs, a target is missing, or a size is out of range.
+        TypeError: a stem is no tensor.
+        ValueError: there are no songs, a target is missing, a stem is not (C, T), or a size is out of range.
     """
 
     def __init__(
@@ -45,6 +47,9 @@ class AudioDataset(Dataset):
         missing = sorted({name for song in dataset for name in ("mixture", *targets) if name not in song})
         if missing:
             raise ValueError(f"every song must have the mixture and the targets, missing: {', '.join(missing)}")
+        for song in dataset:
+            for name in ("mixture", *targets):
+                check_waveform(song[name], name)
         self.dataset, self.targets, self.num_chunks = list(dataset), list(targets), int(num_chunks)
         lengths = [int(song["duration"]) for song in self.dataset]
         self.planner = Planner(lengths, [1] * len(lengths), [[True]] * len(lengths), self.segment, seed=seed)
@@ -67,8 +72,9 @@ class AudioDataset(Dataset):
 
 def _count_samples(chunk_size: float, num_chunks: int, sample_rate: int) -> int:
     """Convert the length of a chunk to samples; sizes out of range are refused."""
-    segment = round(chunk_size * sample_rate) if math.isfinite(chunk_size) else 0
-    if segment < 1 or num_chunks < 1 or num_chunks % 1:  # also of nan and inf a rest is left
+    numbers = all(map(is_number, (chunk_size, num_chunks)))
+    segment = round(chunk_size * sample_rate) if numbers and math.isfinite(chunk_size) else 0
+    if segment < 1 or num_chunks < 1 or num_chunks % 1:  # also of inf a rest is left
         raise ValueError(
             f"chunk_size must be above 0 seconds and num_chunks a whole number above 0, got {chunk_size} and "
             f"{num_chunks}"
@@ -100,7 +106,7 @@ def load_stems(
     Raises:
         DatasetError: the folder cannot be used, with all findings.
     """
-    if max_num_tracks is not None and max_num_tracks < 1:
+    if max_num_tracks is not None and (not is_integer(max_num_tracks) or max_num_tracks < 1):
         raise ValueError(f"max_num_tracks must be above 0, got {max_num_tracks}")
     songs = open_songs(dataset_path, split, targets, sample_rate, 1 if mono else 2)
     return [_load(song, targets) for song in songs[:max_num_tracks]]

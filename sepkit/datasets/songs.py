@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.arguments import check_path, is_integer
 from sepkit.build import did_you_mean
 from sepkit.datasets.layout import SUBSETS, DatasetError, find_root, list_songs
 from sepkit.datasets.look import Look, look_at
@@ -206,8 +207,9 @@ def open_songs(
         raise ValueError(f"subset must be one of {', '.join(SUBSETS)}, got {subset!r}")
     if not 0 <= valid_share < 1:
         raise ValueError(f"valid_share must lie in [0, 1), got {valid_share}")
-    if sample_rate < 1 or n_channels < 1:
+    if not all(map(is_integer, (sample_rate, n_channels))) or sample_rate < 1 or n_channels < 1:
         raise ValueError(f"sample_rate and n_channels must be above 0, got {sample_rate} and {n_channels}")
+    check_path(root, "root")
     root, wanted = find_root(root), targets or ()
     places, mistaken = list_songs(root, subset, wanted, valid_share, split_seed, valid_names)
     folders, findings = _song_folders(places)

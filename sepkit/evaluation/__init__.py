@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
+from sepkit.arguments import is_integer
 from sepkit.checkpoint import load_model
 from sepkit.datasets import open_songs
 from sepkit.disk import not_left_empty, writing
@@ -206,7 +207,7 @@ def _check_call(
             f"give model and data, estimates and references, or estimates and data, got "
             f"{' and '.join(present) or 'none of them'}"
         )
-    if workers < 1:
+    if not is_integer(workers) or workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
     check_chunks(batch_size, overlap)
 

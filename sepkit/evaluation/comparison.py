@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from sepkit.arguments import check_path
 from sepkit.disk import writing
 from sepkit.evaluation.files import TRACKS, read_track
 from sepkit.evaluation.scores import Score
@@ -151,6 +152,8 @@ def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | No
 
 
 def _name_folders(folders: Sequence[str | os.PathLike]) -> list[str]:
+    for folder in folders:
+        check_path(folder, "a folder")
     paths = [Path(folder).resolve() for folder in folders]
     if len(set(paths)) < 2 or len(set(paths)) < len(paths):
         raise ValueError(f"compare needs two or more different folders, got {', '.join(map(str, folders)) or 'none'}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from sepkit.arguments import is_number
 from sepkit.plots import NOT_DECIBELS
 
 FRAMEWISE = ("SDR", "ISR", "SIR", "SAR")
@@ -85,7 +86,7 @@ def check_settings(
     for name, (value, known) in {**chosen, "silent": (silent, SILENT)}.items():
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-    if not (0 < window < math.inf and 0 < hop < math.inf):
+    if not all(is_number(value) and 0 < value < math.inf for value in (window, hop)):
         raise ValueError(f"window and hop must be > 0 s and finite, got {window} and {hop}")
     ordered = _ordered([metrics] if isinstance(metrics, str) else metrics)
     return Settings(ordered, mode, float(window), float(hop), silent, protocol, engine)

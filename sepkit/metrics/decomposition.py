@@ -4,12 +4,13 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from sepkit.arguments import is_integer
 
 from .alignment import suspicion
 from .correlations import Correlator
@@ -98,7 +99,7 @@ def bss_eval(
         present = torch.nonzero(scored).flatten()
         bounds = frame_bounds(target.shape[-1], window, hop)
         sounding = [[items[i] for i in present] for items in (estimate, target, labels)]
-        recording = _Recording(*sounding, bounds, ~unscored, filters)
+        recording = _Recording(*sounding, bounds, ~unscored, int(filters))
         with _one_thread(target.device), torch.no_grad():
             table = _score_pairs(recording, framewise_filters, permute, {*metrics} <= {"SDR"})
         best = _best_order(table[2], order.shape[1], silent == "museval") if permute else order[: len(present)]
@@ -326,7 +327,7 @@ def _checked(
 ) -> tuple[Tensor, Tensor]:
     """Check the arguments, and return the waveforms as tensors."""
     estimate, target = map(with_float64, take_waveforms(estimate, target, "(S, C, T)", integers=True))
-    if not isinstance(filters, Integral) or filters < 1:
+    if not is_integer(filters) or filters < 1:
         raise ValueError(f"filters must be >= 1 taps, got {filters!r}")
     if not metrics or not {*metrics} <= {*METRICS}:
         raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {metrics!r}")

@@ -164,6 +164,8 @@ def improvement(score: Tensor, mixture_score: Tensor) -> Tensor:
         raise ValueError(
             f"score and mixture_score must have one shape, got {tuple(score.shape)} and {tuple(mixture_score.shape)}"
         )
+    if not (score.is_floating_point() and mixture_score.is_floating_point()):
+        raise ValueError(f"score and mixture_score must be in dB, got {score.dtype} and {mixture_score.dtype}")
     check_same_device(score=score, mixture_score=mixture_score)
     return score - mixture_score
 

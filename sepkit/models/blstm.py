@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from sepkit.constant import Constant
 from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import triangular_bands
+from sepkit.models._magnitude import magnitude_of
 from sepkit.models._statistics import row_statistics
 
 _ACTIVATIONS = {
@@ -100,7 +101,8 @@ class BLSTM(nn.Module):
         Returns:
             (B, S, C, F, N), real, or complex where `mask="complex"`.
         """
-        mask = self.core(self._magnitude(spectrogram))
+        magnitude = magnitude_of(spectrogram, self.core.n_channels, self.core.n_bins, self.core)
+        mask = self.core(magnitude[:, :, : self.core.n_heard])
         if self.core.mask != "complex":
             return mask
         return torch.view_as_complex(mask.to(spectrogram.real.dtype).contiguous())

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sepkit.constant import Constant
 from sepkit.models._activations import softmax_with_rest
 from sepkit.models._bands import band_interpolation, triangular_bands
+from sepkit.models._magnitude import magnitude_of
 from sepkit.models._statistics import row_statistics
 
 _N_STAGES = 5  # each halves bins and frames
@@ -104,7 +105,7 @@ class SpectrogramNetSimple(nn.Module):
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         """Estimate the masks (B, S, C, F, N), real, of a complex spectrogram (B, C, F, N)."""
-        return self.core(spectrogram.abs())[0]
+        return self.core(self.core.magnitude_of(spectrogram))[0]
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
@@ -171,7 +172,7 @@ class SpectrogramNetLSTM(nn.Module):
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         """Estimate the masks (B, S, C, F, N), real, of a complex spectrogram (B, C, F, N)."""
-        return self.core(spectrogram.abs())[0]
+        return self.core(self.core.magnitude_of(spectrogram))[0]
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
@@ -243,7 +244,7 @@ class SpectrogramNetVAE(nn.Module):
         Returns:
             "mask", (B, S, C, F, N), real; "mu" and "sigma" of the latent, (B, ceil(N / 32), `hidden_size`).
         """
-        return dict(zip(self.outputs, self.core(spectrogram.abs()), strict=True))
+        return dict(zip(self.outputs, self.core(self.core.magnitude_of(spectrogram)), strict=True))
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
@@ -336,12 +337,16 @@ class _UNet(nn.Module):
         mask_act_fn: str,
     ) -> None:
         super().__init__()
+        self.size = (grid.n_channels, grid.n_bins)
         self.input = _Input(grid, normalize_input)
         self.lowest = lowest
         self.output = _Output(grid, inner.maps(0), mask_act_fn, normalize_output)
         maps = [grid.n_channels, *(inner.maps(stage) for stage in range(_N_STAGES))]
         self.down = nn.ModuleList(inner.convolutions(*pair) for pair in pairwise(maps))
         self.up = nn.ModuleList(_Up(inner, stage) for stage in reversed(range(_N_STAGES)))
+
+    def magnitude_of(self, spectrogram: Tensor) -> Tensor:
+        return magnitude_of(spectrogram, *self.size, self)
 
     def forward(self, magnitude: Tensor) -> tuple[Tensor, ...]:
         maps, skips = self.input(magnitude), []

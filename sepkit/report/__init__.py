@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from sepkit.arguments import check_path, check_range
 from sepkit.excerpts import Excerpt
 from sepkit.report.environment import Stopwatch, cost_section
 from sepkit.report.excerpts import SECONDS, excerpt_section
@@ -68,6 +69,7 @@ def report_training(
     Returns:
         The file, `report.html` in the folder.
     """
+    check_path(folder, "folder")
     run = read_run(folder)
     sections = [
         curve_section(run),
@@ -188,6 +190,7 @@ def report_separation(
     Returns:
         The file.
     """
+    check_range("seconds", seconds, 0, 1e9, above=True)
     waveforms, excerpt = separation_parts(name, recording, stems, seconds, gain)
     sections = [
         excerpt_section([excerpt]),
