@@ -25,6 +25,7 @@ FORMATS = {
     "mp3": (".mp3", "MPEG_LAYER_III"),
 }
 _BLOCK = 1 << 16  # samples that are read from a file at a time
+_FLOAT = "float"  # folder of what is not yet scaled
 _HEADROOM = {"ogg": 0.9, "mp3": 0.9}  # lossy coding overshoots
 Progress = Callable[[float], object]
 
@@ -364,7 +365,8 @@ def _write_stems(
         try:
             gain = _write_scaled(blocks, written, info, subtype, ceiling)
         except audio.AudioError as error:  # the user knows the folder that was asked for
-            raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
+            told = str(error).replace(str(work / _FLOAT), str(folder)).replace(str(work), str(folder))
+            raise audio.AudioError(told) from error
         with _not_left_empty(folder):
             _put_in_place(written, targets)
     return gain
@@ -405,7 +407,7 @@ def _write_scaled(
         return 1.0
     silence = torch.zeros(len(paths), info.n_channels, 1)
     _write_blocks([silence], paths, info, subtype)  # a format that refuses the recording does so before the work
-    parts = [path.parent / "float" / f"{path.stem}.wav" for path in paths]
+    parts = [path.parent / _FLOAT / f"{path.stem}.wav" for path in paths]
     parts[0].parent.mkdir()
     peaks = [0.0]
     _write_blocks(_noting_peaks(blocks, peaks), parts, info, "FLOAT")
