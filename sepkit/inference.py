@@ -31,6 +31,7 @@ FORMATS = {
     "mp3": (".mp3", "MPEG_LAYER_III"),
 }
 _BLOCK = 1 << 16  # samples that are read from a file at a time
+_FLOAT = "float"  # folder of what is not yet scaled
 _HEADROOM = {"ogg": 0.9, "mp3": 0.9}  # lossy coding overshoots
 Progress = Callable[[float], object]
 
@@ -409,7 +410,8 @@ def _write_stems(
             raise OutputError(
                 f"{folder} cannot be written to: {reason}; nothing of it is kept: make room, or choose another output"
             ) from error
-        raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
+        told = str(error).replace(str(work / _FLOAT), str(folder)).replace(str(work), str(folder))
+        raise audio.AudioError(told) from error
     with writing(folder, "choose another output"), not_left_empty(folder):
         _check_targets(targets, overwrite=True)
         _put_in_place(written, targets)
@@ -438,7 +440,7 @@ def _write_scaled(
         return 1.0
     silence = torch.zeros(len(paths), info.n_channels, 1)
     _write_blocks([silence], paths, info, subtype)  # a format that refuses the recording does so before the work
-    parts = [path.parent / "float" / f"{path.stem}.wav" for path in paths]
+    parts = [path.parent / _FLOAT / f"{path.stem}.wav" for path in paths]
     parts[0].parent.mkdir()
     peaks = [0.0]
     _write_blocks(_noting_peaks(blocks, peaks), parts, info, "FLOAT")

@@ -39,6 +39,7 @@ from sepkit.evaluation.scores import over_tracks
 from sepkit.evaluation.scoring import expected_memory
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.targets import choose_targets
+from sepkit.files import readable, safe_name
 from sepkit.separator import Separator
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +68,9 @@ def noise(seed, seconds=3.0, rate=RATE):
 
 def write_songs(root, names=("first", "second", "third"), stems=("vocals", "drums")):
     for i, name in enumerate(names):
-        write_song(root / "test" / name, {stem: noise(10 * i + k) for k, stem in enumerate(stems)})
+        written = root / "test" / f"song {i}"  # soundfile writes to no path that is no text
+        write_song(written, {stem: noise(10 * i + k) for k, stem in enumerate(stems)})
+        written.rename(root / "test" / name)
     return root
 
 
@@ -620,6 +623,37 @@ def test_what_processes_scored_is_taken_over(shared, in_two_processes):
     options = {"metrics": DEFAULT_METRICS, "baselines": True, "output": in_two_processes.folder}
     np.testing.assert_equal(run(shared, **options).rows, in_two_processes.rows)
     assert newer(before, in_two_processes.folder) == []
+
+
+NAMES = [82 * "日", 255 * "n", "a?b", "con", "x.", "e\u0301", "Caf\udce9"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names of songs")
+def test_tracks_of_any_name_are_written_taken_over_and_reported(tmp_path):
+    root = write_songs(tmp_path / "data", NAMES)
+    scores = run(root, tmp_path / "scores", report=True)
+    assert len(list((tmp_path / "scores" / "test").iterdir())) == len(NAMES)
+    assert (tmp_path / "scores" / "report.html").is_file()
+    before = written(tmp_path / "scores")
+    assert run(root, tmp_path / "scores").rows == scores.rows
+    assert newer(before, tmp_path / "scores") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names of songs")
+def test_what_was_separated_under_a_safe_name_meets_its_song(tmp_path):
+    root = write_songs(tmp_path / "data", NAMES)
+    for name in NAMES:
+        shutil.copytree(root / "test" / name, tmp_path / "estimates" / safe_name(name))
+    pair = {"estimates": tmp_path / "estimates", "references": root / "test", "metrics": ["SI-SDR"]}
+    assert set(evaluate(**pair, progress=False).names("track")) == {readable(name) for name in NAMES}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names of songs")
+def test_tracks_that_would_be_written_into_one_file_are_refused_before_they_are_scored(tmp_path):
+    root = write_songs(tmp_path / "data", ["a?", "a*", "b"])
+    with pytest.raises(ValueError, match=r"written into one file, rename all but one of 'a\*' and 'a\?'$"):
+        run(root, tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()
 
 
 def test_a_process_that_breaks_off_is_told(shared, tmp_path):
