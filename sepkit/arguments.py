@@ -77,7 +77,7 @@ def check_waveform(waveform: Tensor, name: str, wanted: str = "(C, T)", integers
     if len(shape) < n_named or (len(shape) > n_named and not leading):
         raise ValueError(f"{name} must be {wanted}, got {shape}")
     if 0 in shape:
-        raise ValueError(f"{name} must hold at least one sample, got shape {shape}")
+        raise ValueError(f"{name} must hold at least one sample, got {shape}")
     if "C" in wanted and is_turned(shape):
         turn = "transpose it" if len(shape) == 2 else "transpose its last two dimensions"
         raise ValueError(f"{name} must be {wanted}, got {shape}: {turn}")

@@ -103,6 +103,9 @@ class STFT(nn.Module):
             TypeError: it is no tensor.
             ValueError: there is no sample, or they are not floating point.
         """
+        check_is_tensor(waveform, "waveform")
+        if not waveform.numel():
+            raise ValueError(f"waveform must hold at least one sample, got shape {tuple(waveform.shape)}")
         check_waveform(waveform, "waveform", "(..., T)")
         if waveform.dtype != torch.float64:
             waveform = waveform.float()

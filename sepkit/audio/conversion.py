@@ -11,7 +11,7 @@ _HIGHEST_RATE = 10**8  # Hz; the filters of rates without sense take hours to co
 
 def _check_rates(rate_from: int, rate_to: int) -> None:
     if not all(is_whole(rate) and 0 < rate <= _HIGHEST_RATE for rate in (rate_from, rate_to)):
-        raise ValueError(f"Sample rates must be positive whole numbers, got {rate_from} and {rate_to} Hz.")
+        raise ValueError(f"Sample rates must be positive, got {rate_from} and {rate_to} Hz.")
 
 
 def resample(waveform: Tensor | np.ndarray, rate_from: int, rate_to: int) -> Tensor:
@@ -32,7 +32,9 @@ def resample(waveform: Tensor | np.ndarray, rate_from: int, rate_to: int) -> Ten
     """
     _check_rates(rate_from, rate_to)
     waveform = as_tensor(waveform, "waveform")
-    if waveform.numel() or waveform.ndim != 2:
+    if waveform.ndim != 2:
+        raise ValueError(f"resample wants a waveform (C, T), got {tuple(waveform.shape)}.")
+    if waveform.numel():
         check_waveform(waveform, "waveform")
     if waveform.device.type != "cpu":
         raise ValueError(f"waveform must be on the CPU, got one on {waveform.device}: move it with .cpu()")
@@ -101,7 +103,7 @@ def adapt_channels(waveform: Tensor | np.ndarray, n_channels: int) -> Tensor:
         ValueError: it is not (..., C, T) in floating point, or neither side is mono, so that the mapping would be a
             guess.
     """
-    waveform, n_channels = as_waveform(waveform, "waveform", "(..., C, T)"), check_count("n_channels", n_channels)
+    waveform, n_channels = as_waveform(waveform, "waveform", "(..., C, T)"), check_count("n_channels", n_channels, 0)
     present = waveform.shape[-2]
     if present == n_channels:
         return waveform
