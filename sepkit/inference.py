@@ -394,8 +394,8 @@ def _write_stems(
                 f"{folder} cannot be written to: {reason}; nothing of it is kept: make room, or choose another output"
             ) from error
         raise audio.AudioError(str(error).replace(str(work), str(folder))) from error
+    _check_targets(targets, overwrite=True)  # others may have put something in their place
     with writing(folder, "choose another output"), not_left_empty(folder):
-        _check_targets(targets, overwrite=True)
         for complete, path in zip(written, targets, strict=True):
             os.replace(complete, path)
     return gain

@@ -351,7 +351,7 @@ def test_a_finished_training_that_cannot_be_written_to_says_that_it_is_finished(
     (folder / ".sepkit.lock").mkdir()
     run("training.epochs=1", tell=lines.append)
     assert lines == [f"{folder} is finished (after 1 epochs): nothing to do; --restart trains anew"]
-    with pytest.raises(OutputError, match="run cannot be written to: Is a directory.*another folder with --run"):
+    with pytest.raises(OutputError, match=r"run cannot be written to: Is a directory.*another folder with --ru"):
         run("training.epochs=1", restart=True)
 
 
