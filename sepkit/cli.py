@@ -203,10 +203,9 @@ def separate_all(separator, folder: str | Path, recordings: dict[str, Path], opt
                 try:
                     bar.write(f"  report: {report_separated(separator, folder, name, result, watch)}", file=sys.stdout)
                 except Exception as error:  # whatever it is, the stems are there
-                    warnings.warn(
+                    _note(
                         f"{recordings[name]} is separated, but there is no report of it: {_explain(error)}; with "
-                        "--overwrite the same command makes both again",
-                        stacklevel=2,
+                        "--overwrite the same command makes both again"
                     )
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
@@ -530,7 +529,7 @@ def _compare(options: argparse.Namespace) -> int:
         try:
             print(f"report     {report_compared(comparison, output)}")
         except Exception as error:  # whatever it is, the comparison is there
-            warnings.warn(f"there is no report of the comparison: {_explain(error)}", stacklevel=1)
+            _note(f"there is no report of the comparison: {_explain(error)}")
     return 0
 
 
@@ -613,4 +612,8 @@ def _explain(error: Exception) -> str:
 def _show_warning(message, category, _filename, _line_number, _file=None, _line=None) -> None:
     """Show what users can act on in a line, and leave out what libraries tell their developers."""
     if not issubclass(category, DeprecationWarning | FutureWarning | ImportWarning | ResourceWarning):
-        print(f"note: {message}", file=sys.stderr)
+        _note(message)
+
+
+def _note(message: object) -> None:
+    print(f"note: {message}", file=sys.stderr)

@@ -412,8 +412,8 @@ def _write_stems(
             ) from error
         told = str(error).replace(str(work / _FLOAT), str(folder)).replace(str(work), str(folder))
         raise audio.AudioError(told) from error
+    _check_targets(targets, overwrite=True)  # others may have put something in their place
     with writing(folder, "choose another output"), not_left_empty(folder):
-        _check_targets(targets, overwrite=True)
         _put_in_place(written, targets)
     return gain
 

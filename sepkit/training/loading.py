@@ -33,9 +33,8 @@ def choose_workers(trainer: "Trainer", wanted: int) -> int:
     chosen = max([0, *(n for n in range(1, wanted + 1) if _needed(n, batch) <= free)])
     if chosen < wanted:
         warnings.warn(
-            f"{_SHARED_MEMORY} has {free / 2**20:.0f} MB free, where loading by {wanted} may need "
-            f"{_needed(wanted, batch) / 2**20:.0f} MB: examples are loaded by {chosen or 'none'} of "
-            f"them; {_MORE_SHARED_MEMORY}",
+            f"{_SHARED_MEMORY} has {free / 2**20:.0f} MB free, where {wanted} workers may need "
+            f"{_needed(wanted, batch) / 2**20:.0f} MB: {chosen or 'none'} of them load examples; {_MORE_SHARED_MEMORY}",
             stacklevel=2,
         )
     return chosen
