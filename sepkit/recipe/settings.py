@@ -13,7 +13,7 @@ from sepkit.recipe.document import Document, RecipeError, write_yaml
 ClassMapping = dict[str, Any]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
