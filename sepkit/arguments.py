@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 MOST_CHANNELS = 64  # a waveform with more is one whose axes are in another order
+_FEW_CHANNELS = 16  # with no more, a waveform may have fewer samples than channels
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NUMBERS = (*_FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -54,7 +55,7 @@ def as_waveform(values: Tensor | np.ndarray, name: str, wanted: str = "(C, T)", 
         values: at least one sample.
         name: of the argument.
         wanted: the letters of the shape, "(..., C, T)" with any number of dimensions before the named ones; where it
-            names C, more than 64 channels, or more than two and more than samples, are refused as turned round.
+            names C, more than 64 channels, or more than 16 and more than samples, are refused as turned round.
         integers: take integers, too, as they are.
 
     Raises:
@@ -84,8 +85,8 @@ def check_waveform(waveform: Tensor, name: str, wanted: str = "(C, T)", integers
 
 
 def is_turned(shape: Sequence[int]) -> bool:
-    """Tell whether a shape (..., C, T) must be (..., T, C): of more than 64 channels, or more than two and samples."""
-    return shape[-2] > MOST_CHANNELS or 2 < shape[-2] > shape[-1]
+    """Tell whether a shape (..., C, T) must be (..., T, C): of more than 64 channels, or more than 16 and samples."""
+    return shape[-2] > MOST_CHANNELS or _FEW_CHANNELS < shape[-2] > shape[-1]
 
 
 def check_is_tensor(values: object, name: str) -> None:
@@ -98,8 +99,9 @@ def check_is_tensor(values: object, name: str) -> None:
     if not isinstance(values, Tensor):
         remedy = "torch.from_numpy" if isinstance(values, np.ndarray) else "torch.as_tensor"
         raise TypeError(f"{name} must be a tensor, got {type(values).__name__}: convert it with {remedy}")
-    if values.layout != torch.strided:
-        raise ValueError(f"{name} must be a dense tensor, got one of layout {values.layout}")
+    if values.layout != torch.strided or values.is_nested:
+        found = "a nested one" if values.is_nested else f"one of layout {values.layout}"
+        raise ValueError(f"{name} must be a dense tensor, got {found}")
 
 
 def check_same_device(**tensors: Tensor) -> None:

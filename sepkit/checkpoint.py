@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import safetensors
@@ -15,6 +16,7 @@ from sepkit import __version__
 from sepkit.arguments import check_path
 from sepkit.build import show
 from sepkit.files import atomic_file, readable
+from sepkit.generators import borrowed_generators
 from sepkit.plain import parse_json, read_text
 from sepkit.separator import Separator
 
@@ -134,9 +136,10 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
     """
     card = read_card(folder)
     try:
-        separator = Separator(**card["separator"], trusted=trust)
+        with borrowed_generators(torch.device("cpu")):  # weights are drawn, to be replaced
+            separator = Separator(**card["separator"], trusted=trust)
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
-        raise ModelError(f"{Path(folder) / CARD} describes no separator: {error}") from error
+        raise ModelError(f"{Path(folder) / CARD} describes no separator: {shorten(str(error), 300)}") from error
     load_weights(separator, folder)
     return separator.to(device).eval()
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 
 from sepkit import __version__
 from sepkit.terminal import ending_on_signals, surviving_streams
@@ -606,7 +607,7 @@ def _explain(error: Exception) -> str:
         return "out of memory: lower training.batch_size or raise training.accumulate; for separation, --batch-size 1"
     foreseen = type(error).__module__.startswith("sepkit") or isinstance(error, ValueError)
     foreseen = foreseen and not isinstance(error, UnicodeError)
-    return str(error) if foreseen else f"{type(error).__name__}: {error} (--debug shows where)"
+    return str(error) if foreseen else f"{type(error).__name__}: {shorten(str(error), 300)} (--debug shows where)"
 
 
 def _show_warning(message, category, _filename, _line_number, _file=None, _line=None) -> None:

@@ -241,6 +241,9 @@ def choose_stems(sources: Sequence[str], stems: Sequence[str] | None, residual: 
     """
     if isinstance(stems, str) or not isinstance(stems, Iterable | None):
         raise ValueError(f"stems must be a list of names, got {stems!r}")
+    stems = None if stems is None else list(map(str, stems))
+    if isinstance(residual, str):
+        raise ValueError(f"residual must be true or false, got {residual!r}")
     rest = rest_name(sources)
     unknown = [name for name in stems or () if name not in (*sources, rest)]
     if unknown or (stems is not None and not stems):

@@ -15,7 +15,7 @@ import sepkit
 
 ROOT = Path(sepkit.__file__).parent
 FLOORS = {
-    0: ["arguments", "constant", "files", "plain", "disk", "locks", "processes", "terminal"],
+    0: ["arguments", "constant", "files", "generators", "plain", "disk", "locks", "processes", "terminal"],
     1: ["audio", "transforms", "masks", "build", "devices"],
     2: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "excerpts", "baselines"],
     3: ["separator"],

@@ -97,6 +97,15 @@ def test_a_card_cannot_name_what_is_no_network(folder, name):
         load_model(folder)
 
 
+@pytest.mark.parametrize("changes", [{"k" * 100_000: 1}, {"network": {"class": "BLSTM", "hidden_size": 10**30}}])
+def test_what_is_wrong_with_a_card_is_said_in_a_short_line(folder, changes):
+    change_card(folder, separator={**make().settings, **changes})
+    with pytest.raises(ModelError, match=r"model\.json describes no separator: ") as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(folder))
+
+
 def test_a_card_cannot_declare_itself_trusted(folder):
     change_card(folder, separator={**make().settings, "trusted": True})
     with pytest.raises(ModelError, match=r"model\.json describes no separator: .*multiple values.*'trusted'"):

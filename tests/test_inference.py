@@ -257,7 +257,7 @@ def test_options_that_cannot_be_meant_are_refused(options, message):
         (torch.zeros(1, 2, 100), r"recording must be \(C, T\), got \(1, 2, 100\)"),
         (torch.zeros(264600, 2), r"recording must be \(C, T\), got \(264600, 2\): transpose it"),
         (torch.zeros(65, 1000), r"recording must be \(C, T\), got \(65, 1000\): transpose it"),
-        (torch.zeros(6, 5), r"recording must be \(C, T\), got \(6, 5\): transpose it"),
+        (torch.zeros(20, 5), r"recording must be \(C, T\), got \(20, 5\): transpose it"),
         (torch.zeros(2, 100).short(), r"must be floating point in \[-1, 1\], got torch.int16: scale it first"),
         (torch.zeros(2, 100, dtype=torch.cfloat), "must be floating point .*, got torch.complex64: take its inverse"),
     ],
@@ -266,6 +266,18 @@ def test_other_than_a_float_waveform_is_refused(waveform, message):
     for given in (waveform, waveform.numpy()):
         with pytest.raises(ValueError, match=message):
             separate(make(), given)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (8, 5), (6, 1), (2, 3), (16, 9)], ids=str)
+def test_few_samples_of_many_channels_are_separated(shape):
+    waveform = noise(100)[:1, : shape[1]].expand(shape)
+    assert separate(make(), waveform)["vocals"].shape == shape
+
+
+def test_names_of_stems_may_come_from_any_iterable():
+    model = make()
+    found = separate(model, noise(100), stems=(name for name in model.sources[:1]))
+    assert list(found) == model.sources[:1]
 
 
 @pytest.mark.parametrize("given", [[[0.0, 1.0]], io.BytesIO(b"RIFF"), b"song.wav", None, 3])

@@ -456,6 +456,65 @@ def test_permutations_are_undone():
     torch.testing.assert_close(loss(target[:, [2, 0, 1]], target), losses.L1SNRLoss()(target, target), atol=0.1, rtol=0)
 
 
+POOLED = [
+    lambda: losses.STFTLoss(**SIZES, reduction="none"),
+    lambda: losses.MultiResolutionSTFTLoss(reduction="none"),
+    lambda: losses.SumAndDifferenceSTFTLoss([512], [128], [512], reduction="none"),
+]
+
+
+@pytest.mark.parametrize("make", POOLED)
+def test_an_order_that_would_depend_on_other_items_is_refused(make):
+    with pytest.raises(ValueError, match=r'must judge each item alone, got sc_reduction "batch".* sc_reduction="item"'):
+        losses.PermutationInvariantLoss(make())
+
+
+@pytest.mark.parametrize("more", [{"sc_reduction": "item"}, {"w_sc": 0.0}])
+def test_an_order_by_spectra_is_found(more):
+    target = noise(2, 3, 1, 4000)
+    loss = losses.PermutationInvariantLoss(losses.STFTLoss(**SIZES, reduction="none", **more))
+    assert loss.order(target[:, [2, 0, 1]], target).tolist() == [[2, 0, 1]] * 2
+    assert loss(target[:, [2, 0, 1]], target) == 0
+
+
+def test_an_order_is_found_by_losses_of_two_tensors():
+    with pytest.raises(ValueError, match=r"compares two tensors, got ComponentLoss, which takes mask, .*: choose"):
+        losses.PermutationInvariantLoss(losses.ComponentLoss(0.1, 0.8, reduction="none"))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.STFTLoss(**SIZES, reduction="none", sc_reduction="item"),
+        losses.SNRLoss(reduction="none"),
+        losses.L2SNRLoss(reduction="none"),
+        torch.nn.L1Loss(reduction="none"),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+@pytest.mark.parametrize("shape", [(2, 2, 4000), (3, 2, 4000), (1, 1, 4000)], ids=str)
+def test_a_loss_of_waveforms_of_any_form_of_values_counts_by_items(loss, shape):
+    estimate, target = noise(*shape), noise(*shape, seed=1)
+    mixed = losses.MultiL1SNRDBLoss(time_loss_module=loss, use_time_regularization=False, reduction="none")
+    spectra = losses.STFTL1SNRDBLoss(reduction="none")(estimate, target)
+    expected = 0.5 * loss(estimate, target).reshape(len(estimate), -1).mean(1) + 0.5 * spectra
+    torch.testing.assert_close(mixed(estimate, target), expected)
+    assert mixed.parts(estimate, target)["time"].shape == (len(estimate),)
+
+
+class _OfChannels(torch.nn.Module):
+    reduction = "none"
+
+    def forward(self, estimate, target):
+        return (estimate - target).abs().mean((0, 2))
+
+
+def test_a_loss_of_waveforms_must_give_a_value_for_each_item():
+    loss = losses.MultiL1SNRDBLoss(time_loss_module=_OfChannels(), use_time_regularization=False)
+    with pytest.raises(ValueError, match=r"time_loss_module must give one value per item, 3, got shape \(2,\)"):
+        loss(noise(3, 2, 4000), noise(3, 2, 4000, seed=1))
+
+
 def test_five_sources_are_ordered_like_three():
     target = noise(1, 5, 1, 500)
     loss = losses.PermutationInvariantLoss(losses.SISDRLoss(reduction="none"))

@@ -33,6 +33,11 @@ EXTRA = {
     "ComponentLoss by frame": {"class": "ComponentLoss", "alpha": 0.1, "beta": 0.8, "unit": "frame"},
     "MultiL1SNRDBLoss of its own": {
         "class": "MultiL1SNRDBLoss", **L1SNR_SIZES, "time_loss_module": {"class": "L2SNRLoss"},
+        "use_time_regularization": False,
+    },
+    "MultiL1SNRDBLoss by channel": {
+        "class": "MultiL1SNRDBLoss", **L1SNR_SIZES, "time_loss_module": {"class": "STFTLoss", **SMALL},
+        "use_time_regularization": False,
     },
 }  # fmt: skip
 SPECS = {**{name: {"class": name, **arguments} for name, arguments in TERMS.items()}, **EXTRA}

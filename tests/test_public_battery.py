@@ -629,6 +629,7 @@ REFUSED = {
     "a scalar": lambda tensor: tensor.flatten()[0],
     "objects": lambda tensor: np.array([None, tensor], dtype=object),
     "sparse": torch.Tensor.to_sparse,
+    "nested": lambda tensor: torch.nested.nested_tensor(list(tensor), layout=torch.strided),
     "bool": lambda tensor: tensor.abs() > 0.1,
     "of the other kind, real or complex": _of_other_kind,
 }
@@ -682,6 +683,7 @@ def test_another_precision_gives_nearly_the_same_or_is_refused(calls, plain, nam
         assert_same(found, plain(name), 1e-4 if variant == "float64" else 0.1)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize(("name", "array", "variant"), each_array(REFUSED))
 def test_what_is_no_waveform_is_refused(calls, name, array, variant):
     case = calls[name]

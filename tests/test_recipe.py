@@ -199,6 +199,8 @@ MISTAKES = [
     ("sample_rate: 44100", "sample_rate: 010", "4:16: separator.sample_rate: must be an int, got '010'"),
     ("n_channels: 2", "n_channels: true", "5:15: separator.n_channels: must be an int, got true"),
     ("n_channels: 2", "n_channels: 0", "5:15: separator.n_channels: must be >= 1, got 0"),
+    ("n_channels: 2", f"n_channels: {10**30}", f"5:15: separator.n_channels: must be <= 1e+09, got {10**30}"),
+    ("segment: 3.0", "segment: 1.0e+300", "6:12: separator.segment: must be <= 86400, got 1e+300"),
     ("segment: 3.0", "segment: long", "6:12: separator.segment: must be a float, got 'long'"),
     ("segment: 3.0", "segment: 0", "6:12: separator.segment: must be > 0, got 0"),
     ("segment: 3.0", "segment: .inf", "6:12: separator.segment: must be a finite number, got inf"),

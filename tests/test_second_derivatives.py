@@ -85,6 +85,39 @@ def test_a_loss_without_a_derivative_in_forward_mode_says_so(name):
             ALL[name]()(dual, *others)
 
 
+TRANSFORMS = {
+    "grad": lambda loss, estimate: torch.func.grad(loss)(estimate),
+    "vmap": lambda loss, estimate: torch.func.vmap(loss)(estimate[None])[0],
+    "jvp": lambda loss, estimate: torch.func.jvp(loss, (estimate,), (torch.ones_like(estimate),)),
+    "hessian product": lambda loss, estimate: torch.func.vjp(torch.func.grad(loss), estimate)[1](estimate),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:There is a performance drop")
+@pytest.mark.parametrize("transform", [name for name in TRANSFORMS if name != "hessian product"])
+@pytest.mark.parametrize("name", sorted(ONCE - {"Wasserstein1DLoss cqt", "Wasserstein1DLoss in time"}))
+def test_a_loss_without_rules_for_transforms_of_functions_says_so(name, transform):
+    (estimate, others), loss = smooth_quantities(name), ALL[name]()
+    with pytest.raises(ValueError, match=r"differentiated (backward|by backward)"):
+        TRANSFORMS[transform](lambda varied: loss(varied, *others), estimate.detach())
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", ["LogCoshLoss", "RelativeSpectralLoss", "SNRLoss"])
+def test_a_smooth_loss_is_transformed_as_a_function(name):
+    (estimate, others), built = smooth_quantities(name), ALL[name]()
+
+    def loss(varied):
+        return built(varied, *others)
+
+    torch.testing.assert_close(TRANSFORMS["grad"](loss, estimate.detach()), slope(name, estimate, others))
+    torch.testing.assert_close(TRANSFORMS["vmap"](loss, estimate.detach()), loss(estimate.detach()))
+    (product,) = TRANSFORMS["hessian product"](loss, estimate.detach())
+    gradient = slope(name, estimate, others, create_graph=True)
+    expected = torch.autograd.grad(gradient, estimate, estimate.detach())[0]
+    torch.testing.assert_close(product, expected)
+
+
 @pytest.mark.parametrize("name", sorted(set(HELD) & set(ALL) - ONCE))
 def test_a_weight_that_passes_no_gradient_counts_in_the_second_derivative(name):
     quiet = (0.05 * double(2, 1, 500)).requires_grad_()

@@ -13,14 +13,16 @@ from test_losses_contract import WAITING
 from test_training import RATE, RECIPE, write_songs
 from torch import Tensor, nn
 
+from sepkit import load_model, separate
+from sepkit.checkpoint import save_model
 from sepkit.datasets import open_songs
 from sepkit.devices import peak_memory
+from sepkit.generators import borrowed_generators, get_generators, seed_generators, set_generators
 from sepkit.observers import View
 from sepkit.recipe import load_recipe
 from sepkit.schedules import Constant
 from sepkit.training import dry_run, train
 from sepkit.training.door import describe
-from sepkit.training.generators import borrowed_generators, get_generators, seed_generators, set_generators
 from sepkit.training.loop import Trainer, average
 from sepkit.training.run_folder import RunFolder
 
@@ -290,6 +292,37 @@ def test_the_callers_generators_are_where_they_were(root, tmp_path, call):
         seed_generators(11, CPU)
         call({**SMALL, "losses": [own(Drawing)]}, data=root, device="cpu", **run)
         assert drawn() == expected
+
+
+def test_a_model_is_loaded_without_drawing_from_the_callers_generators(root, tmp_path):
+    train({**SMALL, "losses": [own(Drawing)]}, tmp_path / "run", data=root, device="cpu", tell=str, quiet=True)
+    with borrowed_generators(CPU):
+        seed_generators(11, CPU)
+        expected = drawn()
+        seed_generators(11, CPU)
+        model = load_model(tmp_path / "run", trust=True)
+        separate(model, torch.zeros(model.n_channels, 500))
+        save_model(model, tmp_path / "copy")
+        assert drawn() == expected
+
+
+class Growing(nn.Module):
+    """Keep a table that is made when first needed, and longer when needed."""
+
+    def forward(self, n: int) -> Tensor:
+        if not hasattr(self, "table") or len(self.table) < n:
+            self.register_buffer("table", torch.arange(float(n)), persistent=False)
+        return self.table[:n]
+
+
+def test_tables_that_a_network_makes_for_itself_are_not_averaged():
+    kept, trained = (nn.Sequential(nn.BatchNorm1d(3), Growing()) for _ in range(2))
+    trained[0](torch.ones(4, 3))
+    for n_rows in (4, 7):
+        trained[1](n_rows)
+        average(kept, trained, 0.5)
+        assert torch.equal(kept[0].running_mean, trained[0].running_mean)
+        kept[1](4)
 
 
 def test_what_is_drawn_depends_on_the_seed_alone(make):

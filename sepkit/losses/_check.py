@@ -87,11 +87,16 @@ def check_tensors(**tensors: Tensor) -> None:
         if not isinstance(tensor, Tensor):
             kind = type(tensor).__name__
             raise ValueError(f"{name} must be a tensor, got {kind}; convert it by torch.as_tensor")
-        if tensor.layout != torch.strided:
-            raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}; call to_dense()")
+        if tensor.layout != torch.strided or tensor.is_nested:
+            raise ValueError(f"{name} must be a dense tensor, got {kind_of(tensor)}; make it one")
         if device is not None and tensor.device != device:
             raise ValueError(f"{name} must be on the device of {first}, {device}, got {tensor.device}")
         first, device = first or name, tensor.device
+
+
+def kind_of(tensor: Tensor) -> str:
+    """Say how a tensor that is not dense lies in memory."""
+    return "a nested one" if tensor.is_nested else f"one of layout {tensor.layout}"
 
 
 def check_real(**tensors: Tensor) -> None:

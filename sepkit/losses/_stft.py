@@ -85,7 +85,7 @@ class Resolution(nn.Module):
             Sums (R, K) and references (R, L), differentiable once, backward.
         """
         self.check_length(estimate.shape[1])
-        _refuse_forward_mode(estimate, target)
+        refuse_other_modes(estimate, target)
         needs = [torch.is_grad_enabled() and signal.requires_grad for signal in (estimate, target)]
         sizes = self.window(estimate), self.n_fft, self.hop_length
         sums, references, _ = operator(estimate, target, *sizes, list(options), list(tables), needs)
@@ -101,12 +101,17 @@ class Resolution(nn.Module):
         return spectrum.mT
 
 
-def _refuse_forward_mode(*signals: Tensor) -> None:
-    """Refuse tangents, which an operator of torch's library drops, so that derivatives would be 0."""
-    if torch.compiler.is_compiling():  # which knows none
+def refuse_other_modes(*signals: Tensor) -> None:
+    """Refuse tangents, which an operator of torch's library drops, so that derivatives would be 0, and torch.func."""
+    if torch.compiler.is_compiling():  # which knows neither
         return
     if any(forward_ad.unpack_dual(signal).tangent is not None for signal in signals):
         raise ValueError("this loss must be differentiated backward, got forward mode; take torch.autograd.grad")
+    if torch._C._are_functorch_transforms_active():
+        raise ValueError(
+            "this loss must be differentiated by backward() or torch.autograd.grad, and called on a batch, got a "
+            "transform of torch.func (vmap, grad, jvp); call it outside"
+        )
 
 
 def _n_frames(n_samples: int, n_fft: int, hop_length: int) -> int:

@@ -19,7 +19,7 @@ from sepkit.losses._check import (
     check_transform,
     check_waveforms,
 )
-from sepkit.losses._numeric import full_precision, reduce
+from sepkit.losses._numeric import full_precision, item_mean, reduce
 from sepkit.losses._stft import ChunkSums, Resolution, power, spectral_operator, total
 from sepkit.losses._window import make_window
 from sepkit.losses.l1snr import DB_PER_NEPER, L1SNRDBLoss, add_terms, blend_l1, l1_snr, level_penalty, scale_gradient
@@ -294,6 +294,17 @@ class MultiL1SNRDBLoss(nn.Module):
         self.name, self.weight, self.spec_weight = name, weight, spec_weight
         self.grad_scale, self.reduction, self.check_finite = grad_scale, reduction, check_finite
 
+    def _in_time(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare waveforms: (B,), or the scalar that a module gives for the whole batch."""
+        values = self.time_loss(estimate, target)
+        if not values.dim() and self.reduction == "mean":
+            return values
+        if not values.dim() or len(values) != len(estimate):
+            raise ValueError(
+                f"time_loss_module must give one value per item, {len(estimate)}, got shape {tuple(values.shape)}"
+            )
+        return item_mean(values)
+
     def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Weigh the terms of each item: (B,) each."""
         check_waveforms(estimate, target, n_dims=2)
@@ -301,7 +312,7 @@ class MultiL1SNRDBLoss(nn.Module):
             estimate, target = _finite(estimate), _finite(target)
         terms = {}
         if self.spec_weight < 1.0:
-            terms["time"] = (1.0 - self.spec_weight) * self.time_loss(estimate, target)
+            terms["time"] = (1.0 - self.spec_weight) * self._in_time(estimate, target)
         if self.spec_weight > 0.0:
             terms["spectrum"] = self.spec_weight * self.spec_loss(estimate, target)
         return {name: scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}

@@ -36,14 +36,24 @@ def _correlate(signal: Tensor, taps: Tensor) -> Tensor:
 
 
 class _Correlation(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, signal: Tensor, taps: Tensor) -> Tensor:
-        ctx.save_for_backward(taps)
+    def forward(signal: Tensor, taps: Tensor) -> Tensor:
         return _correlate(signal, taps)
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return _Correlation.apply(gradient, ctx.saved_tensors[0].flip(0)), None
+
+    @staticmethod
+    def jvp(ctx: torch.autograd.function.FunctionCtx, tangent: Tensor, _: Tensor | None) -> Tensor:
+        return _Correlation.apply(tangent, ctx.saved_tensors[0])
 
 
 def _a_weighting_taps(sample_rate: float, n_taps: int) -> np.ndarray:

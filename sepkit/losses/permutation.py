@@ -1,5 +1,6 @@
 """Permutation-invariant training: sources whose order is unknown are compared in the order that fits best."""
 
+import inspect
 from itertools import permutations
 
 import numpy as np
@@ -10,6 +11,7 @@ from sepkit.losses._check import check_reduction, check_same_shape
 from sepkit.losses._numeric import full_precision, item_mean, reduce
 
 _ENUMERATED = 3
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _best_order(costs: Tensor) -> Tensor:
@@ -30,6 +32,21 @@ def _finite(cost: np.ndarray) -> np.ndarray:
     known = np.abs(cost[np.isfinite(cost)]).max(initial=0.0)
     beyond = 2.0 * len(cost) * known + 1.0
     return np.nan_to_num(cost, nan=-beyond, posinf=beyond, neginf=-beyond)
+
+
+def _check_alone(loss: nn.Module) -> None:
+    """Refuse a loss that does not compare two tensors, each item by itself."""
+    parameters = inspect.signature(loss.forward).parameters.values()
+    needed = [each.name for each in parameters if each.default is each.empty and each.kind not in _ANY_NUMBER]
+    if len(needed) > 2:
+        found = f"{type(loss).__name__}, which takes {', '.join(needed)}"
+        raise ValueError(f"loss must be one that compares two tensors, got {found}: choose another")
+    for module in loss.modules():
+        if getattr(module, "sc_reduction", None) == "batch" and module.weights["spectral_convergence"]:
+            raise ValueError(
+                f'{type(module).__name__} must judge each item alone, got sc_reduction "batch", with which the order '
+                'of one depends on the others: build it with sc_reduction="item"'
+            )
 
 
 class PermutationInvariantLoss(nn.Module):
@@ -54,6 +71,7 @@ class PermutationInvariantLoss(nn.Module):
         super().__init__()
         if not isinstance(loss, nn.Module) or getattr(loss, "reduction", None) != "none":
             raise ValueError(f'loss must be a loss object built with reduction="none", got {loss!r}')
+        _check_alone(loss)
         check_reduction(reduction)
         self.loss, self.reduction = loss, reduction
 

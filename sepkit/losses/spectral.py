@@ -150,11 +150,15 @@ def _root_mean_power(spectrogram: Tensor) -> Tensor:
 class _Norm(torch.autograd.Function):
     """The norm of each row of (B, n), with a gradient in one pass over the values; torch's own needs three."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(values, dim=1)
-        ctx.save_for_backward(values, norm)
-        return norm
+    def forward(values: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(values, dim=1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], norm: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], norm)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from sepkit.losses._check import (
 )
 from sepkit.losses._cqt import CQT
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
-from sepkit.losses._stft import Constant, Resolution, power
+from sepkit.losses._stft import Constant, Resolution, power, refuse_other_modes
 from sepkit.losses._transport import Transport, transport_sums
 from sepkit.losses._window import make_window
 from sepkit.losses.wasserstein import wasserstein_1d, wasserstein_1d_circle
@@ -267,6 +267,7 @@ class Wasserstein1DLoss(nn.Module):
             costs = self.loss(*spectra, *places)
             return costs if self.return_quantiles else costs.view(estimate.shape[0], -1)
         rows = self._rows(*spectra)[1]
+        refuse_other_modes(*rows)
         costs = Transport.apply(*rows, *(_places(row, place) for row, place in zip(rows, places, strict=True)), self.p)
         return self._root(costs).view(estimate.shape[0], -1)
 

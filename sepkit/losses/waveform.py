@@ -122,16 +122,23 @@ _LINEAR = 20.0
 class _LogCosh(torch.autograd.Function):
     """The mean over the last dimension of log(cosh(a x) + eps) / a, right at 0 and far out."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, difference: Tensor, a: float, eps: float) -> Tensor:
-        ctx.save_for_backward(difference)
-        ctx.a, ctx.eps = a, eps
+    def forward(difference: Tensor, a: float, eps: float) -> Tensor:
         argument = difference if a == 1.0 else a * difference
         # cosh = 1 + 2 sinh(half)^2 loses no digits at 0.
         above = argument.clamp(-_LINEAR, _LINEAR).mul_(0.5).sinh_().square_().mul_(2.0)
         value = above.add_(eps).log1p_()
         value += argument.abs().sub_(_LINEAR).relu_()
         return value.mean(-1) / a
+
+    @staticmethod
+    def setup_context(
+        ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, float, float], _: Tensor
+    ) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.a, ctx.eps = inputs[1:]
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -13,7 +13,8 @@ from sepkit.recipe.document import Document, RecipeError, write_yaml
 ClassMapping = dict[str, Any]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class _Settings(BaseModel):
@@ -35,7 +36,7 @@ class SeparatorSettings(_Settings):
     sources: Annotated[list[str], Field(min_length=1)]
     sample_rate: Count = 44100
     n_channels: Count = 2
-    segment: Positive = 3.0
+    segment: Seconds = 3.0
     transform: ClassMapping = {"class": "STFT"}
     network: ClassMapping
 
@@ -133,7 +134,7 @@ class TrainingSettings(_Settings):
     clip: Positive | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_minutes: Positive | None = None
     early_stop: Count | None = None
     compile: bool = False
@@ -149,7 +150,7 @@ class ValidationSettings(_Settings):
     """
 
     every: Count = 1
-    excerpt: Positive | None = 10.0
+    excerpt: Seconds | None = 10.0
     batch_size: Count | None = None
 
 

@@ -15,11 +15,11 @@ from sepkit.build import Problem, did_you_mean
 from sepkit.checkpoint import load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
+from sepkit.generators import borrowed_generators
 from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
-from sepkit.training.generators import borrowed_generators
 from sepkit.training.loading import choose_workers, loading
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import PICTURE, RunFolder

@@ -20,11 +20,11 @@ from sepkit.checkpoint import save_model, write_card
 from sepkit.datasets import EpochSampler, Song, SongDataset, finish
 from sepkit.devices import available_cores, choose_precision, peak_memory, quiet_worker
 from sepkit.excerpts import Excerpt
+from sepkit.generators import get_generators, seed_generators, set_generators
 from sepkit.objective import Objective
 from sepkit.observers import View
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
-from sepkit.training.generators import get_generators, seed_generators, set_generators
 from sepkit.training.loading import choose_workers
 from sepkit.training.observing import Audience
 from sepkit.training.run_folder import RunFolder
@@ -453,6 +453,10 @@ class StemItems(torch.utils.data.Dataset):
 @torch.no_grad()
 def average(kept: nn.Module, trained: nn.Module, decay: float) -> None:
     """Move the weights of `kept` towards those of `trained`: kept = decay * kept + (1 - decay) * trained."""
-    torch._foreach_lerp_(list(kept.parameters()), list(trained.parameters()), 1 - decay)
-    for own, new in zip(kept.buffers(), trained.buffers(), strict=True):
-        own.copy_(new)
+    if weights := list(kept.parameters()):
+        torch._foreach_lerp_(weights, list(trained.parameters()), 1 - decay)
+    buffers = dict(kept.named_buffers())
+    for name, new in trained.named_buffers():
+        own = buffers.get(name)  # tables that a network makes when it first runs, or lengthens, it makes again
+        if own is not None and own.shape == new.shape:
+            own.copy_(new)

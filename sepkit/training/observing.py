@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
+from sepkit.generators import borrowed_generators
 from sepkit.observers import View
 from sepkit.overlap_add import evaluating
-from sepkit.training.generators import borrowed_generators
 from sepkit.training.stopping import TrainingError
 
 MOMENTS = ("on_step", "on_epoch", "on_end")
