@@ -43,6 +43,5 @@ def end_if_spawned() -> None:
     """
     if not getattr(multiprocessing.current_process(), "_inheriting", False):
         return
-    parent = multiprocessing.parent_process()
-    is_ours = parent is not None and os.environ.get(_STARTING) == str(parent.pid)
+    is_ours = os.environ.get(_STARTING) == str(os.getppid())  # multiprocessing knows its parent only later
     sys.exit(1 if is_ours else f"sepkit: {GUARD}")
