@@ -59,12 +59,15 @@ def explain(error: BaseException, folder: str | os.PathLike) -> str | None:
         folder: into which was written.
     """
     cause = next((each for each in _chain(error) if isinstance(each, OSError)), None)
+    if cause is not None and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return "no more files may be open at once (`ulimit -n` allows more)"
     free = free_space(folder)
     room = "" if free is None else f" ({free / 2**20:.1f} MB are free)"
     if cause is None:
         return f"its disk is full, or fails{room}" if isinstance(error, soundfile.SoundFileRuntimeError) else None
     if cause.errno in FULL:
-        return f"{'a file may not be so large' if cause.errno == errno.EFBIG else 'no space is left'} on its disk{room}"
+        large = "a file may not be so large by `ulimit -f` or"
+        return f"{large if cause.errno == errno.EFBIG else 'no space is left'} on its disk{room}"
     reason = cause.strerror or str(cause)
     return reason if cause.filename is None else f"{reason}: '{cause.filename}'"
 

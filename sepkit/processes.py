@@ -43,5 +43,5 @@ def end_if_spawned() -> None:
     """
     if not getattr(multiprocessing.current_process(), "_inheriting", False):
         return
-    is_ours = os.environ.get(_STARTING) == str(os.getppid())
+    is_ours = os.environ.get(_STARTING) == str(os.getppid())  # multiprocessing knows its parent only later
     sys.exit(1 if is_ours else f"sepkit: {GUARD}")

@@ -1,5 +1,6 @@
 """Files appear at once and complete, and no name leads out of its folder."""
 
+import errno
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sepkit.disk import explain
 from sepkit.files import (
     PREFIX,
     atomic_file,
@@ -26,6 +28,21 @@ STOPS = [ValueError("broke"), KeyboardInterrupt(), SystemExit(143)]
 LONGEST = [255 * "n", 85 * "日", 63 * "🎵", 250 * "n" + ".json"]
 
 # Files
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.EMFILE, r"no more files may be open at once \(`ulimit -n` allows more\)"),
+        (errno.ENFILE, r"no more files may be open at once \(`ulimit -n` allows more\)"),
+        (errno.EFBIG, r"a file may not be so large by `ulimit -f` or on its disk \([\d.]+ MB are free\)"),
+        (errno.ENOSPC, r"no space is left on its disk \([\d.]+ MB are free\)"),
+        (errno.EDQUOT, r"no space is left on its disk \([\d.]+ MB are free\)"),
+        (errno.EROFS, "Read-only file system: 'stem'"),
+    ],
+)
+def test_what_cannot_be_written_is_said_with_what_would_allow_it(tmp_path, number, sentence):
+    assert re.fullmatch(sentence, explain(OSError(number, os.strerror(number), "stem"), tmp_path))
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -241,7 +241,7 @@ def test_a_mixture_without_folder_is_named_after_the_current_one(tmp_path, monke
         ({"stems": "vocals"}, "stems must be a list of names, got 'vocals'"),
         ({"stems": 3}, "stems must be a list of names, got 3"),
         ({"sample_rate": 0}, "Sample rates must be positive"),
-        ({"sample_rate": 44100.5}, "Sample rates must be positive, got 44100.5"),
+        ({"sample_rate": 44100.5}, "Sample rates must be positive, whole and at most 100000000, got 44100.5"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):

@@ -245,6 +245,22 @@ def test_the_best_epoch_is_shown_at_the_end_unless_it_has_been(tmp_path):
     assert not list(exhibition.at_end(replace(view, finished=None)))
 
 
+def test_numbers_and_sounds_are_shown_where_pictures_fail_which_is_told_once(tmp_path):
+    (tmp_path / "pictures").write_text("a file where pictures would go")
+    recipe = {"training": {"epochs": 3, "max_minutes": None}}
+    rows = [{"epoch": epoch, "total_seconds": 1.0, "SDR": 0.0} for epoch in (1, 2, 3)]
+    views = [
+        View(epoch, epoch, rows[epoch - 1], tuple(rows[:epoch]), None, tmp_path, recipe, None, None, (excerpt(1),))
+        for epoch in (1, 2, 3)
+    ]
+    exhibition = Exhibition()
+    with pytest.warns(UserWarning, match=r"pictures fail and are left out from now on \(FileExistsError") as told:
+        found = [showing for view in views for showing in exhibition.after_epoch(view)]
+    assert len(told) == 1
+    assert [showing.epoch for showing in found] == [1, 2, 3]
+    assert all(showing.sounds and not showing.pictures for showing in found)
+
+
 # TensorBoard
 
 

@@ -11,7 +11,8 @@ _HIGHEST_RATE = 10**8  # Hz; the filters of rates without sense take hours to co
 
 def _check_rates(rate_from: int, rate_to: int) -> None:
     if not all(is_whole(rate) and 0 < rate <= _HIGHEST_RATE for rate in (rate_from, rate_to)):
-        raise ValueError(f"Sample rates must be positive whole numbers, got {rate_from!r} and {rate_to!r}, in Hz.")
+        given = f"{rate_from!r} and {rate_to!r} Hz"
+        raise ValueError(f"Sample rates must be positive, whole and at most {_HIGHEST_RATE}, got {given}.")
 
 
 def resample(waveform: Tensor | np.ndarray, rate_from: int, rate_to: int) -> Tensor:

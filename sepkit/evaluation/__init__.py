@@ -188,7 +188,8 @@ def _report(scores: Scores, given: "_Given", output: Path, run: Path | None, cos
         (output / FILE).unlink(missing_ok=True)
         report_evaluation(scores, given.system, given.tracks, output, run, cost, given.device)
     except Exception as error:
-        warnings.warn(f"there is no report of the evaluation ({type(error).__name__}: {error})", stacklevel=3)
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"there is no report of the evaluation ({reason}); the same call makes it", stacklevel=3)
 
 
 def _check_call(

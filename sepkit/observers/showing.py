@@ -1,5 +1,6 @@
 """What is shown of a training, and when: one source for TensorBoard, Weights & Biases and the files of the run."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class Exhibition:
     def __init__(self) -> None:
         self._best: tuple[int, tuple[Excerpt, ...]] = (0, ())
         self._shown: set[int] = set()
+        self._drawing = True
 
     def after_epoch(self, view: View) -> Iterator[Showing]:
         """Show what is due after an epoch."""
@@ -49,8 +51,8 @@ class Exhibition:
             first = not any("SDR" in row for row in view.history[:-1])
             for number, excerpt in enumerate(view.excerpts, 1):
                 sounds = sounds_of(excerpt, excerpt.track, first)
-                picture = picture_file(view.folder, _label("epoch", view.epoch, number), excerpt)
-                yield Showing(view.epoch, sounds, excerpt.sample_rate, {f"{excerpt.track}/picture": picture})
+                pictures = self._draw(view.folder, _label("epoch", view.epoch, number), excerpt, excerpt.track)
+                yield Showing(view.epoch, sounds, excerpt.sample_rate, pictures)
 
     def at_end(self, view: View) -> Iterator[Showing]:
         """Show the best epoch of a finished training, unless it has been shown."""
@@ -59,8 +61,19 @@ class Exhibition:
             return
         for number, excerpt in enumerate(excerpts, 1):
             name = f"{excerpt.track}, best epoch"
-            picture = picture_file(view.folder, _label("best", epoch, number), excerpt)
-            yield Showing(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, {f"{name}/picture": picture})
+            pictures = self._draw(view.folder, _label("best", epoch, number), excerpt, name)
+            yield Showing(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, pictures)
+
+    def _draw(self, folder: Path, label: str, excerpt: Excerpt, name: str) -> dict[str, Path]:
+        """Draw an excerpt; numbers and sounds are not lost with pictures that fail."""
+        if self._drawing:
+            try:
+                return {f"{name}/picture": picture_file(folder, label, excerpt)}
+            except Exception as error:
+                self._drawing = False
+                reason = f"{type(error).__name__}: {error}"
+                warnings.warn(f"pictures fail and are left out from now on ({reason})", stacklevel=2)
+        return {}
 
 
 def _label(kind: str, epoch: int, number: int) -> str:

@@ -92,7 +92,9 @@ def _explain(error: Exception) -> str | None:
     own = str(error).strip()
     last = re.sub(r"^\w+: ", "", own.splitlines()[-1]) if own else type(error).__name__
     said = f"{own}\n{error.__cause__}"  # torch says by which signal a process was killed in the first of two errors
-    if "shared memory" in said or "Bus error" in said:
+    if "Too many open files" in said or "of ancdata" in said:  # through which torch hands over open ones
+        return "no more files may be open at once: `ulimit -n` allows more, or set data.workers=0"
+    if re.search("shared memory|Bus error|file </torch_", said):
         return f"{_SHARED_MEMORY}, through which loading processes hand over examples, is full: {_MORE_SHARED_MEMORY}"
     if "killed by signal" in said and "DataLoader worker" in said:
         name = re.search(r"killed by signal: ([\w ]+)", said)[1].strip()
