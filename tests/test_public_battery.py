@@ -51,15 +51,16 @@ MODULES = (
 )  # fmt: skip
 PASSIVE = {
     "errors and what calls return": (
-        "AudioError AudioInfo BSSEval Comparison ComparisonError DatasetError Difference Excerpt ModelError Plan Score "
-        "Scores Separated Separation Song Summary WorkerError"
+        "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Excerpt ModelError Plan "
+        "Score Scores Separated Separation Song Summary WorkerError changed vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
-        "EpochSampler Planner SongDataset Stopwatch finish quiet_worker keep_memory peak_memory available_cores"
+        "EpochSampler Planner SongDataset Stopwatch check_songs finish quiet_worker keep_memory peak_memory "
+        "available_cores load_matplotlib"
     ),
     "called by the functions above with what these have checked": (
-        "Queue atomic best_part evaluating overlap_add separate_blocks separate_chunks load_weights save_model "
-        "write_card shorten"
+        "Queue best_part check_unchanged describe_damage evaluating hash_tensors overlap_add separate_blocks "
+        "separate_chunks load_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": "choose_stems output_name rest_name is_audio_name main_metric summarize",
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
