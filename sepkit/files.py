@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sepkit.locks import LOCK
+
 PREFIX = ".sepkit-"  # of what is half written
 _ABANDONED = 3600.0  # s without a change after which a half-written folder belongs to a process that died
 _NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM}  # by file systems that cannot
@@ -112,7 +114,7 @@ def _sync_folder(path: str | os.PathLike) -> None:
 def _remove_abandoned(parent: Path) -> None:
     for left in parent.glob(f"{PREFIX}*/"):
         with suppress(OSError):  # its process may just have finished
-            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED:
+            if not (left / LOCK).exists() and time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
 
 

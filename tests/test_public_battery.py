@@ -51,8 +51,8 @@ MODULES = (
 )  # fmt: skip
 PASSIVE = {
     "errors and what calls return": (
-        "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Excerpt ModelError Plan "
-        "Score Scores Separated Separation Song Summary WorkerError changed vanished"
+        "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Excerpt ModelError "
+        "Plan Score Scores Separated Separation Song Summary WorkerError changed vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "EpochSampler Planner SongDataset Stopwatch check_songs finish quiet_worker keep_memory peak_memory "
