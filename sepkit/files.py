@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sepkit.locks import LOCK
-
-PREFIX = ".sepkit-"  # of what is half written
+PREFIX, _SUFFIX = ".sepkit-", ".part"  # of what is half written
 _ABANDONED = 3600.0  # s without a change after which a half-written folder belongs to a process that died
 _NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM}  # by file systems that cannot
 _LONGEST = 255  # bytes in a name, on all common file systems
@@ -89,7 +87,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _temporary_name() -> str:
-    return f"{PREFIX}{secrets.token_hex(6)}.part"
+    return f"{PREFIX}{secrets.token_hex(6)}{_SUFFIX}"
 
 
 def _sync(path: str | os.PathLike, access: int) -> None:
@@ -112,9 +110,9 @@ def _sync_folder(path: str | os.PathLike) -> None:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for left in parent.glob(f"{PREFIX}*/"):
+    for left in parent.glob(f"{PREFIX}*{_SUFFIX}/"):
         with suppress(OSError):  # its process may just have finished
-            if not (left / LOCK).exists() and time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED:
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
 
 

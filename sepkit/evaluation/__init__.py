@@ -147,22 +147,20 @@ def evaluate(
         tracks, read = folder_tracks(estimates, references, data, split, targets, settings.protocol)
         given = _Given("estimates", STFT(), tracks, None, {}, torch.device("cpu"))
     read += describe_recorded(given.tracks)
-    settings, notes = _settle(settings, given.tracks), [*notes, *read]
-    for line in read if tell else ():
-        tell(line)
+    settings = _settle(settings, given.tracks)
     _try_metrics(settings, given.tracks)
     job = Job(given.system, given.tracks, settings, given.transform if baselines else None)
     destination = None if output is None else _Destination(Path(output), split)
     origins = _origins(given, settings, baselines)
     with nullcontext() if destination is None else destination.held():
         found, said = ({}, []) if destination is None else destination.find(given.tracks, origins)
-        for line in [*said, *_expected(job, len(given.tracks) - len(found), workers)] if tell else ():
+        for line in [*read, *said, *_expected(job, len(given.tracks) - len(found), workers)] if tell else ():
             tell(line)
         n_found = len(found)
         _score(job, found, origins, destination, workers, progress)
         in_order = [found[number] for number in range(len(given.tracks))]
         scores = Scores([row for each in in_order for row in each.rows], _title(len(in_order), settings))
-        scores.notes = [*_notes(in_order), *notes, *said]
+        scores.notes = [*_notes(in_order), *notes, *read, *said]
         if destination is not None:
             destination.finish(scores, [each.track for each in in_order])
         if report:
