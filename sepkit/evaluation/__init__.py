@@ -141,12 +141,13 @@ def evaluate(
     _check_report(report, run, output)
     settings, notes = _available(settings)
     if model is not None:
-        placed, read = _place_model(model, device, trust), []
+        placed = _place_model(model, device, trust)
         given = _open_songs(placed, data, split, targets, settings.protocol, batch_size, overlap, resample)
     else:
         tracks, read = folder_tracks(estimates, references, data, split, targets, settings.protocol)
         given = _Given("estimates", STFT(), tracks, None, {}, torch.device("cpu"))
-    read += describe_recorded(given.tracks)
+        notes += read
+    notes += describe_recorded(given.tracks)
     settings = _settle(settings, given.tracks)
     _try_metrics(settings, given.tracks)
     job = Job(given.system, given.tracks, settings, given.transform if baselines else None)
@@ -154,17 +155,17 @@ def evaluate(
     origins = _origins(given, settings, baselines)
     with nullcontext() if destination is None else destination.held():
         found, said = ({}, []) if destination is None else destination.find(given.tracks, origins)
-        for line in [*read, *said, *_expected(job, len(given.tracks) - len(found), workers)] if tell else ():
+        n_left = len(given.tracks) - len(found)
+        for line in [*notes, *said, *_expected(job, n_left, workers)] if tell else ():
             tell(line)
-        n_found = len(found)
         _score(job, found, origins, destination, workers, progress)
         in_order = [found[number] for number in range(len(given.tracks))]
         scores = Scores([row for each in in_order for row in each.rows], _title(len(in_order), settings))
-        scores.notes = [*_notes(in_order), *notes, *read, *said]
+        scores.notes = [*_notes(in_order), *notes, *said]
         if destination is not None:
             destination.finish(scores, [each.track for each in in_order])
         if report:
-            cost = {**watch.read(), "tracks scored now": f"{len(in_order) - n_found} of {len(in_order)}"}
+            cost = {**watch.read(), "tracks scored now": f"{n_left} of {len(in_order)}"}
             known = model if run is None and not isinstance(model, Separator) else run
             _report(scores, given, Path(output), None if known is None else Path(known), cost)
     return scores
