@@ -45,15 +45,10 @@ class _Correlation(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return _Correlation.apply(gradient, ctx.saved_tensors[0].flip(0)), None
-
-    @staticmethod
-    def jvp(ctx: torch.autograd.function.FunctionCtx, tangent: Tensor, _: Tensor | None) -> Tensor:
-        return _Correlation.apply(tangent, ctx.saved_tensors[0])
 
 
 def _a_weighting_taps(sample_rate: float, n_taps: int) -> np.ndarray:
