@@ -91,9 +91,21 @@ def _read_mark(weights: Path) -> str | None:
 def _naming_damage(weights: Path) -> Iterator[None]:
     """Turn what is raised on damaged weights into a sentence."""
     try:
-        yield
+        with _naming_refusal(weights):
+            yield
+    except ModelError:
+        raise
     except (safetensors.SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ModelError(f"{weights} is damaged ({show(str(error))}): copy it again") from error
+
+
+@contextmanager
+def _naming_refusal(path: Path) -> Iterator[None]:
+    """Turn what the system refuses to read into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}, check its permissions") from error
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -104,11 +116,13 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     """
     check_path(folder, "folder")
     folder = Path(folder)
-    missing = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
+    with _naming_refusal(folder):
+        missing = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         raise ModelError(f"{folder} is no model folder: {' and '.join(missing)} missing, give a training run's")
     try:
-        card = parse_json(read_text(folder / CARD))
+        with _naming_refusal(folder / CARD):
+            card = parse_json(read_text(folder / CARD))
         if card["format"] > FORMAT:
             raise ModelError(f"{folder} has format {card['format']}, sepkit reads {FORMAT}: install a newer one")
         card["separator"]["sources"]
@@ -116,8 +130,6 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CARD} is not a model card ({error!r}): train again, or copy it again") from error
-    except OSError as error:
-        raise ModelError(f"{folder / CARD} cannot be read: {error.strerror}, check its permissions") from error
     return card
 
 

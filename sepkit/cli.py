@@ -4,7 +4,9 @@ Only the standard library is imported before a command knows what it has to do.
 """
 
 import argparse
+import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -595,16 +597,23 @@ def _check_current_folder() -> None:
 
 def _exit_code(error: Exception) -> int:
     """Tell a wrong call, 2, from a failed job, 1."""
+    if not isinstance(error, ValueError):  # torch may be what cannot be imported
+        return 1
     from sepkit.audio import AudioError
     from sepkit.datasets import DatasetError
 
-    return 2 if isinstance(error, ValueError) and not isinstance(error, AudioError | DatasetError | UnicodeError) else 1
+    return 1 if isinstance(error, AudioError | DatasetError | UnicodeError) else 2
 
 
 def _explain(error: Exception) -> str:
     """Say an error in a sentence; what this package did not foresee is called by its name."""
-    if "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError):
+    unmapped = isinstance(error, ImportError) and re.search("map segment|allocate memory", str(error))
+    if "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or unmapped:
         return "out of memory: lower training.batch_size or raise training.accumulate; for separation, --batch-size 1"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "no more files may be open at once: `ulimit -n` allows more"
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}, check its permissions"
     foreseen = type(error).__module__.startswith("sepkit") or isinstance(error, ValueError)
     foreseen = foreseen and not isinstance(error, UnicodeError)
     return str(error) if foreseen else f"{type(error).__name__}: {shorten(str(error), 300)} (--debug shows where)"

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +117,19 @@ def test_a_card_cannot_declare_itself_trusted(folder):
 def test_a_missing_file_is_named(folder, missing):
     (folder / missing).unlink()
     with pytest.raises(ModelError, match=rf"model is no model folder: {missing} missing, give a training run's"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("refused", ["model.json", "model.safetensors"])
+def test_what_may_not_be_read_is_told_with_its_permissions(folder, monkeypatch, refused):
+    def ask(path, *given, **named):
+        if path.name == refused:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *given, **named)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", ask)
+    with pytest.raises(ModelError, match=rf"{refused} cannot be read: Permission denied, check its permissions$"):
         load_model(folder)
 
 

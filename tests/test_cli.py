@@ -561,6 +561,21 @@ def test_a_training_that_cannot_be_is_answered_without_traceback(recipe, capsys,
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(24, "Too many open files"), "no more files may be open at once: `ulimit -n` allows more"),
+        (PermissionError(13, "Permission denied", "songs"), "songs cannot be used: Permission denied, check its perm"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "out of memory: "),
+        (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error (--debug shows where)"),
+    ],
+)
+def test_what_the_system_refuses_is_a_failed_job_in_a_sentence(capsys, monkeypatch, error, sentence):
+    monkeypatch.setattr("sepkit.cli._separate", lambda _: (_ for _ in ()).throw(error))
+    assert separate_command(["song.wav"]) == 1
+    assert capsys.readouterr().err.startswith(f"sepkit-separate: {sentence}")
+
+
 @pytest.mark.filterwarnings("default:observer")
 def test_notes_of_observers_are_shown_in_a_line(recipe, capsys):
     Path("stumbling.py").write_text("class Stumbling:\n    def on_step(self, view):\n        raise ValueError('no')\n")

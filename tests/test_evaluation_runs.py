@@ -663,6 +663,20 @@ def test_a_process_that_breaks_off_is_told(shared, tmp_path):
         run(shared, model=model, workers=2)
 
 
+def test_a_script_without_a_guard_is_told_so_however_large_its_model(shared, tmp_path):
+    network = {"class": "BLSTM", "hidden_size": 32, "n_layers": 1}  # more than a pipe holds
+    save_model(Separator(("vocals", "drums"), network, sample_rate=RATE, segment=1.0), tmp_path / "model")
+    (tmp_path / "script.py").write_text(
+        "from sepkit.evaluation import evaluate\n"
+        f"evaluate({str(tmp_path / 'model')!r}, {str(shared)!r}, metrics=['SI-SDR'], baselines=False, workers=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 1
+    assert done.stderr.count('a script calls train() and evaluate() below `if __name__ == "__main__":`') == 1
+
+
 def test_a_stop_ends_all_processes(shared, tmp_path):
     network = {"class": "networks.Stuck", "gains": [0.5, 0.2], "folder": str(tmp_path / "alive")}
     save_model(Separator(("vocals", "drums"), network, sample_rate=RATE, segment=1.0), tmp_path / "model")

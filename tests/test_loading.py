@@ -39,6 +39,8 @@ class Failing:
             "shared memory": RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left"),
             "a file of it": RuntimeError("unable to resize file </torch_1> to the right size: File too large (27)"),
             "open files": OSError(24, "Too many open files"),
+            "connection": ConnectionResetError(104, "Connection reset by peer"),
+            "its socket": FileNotFoundError(2, "No such file or directory"),
             "a bug": KeyError("gain"),
             "a wrong value": ValueError("gain must be positive"),
         }[self.how]
@@ -68,6 +70,8 @@ def start(root, folder, *overrides: str, **data) -> Path:
         ("shared memory", "/dev/shm, .* is full: give the container more with --shm-size=1g, or set data.workers=0"),
         ("a file of it", "/dev/shm, .* is full: .* or set data.workers=0"),
         ("open files", "no more files may be open at once: `ulimit -n` allows more, or set data.workers=0"),
+        ("connection", r"a loading process ended \(.*reset by peer\): see what ended it, or set data.workers=0"),
+        ("its socket", r"a loading process ended \(.*No such file .*\): see what ended it, or set data.workers=0"),
         ("killed", "was killed, as the system does where memory is short: lower data.workers or training.batch_size"),
         ("ended", r"a loading process failed \(.*exited unexpectedly.*with data.workers=0, --debug shows where"),
         ("a bug", r"a loading process failed \('gain'\): with data.workers=0, --debug shows where"),

@@ -3,12 +3,15 @@
 import math
 import os
 import pickle
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing.queues import SimpleQueue
 
 import torch
 
@@ -148,12 +151,14 @@ def score_tracks(job: Job, numbers: Sequence[int], workers: int, done: Callable[
         for number in numbers:
             done(number, job.score(number))
         return
-    given = pickle.dumps(job)  # once, and not through shared memory, of which containers have little
-    before = set(active_children())
-    pool = ProcessPoolExecutor(min(workers, len(numbers)), get_context("spawn"), _start_worker, (given,))
+    before, context, n_workers = set(active_children()), get_context("spawn"), min(workers, len(numbers))
+    jobs = context.SimpleQueue()
+    threading.Thread(target=_hand_over, args=(job, jobs, n_workers), daemon=True).start()
+    pool = ProcessPoolExecutor(n_workers, context, _start_worker, (jobs,))
     try:
         with starting_processes():
-            waiting = {pool.submit(_score_in_worker, number): number for number in numbers}
+            with _interrupts_later():
+                waiting = {pool.submit(_score_in_worker, number): number for number in numbers}
             for future in as_completed(waiting):
                 done(waiting[future], future.result())
     except BaseException as error:
@@ -169,16 +174,36 @@ def score_tracks(job: Job, numbers: Sequence[int], workers: int, done: Callable[
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold Ctrl-C back, also from the processes that are started meanwhile, which are not up to it at first."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _hand_over(job: Job, jobs: SimpleQueue, n_workers: int) -> None:
+    """Send a job to the workers; with what starts a process, one that ends early would let this one wait for ever."""
+    given = pickle.dumps(job)  # once, and not through shared memory, of which containers have little
+    for _ in range(n_workers):
+        jobs.put(given)
+
+
 _job: Job | None = None  # of this worker process
 
 
-def _start_worker(given: bytes) -> None:
+def _start_worker(jobs: SimpleQueue) -> None:
     """Set up a process that scores: one thread, Ctrl-C is left to the parent, and it does not outlive that."""
     global _job
     quiet_worker(0)
     keep_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _job = pickle.loads(given)
+    _job = pickle.loads(jobs.get())
 
 
 def _end_with_parent() -> None:

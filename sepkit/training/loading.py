@@ -100,6 +100,9 @@ def _explain(error: Exception) -> str | None:
         name = re.search(r"killed by signal: ([\w ]+)", said)[1].strip()
         why = "as the system does where memory is short" if name == "Killed" else f"by the signal {name}"
         return f"a loading process was killed, {why}: lower data.workers or training.batch_size"
+    of_socket = isinstance(error, FileNotFoundError) and "'" not in last  # of no file that has a name
+    if of_socket or isinstance(error, ConnectionError | EOFError):
+        return f"a loading process ended ({last}): see what ended it, or set data.workers=0"
     if isinstance(error, MemoryError) or re.search("allocate memory|not enough memory", said):
         return "there is not enough memory to load examples: lower data.workers or training.batch_size"
     if isinstance(error, pickle.PicklingError) or "pickle" in said:
