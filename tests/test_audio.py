@@ -513,7 +513,7 @@ def test_equal_rates_change_nothing():
 
 
 def test_wrong_rates_and_shapes_are_refused():
-    with pytest.raises(ValueError, match="rates must be positive, got 0 and 44100 Hz"):
+    with pytest.raises(ValueError, match="rates must be positive whole numbers, got 0 and 44100 Hz"):
         audio.resample(music(10), 0, RATE)
     with pytest.raises(ValueError, match="rates must be positive"):
         audio.Resampler(RATE, -1, 2)
@@ -532,7 +532,7 @@ def test_one_channel_is_copied_and_many_are_averaged():
     assert audio.adapt_channels(stereo.expand(4, 2, 50), 1).shape == (4, 1, 50)
 
 
-@pytest.mark.parametrize(("present", "wanted"), [(2, 3), (6, 2), (2, 0)])
+@pytest.mark.parametrize(("present", "wanted"), [(2, 3), (6, 2)])
 def test_other_channel_mappings_are_refused(present, wanted):
     with pytest.raises(ValueError, match=f"Cannot map {present} channels to {wanted}: only mono to many"):
         audio.adapt_channels(torch.zeros(present, 10), wanted)
