@@ -517,7 +517,7 @@ def test_wrong_rates_and_shapes_are_refused():
         audio.resample(music(10), 0, RATE)
     with pytest.raises(ValueError, match="rates must be positive"):
         audio.Resampler(RATE, -1, 2)
-    with pytest.raises(ValueError, match=r"wants a waveform \(C, T\), got \(10,\)"):
+    with pytest.raises(ValueError, match=r"waveform must be \(C, T\), got \(10,\)"):
         audio.resample(torch.zeros(10), 8000, RATE)
     with pytest.raises(ValueError, match=r"wants blocks \(2, T\), got \(1, 10\)"):
         audio.Resampler(8000, RATE, 2).push(torch.zeros(1, 10))
@@ -532,7 +532,7 @@ def test_one_channel_is_copied_and_many_are_averaged():
     assert audio.adapt_channels(stereo.expand(4, 2, 50), 1).shape == (4, 1, 50)
 
 
-@pytest.mark.parametrize(("present", "wanted"), [(2, 3), (6, 2), (2, 0)])
+@pytest.mark.parametrize(("present", "wanted"), [(2, 3), (6, 2)])
 def test_other_channel_mappings_are_refused(present, wanted):
     with pytest.raises(ValueError, match=f"Cannot map {present} channels to {wanted}: only mono to many"):
         audio.adapt_channels(torch.zeros(present, 10), wanted)

@@ -68,6 +68,7 @@ RECIPE = {
             ((*MUSDB, name), [], None, MUSDB)
             for name in (
                 "accompaniment", "Accompaniment", "instrumental", "Instrumentals", "inst", "karaoke", "backing_track",
+                "伴奏", "カラオケ", "Instrumental Version", "instrum", "off-vocal ver",
                 "backing track", "no_vocals", "no-vocals", "NoVocals", "no drums", "minus_one", "minus bass",
                 "without_vocals", "vocals_removed", "drumless", "non_vocals", "Song_(Instrumental)_UVR-MDX",
             )
@@ -225,6 +226,7 @@ TOLD = {
     "more": ({"mixture": TOTAL + sound(9)}, r"the mixture holds more than its parts, .*, in song \(residual -\d.\d dB"),
     "copy of no target": ({"perc": STEMS["drums"]}, "drums is a copy of perc, so that .* twice; remove one, in song"),
     "nearly": ({"vocals_old": STEMS["vocals"] + 0.1 * sound(9)}, "vocals_old is nearly vocals"),
+    "nearly the sum": ({"song": np.tanh(4 * TOTAL) / 4}, "song is nearly the sum of bass, drums, other, vocals; "),
     "silent": ({"bass": 0 * STEMS["bass"]}, "bass is silent throughout in 1 of 1 songs of train: song"),
 }  # fmt: skip
 REFUSED = {

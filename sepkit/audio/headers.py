@@ -18,11 +18,12 @@ KNOWN_CHUNKS = (
     b"NAME", b"ANNO", b"COMT", b"MARK", b"INST", b"APPL", b"AUTH", b"(c) ",
 )  # fmt: skip # of these, what does not fit was cut
 MAX_RUBBISH = 1 << 12  # bytes behind the declared audio that are not taken for audio: 23 ms in CD quality
+_CHUNK_HEADER = {8: 24, 1: 12}  # bytes, by the unit
 STREAMED = ((0x7FFFF000, 0x7FFFFFFF), (0xFFFFF000, 0xFFFFFFFF), (1 << 62, 1 << 64))  # what a writer to a pipe leaves
 
 
 class Samples(NamedTuple):
-    """State where the audio bytes of WAV, AIFF, W64 and AU lie.
+    """State where the audio bytes of WAV, AIFF, W64, CAF and AU lie.
 
     Args:
         offset: first byte.
@@ -60,7 +61,14 @@ class PcmSizes(NamedTuple):
 
 
 def pcm_sizes(path: str) -> PcmSizes | None:
-    """Compare the size of the audio in the header of WAV, AIFF, W64 and AU with what is there; None for all others."""
+    """Compare the size of the audio that the header of WAV, AIFF, W64, CAF or AU declares with what is there.
+
+    Args:
+        path: of any file.
+
+    Returns:
+        The sizes; None for other formats.
+    """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -87,7 +95,9 @@ def _compare(file: BinaryIO, samples: Samples, size: int) -> PcmSizes:
             if (second := _second_file(file, samples, real, size)) is not None:
                 return sizes._replace(real=real, second=second)
     if declared and (present - declared <= MAX_RUBBISH or _only_zeros(file, samples.offset + declared)):
-        return sizes._replace(rubbish=present - declared)
+        file.seek(samples.offset + declared)
+        rest = file.read(MAX_RUBBISH + 1)
+        return sizes._replace(rubbish=present - declared if len(rest) > MAX_RUBBISH or any(rest) else 0)
     return sizes._replace(real=present)
 
 
@@ -105,7 +115,7 @@ def _walk_chunks(file: BinaryIO, samples: Samples, place: int, end: int) -> int 
     """Follow chunks to the end of the file; return the size of a second file, None where a chunk does not fit."""
     while place < end:
         file.seek(place)
-        header = file.read(24 if samples.unit == 8 else 8)
+        header = file.read(_CHUNK_HEADER.get(samples.unit, 8))
         if header.startswith(OTHER_MAGICS):
             return end - place
         if header.startswith(TAG_MAGICS) or (end - place < len(header) and not any(header)):
@@ -122,6 +132,8 @@ def _chunk_size(header: bytes, samples: Samples) -> int | None:
     order, is_name = samples.code[0], all(32 <= byte < 127 for byte in header[:4])
     if samples.unit == 8 and len(header) == 24 and is_name:
         return struct.unpack(order + "Q", header[16:])[0]
+    if samples.unit == 1 and samples.code == ">Q" and len(header) == 12 and is_name:
+        return 12 + struct.unpack(">Q", header[4:])[0]
     if samples.unit == 2 and len(header) == 8 and is_name:
         return 8 + struct.unpack(order + "I", header[4:])[0]
     return None
@@ -165,6 +177,8 @@ def locate_samples(file: BinaryIO) -> Samples | None:
         return _walk_riff(file, ">")
     if magic[:4] == b"riff":
         return _walk_w64(file)
+    if magic[:4] == b"caff":
+        return _walk_caf(file, start + 8)
     if magic[:4] == b".snd":
         offset, declared = struct.unpack(">II", magic[4:12])
         return Samples(start + offset, declared, start + 8, ">I", unit=1)
@@ -199,6 +213,17 @@ def _walk_w64(file: BinaryIO) -> Samples | None:
         if size < 24:
             return None
         file.seek(file.tell() - 24 + (size + 7) // 8 * 8)
+    return None
+
+
+def _walk_caf(file: BinaryIO, place: int) -> Samples | None:
+    file.seek(place)
+    while len(header := file.read(12)) == 12:
+        name, size = struct.unpack(">4sQ", header)
+        here = file.tell()
+        if name == b"data":  # which a count of edits precedes
+            return Samples(here + 4, size - 4, here - 8, ">Q", added=4, unit=1)
+        file.seek(here + size)
     return None
 
 
@@ -340,16 +365,25 @@ def mpeg_frames(path: str) -> MpegChain | None:
         stream = head[start:] + file.read()
     size, samples = _mpeg_frame(stream[:4])
     n_announced, trimmed = _xing(stream[:size])
+    if start:  # FFmpeg looks for the Xing header at the first byte alone
+        n_announced = None
     announced = None if n_announced is None else n_announced * samples
     place, counted, end, broken = 0 if announced is None else size, 0, len(stream), any(head[:start])
     while place + 4 <= end and not broken:
         size, samples = _mpeg_frame(stream[place : place + 4])
         if not size:
-            broken = skip_tags(stream, place) < end
+            broken = not is_padding(stream, skip_tags(stream, place))
             break
         counted += samples if place + size <= end else 0
         place += size
     return MpegChain(counted, announced, trimmed, broken, place > end)
+
+
+def is_padding(stream: bytes | mmap.mmap, place: int) -> bool:
+    """Say whether nothing stands from here to the end, or a few zeros that were not audio: none precede them."""
+    zeros, before = stream[place : place + MAX_RUBBISH + 1], stream[max(0, place - 32) : place]
+    is_end = any(before[-8:]) or before.startswith(b"APETAGEX")  # a tag ends with zeros of its own
+    return not zeros or (len(zeros) <= MAX_RUBBISH and not any(zeros) and is_end)
 
 
 def skip_tags(stream: bytes, place: int) -> int:
@@ -404,6 +438,31 @@ def second_mp4(path: str) -> int:
                 return 0
             place += size
     return 0
+
+
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+
+
+def container_size(path: str) -> int:
+    """Return the bytes that a Matroska or ASF file says it has; 0 where it leaves that open."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        place, size = _ebml_size(head, 4)
+        segment = place + (size or 0)
+        place, size = _ebml_size(head, segment + 4)
+        return place + size if size and head[segment : segment + 4] == b"\x18\x53\x80\x67" else 0
+    found = head.find(_ASF_PROPERTIES)
+    is_live = found < 0 or head[found + 88 : found + 89] in (b"", b"\1", b"\3")  # flag of a broadcast
+    return 0 if is_live else int.from_bytes(head[found + 40 : found + 48], "little")
+
+
+def _ebml_size(head: bytes, place: int) -> tuple[int, int | None]:
+    """Read the size of an element (RFC 8794, section 4): the byte behind it, and the number; None: it is unknown."""
+    first = head[place] if place < len(head) else 0
+    length = 9 - first.bit_length()
+    size, unknown = int.from_bytes(head[place : place + length], "big"), (1 << 7 * length) - 1
+    return place + length, None if not first or size & unknown == unknown else size & unknown
 
 
 _COPY_MAGICS = {b"TTA1": 8, b"MAC ": 6, b"\x30\x26\xb2\x75": 16}  # TTA, Monkey's Audio, ASF: bytes that tell them

@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sepkit.audio.headers import is_padding
+
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _FIRST, _LAST = 2, 4  # flags of a page
 _HEADERS, _NO_PACKET = 0, (1 << 64) - 1  # granule positions of pages before the audio, and of those that end none
@@ -54,7 +56,7 @@ def _follow(stream: mmap.mmap) -> OggPages:
         flags, place = stream[start + 5], end
     rest = len(stream) - place
     cut = rest > 0 and not flags & _LAST and b"OggS".startswith(stream[place : place + 4])
-    if rest and not cut:
+    if rest and not cut and not is_padding(stream, place):
         holes.append((place, rest))
     return OggPages(tuple(starts) or (0,), tuple(holes), cut, bool(flags & _LAST), granules[-1] - granules[0])
 

@@ -10,6 +10,7 @@ from sepkit.audio.headers import (
     MAX_RUBBISH,
     MpegChain,
     PcmSizes,
+    container_size,
     flac_ends_at,
     flac_is_joined,
     mpeg_frames,
@@ -27,8 +28,9 @@ SUFFIXES = (
     ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".ac3", ".eac3", ".dts", ".wma", ".webm", ".mka", ".mkv",
 )  # fmt: skip
 
-PCM_CONTAINERS = ("wav", "w64", "aiff", "au")  # by FFmpeg's names
+PCM_CONTAINERS = ("wav", "w64", "aiff", "au", "caf")  # by FFmpeg's names
 FEW = 8  # bytes behind the audio that are not worth a word
+MPEG_FRAME = 2048  # samples of the longest packet of AAC and MP3
 ROUNDED = 0.1  # s by which the duration that Matroska and ASF announce may differ from their audio's
 _NO_AUDIO = "{} holds no audio: it declares a format and no samples; export it again."
 
@@ -151,6 +153,8 @@ def _length(path: str, source: SoundfileSource, pages: OggPages | None, sizes: P
     n_frames = source.n_declared
     if not n_frames or source.format in ("RAW", "MP3") or not _ends_at(source, n_frames):
         return None
+    if sizes and source.subtype not in SAMPLE_BYTES and (sizes.declared or 0) > sizes.present:
+        return None  # libsndfile fills the last block of a code with what is left of the one before
     if source.format == "FLAC":
         whole = flac_ends_at(path, n_frames) and not flac_is_joined(path)
         return _Length(n_frames, n_frames) if whole else None
@@ -271,6 +275,8 @@ def _declared_by_container(
     """Return the length that is written in the file, where FFmpeg's own may also be an estimate."""
     if source.format == "flac":
         _refuse_other_channels(path, source)
+    if source.format == "mov" and 0 < n_frames - (source.n_declared or n_frames) < MPEG_FRAME:
+        return None  # the edit list ends within a packet that players play to its end
     if source.format in ("flac", "mov", "wv", "tta", "ape"):
         return source.n_declared
     if source.format == "asf" and second:  # FFmpeg stretches the duration to the size of the file
@@ -297,6 +303,8 @@ def _is_cut(path: str, source: AvSource, pages: OggPages | None, n_frames: int, 
     if source.format in PCM_CONTAINERS:
         sizes = pcm_sizes(path)
         return sizes is not None and (sizes.declared or 0) > sizes.present
+    if source.format in ("matroska", "asf") and container_size(path) > os.path.getsize(path):
+        return True
     return (n_declared is not None and n_frames < n_declared) or (pages is not None and pages.cut)
 
 

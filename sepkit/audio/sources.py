@@ -8,7 +8,16 @@ import soundfile
 import torch
 
 from sepkit.audio.conversion import Resampler, adapt_channels
-from sepkit.audio.headers import TAG_MAGICS, ac3_frame, bare_view, corrected_view, flac_block, skip_tags
+from sepkit.audio.headers import (
+    MAX_RUBBISH,
+    TAG_MAGICS,
+    ac3_frame,
+    bare_view,
+    corrected_view,
+    flac_block,
+    is_padding,
+    skip_tags,
+)
 from sepkit.audio.info import AudioInfo, Damage
 from sepkit.audio.views import FileView
 
@@ -341,7 +350,8 @@ class AvSource:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self._fail(DecodeError(_first_part(error)), self._size - self._byte)
+                if not self._is_legal_end(self._byte):
+                    self._fail(DecodeError(_first_part(error)), self._size - self._byte)
                 return
             if packet is None:
                 break
@@ -368,16 +378,29 @@ class AvSource:
     def _follow(self, place: int, n_bytes: int) -> None:
         """Note what lies between the packets, and which known damage is reached."""
         between = place - self._byte
-        if self._tolerant and between > 0 and self.format in CONTIGUOUS and self._byte and not self._is_tag(self._byte):
+        is_told = self._tolerant and between > 0 and self.format in CONTIGUOUS and self._byte
+        if is_told and not self._is_legal(self._byte):
             self._note(n_bytes=between)
         while self._marks and self._marks[0][0] <= self._offset + place:
             self._note(n_bytes=self._marks.pop(0)[1])
         self._byte = max(self._byte, place + n_bytes)
 
-    def _is_tag(self, place: int) -> bool:
+    def _is_legal(self, place: int) -> bool:
+        """Say whether a tag stands between the packets here, or the padding of the end."""
+        first = max(0, self._offset + place - 32)
         with open(self._path, "rb") as file:
-            file.seek(self._offset + place)
-            return file.read(8).startswith(TAG_MAGICS)
+            file.seek(first)
+            around = file.read(MAX_RUBBISH + 33)
+        here = self._offset + place - first
+        return around.startswith(TAG_MAGICS, here) or is_padding(around, here)
+
+    def _is_legal_end(self, place: int) -> bool:
+        """Say whether nothing but tags and padding stands between here and the end."""
+        first = max(0, self._offset + place - 32)
+        with open(self._path, "rb") as file:
+            file.seek(first)
+            rest = file.read()
+        return is_padding(rest, skip_tags(rest, self._offset + place - first))
 
     def _gap_before(self, frame) -> np.ndarray:
         """Compare time stamps: return the silence that stands for what failed, and note what is missing."""

@@ -146,6 +146,8 @@ def _describe_look(song: Song, targets: Collection[str]) -> Iterator[tuple[bool,
     for name, of in look.doubles.items():
         what = f"{name} is the sum of {', '.join(of)}, which the mixture holds twice; remove it or them, in"
         yield True, what, song.name
+    for name, of in look.nearly.items():
+        yield False, f"{name} is nearly the sum of {', '.join(of)}; remove it if it is one, in", song.name
     for name, missing in look.uncovered.items():
         if missing > _UNHEARD:
             what = f"{name} holds more than the parts, which is in no mixture, in"

@@ -21,6 +21,7 @@ _SILENT = 1e-6  # root mean square below which nothing is said of a stem: -120 d
 _MOVING_ALIKE = 0.8  # correlation of their energies in time, above which a delay is looked for
 _EVERY = 4  # samples, of which one is enough where stems are compared
 _FRAME = 2048  # of those, whose energy is compared
+_NEAR = -10.0  # dB below which a sum is taken for one that was changed
 _EXACT = -40.0  # dB below which a difference is none
 _MENDED = 3.0  # dB that undoing a delay must bring
 _CONTENT = -10.0  # dB re mixture, above which what it holds beside its parts may be another part
@@ -64,6 +65,7 @@ class Look:
         mixing: of a recorded mixture; None: there is none, or it or its parts are silent.
         copies: pairs of parts that are alike.
         doubles: by part, the other parts whose sum it is.
+        nearly: the same, where the sum was changed: coded with loss, mastered.
         uncovered: by sum that is not added, what of it no part holds, dB re the sum.
     """
 
@@ -71,6 +73,7 @@ class Look:
     mixing: Mixing | None
     copies: tuple[Copy, ...]
     doubles: Mapping[str, tuple[str, ...]]
+    nearly: Mapping[str, tuple[str, ...]]
     uncovered: Mapping[str, float]
 
     @property
@@ -99,12 +102,13 @@ def look_at(song: "Song") -> Look:
     sums = [k for k in apart if is_sum(names[k])]
     finer = [k for k in apart if k not in sums]
     mixing = _compare(waveforms[-1], stems[parts].sum(0)) if song.mixture and parts and sounding[-1] else None
-    doubles = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
+    found = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
     return Look(
         tuple(name for name, sounds in zip(names, sounding.tolist(), strict=False) if not sounds),
         mixing,
         tuple(Copy(names[i], names[j], *how) for i, j, *how in _find_copies(stems, thinned, gram, parts)),
-        {names[k]: tuple(names[i] for i in used) for k, used in doubles.items()},
+        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in found.items() if missing < _EXACT},
+        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in found.items() if missing >= _EXACT},
         {names[k]: _decibels(_explain(gram, k, [*parts, *finer])[1]) for k in sums},
     )
 
@@ -174,17 +178,18 @@ def _overlap(late: Tensor, early: Tensor, delay: int) -> tuple[Tensor, Tensor]:
     return late[..., delay:], early[..., : early.shape[-1] - delay]
 
 
-def _find_sums(gram: Tensor, parts: Sequence[int]) -> dict[int, list[int]]:
-    """Find parts that are the sum of several others."""
+def _find_sums(gram: Tensor, parts: Sequence[int]) -> dict[int, tuple[list[int], float]]:
+    """Find parts that are the sum of several others, and what is missing, in dB; of what is not exact, the nearest."""
     found = {}
     for k in parts:
         others = [i for i in parts if i != k]
         weights, unexplained = _explain(gram, k, others)
         used = [i for i, weight in zip(others, weights.tolist(), strict=True) if abs(weight) > 0.03]
         positive = all(weight > -0.03 for weight in weights.tolist())
-        if len(used) > 1 and positive and _decibels(unexplained) < _EXACT:
-            found[k] = used
-    return found
+        if len(used) > 1 and positive and _decibels(unexplained) < _NEAR:
+            found[k] = used, _decibels(unexplained)
+    nearest = min(found, key=lambda k: found[k][1], default=None)
+    return {k: each for k, each in found.items() if each[1] < _EXACT or k == nearest}
 
 
 def _explain(gram: Tensor, k: int, others: Sequence[int]) -> tuple[Tensor, float]:

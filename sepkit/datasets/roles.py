@@ -11,16 +11,20 @@ _WORD = re.compile(r"[^\W\d_]+|\d+")
 _TAGGED = re.compile(r"(?:\d+_)?(?P<track>.+?)_\((?P<stem>[^()]*[^()\d][^()]*)\)(?:_.*)?")
 _ORNAMENT = {
     "bit", "both", "clean", "final", "full", "k", "khz", "linear", "main", "max", "min", "mono", "original",
-    "raw", "rough", "single", "song", "stereo", "the", "track", "v",
+    "raw", "rough", "single", "song", "stereo", "the", "track", "v", "ver", "version",
 }  # fmt: skip
-_MIX = {"mix", "mixdown", "mixed", "mixture", "fullmix"}
+_MIX = {
+    "fullmix", "gesamtmix", "mezcla", "mischung", "mistura", "mix", "mixdown", "mixed", "mixture", "mélange",
+    "микс", "混音", "ミックス",
+}  # fmt: skip
 _MASTER = {"master", "mastered", "mastering", "premaster"}
 _ACCOMPANIMENT = {
-    "accompaniment", "accompaniments", "accomp", "inst", "instr", "instru", "instrumental", "instrumentals",
-    "karaoke",
+    "accompagnement", "accompaniment", "accompaniments", "accomp", "acompanhamento", "acompañamiento", "begleitung",
+    "inst", "instr", "instru", "instrum", "instrumental", "instrumentals", "karaoke", "minusovka", "минусовка", "伴奏",
+    "オフボーカル", "カラオケ",
 }  # fmt: skip
 _JOINED = {
-    "backingtrack", "backingtracks", "minusone", "musicminusone", "playback", "offvocal", "offvocals",
+    "backingtrack", "backingtracks", "minusone", "musicminusone", "playback", "offvocal", "offvocals", "offvocalver",
     "vocalsoff",
 }  # fmt: skip
 _BEFORE, _AFTER = {"no", "non", "minus", "sans", "without"}, {"free", "less", "removed"}

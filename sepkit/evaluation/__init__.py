@@ -149,7 +149,6 @@ def evaluate(
         notes += read
     notes += describe_recorded(given.tracks)
     settings = _settle(settings, given.tracks)
-    _try_metrics(settings, given.tracks)
     job = Job(given.system, given.tracks, settings, given.transform if baselines else None)
     destination = None if output is None else _Destination(Path(output), split)
     origins = _origins(given, settings, baselines)
@@ -167,17 +166,16 @@ def evaluate(
         if report:
             cost = {**watch.read(), "tracks scored now": f"{n_left} of {len(in_order)}"}
             known = model if run is None and not isinstance(model, Separator) else run
-            _report(scores, given, Path(output), None if known is None else Path(known), cost)
+            _report(scores, given, Path(output), known and Path(known), cost)
     return scores
 
 
 def _settle(settings: Settings, tracks: Sequence[Track]) -> Settings:
-    """Leave out the metrics that need a mixture where none is known of any track."""
-    if any(track.mixed for track in tracks):
-        return settings
-    left = without_mixture(settings)
+    """Leave out the metrics that need a mixture where none is known of any track, and try the others."""
+    left = settings if any(track.mixed for track in tracks) else without_mixture(settings)
     if not left.metrics:
         raise ValueError(f"{', '.join(settings.metrics)} needs a mixture: add mixture.wav to the references")
+    _try_metrics(left, tracks)
     return left
 
 
