@@ -165,8 +165,7 @@ def evaluate(
             destination.finish(scores, [each.track for each in in_order])
         if report:
             cost = {**watch.read(), "tracks scored now": f"{n_left} of {len(in_order)}"}
-            known = model if run is None and not isinstance(model, Separator) else run
-            _report(scores, given, Path(output), known and Path(known), cost)
+            _report(scores, given, Path(output), model if run is None else run, cost)
     return scores
 
 
@@ -179,11 +178,18 @@ def _settle(settings: Settings, tracks: Sequence[Track]) -> Settings:
     return left
 
 
-def _report(scores: Scores, given: "_Given", output: Path, run: Path | None, cost: Mapping[str, object]) -> None:
+def _report(
+    scores: Scores,
+    given: "_Given",
+    output: Path,
+    run: Separator | str | os.PathLike | None,
+    cost: Mapping[str, object],
+) -> None:
     """Write the report in place of a former one; the scores are not lost with it."""
+    folder = None if run is None or isinstance(run, Separator) else Path(run)
     try:
         (output / FILE).unlink(missing_ok=True)
-        report_evaluation(scores, given.system, given.tracks, output, run, cost, given.device)
+        report_evaluation(scores, given.system, given.tracks, output, folder, cost, given.device)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"there is no report of the evaluation ({reason}); the same call makes it", stacklevel=3)
