@@ -4,6 +4,7 @@ import json
 import os
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from sepkit import audio
 from sepkit.audio import AudioError, AudioInfo
 from sepkit.audio.headers import locate_samples
+from sepkit.audio.sources import AvSource, DecodeError
 from sepkit.datasets import AudioFolder, DatasetError, open_songs
 
 RATE = 44100
@@ -497,3 +499,27 @@ def test_songs_may_end_with_every_suffix(tmp_path, suffix):
 def test_names_of_what_is_read_count_as_audio(suffix):
     assert audio.is_audio_name(f"Song.{suffix}")
     assert audio.is_audio_name(f"Song.{suffix.upper()}")
+
+
+class WideFrame:
+    """A frame of damaged AAC, whose samples PyAV does not hold."""
+
+    layout = SimpleNamespace(channels=range(46))
+
+    def to_ndarray(self) -> None:
+        pytest.fail("the samples of such a frame must not be touched")
+
+
+def test_a_frame_of_a_layout_that_cannot_be_is_passed_over_and_told(files, monkeypatch):
+    packets = AvSource._packets
+
+    def with_a_wide_frame(self):
+        yield SimpleNamespace(size=300, decode=lambda: [WideFrame()])
+        yield from packets(self)
+
+    monkeypatch.setattr(AvSource, "_packets", with_a_wide_frame)
+    with pytest.raises(DecodeError, match="a frame announces 46 channels"):
+        AvSource(str(files["m4a"])).read(100)
+    source = AvSource(str(files["m4a"]), tolerant=True)
+    assert source.read(100).shape == (100, 2)
+    assert sum(one.n_bytes for one in source.damage.values()) == 300

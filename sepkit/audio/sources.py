@@ -28,6 +28,7 @@ FILLED = ("mov", "mp3", "wv", "tta", "ape")  # containers that say where each pa
 CONTIGUOUS = ("mp3", "aac", "ac3", "eac3", "dts", "truehd", "mlp")  # nothing lies between packets
 CHECKED = {"flac", "tta", "wavpack"}  # lossless codecs whose decoders look at checksums only on request
 STAMPED = ("ogg", "matroska", "asf", "flac")  # containers whose time stamps tell of audio that is missing
+_LAYOUTS = 8  # channels that are believed of a frame; PyAV crashes on some that damaged AAC announces
 GAP = 0.005  # seconds between time stamps above which audio is missing: they are rounded to ms and less
 
 
@@ -332,6 +333,9 @@ class AvSource:
                     self._fail(DecodeError(_first_part(error)), packet.size)
                 continue
             for frame in frames:
+                if len(frame.layout.channels) > max(_LAYOUTS, self.n_channels):
+                    self._fail(DecodeError(f"a frame announces {len(frame.layout.channels)} channels"), packet.size)
+                    continue
                 if self._tolerant or self._position is None:
                     yield from self._advance(self._gap_before(frame))
                 yield from self._advance(self._convert(frame))
