@@ -79,8 +79,6 @@ def train(
     chosen = choose_device(device)
     beside = checked.path.parent if checked.path else None
     with folder.held() as former, importable(beside), borrowed_generators(chosen):
-        if former is not None:
-            tell(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
         state = folder.load()
         if state and state["finished"]:
             tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
@@ -90,6 +88,8 @@ def train(
         trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers, verbose)
         _prepare(trainer, folder, state, initial)
         tell(describe(trainer))
+        if former is not None:
+            tell(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
         with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
             trainer.run(stop, quiet)
         if trainer.history:
