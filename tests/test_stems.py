@@ -364,13 +364,13 @@ LAYOUTS = {
                 "stems lie deeper, as .*train/Artist/Song/vocals.wav; wanted is .*/train/<song>/vocals.wav"),
     "artists, no valid": (["train/A/Song/vocals.wav"], "train/A is taken for a song, and its stems lie deeper"),
     "speech": (["train/s1/a.wav", "train/s2/a.wav", "train/mix/a.wav"], "train/mix and 2 more are taken for a song, by "
-               "the name of a stem: a folder is wanted for each song, not for each stem; wanted is .*/train/<song>/vocals"),
+               "the name of a stem: a folder is wanted for each song, not for each stem; wanted is .*/<song>/vocals.wav"),
     "a folder a stem": (["train/vocals/1.wav", "train/drums/1.wav"], "train/drums and 1 more are taken for a song,"),
     "stems deeper": (["train/T1/mix.wav", "train/T1/stems/S00.wav"], "train/T1 is taken for a song, and its stems lie"),
     "too high": (["data/train/a/vocals.wav"], "data is taken for a song, .*; give .*/data as the root"),
-    "one song": (["vocals.wav", "drums.wav"], "holds audio and no folders of songs: put each song's stems into one; wanted"),
+    "one song": (["vocals.wav", "drums.wav"], "holds audio and no folders of songs: put each song's stems into one"),
     "files of songs": (["train/a_vocals.wav", "train/b_vocals.wav"], "train holds audio and no folders of songs"),
-    "names of songs": (["train/a/a_voc.wav", "train/a/a_Vocals.wav"], r"no song of train has the stem 'vocals'.*'a_Vocals'"),
+    "names of songs": (["train/a/a_voc.wav", "train/a/a_Vocals.wav"], r"no song of train has the stem 'vocals' .*'a_Voca"),
     "a folder of notes": (["train/a/vocals.wav", "train/notes/text.txt"], "notes: holds no audio and counts as a song"),
 }  # fmt: skip
 
@@ -417,7 +417,7 @@ def test_of_one_stem_alone_no_number_needs_a_mixture(tmp_path):
     assert "SI-SDRi (over" not in scores.table()
     assert any(line.startswith("no mixture is known of a: SI-SDRi") for line in said)
     assert (tmp_path / "out" / "report.html").is_file()
-    with pytest.raises(ValueError, match="SI-SDRi needs a mixture: add mixture.wav to the references"):
+    with pytest.raises(ValueError, match=r"SI-SDRi needs a mixture: add mixture\.wav to the references"):
         score(tmp_path, metrics=["SI-SDRi"])
     write_song(tmp_path / "ref" / "a", {"mixture": noise(0) + noise(2)})
     assert score(tmp_path).names("target") == ["vocals", "accompaniment"]
@@ -450,21 +450,21 @@ def test_estimates_that_are_not_chosen_need_no_reference_and_are_named(tmp_path)
     said: list[str] = []
     assert score(tmp_path, said, targets=["vocals", "drums"]).names("target") == ["drums", "vocals"]
     assert "not scored: piano (no reference)" in said
-    with pytest.raises(DatasetError, match="no reference for the estimate 'piano': rename it, add the reference, or choose"):
+    with pytest.raises(DatasetError, match="no reference for the estimate 'piano': rename it, add the reference, or"):
         score(tmp_path)
 
 
 def test_lengths_that_differ_are_answered_with_a_remedy(tmp_path):
     for kind, n_frames in (("ref", RATE), ("est", RATE - 1)):
         write_song(tmp_path / kind / "a", {name: noise(k, n_frames) for k, name in enumerate(("vocals", "drums"))})
-    with pytest.raises(DatasetError, match="number of samples, got .* 7999.*: cut the longer ones, or fill the shorter"):
+    with pytest.raises(DatasetError, match=r"number of samples, got .* 7999.*: cut the longer ones, or fill"):
         score(tmp_path)
 
 
 def test_flat_estimates_of_other_tools_are_answered_with_where_to_put_them(tmp_path):
     write_song(tmp_path / "ref" / "Song 8", {"vocals": noise(0)})
     write_song(tmp_path / "est", {"Song 8_(Vocals)_model": noise(0)})
-    with pytest.raises(DatasetError, match=r"put Song 8_\(Vocals\)_model.wav into Song 8/vocals.wav, and the others alike"):
+    with pytest.raises(DatasetError, match=r"put Song 8_\(Vocals\)_model\.wav into Song 8/vocals\.wav, and the"):
         score(tmp_path)
 
 
