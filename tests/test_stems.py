@@ -364,13 +364,13 @@ LAYOUTS = {
                 "stems lie deeper, as .*train/Artist/Song/vocals.wav; wanted is .*/train/<song>/vocals.wav"),
     "artists, no valid": (["train/A/Song/vocals.wav"], "train/A is taken for a song, and its stems lie deeper"),
     "speech": (["train/s1/a.wav", "train/s2/a.wav", "train/mix/a.wav"], "train/mix and 2 more are taken for a song, by "
-               "the name of a stem: a folder is wanted for each song, not for each stem; wanted is .*/<song>/vocals.wav"),
+               "the name of a stem: a folder is wanted for each song, not for each stem; wanted is .*/<song>/voc"),
     "a folder a stem": (["train/vocals/1.wav", "train/drums/1.wav"], "train/drums and 1 more are taken for a song,"),
     "stems deeper": (["train/T1/mix.wav", "train/T1/stems/S00.wav"], "train/T1 is taken for a song, and its stems lie"),
     "too high": (["data/train/a/vocals.wav"], "data is taken for a song, .*; give .*/data as the root"),
     "one song": (["vocals.wav", "drums.wav"], "holds audio and no folders of songs: put each song's stems into one"),
     "files of songs": (["train/a_vocals.wav", "train/b_vocals.wav"], "train holds audio and no folders of songs"),
-    "names of songs": (["train/a/a_voc.wav", "train/a/a_Vocals.wav"], r"no song of train has the stem 'vocals' .*'a_Voca"),
+    "names of songs": (["train/a/a_voc.wav", "train/a/a_Vocals.wav"], "no song of train has the stem 'vocals' .*a_Vocals"),
     "a folder of notes": (["train/a/vocals.wav", "train/notes/text.txt"], "notes: holds no audio and counts as a song"),
 }  # fmt: skip
 
