@@ -370,7 +370,7 @@ LAYOUTS = {
     "too high": (["data/train/a/vocals.wav"], "data is taken for a song, .*; give .*/data as the root"),
     "one song": (["vocals.wav", "drums.wav"], "holds audio and no folders of songs: put each song's stems into one"),
     "files of songs": (["train/a_vocals.wav", "train/b_vocals.wav"], "train holds audio and no folders of songs"),
-    "names of songs": (["train/a/a_voc.wav", "train/a/a_Vocals.wav"], "no song of train has the stem 'vocals' .*a_Vocals"),
+    "names of songs": (["train/a/a_voc.wav", "train/a/a_Vocals.wav"], "no song .* has the stem 'vocals' .*a_Vocals"),
     "a folder of notes": (["train/a/vocals.wav", "train/notes/text.txt"], "notes: holds no audio and counts as a song"),
 }  # fmt: skip
 
