@@ -93,7 +93,7 @@ class Song:
     mixture: Stem | None = None
     apart: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def parts(self) -> list[str]:
         """Name the stems whose sum is the mixture, but for what a recorded one holds beside them."""
         return [name for name in self.stems if name not in self.apart]
