@@ -446,12 +446,12 @@ def test_a_model_whose_state_was_deleted_can_be_trained_anew(run):
 
 
 @pytest.mark.parametrize("spelling", ["{name}", "./{name}/", "{parent}/{name}", "other/../{name}"])
-def test_data_may_be_spelt_otherwise_when_a_run_goes_on(run, root, monkeypatch, spelling):
+def test_data_may_be_spelt_otherwise_when_a_run_goes_on(run_all, root, monkeypatch, spelling):
     monkeypatch.chdir(root.parent)
-    run("training.epochs=1")
+    run_all("training.epochs=1")
     lines = []
     data = spelling.format(name=root.name, parent=root.parent)
-    run("training.epochs=1", data=data, tell=lines.append)
+    run_all("training.epochs=1", data=data, tell=lines.append)
     assert lines[0].endswith("nothing to do; --restart trains anew")
 
 
