@@ -564,7 +564,7 @@ def _run(
 ) -> int:
     """Parse and do the job: exit code 2 for a wrong call, 1 for a failed job, each with one line."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        with suppress(AttributeError):  # what stands for a stream in notebooks takes all characters
+        with suppress(AttributeError, OSError, ValueError):  # notebooks have other streams; one may be closed
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text, nor in its encoding
     with surviving_streams():
         options = parser.parse_intermixed_args(_behind_dashes(sys.argv[1:] if arguments is None else arguments))
