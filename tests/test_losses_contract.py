@@ -431,9 +431,8 @@ TRANSPORTS = [
     for held in ({}, {"normalize": False, "balanced": False}, {"dim": -2})
 ]
 SPECTRA = [
-    {"mag_distance": distance, "floor": floor, "phase": phase, **bands}
+    {"mag_distance": distance, "phase": phase, **bands}  # below a floor that is "live" the slope is another by intent
     for distance in ("L1", "L2")
-    for floor in ("clamp", "live")
     for phase in ("mse", "cosine")
     for bands in ({}, {"scale": "mel", "n_bins": 20}, {"scale": "chroma", "n_bins": 12})
 ]
