@@ -545,6 +545,7 @@ def test_a_separated_song_has_its_report_beside_its_stems(separated):
     assert re.search("model .*tiny", page.text)
 
 
+@pytest.mark.filterwarnings("always:.*is separated, but there is no report of it")
 def test_a_separated_song_without_report_does_not_stop_the_next(trained, tmp_path, monkeypatch, capsys):
     def fail(*_arguments, **_options):
         raise RuntimeError("no MP3")
