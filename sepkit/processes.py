@@ -3,9 +3,11 @@
 import getpass
 import multiprocessing
 import os
+import pickletools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 GUARD = (
     'on macOS and Windows, whose start method is spawn, a script calls train() and evaluate() below `if __name__ == "'
@@ -44,4 +46,16 @@ def end_if_spawned() -> None:
     if not getattr(multiprocessing.current_process(), "_inheriting", False):
         return
     is_ours = os.environ.get(_STARTING) == str(os.getppid())  # multiprocessing knows its parent only later
+    _read_job()
     sys.exit(1 if is_ours else f"sepkit: {GUARD}")
+
+
+def _read_job() -> None:
+    """Read what this process was to do, since its parent waits until a pipe has taken all of it."""
+    frame = sys._getframe()
+    while frame is not None and "from_parent" not in frame.f_locals:  # of `multiprocessing.spawn._main`
+        frame = frame.f_back
+    if frame is not None:
+        pipe = frame.f_locals["from_parent"]  # which the parent leaves open: nothing but the pickle tells its end
+        for _ in pickletools.genops(SimpleNamespace(read=pipe.read, readline=pipe.readline)):
+            pass

@@ -119,6 +119,7 @@ from sepkit import train
 AUGMENTATION = """
 import numpy
 class Louder:
+    def __init__(self): self.table = bytes(1 << 20)  # more than a pipe holds
     def draw(self, generator, n_stems): return numpy.full(n_stems, 2.0, numpy.float32)
     def __call__(self, stems, drawn): return stems * drawn[..., None, None]
 """
@@ -131,7 +132,8 @@ def run_spawning(root: Path, place: Path, guard: str) -> subprocess.CompletedPro
     (place / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     names = {"recipe": str(place / "recipe.yaml"), "folder": str(place / "run"), "root": str(root)}
     (place / "script.py").write_text(SCRIPT.format(guard=guard, **names))
-    return subprocess.run([sys.executable, place / "script.py"], capture_output=True, text=True, check=False)
+    command = [sys.executable, place / "script.py"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_a_script_without_a_guard_is_told_so_where_processes_are_spawned(root, tmp_path):

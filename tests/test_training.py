@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -306,6 +307,15 @@ def test_neither_curves_nor_report_decide_over_a_training(run_all):
     run_all("training.epochs=1")
     assert (folder / "history.png").is_file()
     assert (folder / "report.html").is_file()
+
+
+def test_a_run_folder_that_is_removed_meanwhile_is_told(run):
+    class Removing:
+        def on_end(self, view):
+            shutil.rmtree(view.folder)
+
+    with pytest.raises(TrainingError, match="run was removed while it was trained, and the model with it: train again"):
+        run("training.epochs=1", observers=[Removing()])
 
 
 def test_a_second_training_in_a_folder_is_refused_while_the_first_one_runs(run):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sepkit.build import Problem, did_you_mean
-from sepkit.checkpoint import load_weights
+from sepkit.checkpoint import WEIGHTS, load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
 from sepkit.generators import borrowed_generators
@@ -24,7 +24,7 @@ from sepkit.training.loading import choose_workers, loading
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.songs import check_recipe_songs
-from sepkit.training.stopping import StopRequest, TrainingInterrupted
+from sepkit.training.stopping import StopRequest, TrainingError, TrainingInterrupted
 from sepkit.training.validation import score_songs
 
 _LOADING = 2  # cores that computing on the CPU leaves
@@ -97,6 +97,8 @@ def train(
         if stop.requested and not trainer.finished:
             raise TrainingInterrupted(stop.requested)
         _report(trainer, folder.path, watch)
+    if not (folder.path / WEIGHTS).is_file():
+        raise TrainingError(f"{folder.path} was removed while it was trained, and the model with it: train again")
     best = trainer.best
     tell(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
     return folder.path
