@@ -517,7 +517,7 @@ def test_wrong_rates_and_shapes_are_refused():
         audio.resample(music(10), 0, RATE)
     with pytest.raises(ValueError, match="rates must be positive"):
         audio.Resampler(RATE, -1, 2)
-    with pytest.raises(ValueError, match=r"waveform must be \(C, T\), got \(10,\)"):
+    with pytest.raises(ValueError, match=r"resample wants a waveform \(C, T\), got \(10,\)"):
         audio.resample(torch.zeros(10), 8000, RATE)
     with pytest.raises(ValueError, match=r"wants blocks \(2, T\), got \(1, 10\)"):
         audio.Resampler(8000, RATE, 2).push(torch.zeros(1, 10))

@@ -117,7 +117,7 @@ def test_two_processes_may_decode_at_once(root):
 
 @with_ffmpeg
 def test_what_a_process_that_died_left_is_removed(root):
-    left = root.parent / "cache" / "musdb" / ".sepkit-abc"
+    left = root.parent / "cache" / "musdb" / ".sepkit-abc.part"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
     open_songs(root, "test", None, RATE, 2)

@@ -505,8 +505,9 @@ def plain(calls) -> Callable[[str], Any]:
 
 
 ELSEWHERE = {  # documented, and held by tests of their own
-    "sepkit.arguments", "sepkit.build", "sepkit.constant", "sepkit.datasets.demo", "sepkit.losses", "sepkit.objective",
-    "sepkit.observers", "sepkit.recipe", "sepkit.training",
+    "sepkit.arguments", "sepkit.build", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files",
+    "sepkit.generators", "sepkit.locks", "sepkit.losses", "sepkit.objective", "sepkit.observers", "sepkit.plain",
+    "sepkit.processes", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
 }  # fmt: skip
 NAMES = cases(Path())  # without the files: for the names of tests
 
