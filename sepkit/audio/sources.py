@@ -333,12 +333,13 @@ class AvSource:
                     self._fail(DecodeError(_first_part(error)), packet.size)
                 continue
             for frame in frames:
-                if len(frame.layout.channels) > max(_LAYOUTS, self.n_channels):
-                    self._fail(DecodeError(f"a frame announces {len(frame.layout.channels)} channels"), packet.size)
+                n_channels = len(frame.layout.channels)  # which takes as long as all else here
+                if n_channels > max(_LAYOUTS, self.n_channels):
+                    self._fail(DecodeError(f"a frame announces {n_channels} channels"), packet.size)
                     continue
                 if self._tolerant or self._position is None:
                     yield from self._advance(self._gap_before(frame))
-                yield from self._advance(self._convert(frame))
+                yield from self._advance(self._convert(frame, n_channels))
 
     def _advance(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         if self._position is not None:
@@ -426,8 +427,8 @@ class AvSource:
         self._note(**{"n_filled" if self._fills else "n_lost": missing})
         return np.zeros((missing, self.n_channels), np.float32) if self._fills else silence
 
-    def _convert(self, frame) -> np.ndarray:
-        layout = (frame.sample_rate, len(frame.layout.channels))
+    def _convert(self, frame, n_channels: int) -> np.ndarray:
+        layout = (frame.sample_rate, n_channels)
         samples = frame.to_ndarray()
         samples = _to_float(samples.T if frame.format.is_planar else samples.reshape(-1, layout[1]))
         if layout == self._layout == (self.sample_rate, self.n_channels):
