@@ -273,7 +273,7 @@ def describe_separated(result) -> Iterable[str]:
         yield f"  the recording: {'; '.join(result.remarks)}"
 
 
-def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
+def find_recordings(given: Sequence[str], output: str) -> dict[str, Path]:
     """List the recordings in files and folders, by the name of their output folder.
 
     Of a folder, all audio files are taken, at any depth and also behind links, but none that is hidden or in the
@@ -286,6 +286,8 @@ def find_recordings(given: Iterable[str], output: str) -> dict[str, Path]:
     Raises:
         ValueError: something does not exist, or recordings would be written into the same folders, with all of them.
     """
+    if not all(given):
+        raise ValueError("a recording has no name: one of the arguments is empty")  # Path would make it this folder
     paths: list[Path] = []
     passed: list[str] = []
     for entry in map(Path, given):

@@ -45,34 +45,20 @@ def atomic_file(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]
 
 
 @contextmanager
-def work_folder(parent: str | os.PathLike) -> Iterator[Path]:
-    """Make a folder to work in, which is removed when the block ends; of processes that died it removes theirs.
-
-    Args:
-        parent: where it is made, and made itself if need be.
-    """
-    parent = Path(parent)
-    parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(parent)
-    work = parent / _temporary_name()
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-@contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Give a folder to write into, which becomes `path` when the block ends, and is removed when it raises.
 
-    Several processes may make the same folder: what the fastest made stays.
+    Several processes may make the same folder: what the fastest made stays. What processes that died left is removed.
 
     Args:
         path: the folder; the work is done beside it.
     """
     path = Path(path)
-    with work_folder(path.parent) as work:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    work = path.parent / _temporary_name()
+    work.mkdir()
+    try:
         yield work
         for place, _, names in os.walk(work):
             for name in names:
@@ -84,6 +70,8 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
             if not path.is_dir():
                 raise
         _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _temporary_name() -> str:

@@ -232,7 +232,11 @@ def test_names_that_stdout_cannot_encode_stop_nothing(encoding, name):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("nowhere.wav", "nowhere.wav does not exist"), ("empty", "there is no audio file in empty")],
+    [
+        ("", "a recording has no name: one of the arguments is empty"),
+        ("nowhere.wav", "nowhere.wav does not exist"),
+        ("empty", "there is no audio file in empty"),
+    ],
 )
 def test_what_is_not_there_is_a_wrong_call(capsys, given, message):
     Path("empty").mkdir()

@@ -20,7 +20,6 @@ from sepkit.files import (
     readable,
     safe_name,
     same_file_key,
-    work_folder,
 )
 from sepkit.inference import output_name
 
@@ -141,7 +140,7 @@ def test_the_remains_of_a_dead_process_go_and_what_is_written_to_stays(tmp_path,
     (remains / "file").write_text("half")
     for path in [remains / "file", remains][0 if "file" in old else 1 :]:
         os.utime(path, (0, 0))
-    with work_folder(tmp_path):
+    with atomic_folder(tmp_path / "made"):
         assert remains.exists() is left
 
 
