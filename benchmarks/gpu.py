@@ -40,8 +40,8 @@ from sepkit import inference, metrics, models
 from sepkit.devices import available_cores
 from sepkit.recipe import load_recipe
 from sepkit.separator import Separator
-from sepkit.training.door import open_data, start
 from sepkit.training.loop import Trainer
+from sepkit.training.train import open_data, start
 
 ROOT = Path(__file__).parents[1]
 RATE = 44100
@@ -338,7 +338,7 @@ def describe_separator(bench: Bench, name: str) -> dict:
         "sources": list(STEMS),
         "sample_rate": RATE,
         "segment": bench.choose(3.0, 0.2),
-        "transform": {"class": "STFT", "num_fft": 2048, "hop_length": 1024},
+        "transform": {"class": "STFT", "n_fft": 2048, "hop_length": 1024},
         "network": {"class": name, **arguments},
     }
 

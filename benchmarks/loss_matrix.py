@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from sepkit import metrics
-from sepkit.checkpoint import load_model
 from sepkit.datasets import Song, open_songs
+from sepkit.model_folder import load_model
 from sepkit.objective import Objective
 from sepkit.separator import Separator
 from sepkit.training import train
@@ -101,7 +101,7 @@ def recipe(losses: list[dict], seed: int, n_steps: int) -> dict:
         "separator": {
             "sources": ["vocals"],
             "segment": 2.0,
-            "transform": {"class": "STFT", "num_fft": 2048, "hop_length": 1024},
+            "transform": {"class": "STFT", "n_fft": 2048, "hop_length": 1024},
             "network": {"class": "BLSTM", "hidden_size": 96, "n_layers": 1, "bandwidth": 11000},
         },
         "data": {
@@ -132,8 +132,8 @@ def excerpts(root: str) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def excerpt(song: Song) -> tuple[Tensor, Tensor]:
-    vocals = song.read_stem("vocals", 0, song.n_frames)
-    starts = range(0, max(1, song.n_frames - EXCERPT), 44100)
+    vocals = song.read_stem("vocals", 0, song.n_samples)
+    starts = range(0, max(1, song.n_samples - EXCERPT), 44100)
     start = max(starts, key=lambda start: float(vocals[:, start : start + EXCERPT].square().sum()))
     return song.read_mixture(start, EXCERPT)[None], song.read_stem("vocals", start, EXCERPT)[None, None]
 
@@ -169,7 +169,7 @@ class Results:
         missing = [kind for kind in songs if kind not in entry["scores"]]
         if not missing:
             return
-        train(settings, run, device="cpu", quiet=True, tell=lambda _: None)
+        train(settings, run, device="cpu", quiet=True, log=lambda _: None)
         for kind in missing:
             entry["scores"][kind] = measure(load_model(run), songs[kind])
             print(f"{name}, seed {seed}, {kind}: {entry['scores'][kind]['SDR']:.2f} dB", flush=True)

@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace, observers: list) -> float:
     try:
         with tempfile.TemporaryDirectory() as folder:
             overrides = [*settings, "observers=[]"]
-            train(options.recipe, Path(folder) / "run", overrides=overrides, observers=observers, quiet=True, tell=str)
+            train(options.recipe, Path(folder) / "run", overrides=overrides, observers=observers, quiet=True, log=str)
     finally:
         Trainer.run = former
     return spent[0]

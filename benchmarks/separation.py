@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from sepkit import audio
-from sepkit.devices import keep_memory, peak_memory
+from sepkit.devices import peak_memory
 from sepkit.inference import separate_file
+from sepkit.processes import retain_freed_memory
 from sepkit.separator import Separator
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -74,7 +75,7 @@ def measure(way: str, song: Path, chunk: Path, n_stems: int) -> tuple[float, flo
 
 
 def run(way: str, song: str, chunk: str, n_stems: str) -> None:
-    keep_memory()
+    retain_freed_memory()
     separation = {"stream": stream, "whole": whole}[way]
     with tempfile.TemporaryDirectory() as folder:
         separation(Path(chunk), Path(folder), int(n_stems))

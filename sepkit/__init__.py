@@ -1,25 +1,18 @@
 """Train, run and score music source separation: mask estimation on torch."""
 
-from importlib import import_module
+from sepkit.lazy import lazy_names
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "Separator": "separator",
-    "load_model": "checkpoint",
-    "separate": "inference",
-    "separate_file": "inference",
-    "train": "training",
-    "evaluate": "evaluation",
-}
-__all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(import_module(f"sepkit.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'sepkit' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = ["Separator", "__version__", "evaluate", "load_model", "separate", "separate_file", "train"]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Separator": "sepkit.separator",
+        "evaluate": "sepkit.evaluation",
+        "load_model": "sepkit.model_folder",
+        "separate": "sepkit.inference",
+        "separate_file": "sepkit.inference",
+        "train": "sepkit.training",
+    },
+    ["__version__"],
+)

@@ -1,7 +1,7 @@
 """What is done to the stems of an example before they are summed.
 
-An augmentation has two methods. `draw(generator, n_stems)` decides, from a numpy generator alone, an array
-whose first dimension is the stems; `__call__(stems, drawn)` applies it to stems (..., K, C, T), on any device.
+An augmentation has two methods. `sample_parameters(generator, n_stems)` decides, from a numpy generator alone, an array
+whose first dimension is the stems; `__call__(stems, parameters)` applies it to stems (..., K, C, T), on any device.
 """
 
 import numpy as np
@@ -25,14 +25,14 @@ class Gain:
             raise ValueError(f"low_db must not exceed high_db, got {low_db} and {high_db}")
         self.low_db, self.high_db = low_db, high_db
 
-    def draw(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
+    def sample_parameters(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
         """Draw factors (K,)."""
         return 10 ** (generator.uniform(self.low_db, self.high_db, n_stems) / 20)
 
-    def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
+    def __call__(self, stems: Tensor, parameters: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by factors (..., K)."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        return stems * drawn.to(stems, non_blocking=True)[..., None, None]
+        return stems * parameters.to(stems, non_blocking=True)[..., None, None]
 
 
 class Sign:
@@ -45,14 +45,14 @@ class Sign:
     def __init__(self, probability: float = 0.5) -> None:
         self.probability = _check_probability(probability)
 
-    def draw(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
+    def sample_parameters(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
         """Draw factors (K,), 1 or -1."""
         return np.where(generator.random(n_stems) < self.probability, -1.0, 1.0)
 
-    def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
+    def __call__(self, stems: Tensor, parameters: Tensor) -> Tensor:
         """Scale the stems (..., K, C, T) by signs (..., K)."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        return stems * drawn.to(stems, non_blocking=True)[..., None, None]
+        return stems * parameters.to(stems, non_blocking=True)[..., None, None]
 
 
 class SwapChannels:
@@ -65,14 +65,14 @@ class SwapChannels:
     def __init__(self, probability: float = 0.5) -> None:
         self.probability = _check_probability(probability)
 
-    def draw(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
+    def sample_parameters(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
         """Draw (K,), 1 where the channels are swapped."""
         return (generator.random(n_stems) < self.probability).astype(np.float64)
 
-    def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
-        """Reverse the channels of the stems (..., K, C, T) where drawn (..., K) is 1."""
+    def __call__(self, stems: Tensor, parameters: Tensor) -> Tensor:
+        """Reverse the channels of the stems (..., K, C, T) where parameters (..., K) is 1."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        swapped = drawn.to(stems.device, non_blocking=True)[..., None, None] > 0.5
+        swapped = parameters.to(stems.device, non_blocking=True)[..., None, None] > 0.5
         return torch.where(swapped, stems.flip(-2), stems)
 
 
@@ -92,21 +92,21 @@ class Speed:
             raise ValueError(f"low and high must be factors, 0 < low <= high, got {low} and {high}")
         self.low, self.high, self.probability = low, high, _check_probability(probability)
 
-    def draw(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
+    def sample_parameters(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
         """Draw factors (K,), 1 where nothing changes."""
         factors = np.exp(generator.uniform(np.log(self.low), np.log(self.high), n_stems))
         return np.where(generator.random(n_stems) < self.probability, factors, 1.0)
 
     @torch.no_grad()
-    def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
+    def __call__(self, stems: Tensor, parameters: Tensor) -> Tensor:
         """Play the stems (..., K, C, T) at factors (..., K)."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        n_frames = stems.shape[-1]
+        n_samples = stems.shape[-1]
         played = stems.clone(memory_format=torch.contiguous_format)
-        for stem, factor in zip(played.view(-1, *stems.shape[-2:]), drawn.flatten().tolist(), strict=True):
+        for stem, factor in zip(played.view(-1, *stems.shape[-2:]), parameters.flatten().tolist(), strict=True):
             if factor != 1:
-                size = max(1, round(n_frames / factor))
-                changed = F.interpolate(stem[None], size=size, mode="linear")[0, :, :n_frames]
+                size = max(1, round(n_samples / factor))
+                changed = F.interpolate(stem[None], size=size, mode="linear")[0, :, :n_samples]
                 stem.zero_()[:, : changed.shape[-1]] = changed
         return played
 
@@ -129,7 +129,7 @@ class Filter:
         self.n_taps, self.reach, self.depth = n_taps, reach, depth
         self.probability = _check_probability(probability)
 
-    def draw(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
+    def sample_parameters(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
         """Draw delays and factors of the copies (K, 2, n_taps), all factors 0 where nothing changes."""
         delays = generator.integers(1, self.reach + 1, (n_stems, self.n_taps))
         factors = generator.normal(0.0, self.depth, (n_stems, self.n_taps))
@@ -137,13 +137,13 @@ class Filter:
         return np.stack([delays, factors], 1)
 
     @torch.no_grad()
-    def __call__(self, stems: Tensor, drawn: Tensor) -> Tensor:
+    def __call__(self, stems: Tensor, parameters: Tensor) -> Tensor:
         """Filter the stems (..., K, C, T) by delays and factors (..., K, 2, n_taps)."""
         check_waveform(stems, "stems", "(..., K, C, T)")
         coloured = stems.clone(memory_format=torch.contiguous_format)
         shape = (-1, *stems.shape[-2:])
         for stem, sums, (delays, factors) in zip(
-            stems.reshape(shape), coloured.view(shape), drawn.flatten(0, -3).tolist(), strict=True
+            stems.reshape(shape), coloured.view(shape), parameters.flatten(0, -3).tolist(), strict=True
         ):
             for delay, factor in zip(map(int, delays), factors, strict=True):
                 if factor and delay < stem.shape[-1]:

@@ -31,9 +31,9 @@ def baseline_estimates(
     n_parts = max(2, n_disjoint)
     yield f"mixture/{n_parts}", (mixture / n_parts).expand_as(targets)
     yield "silence", torch.zeros(()).expand_as(targets)
-    oracle = mask_ideally(mixture, targets[:n_disjoint], transform, sample_rate)
+    oracle = oracle_estimate(mixture, targets[:n_disjoint], transform, sample_rate)
     if overlapping:
-        oracle = torch.cat([oracle, mask_ideally(mixture, targets[n_disjoint:], transform, sample_rate)])
+        oracle = torch.cat([oracle, oracle_estimate(mixture, targets[n_disjoint:], transform, sample_rate)])
     yield "oracle", oracle
 
 
@@ -46,7 +46,7 @@ def _check(mixture: Tensor, targets: Tensor) -> None:
 
 
 @torch.no_grad()
-def mask_ideally(mixture: Tensor, targets: Tensor, transform: STFT, sample_rate: int) -> Tensor:
+def oracle_estimate(mixture: Tensor, targets: Tensor, transform: STFT, sample_rate: int) -> Tensor:
     """Separate with the ideal ratio mask, ten seconds at a time.
 
     Args:

@@ -50,9 +50,9 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from sepkit import training
-    from sepkit.devices import keep_memory
+    from sepkit.processes import retain_freed_memory
 
-    keep_memory()
+    retain_freed_memory()
     if options.dry_run:
         result = training.dry_run(
             options.recipe,
@@ -78,7 +78,7 @@ def _train(options: argparse.Namespace) -> int:
             device=options.device,
             quiet=options.quiet,
             verbose=options.verbose,
-            tell=_keep_silent if options.quiet else _tell,
+            log=_keep_silent if options.quiet else _tell,
         )
     except training.TrainingInterrupted as stop:
         print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
@@ -129,10 +129,11 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _separate(options: argparse.Namespace) -> int:
-    from sepkit.checkpoint import load_model
-    from sepkit.devices import choose_device, keep_memory
+    from sepkit.devices import choose_device
+    from sepkit.model_folder import load_model
+    from sepkit.processes import retain_freed_memory
 
-    keep_memory()
+    retain_freed_memory()
     _check_chunks(options)
     recordings = find_recordings(options.recordings, options.output)
     folder = options.model or find_model()
@@ -387,7 +388,7 @@ def find_model() -> Path:
     """
     if os.environ.get("SEPKIT_MODEL"):
         return Path(os.environ["SEPKIT_MODEL"])
-    from sepkit.checkpoint import CARD, ModelError, read_card
+    from sepkit.model_folder import CARD, ModelError, read_card
 
     finished = []
     for card in Path("runs").glob(f"*/{CARD}"):
@@ -471,11 +472,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise ValueError("--estimates needs what they are compared with: give --references DIR or --data ROOT")
     if options.estimates is not None and options.model is not None:
         raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
-    from sepkit.devices import keep_memory
     from sepkit.evaluation import DEFAULT_METRICS, evaluate
+    from sepkit.processes import retain_freed_memory
     from sepkit.report import FILE
 
-    keep_memory()
+    retain_freed_memory()
     model, folder = _load_evaluated(options) if options.estimates is None else (None, None)
     name = folder.resolve().name if folder else "estimates"
     output = Path(options.output or Path("evaluation") / name)
@@ -501,7 +502,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         workers=options.workers,
         report=options.report,
         run=folder if options.report else None,
-        tell=_tell,
+        log=_tell,
     )
     print(scores.table(options.verbose))
     print(f"scores     {output / 'scores.csv'}")
@@ -512,8 +513,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _load_evaluated(options: argparse.Namespace) -> tuple:
     """Load the model and say from which folder."""
-    from sepkit.checkpoint import load_model
     from sepkit.devices import choose_device
+    from sepkit.model_folder import load_model
 
     _check_chunks(options)
     folder = Path(options.model or find_model())

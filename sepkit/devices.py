@@ -1,16 +1,12 @@
 """What to compute on, in which precision, and how much memory it took."""
 
-import ctypes
 import os
 import re
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import torch
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -60,27 +56,6 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def quiet_worker(_number: int) -> None:
-    """Set up a loading process: one thread, and all signals to stop are left to the training process."""
-    torch.set_num_threads(1)
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_for_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_for_parent(parent: int) -> None:
-    """Wait for SIGTERM of the parent process, by which multiprocessing ends a worker, or of nobody's, if it died.
-
-    Whoever stops a whole group of processes means the parent, which needs its workers up to its next step.
-    """
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid not in (0, parent) and os.getppid() == parent:
-        pass
-    os._exit(0)
-
-
 def peak_memory(device: torch.device) -> int | None:
     """Largest memory so far, bytes: of the device on CUDA, else of the process; None where nothing tells."""
     if device.type == "cuda":
@@ -97,17 +72,3 @@ def peak_memory(device: torch.device) -> int | None:
     except ImportError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
-
-
-def keep_memory() -> None:
-    """Let the C library keep freed blocks for the next step, on Linux with glibc.
-
-    By default it gives every block above 32 MB back to the system and has it zeroed when it is asked for again,
-    which costs a training step on the CPU about a third of its time.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, 512 << 20)

@@ -40,9 +40,9 @@ def shorten(excerpt: Excerpt, seconds: float) -> Excerpt:
         excerpt: with targets; a shorter one is copied as a whole.
         seconds: to keep, > 0.
     """
-    first, n_frames = loudest_part(excerpt.targets, excerpt.sample_rate, seconds)
+    first, n_samples = loudest_part(excerpt.targets, excerpt.sample_rate, seconds)
     parts = (excerpt.mixture, excerpt.estimates, excerpt.targets)
-    mixture, estimates, targets = (part[..., first : first + n_frames].clone() for part in parts)
+    mixture, estimates, targets = (part[..., first : first + n_samples].clone() for part in parts)
     start = excerpt.start + first / excerpt.sample_rate
     return replace(excerpt, start=start, mixture=mixture, estimates=estimates, targets=targets)
 
@@ -71,22 +71,22 @@ def loudest_part(waveforms: Tensor, sample_rate: int, seconds: float) -> tuple[i
     return best_part(power, waveforms.shape[-1], grain, round(min(seconds * sample_rate, waveforms.shape[-1])))
 
 
-def best_part(power: Tensor, n_frames: int, grain: int, wanted: int) -> tuple[int, int]:
+def best_part(power: Tensor, n_samples: int, grain: int, wanted: int) -> tuple[int, int]:
     """Find the part in which the stem that sounds least, compared with itself elsewhere, sounds most.
 
     Args:
         power: (S, K), of K grains.
-        n_frames: samples in all.
+        n_samples: samples in all.
         grain: samples.
         wanted: samples in the part.
 
     Returns:
-        First sample, and number of samples, at most `n_frames`.
+        First sample, and number of samples, at most `n_samples`.
     """
-    wanted = min(wanted, n_frames)
+    wanted = min(wanted, n_samples)
     n_grains = min(power.shape[-1], max(1, wanted // grain))
     level = power.double().unfold(-1, n_grains, 1).mean(-1)  # (S, K - n_grains + 1)
     share = level / level.amax(-1, keepdim=True).clamp(min=1e-12)
     sounding = level.amax(-1) > 0
     found = int(share[sounding].amin(0).argmax()) if sounding.any() else 0
-    return min(found * grain, n_frames - wanted), wanted
+    return min(found * grain, n_samples - wanted), wanted

@@ -187,7 +187,7 @@ def separate_file(
         damage = reader.damage
     missing = 0
     if info.truncated:
-        missing = None if info.n_declared is None else info.n_declared - info.n_frames
+        missing = None if info.n_declared is None else info.n_declared - info.n_samples
     return Separated(
         recording, dict(zip(names, targets, strict=True)), info.duration, gain, missing, damage, info.remarks,
         info.sample_rate,
@@ -225,7 +225,7 @@ def output_name(recording: str | os.PathLike) -> str:
     return safe_name((recording.stem == "mixture" and recording.parent.resolve().name) or recording.stem)
 
 
-def rest_name(sources: Sequence[str]) -> str:
+def residual_name(sources: Sequence[str]) -> str:
     """Name what is left over: "accompaniment" of vocals alone, "residual", or "rest" beside one of that name."""
     if list(sources) == ["vocals"]:
         return "accompaniment"
@@ -244,7 +244,7 @@ def choose_stems(sources: Sequence[str], stems: Sequence[str] | None, residual: 
     stems = None if stems is None else list(map(str, stems))
     if isinstance(residual, str):
         raise ValueError(f"residual must be true or false, got {residual!r}")
-    rest = rest_name(sources)
+    rest = residual_name(sources)
     unknown = [name for name in stems or () if name not in (*sources, rest)]
     if unknown or (stems is not None and not stems):
         raise ValueError(f"stems must be among {', '.join((*sources, rest))}, got {', '.join(unknown) or 'none'}")
@@ -345,9 +345,9 @@ class _Waiting:
             self.queue.push(block)
             yield block
 
-    def take(self, n_frames: int | None) -> Tensor:
-        """Take the oldest samples (C, <= n_frames); None: all."""
-        taken = self.queue.first(self.queue.n_frames if n_frames is None else n_frames).clone()
+    def take(self, n_samples: int | None) -> Tensor:
+        """Take the oldest samples (C, <= n_samples); None: all."""
+        taken = self.queue.first(self.queue.n_samples if n_samples is None else n_samples).clone()
         self.queue.drop(taken.shape[-1])
         return taken
 
@@ -360,9 +360,7 @@ def _estimate(
         yield from overlap_add(separator, blocks, batch_size, overlap)
         return
     back = None
-    for estimate in overlap_add(
-        separator, _resampled(blocks, sample_rate, separator.sample_rate), batch_size, overlap
-    ):
+    for estimate in overlap_add(separator, _resampled(blocks, sample_rate, separator.sample_rate), batch_size, overlap):
         shape = estimate.shape[:2]
         if back is None:
             back = audio.Resampler(separator.sample_rate, sample_rate, shape.numel())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sepkit.build import build, resolve_class
+from sepkit.instantiate import instantiate, resolve_class
 from sepkit.separator import PER_SOURCE, QUANTITIES, Separation, Separator
 
 _TERM_KEYS = ("weight", "sources", "inputs", "name")
@@ -68,7 +68,7 @@ class Objective(nn.Module):
 
     Raises:
         ValueError: a term names an unknown source, argument or quantity, or its weight or name cannot be.
-        sepkit.build.BuildError: a class or its arguments cannot be used.
+        sepkit.instantiate.InstantiationError: a class or its arguments cannot be used.
     """
 
     def __init__(self, losses: Sequence[Mapping[str, Any]], separator: Separator) -> None:
@@ -82,9 +82,7 @@ class Objective(nn.Module):
             raise ValueError(f"losses must have a weight above 0, at least one of them, got 0 for {', '.join(names)}")
         self.losses = nn.ModuleList(term.loss for term in self.terms)
 
-    def forward(
-        self, separation: Separation, present: Tensor | None = None, epoch: float = 0.0
-    ) -> dict[str, Tensor]:
+    def forward(self, separation: Separation, present: Tensor | None = None, epoch: float = 0.0) -> dict[str, Tensor]:
         """Judge one pass.
 
         Args:
@@ -160,7 +158,7 @@ class Objective(nn.Module):
         per_item = "reduction" in inspect.signature(cls).parameters
         if "reduction" in spec:
             raise ValueError(f"{spec['class']}: leave `reduction` out, the objective asks for one value per item")
-        loss = build(spec, "sepkit.losses", {**ITEM_WISE, "sample_rate": separator.sample_rate})
+        loss = instantiate(spec, "sepkit.losses", {**ITEM_WISE, "sample_rate": separator.sample_rate})
         for problem in find_pooling(loss):
             raise ValueError(problem)
         limited = settings.get("sources") or self.sources

@@ -2,20 +2,17 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain
 
 import torch
 from torch import Tensor
 
-from sepkit.separator import Separator
+from sepkit.separator import Separator, evaluating
 
 _PIECE = 1 << 15  # samples that are handed on at a time
 
 
-def overlap_add(
-    separator: Separator, blocks: Iterable[Tensor], batch_size: int, overlap: float
-) -> Iterator[Tensor]:
+def overlap_add(separator: Separator, blocks: Iterable[Tensor], batch_size: int, overlap: float) -> Iterator[Tensor]:
     """Separate chunks of the model's segment and cross-fade them.
 
     Args:
@@ -38,28 +35,28 @@ class Queue:
 
     def __init__(self) -> None:
         self.buffer = torch.zeros(0, 0)
-        self.n_frames = 0
+        self.n_samples = 0
 
     def push(self, block: Tensor) -> None:
         """Add samples (C, t) at the end."""
         if not block.shape[-1]:
             return
-        end = self.n_frames + block.shape[-1]
+        end = self.n_samples + block.shape[-1]
         if end > self.buffer.shape[-1]:
-            former = [self.first(self.n_frames)] if self.n_frames else []
-            self.buffer = torch.cat([*former, block.new_zeros(len(block), 2 * end - self.n_frames)], -1)
-        self.buffer[:, self.n_frames : end] = block
-        self.n_frames = end
+            former = [self.first(self.n_samples)] if self.n_samples else []
+            self.buffer = torch.cat([*former, block.new_zeros(len(block), 2 * end - self.n_samples)], -1)
+        self.buffer[:, self.n_samples : end] = block
+        self.n_samples = end
 
-    def first(self, n_frames: int) -> Tensor:
-        """View the oldest samples (C, <= n_frames)."""
-        return self.buffer[:, : min(n_frames, self.n_frames)]
+    def first(self, n_samples: int) -> Tensor:
+        """View the oldest samples (C, <= n_samples)."""
+        return self.buffer[:, : min(n_samples, self.n_samples)]
 
-    def drop(self, n_frames: int) -> None:
+    def drop(self, n_samples: int) -> None:
         """Remove the oldest samples."""
-        rest = self.buffer[:, n_frames : self.n_frames].clone()
-        self.n_frames = rest.shape[-1]
-        self.buffer[:, : self.n_frames] = rest
+        rest = self.buffer[:, n_samples : self.n_samples].clone()
+        self.n_samples = rest.shape[-1]
+        self.buffer[:, : self.n_samples] = rest
 
 
 class _OverlapAdd:
@@ -80,19 +77,19 @@ class _OverlapAdd:
     def push(self, block: Tensor) -> Iterator[Tensor]:
         """Take samples (C, t) and give those that are finished."""
         self.held.push(block)
-        while self.held.n_frames >= len(self.weight):
+        while self.held.n_samples >= len(self.weight):
             yield from self._run(self.batch_size)
 
     def finish(self) -> Iterator[Tensor]:
         """Give all samples that are left; the last chunk is filled with zeros."""
-        left = self.held.n_frames
+        left = self.held.n_samples
         covered = 0 if self.summed is None else self.length - self.hop
         n_chunks = math.ceil(max(0, left - covered) / self.hop)
         if self.summed is None and left:
             n_chunks = max(1, math.ceil((left - self.length) / self.hop) + 1)
         for start in range(0, n_chunks, self.batch_size):
             yield from self._run(min(self.batch_size, n_chunks - start))
-        yield from self._finished(self.held.n_frames)
+        yield from self._finished(self.held.n_samples)
 
     def _run(self, n_chunks: int) -> Iterator[Tensor]:
         """Separate the next chunks, give what no later chunk reaches and keep the rest."""
@@ -102,16 +99,16 @@ class _OverlapAdd:
             mixture = torch.nn.functional.pad(mixture, (0, span - mixture.shape[-1]))
         chunks = mixture.unfold(-1, self.length, self.hop).transpose(0, 1)  # (n, C, L)
         self._add(separate_chunks(self.separator, chunks))
-        yield from self._finished(min(done, self.held.n_frames))
+        yield from self._finished(min(done, self.held.n_samples))
         self.held.drop(done)
         for buffer in (self.summed, self.weight):
             rest = buffer[..., done:span].clone()
             buffer.zero_()[..., : rest.shape[-1]] = rest
 
-    def _finished(self, n_frames: int) -> Iterator[Tensor]:
+    def _finished(self, n_samples: int) -> Iterator[Tensor]:
         """Give the first samples in pieces (S, C, t) that fit into the processor's cache."""
-        for start in range(0, n_frames, _PIECE):
-            piece = slice(start, min(start + _PIECE, n_frames))
+        for start in range(0, n_samples, _PIECE):
+            piece = slice(start, min(start + _PIECE, n_samples))
             yield self.summed[..., piece] / self.weight[piece]
 
     def _add(self, estimates: Tensor) -> None:
@@ -152,15 +149,3 @@ def separate_chunks(separator: Separator, chunks: Tensor) -> Tensor:
             estimate = separator(group.expand(-1, separator.n_channels, -1).to(device)).float().cpu()
             found.append(estimate if given == separator.n_channels else estimate.mean(2, keepdim=True))
     return torch.cat(found, 2) if len(found) > 1 else found[0]
-
-
-@contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for as long as the context lasts, and each part back into its own."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

@@ -1,10 +1,13 @@
-"""What processes need to start: a name of the user, and a script that does not run again in each of them."""
+"""Processes: what they need to start, how those that load or score are set up, and how they keep memory."""
 
+import ctypes
 import getpass
 import multiprocessing
 import os
 import pickletools
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -13,6 +16,7 @@ GUARD = (
     'on macOS and Windows, whose start method is spawn, a script calls train() and evaluate() below `if __name__ == "'
     '__main__":`, since each process that loads or scores runs the script once more'
 )
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 _STARTING = "SEPKIT_STARTING"  # in the environment of processes that are started here: by whom
 
 
@@ -59,3 +63,40 @@ def _read_job() -> None:
         pipe = frame.f_locals["from_parent"]  # which the parent leaves open: nothing but the pickle tells its end
         for _ in pickletools.genops(SimpleNamespace(read=pipe.read, readline=pipe.readline)):
             pass
+
+
+def init_worker(_number: int) -> None:
+    """Set up a loading process: one thread, and all signals to stop are left to the training process."""
+    import torch
+
+    torch.set_num_threads(1)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_for_parent(parent: int) -> None:
+    """Wait for SIGTERM of the parent process, by which multiprocessing ends a worker, or of nobody's, if it died.
+
+    Whoever stops a whole group of processes means the parent, which needs its workers up to its next step.
+    """
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid not in (0, parent) and os.getppid() == parent:
+        pass
+    os._exit(0)
+
+
+def retain_freed_memory() -> None:
+    """Let the C library keep freed blocks for the next step, on Linux with glibc.
+
+    By default it gives every block above 32 MB back to the system and has it zeroed when it is asked for again,
+    which costs a training step on the CPU about a third of its time.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, 512 << 20)

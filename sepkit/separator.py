@@ -1,7 +1,8 @@
 """The heart: a Separator is an STFT, a network that estimates masks, and the inverse STFT."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
 from itertools import chain
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.arguments import check_is_tensor, is_number, is_whole
-from sepkit.build import build
 from sepkit.files import is_safe_name, same_file_key
+from sepkit.instantiate import instantiate
 from sepkit.masks import apply_mask
 
 QUANTITIES = (
@@ -26,7 +27,7 @@ QUANTITIES = (
     "target",
     "target_spectrogram",
     "target_magnitude",
-    "residual_magnitude",
+    "interference_magnitude",
 )
 PER_SOURCE = frozenset((*QUANTITIES[3:], "spectrum"))
 
@@ -46,7 +47,7 @@ class Separator(nn.Module):
 
     Raises:
         ValueError: an argument is out of range.
-        sepkit.build.BuildError: a class or its arguments cannot be used.
+        sepkit.instantiate.InstantiationError: a class or its arguments cannot be used.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Separator(nn.Module):
         self.sources, self.sample_rate = list(sources), sample_rate
         self.n_channels, self.segment = n_channels, segment
         self._transform, self._network = deepcopy(dict(transform or {"class": "STFT"})), deepcopy(dict(network))
-        self.transform = build(self._transform, "sepkit.transforms", trusted=trusted)
+        self.transform = instantiate(self._transform, "sepkit.transforms", trusted=trusted)
         lacking = [name for name in ("n_bins", "padded_length", "inverse") if not hasattr(self.transform, name)]
         if lacking:
             found = type(self.transform).__name__
@@ -81,7 +82,7 @@ class Separator(nn.Module):
             "n_bins": self.transform.n_bins,
             "sample_rate": sample_rate,
         }
-        self.network = build(self._network, "sepkit.models", provided, trusted=trusted)
+        self.network = instantiate(self._network, "sepkit.models", provided, trusted=trusted)
         self.outputs = tuple(getattr(self.network, "outputs", ("mask",)))
         self.frame_multiple = getattr(self.network, "frame_multiple", 1)
         if len({"mask", "spectrum"} & set(self.outputs)) != 1:
@@ -174,6 +175,18 @@ class Separator(nn.Module):
             raise ValueError(f"network must return a {main} {wanted}, got {tuple(outputs[main].shape)}")
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for as long as the context lasts, and each part back into its own."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
 @torch.no_grad()
 def _try_transform(transform: nn.Module, n_channels: int) -> None:
     """Refuse a transform that gives no complex spectrogram, or whose inverse gives no waveform: training would fail."""
@@ -217,7 +230,7 @@ class Separation:
         target: waveform per source; only where targets were given, as all below.
         target_spectrogram: complex, per source.
         target_magnitude: its absolute value.
-        residual_magnitude: mixture_magnitude - target_magnitude, per source, signed.
+        interference_magnitude: mixture_magnitude - target_magnitude, per source, signed.
     """
 
     def __init__(
@@ -279,7 +292,7 @@ class Separation:
         return self.target_spectrogram.abs()
 
     @cached_property
-    def residual_magnitude(self) -> Tensor:  # noqa: D102
+    def interference_magnitude(self) -> Tensor:  # noqa: D102
         return self.mixture_magnitude.unsqueeze(1) - self.target_magnitude
 
     def of_source(self, quantity: str, source: int) -> Tensor:

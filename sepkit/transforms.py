@@ -1,4 +1,4 @@
-"""Waveforms to spectrograms and back: STFT, and AudioTransform, which adds mel bands and decibels."""
+"""Waveforms to spectrograms and back."""
 
 import math
 from typing import Literal, get_args
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sepkit.arguments import check_count, check_is_tensor, check_range, check_waveform, is_integer, is_number
 from sepkit.constant import Constant
+from sepkit.lazy import lazy_names
 
 _WINDOWS = {
     "hann": torch.hann_window,
@@ -18,7 +19,6 @@ _WINDOWS = {
 }
 _Window = Literal[tuple(_WINDOWS)]
 _PadMode = Literal["reflect", "constant", "replicate"]
-_TOP_DB = 80.0  # dynamic range of a decibel spectrogram
 
 
 class STFT(nn.Module):
@@ -28,11 +28,11 @@ class STFT(nn.Module):
     enough windows to be recovered.
 
     Args:
-        num_fft: samples per transformed frame, even, >= 2.
+        n_fft: samples per transformed frame, even, >= 2.
         hop_length: samples between frames, >= 1.
-        window_size: samples under the window, <= num_fft; None: num_fft.
+        window_size: samples under the window, <= n_fft; None: n_fft.
         window: "hann", "hamming", "blackman" or "rectangular", all periodic.
-        normalized: divide the spectrogram by sqrt(num_fft), and multiply in the inverse.
+        normalized: divide the spectrogram by sqrt(n_fft), and multiply in the inverse.
         center: frame n is centred on sample n * hop_length; False: it ends where hop n ends, so that no
             frame looks ahead.
         pad_mode: what stands before the first sample, and with `center` also after the last: "reflect",
@@ -44,7 +44,7 @@ class STFT(nn.Module):
 
     def __init__(
         self,
-        num_fft: int = 2048,
+        n_fft: int = 2048,
         hop_length: int = 1024,
         window_size: int | None = None,
         window: _Window = "hann",
@@ -53,17 +53,17 @@ class STFT(nn.Module):
         pad_mode: _PadMode = "reflect",
     ) -> None:
         super().__init__()
-        window_size = num_fft if window_size is None else window_size
-        _check_sizes(num_fft, hop_length, window_size)
+        window_size = n_fft if window_size is None else window_size
+        _check_sizes(n_fft, hop_length, window_size)
         if window not in _WINDOWS:
             raise ValueError(f"window must be one of {', '.join(_WINDOWS)}, got {window!r}")
         if pad_mode not in get_args(_PadMode):
             raise ValueError(f"pad_mode must be one of {', '.join(get_args(_PadMode))}, got {pad_mode!r}")
-        self.num_fft, self.hop_length, self.window_size = num_fft, hop_length, window_size
+        self.n_fft, self.hop_length, self.window_size = n_fft, hop_length, window_size
         self.normalized, self.center, self.pad_mode = normalized, center, pad_mode
-        before = (num_fft - window_size) // 2
+        before = (n_fft - window_size) // 2
         shape = _WINDOWS[window](window_size, dtype=torch.float64)
-        shape = F.pad(shape, (before, num_fft - window_size - before))
+        shape = F.pad(shape, (before, n_fft - window_size - before))
         if _lowest_overlap(shape, hop_length) < 1e-6:
             raise ValueError(
                 f"window {window} of {window_size} samples and hop_length {hop_length} cannot be inverted: "
@@ -73,13 +73,13 @@ class STFT(nn.Module):
 
     @property
     def window(self) -> Tensor:
-        """The window with the zeros around it, (num_fft,) float32."""
+        """The window with the zeros around it, (n_fft,) float32."""
         return self._window.values
 
     @property
     def n_bins(self) -> int:
         """Number of frequency bins F."""
-        return self.num_fft // 2 + 1
+        return self.n_fft // 2 + 1
 
     def n_frames(self, length: int) -> int:
         """Number of frames N of a waveform of `length` samples."""
@@ -112,7 +112,7 @@ class STFT(nn.Module):
         flat = waveform.reshape(-1, waveform.shape[-1])
         spectrogram = torch.stft(
             self._pad(flat),
-            self.num_fft,
+            self.n_fft,
             self.hop_length,
             window=self._window(flat),
             center=False,
@@ -143,16 +143,16 @@ class STFT(nn.Module):
         length = covered if length is None else length
         if not is_integer(length) or not 1 <= length <= covered:
             raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length!r}")
-        frames = torch.fft.irfft(spectrogram.mT, self.num_fft, norm="ortho" if self.normalized else None)
+        frames = torch.fft.irfft(spectrogram.mT, self.n_fft, norm="ortho" if self.normalized else None)
         window = self._window(frames)
-        waveform = self._overlap_add(frames.reshape(-1, n_frames, self.num_fft), window, length)
-        envelope = self._overlap_add(window.expand(1, n_frames, self.num_fft), window, length)
+        waveform = self._overlap_add(frames.reshape(-1, n_frames, self.n_fft), window, length)
+        envelope = self._overlap_add(window.expand(1, n_frames, self.n_fft), window, length)
         return waveform.div_(envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
 
     @property
     def _left(self) -> int:
         """Samples before the first one."""
-        return self.num_fft // 2 if self.center else max(0, self.num_fft - self.hop_length)
+        return self.n_fft // 2 if self.center else max(0, self.n_fft - self.hop_length)
 
     @property
     def _extra_frames(self) -> int:
@@ -164,17 +164,17 @@ class STFT(nn.Module):
         padded_length = self.padded_length(flat.shape[-1])
         flat = F.pad(flat, (0, padded_length - flat.shape[-1]))
         left = self._left
-        right = (self.n_frames(padded_length) - 1) * self.hop_length + self.num_fft - left - padded_length
+        right = (self.n_frames(padded_length) - 1) * self.hop_length + self.n_fft - left - padded_length
         if not self.center:
             return F.pad(_pad_ends(flat, left, 0, self.pad_mode), (0, right))
         return _pad_ends(flat, left, right, self.pad_mode)
 
     def _overlap_add(self, frames: Tensor, window: Tensor, length: int) -> Tensor:
-        """Sum windowed (B, N, num_fft) at their places, hop by hop, and cut the first `length` samples out."""
+        """Sum windowed (B, N, n_fft) at their places, hop by hop, and cut the first `length` samples out."""
         hop, n_frames = self.hop_length, frames.shape[1]
-        n_parts = math.ceil(self.num_fft / hop)
-        if self.num_fft % hop:
-            frames, window = (F.pad(signal, (0, n_parts * hop - self.num_fft)) for signal in (frames, window))
+        n_parts = math.ceil(self.n_fft / hop)
+        if self.n_fft % hop:
+            frames, window = (F.pad(signal, (0, n_parts * hop - self.n_fft)) for signal in (frames, window))
         parts, windows = frames.unflatten(-1, (n_parts, hop)), window.unflatten(-1, (n_parts, hop))
         summed = frames.new_zeros(len(frames), n_frames + n_parts - 1, hop)
         for part in range(n_parts):
@@ -183,106 +183,7 @@ class STFT(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the sizes."""
-        return f"num_fft={self.num_fft}, hop_length={self.hop_length}, window_size={self.window_size}"
-
-
-class AudioTransform(nn.Module):
-    """An STFT with the pictures that people look at: mel bands and decibels.
-
-    Args:
-        num_fft: samples per transformed frame, even.
-        hop_length: samples between frames.
-        window_size: samples under the periodic Hann window, <= num_fft.
-        sample_rate: Hz.
-        device: where the constants live.
-
-    Raises:
-        ValueError: a size is out of range, or a mel band would hold no bin.
-    """
-
-    def __init__(
-        self,
-        num_fft: int,
-        hop_length: int,
-        window_size: int,
-        sample_rate: int = 44100,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        super().__init__()
-        self.sample_rate = sample_rate
-        self.stft = STFT(num_fft, hop_length, window_size)
-        highest = min(16384.0, sample_rate / 2)
-        n_mels = _most_bands(self.stft.n_bins, highest, sample_rate)
-        filters = mel_filters(self.stft.n_bins, n_mels, sample_rate, 1.0, highest)
-        self._filters = Constant(filters)
-        self.to(device)
-
-    @property
-    def filters(self) -> Tensor:
-        """The mel filters, (M, F) float32."""
-        return self._filters.values
-
-    def to_spectrogram(self, audio: Tensor, use_padding: bool = True) -> Tensor:
-        """Transform a waveform.
-
-        Args:
-            audio: (..., T).
-            use_padding: let the last, incomplete hop count, filled with zeros; False: drop it.
-
-        Returns:
-            Complex (..., F, N).
-        """
-        check_waveform(audio, "audio", "(..., T)")
-        if not use_padding:
-            hop = self.stft.hop_length
-            audio = audio[..., : max(1, audio.shape[-1] // hop) * hop]
-        return self.stft(audio)
-
-    def to_audio(self, complex_spec: Tensor, length: int | None = None) -> Tensor:
-        """Transform a spectrogram (..., F, N) back to a waveform of `length` samples (None: whole hops)."""
-        return self.stft.inverse(complex_spec, length)
-
-    def to_mel_scale(self, spectrogram: Tensor, to_db: bool = True) -> Tensor:
-        """Sum a magnitude spectrogram into mel bands.
-
-        Args:
-            spectrogram: magnitudes (..., F, N), linear.
-            to_db: return decibels below the loudest band instead of magnitudes.
-
-        Returns:
-            (..., M, N) with 64 mel bands (fewer where the bins are too coarse for 64), 1 Hz to 16384 Hz or
-            the Nyquist frequency, HTK scale, no area normalisation.
-
-        Raises:
-            ValueError: the spectrogram is complex, or its bins are not this transform's.
-        """
-        _check_magnitudes(spectrogram, self.stft.n_bins)
-        mel = self._filters(spectrogram) @ spectrogram  # (..., M, N)
-        return self.to_decibel(mel) if to_db else mel
-
-    def to_decibel(self, spectrogram: Tensor) -> Tensor:
-        """Express magnitudes in dB below the loudest value of each (F, N) spectrogram.
-
-        Args:
-            spectrogram: magnitudes (..., F, N), >= 0.
-
-        Returns:
-            (..., F, N) in [-80, 0] dB; a silent spectrogram is -80 dB throughout.
-        """
-        _check_magnitudes(spectrogram, None)
-        loudest = spectrogram.amax(dim=(-2, -1), keepdim=True)
-        tiny = torch.finfo(spectrogram.dtype).tiny
-        relative = spectrogram / loudest.clamp(min=tiny)
-        return 20 * torch.log10(relative.clamp(min=10 ** (-_TOP_DB / 20)))
-
-    def audio_to_mel(self, audio: Tensor, to_db: bool = True) -> Tensor:
-        """Transform a waveform (..., T) into mel bands (..., M, N), in dB or linear."""
-        return self.to_mel_scale(self.to_spectrogram(audio).abs(), to_db)
-
-    def pad_audio(self, audio: Tensor) -> Tensor:
-        """Fill the last hop of a waveform (..., T) with zeros; whole hops stay as they are."""
-        check_waveform(audio, "audio", "(..., T)")
-        return F.pad(audio, (0, self.stft.padded_length(audio.shape[-1]) - audio.shape[-1]))
+        return f"n_fft={self.n_fft}, hop_length={self.hop_length}, window_size={self.window_size}"
 
 
 def mel_filters(n_bins: int, n_mels: int, sample_rate: int, lowest: float, highest: float) -> Tensor:
@@ -318,30 +219,14 @@ def mel_filters(n_bins: int, n_mels: int, sample_rate: int, lowest: float, highe
     return torch.minimum(rising, falling).clamp(min=0).float()
 
 
-def _most_bands(n_bins: int, highest: float, sample_rate: int) -> int:
-    """Find the largest number of mel bands, at most 64, none of which is empty."""
-    for n_mels in range(64, 0, -1):
-        if (mel_filters(n_bins, n_mels, sample_rate, 1.0, highest).sum(1) > 0).all():
-            return n_mels
-    raise ValueError(f"num_fft must give a mel band at least one bin, got {n_bins} bins")
-
-
-def _check_magnitudes(spectrogram: Tensor, n_bins: int | None) -> None:
-    check_is_tensor(spectrogram, "spectrogram")
-    fits = spectrogram.is_floating_point() and spectrogram.dim() > 1 and spectrogram.numel()
-    if not fits or n_bins not in (None, spectrogram.shape[-2]):
-        found = f"{spectrogram.dtype} {tuple(spectrogram.shape)}"
-        raise ValueError(f"spectrogram must hold magnitudes (..., {n_bins or 'F'}, N), got {found}: take abs()")
-
-
-def _check_sizes(num_fft: int, hop_length: int, window_size: int) -> None:
-    for name, size in {"num_fft": num_fft, "hop_length": hop_length, "window_size": window_size}.items():
+def _check_sizes(n_fft: int, hop_length: int, window_size: int) -> None:
+    for name, size in {"n_fft": n_fft, "hop_length": hop_length, "window_size": window_size}.items():
         if not is_integer(size):
             raise ValueError(f"{name} must be a whole number of samples, got {size!r}")
-    if num_fft < 2 or num_fft % 2:
-        raise ValueError(f"num_fft must be even and at least 2, got {num_fft}")
-    if not 1 <= window_size <= num_fft:
-        raise ValueError(f"window_size must be between 1 and num_fft {num_fft}, got {window_size}")
+    if n_fft < 2 or n_fft % 2:
+        raise ValueError(f"n_fft must be even and at least 2, got {n_fft}")
+    if not 1 <= window_size <= n_fft:
+        raise ValueError(f"window_size must be between 1 and n_fft {n_fft}, got {window_size}")
     if not 1 <= hop_length <= window_size:
         raise ValueError(f"hop_length must be between 1 and window_size {window_size}, got {hop_length}")
 
@@ -358,3 +243,6 @@ def _pad_ends(flat: Tensor, left: int, right: int, mode: str) -> Tensor:
     near = F.pad(flat[:, None], (min(left, reach), min(right, reach)), mode=mode)[:, 0]
     missing = max(0, left - reach), max(0, right - reach)
     return F.pad(near, missing) if any(missing) else near
+
+
+__getattr__, __dir__ = lazy_names(__name__, {"AudioTransform": "sepkit.auralflow.transforms"}, tuple(globals()))

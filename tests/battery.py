@@ -17,7 +17,7 @@ from networks import Constant
 from torch import Tensor
 
 from sepkit import cli
-from sepkit.observers import View
+from sepkit.observers import TrainingView
 
 EARLY = {"the_backend_is_missing", "the_user_has_no_name_and_no_home"}  # before matplotlib and torch's compiler come
 _LONGEST = 120  # s, after which a command hangs
@@ -49,7 +49,7 @@ class Struck(Constant):
 class Striking:
     """Strike in the middle of the second epoch of three steps."""
 
-    def on_step(self, view: View) -> None:
+    def on_step(self, view: TrainingView) -> None:
         if view.step == 5:
             strike()
 

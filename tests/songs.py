@@ -9,9 +9,9 @@ import soundfile
 RATE = 8000
 
 
-def noise(seed: int, n_frames: int = RATE, n_channels: int = 2) -> np.ndarray:
+def noise(seed: int, n_samples: int = RATE, n_channels: int = 2) -> np.ndarray:
     """Make 16-bit exact noise (T, C)."""
-    samples = np.random.default_rng(seed).integers(-8000, 8000, (n_frames, n_channels))
+    samples = np.random.default_rng(seed).integers(-8000, 8000, (n_samples, n_channels))
     return samples / 32768
 
 

@@ -24,11 +24,11 @@ CONTAINERS = ["wav", "flac", "ogg", "mp3", "m4a"]
 ODD = json.loads((Path(__file__).parent / "data" / "odd_files.json").read_text(encoding="utf-8"))
 
 
-def music(n_frames: int, n_channels: int = 2, seed: int = 0) -> torch.Tensor:
+def music(n_samples: int, n_channels: int = 2, seed: int = 0) -> torch.Tensor:
     """Low-passed noise under 1 in magnitude (C, T): unlike at any two places, and easy for every codec."""
-    noise = np.random.default_rng(seed).standard_normal((n_channels, n_frames + 31))
+    noise = np.random.default_rng(seed).standard_normal((n_channels, n_samples + 31))
     smooth = np.stack([np.convolve(row, np.hanning(32), mode="valid") for row in noise])
-    return torch.from_numpy((0.9 * smooth / np.abs(smooth).max()).astype(np.float32))[:, :n_frames]
+    return torch.from_numpy((0.9 * smooth / np.abs(smooth).max()).astype(np.float32))[:, :n_samples]
 
 
 def write_aac(path: Path, waveforms: list[torch.Tensor], fast_start: bool = False, rates: tuple = ()) -> None:
@@ -97,11 +97,11 @@ def test_truncated_odd_files_give_what_decodes_on_request(reference_root, name):
 def test_segments_of_odd_files_are_slices_of_the_whole(reference_root, name):
     path = reference_root / "audio" / "odd" / name
     whole, _ = audio.read(path)
-    start, n_frames = whole.shape[1] // 3, whole.shape[1] // 2
-    segment, _ = audio.read(path, start, n_frames)
+    start, n_samples = whole.shape[1] // 3, whole.shape[1] // 2
+    segment, _ = audio.read(path, start, n_samples)
     # Lossy decoders may round differently behind a seek; AAC's noise substitution starts anew.
     tolerance = {".m4a": 0.1, ".mp3": 1e-4, ".ogg": 1e-4, ".opus": 1e-3}.get(path.suffix, 0.0)
-    torch.testing.assert_close(segment, whole[:, start : start + n_frames], atol=tolerance, rtol=0)
+    torch.testing.assert_close(segment, whole[:, start : start + n_samples], atol=tolerance, rtol=0)
 
 
 def test_reading_prints_nothing(reference_root):
@@ -155,7 +155,7 @@ def test_lossy_and_lossless_files_start_and_end_with_the_waveform(files, suffix)
 def test_a_probe_agrees_with_reading(files, suffix):
     info = audio.probe(files[suffix])
     waveform, rate = audio.read(files[suffix], info=info)
-    assert (info.n_channels, info.n_frames, info.sample_rate) == (*waveform.shape, rate)
+    assert (info.n_channels, info.n_samples, info.sample_rate) == (*waveform.shape, rate)
     assert info.duration == pytest.approx(5, abs=1024 / RATE)
     assert not info.truncated
     assert info.n_streams == 1
@@ -192,11 +192,11 @@ def test_a_truncated_file_is_refused_unless_allowed(files, suffix, share, tmp_pa
         info, waveform = reader.info, reader.read()
     assert info.truncated
     assert info.n_declared in (5 * RATE, None)
-    assert waveform.shape[1] == info.n_frames < 5 * RATE
+    assert waveform.shape[1] == info.n_samples < 5 * RATE
     whole, _ = audio.read(files[suffix])
     frame = 8192  # the last frame may decode in part
-    assert info.n_frames > share * 5 * RATE - 3 * frame
-    torch.testing.assert_close(waveform[:, :-frame], whole[:, : info.n_frames - frame], atol=1e-4, rtol=0)
+    assert info.n_samples > share * 5 * RATE - 3 * frame
+    torch.testing.assert_close(waveform[:, :-frame], whole[:, : info.n_samples - frame], atol=1e-4, rtol=0)
 
 
 def test_a_truncated_mp4_is_refused_unless_allowed(tmp_path):
@@ -216,7 +216,7 @@ def test_a_streamed_wav_without_sizes_is_read_whole(files, tmp_path):
     content[4:8] = content[place : place + 4] = b"\xff\xff\xff\xff"
     (tmp_path / "streamed.wav").write_bytes(content)
     info = audio.probe(tmp_path / "streamed.wav")
-    assert (info.n_frames, info.n_declared, info.truncated) == (5 * RATE, None, False)
+    assert (info.n_samples, info.n_declared, info.truncated) == (5 * RATE, None, False)
 
 
 def test_a_flac_header_that_announces_too_little_cuts_nothing(files, tmp_path):
@@ -224,7 +224,7 @@ def test_a_flac_header_that_announces_too_little_cuts_nothing(files, tmp_path):
     content[22:26] = struct.pack(">I", 100000)  # the lower bits of STREAMINFO's total
     (tmp_path / "short.flac").write_bytes(content)
     info = audio.probe(tmp_path / "short.flac")
-    assert (info.n_frames, info.n_declared) == (5 * RATE, 100000)
+    assert (info.n_samples, info.n_declared) == (5 * RATE, 100000)
     assert torch.equal(audio.read(tmp_path / "short.flac")[0], audio.read(files["flac"])[0])
 
 
@@ -389,7 +389,7 @@ def test_blocks_write_the_same_file_as_the_whole(tmp_path, suffix):
     with audio.AudioWriter(tmp_path / f"blocks.{suffix}", RATE, 2) as writer:
         for block in waveform.split(7777, dim=1):
             writer.write(block)
-    assert writer.n_frames == 50001
+    assert writer.n_samples == 50001
     whole, blocks = (audio.read(tmp_path / f"{name}.{suffix}")[0] for name in ("whole", "blocks"))
     # Vorbis chooses its windows by what it has been given so far.
     torch.testing.assert_close(blocks, whole, atol=0.05 if suffix == ".ogg" else 0.0, rtol=0)
@@ -401,7 +401,7 @@ def test_wav_grows_into_rf64_beyond_its_limit(tmp_path, monkeypatch, subtype):
     waveform = music(2001, 1)
     audio.write(tmp_path / "long.wav", waveform, RATE, subtype)
     info = audio.probe(tmp_path / "long.wav")
-    assert (info.format, info.n_frames, info.n_declared) == ("RF64", 2001, 2001)
+    assert (info.format, info.n_samples, info.n_declared) == ("RF64", 2001, 2001)
     torch.testing.assert_close(audio.read(tmp_path / "long.wav")[0], waveform, atol=STEPS[subtype], rtol=0)
 
 
@@ -479,11 +479,11 @@ def test_a_block_with_other_channels_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("rate_from", "rate_to"), [(44100, 48000), (48000, 44100), (44100, 16000), (8000, 44100)])
-@pytest.mark.parametrize("n_frames", [0, 1, 37, 1000, 50001])
-def test_blocks_resample_to_the_same_bits_as_the_whole(rate_from, rate_to, n_frames):
-    waveform = music(n_frames)
+@pytest.mark.parametrize("n_samples", [0, 1, 37, 1000, 50001])
+def test_blocks_resample_to_the_same_bits_as_the_whole(rate_from, rate_to, n_samples):
+    waveform = music(n_samples)
     whole = audio.resample(waveform, rate_from, rate_to)
-    assert whole.shape == (2, int(n_frames * rate_to / rate_from + 0.5))
+    assert whole.shape == (2, int(n_samples * rate_to / rate_from + 0.5))
     resampler = audio.Resampler(rate_from, rate_to, 2)
     parts = [resampler.push(block) for block in waveform.split(777, dim=1)]
     assert torch.equal(torch.cat([*parts, resampler.flush()], dim=1), whole)

@@ -8,7 +8,7 @@ from sepkit.augment import Filter, Gain, Sign, Speed, SwapChannels
 
 
 def drawn_by(step, n_stems: int = 10000, seed: int = 0) -> np.ndarray:
-    return step.draw(np.random.default_rng(seed), n_stems)
+    return step.sample_parameters(np.random.default_rng(seed), n_stems)
 
 
 def stems(*shape: int) -> torch.Tensor:
@@ -34,10 +34,10 @@ def test_the_same_generator_draws_the_same(step):
 
 @pytest.mark.parametrize("step", [Gain(), Sign()])
 def test_each_stem_is_scaled_by_its_factor(step):
-    waveforms, drawn = stems(3, 4, 2, 50), torch.tensor([[0.5, -1.0, 2.0, 1.0]] * 3)
+    waveforms, parameters = stems(3, 4, 2, 50), torch.tensor([[0.5, -1.0, 2.0, 1.0]] * 3)
     before = waveforms.clone()
-    scaled = step(waveforms, drawn)
-    torch.testing.assert_close(scaled, torch.einsum("bkct,bk->bkct", waveforms, drawn))
+    scaled = step(waveforms, parameters)
+    torch.testing.assert_close(scaled, torch.einsum("bkct,bk->bkct", waveforms, parameters))
     assert torch.equal(waveforms, before)
 
 
@@ -88,9 +88,9 @@ def test_stems_shorter_than_a_change_stay_finite_and_as_long(step):
 @pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels(), Speed(), Filter()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_dtype_of_the_stems_is_kept_with_and_without_a_batch(step, dtype):
-    drawn = torch.from_numpy(drawn_by(step, 3))
-    single = step(stems(3, 2, 50).to(dtype), drawn)
-    batched = step(stems(3, 2, 50).to(dtype)[None], drawn[None])
+    parameters = torch.from_numpy(drawn_by(step, 3))
+    single = step(stems(3, 2, 50).to(dtype), parameters)
+    batched = step(stems(3, 2, 50).to(dtype)[None], parameters[None])
     assert single.dtype == dtype
     assert torch.equal(single, batched[0])
 

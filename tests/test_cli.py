@@ -18,8 +18,8 @@ from songs import noise, write_song
 from training import RECIPE, song, weights
 
 from sepkit import __version__, audio
-from sepkit.checkpoint import load_model, save_model
 from sepkit.cli import evaluate_command, find_recordings, separate_command, train_command
+from sepkit.model_folder import load_model, save_model
 from sepkit.separator import Separator
 
 RATE = 8000
@@ -43,7 +43,7 @@ class Breaking(Constant):
 
 def write_model(folder: Path, network: str = "networks.Constant", finished: str | None = "now", **gains: float) -> Path:
     gains = gains or {"vocals": 0.5, "drums": 0.25}
-    transform = {"class": "STFT", "num_fft": 256, "hop_length": 128}
+    transform = {"class": "STFT", "n_fft": 256, "hop_length": 128}
     spec = {"class": network, "gains": list(gains.values())}
     save_model(Separator(list(gains), spec, RATE, 2, 0.5, transform), folder, {"finished": finished})
     return folder
@@ -59,10 +59,10 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def write(path: str | Path, n_frames: int = 6000, peak: float = 0.5) -> Path:
+def write(path: str | Path, n_samples: int = 6000, peak: float = 0.5) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    audio.write(path, peak / 0.25 * torch.from_numpy(noise(len(path.name), n_frames).T).float(), RATE)
+    audio.write(path, peak / 0.25 * torch.from_numpy(noise(len(path.name), n_samples).T).float(), RATE)
     return path
 
 
@@ -340,7 +340,7 @@ def test_damage_does_not_stop_a_separation_and_is_told_in_one_line(capsys, name,
     path.write_bytes(content)
     assert separate(name) == 0
     assert re.search(said, capsys.readouterr().out)
-    assert audio.read("separated/song/vocals.wav")[0].shape[1] == audio.probe(path).n_frames
+    assert audio.read("separated/song/vocals.wav")[0].shape[1] == audio.probe(path).n_samples
 
 
 def test_an_output_that_is_a_file_is_a_wrong_call(capsys):

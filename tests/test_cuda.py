@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader
 from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
 
 from sepkit import models
-from sepkit.checkpoint import load_model
 from sepkit.inference import separate
+from sepkit.model_folder import load_model
 from sepkit.recipe import load_recipe
 from sepkit.training import TrainingInterrupted, train
-from sepkit.training.door import open_data
 from sepkit.training.loop import Trainer
+from sepkit.training.train import open_data
 
 pytestmark = pytest.mark.cuda
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product of matrices on the device

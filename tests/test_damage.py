@@ -43,11 +43,11 @@ FORMATS = [*WRITTEN, *SOUNDFILE, *CODECS]
 HEADERLESS = ("aac", "ac3", "mp2", "nox.mp3")  # of their length nothing is written anywhere
 
 
-def music(n_frames: int, n_channels: int = 2, seed: int = 0) -> torch.Tensor:
+def music(n_samples: int, n_channels: int = 2, seed: int = 0) -> torch.Tensor:
     """Smooth noise under 1 in magnitude (C, T), unlike at any two places."""
-    noise = np.random.default_rng(seed).standard_normal((n_channels, n_frames + 31))
+    noise = np.random.default_rng(seed).standard_normal((n_channels, n_samples + 31))
     smooth = np.stack([np.convolve(row, np.hanning(32), mode="valid") for row in noise])
-    return torch.from_numpy((0.5 * smooth / np.abs(smooth).max()).astype(np.float32))[:, :n_frames]
+    return torch.from_numpy((0.5 * smooth / np.abs(smooth).max()).astype(np.float32))[:, :n_samples]
 
 
 def encode(path: Path, waveform: torch.Tensor, rate: int, codec: str, container: str, options: dict) -> None:
@@ -124,15 +124,15 @@ def read_in_every_way(path: Path, seed: int = 0) -> tuple[AudioInfo, torch.Tenso
     with audio.AudioReader(path, allow_truncated=True, info=info) as reader:
         whole = reader.read()
         told = bool(info.complaint or info.remarks or reader.damage)
-    assert whole.shape == (info.n_channels, info.n_frames)
+    assert whole.shape == (info.n_channels, info.n_samples)
     tolerance = 1e-4 if info.reader == "av" or info.format == "OGG" else 0.0  # lossy decoders round anew behind a seek
     blocks = torch.cat(list(audio.stream_blocks(path, 10007, allow_truncated=True)), 1)
     torch.testing.assert_close(blocks, whole, atol=tolerance, rtol=0)
     random = np.random.default_rng(seed)
-    for start in (*random.integers(0, info.n_frames, 3), info.n_frames - 1):
-        n_frames = int(random.integers(1, info.n_frames - start + 1))
-        segment, _ = audio.read(path, int(start), n_frames, allow_truncated=True, info=info)
-        torch.testing.assert_close(segment, whole[:, start : start + n_frames], atol=tolerance, rtol=0)
+    for start in (*random.integers(0, info.n_samples, 3), info.n_samples - 1):
+        n_samples = int(random.integers(1, info.n_samples - start + 1))
+        segment, _ = audio.read(path, int(start), n_samples, allow_truncated=True, info=info)
+        torch.testing.assert_close(segment, whole[:, start : start + n_samples], atol=tolerance, rtol=0)
     return info, whole, told
 
 
@@ -166,7 +166,7 @@ def test_damage_is_told_and_every_way_of_reading_agrees(files, tmp_path, suffix,
         assert "\n" not in refusal
         return
     info, whole, told = read_in_every_way(path, seed)
-    shorter = info.n_frames < audio.probe(files[suffix]).n_frames
+    shorter = info.n_samples < audio.probe(files[suffix]).n_samples
     silent = ((whole == 0).all(0).float().mean() > 0.05) and damage is not erase
     assert told or not (shorter or silent)
     assert not info.damage or info.complaint
@@ -268,7 +268,7 @@ def test_zeros_before_an_mp3_are_no_damage(files, tmp_path):
     (tmp_path / "late.mp3").write_bytes(bytes(1000) + files["mp3"].read_bytes())
     info, _, told = read_in_every_way(tmp_path / "late.mp3")
     assert (told, info.undeclared) == (False, 0)
-    assert 0 <= info.n_frames - round(SECONDS * RATE) < 3 * 1152  # with the header's frame, delay and padding
+    assert 0 <= info.n_samples - round(SECONDS * RATE) < 3 * 1152  # with the header's frame, delay and padding
 
 
 def test_an_mp3_in_an_mp4_is_no_damage_where_its_last_packet_goes_on(tmp_path):
@@ -303,15 +303,15 @@ def set_size(path: Path, target: Path, declared: int) -> None:
 @pytest.mark.parametrize("suffix", ["wav", "rf64", "w64", "aiff", "au"])
 @pytest.mark.parametrize("part", [0.01, 1 / 3, 0.5, 0.9])
 def test_audio_beyond_the_declared_size_is_read_and_told(files, tmp_path, suffix, part):
-    n_frames = round(SECONDS * RATE)
-    declared = round(part * n_frames)
+    n_samples = round(SECONDS * RATE)
+    declared = round(part * n_samples)
     with open(files[suffix], "rb") as file:
-        frame_bytes = locate_samples(file).declared // n_frames
+        frame_bytes = locate_samples(file).declared // n_samples
     path = tmp_path / f"small.{suffix}"
     set_size(files[suffix], path, declared * frame_bytes + 1)
     info, whole, _ = read_in_every_way(path)
-    assert (info.n_frames, info.n_declared, info.truncated) == (n_frames, declared, False)
-    assert f"its header declares {declared} samples, {n_frames} are there and read" in info.remarks
+    assert (info.n_samples, info.n_declared, info.truncated) == (n_samples, declared, False)
+    assert f"its header declares {declared} samples, {n_samples} are there and read" in info.remarks
     assert torch.equal(whole, audio.read(files[suffix])[0])
     (tmp_path / "train" / "a").mkdir(parents=True)
     path.rename(tmp_path / "train" / "a" / f"vocals.{'wav' if suffix == 'rf64' else suffix}")
@@ -346,7 +346,7 @@ def test_a_size_that_a_writer_to_a_pipe_leaves_declares_nothing(files, tmp_path,
 def test_what_stands_behind_the_audio_of_a_wav_is_told_apart(files, tmp_path, behind, n_added, told):
     (tmp_path / "a.wav").write_bytes(files["wav"].read_bytes() + behind)
     info = audio.probe(tmp_path / "a.wav")
-    assert info.n_frames == round(SECONDS * RATE) + n_added
+    assert info.n_samples == round(SECONDS * RATE) + n_added
     assert bool(info.remarks) == told
     assert not info.complaint
 
@@ -363,8 +363,8 @@ def test_a_wav_beyond_4_gib_whose_size_has_wrapped_is_read_to_its_end(tmp_path):
         file.write(end.T.contiguous().numpy().tobytes())
         file.write(b"LIST" + struct.pack("<I", 4) + b"INFO")
     info = audio.probe(path)
-    assert (info.n_frames, info.n_declared, info.truncated) == (n_bytes // 4, 250_000, False)
-    waveform, _ = audio.read(path, info.n_frames - 1000, info=info)
+    assert (info.n_samples, info.n_declared, info.truncated) == (n_bytes // 4, 250_000, False)
+    waveform, _ = audio.read(path, info.n_samples - 1000, info=info)
     assert torch.equal(waveform, end.float() / 32768)
     path.unlink()
 
@@ -462,9 +462,9 @@ def test_damaged_stems_are_refused_unless_allowed(tmp_path, suffix):
     ):
         open_songs(tmp_path, "train", ["vocals"], rate, 2)
     dataset = AudioFolder(tmp_path, ["vocals"], 0.5, sample_rate=rate, num_channels=2, allow_damaged=True)
-    assert dataset.songs[0].n_frames == info.n_frames
+    assert dataset.songs[0].n_samples == info.n_samples
     whole, _ = audio.read(path, allow_truncated=True)
-    start = info.n_frames // 2
+    start = info.n_samples // 2
     found = dataset.songs[0].read_mixture(start, 5000)
     torch.testing.assert_close(found, whole[:, start : start + 5000], atol=1e-4, rtol=0)
 
@@ -490,7 +490,7 @@ def test_songs_may_end_with_every_suffix(tmp_path, suffix):
     path.parent.mkdir(parents=True)
     write(tmp_path / "song.wav", "wav").rename(path)  # the content decides
     (song,) = open_songs(tmp_path, "train", ["vocals"], RATE, 2)
-    assert song.n_frames == round(SECONDS * RATE)
+    assert song.n_samples == round(SECONDS * RATE)
 
 
 @pytest.mark.parametrize(

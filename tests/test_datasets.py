@@ -27,8 +27,8 @@ from sepkit.datasets import (
     create_audio_folder,
     open_songs,
 )
-from sepkit.datasets.pcm import read_into
-from sepkit.datasets.songs import REST
+from sepkit.datasets.readers import read_into
+from sepkit.datasets.songs import RESIDUAL
 from sepkit.datasets.stem_files import validation_names
 
 TARGETS = ["vocals", "drums"]
@@ -147,7 +147,7 @@ def _two_files(song: Path) -> None:
 
 
 def _other_rate(song: Path) -> None:
-    soundfile.write(song / "vocals.wav", noise(0, n_frames=11025), 11025)
+    soundfile.write(song / "vocals.wav", noise(0, n_samples=11025), 11025)
 
 
 def _three_channels(song: Path) -> None:
@@ -155,7 +155,7 @@ def _three_channels(song: Path) -> None:
 
 
 def _shorter(song: Path) -> None:
-    soundfile.write(song / "vocals.wav", noise(0, n_frames=RATE - 1), RATE)
+    soundfile.write(song / "vocals.wav", noise(0, n_samples=RATE - 1), RATE)
 
 
 def _truncated(song: Path) -> None:
@@ -176,7 +176,7 @@ def _broken_bass(song: Path) -> None:
 
 
 def _short_bass(song: Path) -> None:
-    soundfile.write(song / "bass.wav", noise(0, n_frames=9), RATE)
+    soundfile.write(song / "bass.wav", noise(0, n_samples=9), RATE)
 
 
 FAULTS = {
@@ -251,7 +251,7 @@ def test_a_stem_that_no_song_has_nor_one_like_it_is_to_be_added_or_left_out(tmp_
 
 def test_songs_of_another_rate_are_one_finding_for_each_rate(tmp_path):
     write_root(tmp_path, ["train/a", "train/b", "train/c", "valid/d"])
-    write_song(tmp_path / "train" / "c", {name: noise(0, n_frames=2 * RATE) for name in TARGETS}, rate=2 * RATE)
+    write_song(tmp_path / "train" / "c", {name: noise(0, n_samples=2 * RATE) for name in TARGETS}, rate=2 * RATE)
     remedy = "Hz, wanted are 44100; set data.resample: true, or resample=True"
     with pytest.raises(DatasetError) as caught:
         folder(tmp_path, sample_rate=44100)
@@ -350,7 +350,7 @@ def test_what_a_recorded_mixture_holds_beside_the_stems_belongs_to_the_mixture(t
     write_song(tmp_path / "train" / "a", {"vocals": vocals, "mixture": recorded})
     dataset = folder(tmp_path, sample_length=1.0)
     mixture, targets = dataset[0]
-    assert dataset.stems == ["vocals", REST]
+    assert dataset.stems == ["vocals", RESIDUAL]
     torch.testing.assert_close(mixture.T, torch.tensor(recorded).float(), rtol=0, atol=1e-6)  # x - v + v, rounded
     torch.testing.assert_close(targets[0].T, torch.tensor(vocals).float(), rtol=0, atol=0)
     stems, _ = dataset.read((0, 0))
@@ -362,7 +362,7 @@ def test_a_song_reads_its_stems_its_rest_and_its_mixture(tmp_path):
     write_song(tmp_path / "train" / "a", stems)
     (song,) = open_songs(tmp_path, "train", None, RATE, 2)
     wanted = torch.tensor(stems["mixture"] - stems["vocals"] - stems["drums"]).float()[100:200]
-    torch.testing.assert_close(song.read_stem(REST, 100, 100).T, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(song.read_stem(RESIDUAL, 100, 100).T, wanted, rtol=0, atol=1e-6)
     torch.testing.assert_close(song.read_mixture(100, 100).T, torch.tensor(stems["mixture"]).float()[100:200])
     assert song.read_stem("vocals", RATE - 10, 50)[:, 10:].abs().max() == 0
 
@@ -400,7 +400,7 @@ def test_a_stem_that_a_song_lacks_is_silent_where_that_song_was_drawn_for_it(tmp
 
 
 def test_a_song_shorter_than_an_example_is_filled_with_silence(tmp_path):
-    write_song(tmp_path / "train" / "a", {"vocals": noise(0, n_frames=1000)})
+    write_song(tmp_path / "train" / "a", {"vocals": noise(0, n_samples=1000)})
     mixture, targets = folder(tmp_path, sample_length=0.5)[0]
     assert mixture.shape == (2, 4000)
     assert targets[..., :1000].abs().min(dim=-1).values.max() < targets[..., :1000].abs().max()
@@ -423,7 +423,7 @@ def test_16_bit_wav_comes_bit_for_bit_as_the_decoder_reads_it(tmp_path):
     (song,) = open_songs(tmp_path, "train", None, RATE, 2)
     stem = song.stems["vocals"]
     assert stem._pcm_offset == 44
-    assert torch.equal(stem.read(0, song.n_frames), audio.read(stem.info.path)[0])
+    assert torch.equal(stem.read(0, song.n_samples), audio.read(stem.info.path)[0])
     assert torch.equal(stem.read(1234, 777), audio.read(stem.info.path, 1234, 777)[0])
 
 
@@ -452,7 +452,7 @@ def test_only_little_endian_16_bit_wav_goes_past_the_decoder(tmp_path, container
 def test_a_file_that_became_shorter_is_an_error_that_names_it(tmp_path):
     write_song(tmp_path / "train" / "a", {"vocals": noise(0)})
     dataset = folder(tmp_path, sample_length=1.0)
-    write_song(tmp_path / "train" / "a", {"vocals": noise(0, n_frames=100)})
+    write_song(tmp_path / "train" / "a", {"vocals": noise(0, n_samples=100)})
     with pytest.raises(audio.AudioError, match=r"vocals\.wav .*probe it again"):
         dataset[0]
 
@@ -467,7 +467,7 @@ def test_a_burst_lands_where_it_should_after_resampling(tmp_path, file_rate):
     waveform = np.sin(2 * np.pi * 1000 * time) * np.exp(-(((time - burst) / 0.002) ** 2)) / 2
     write_song(tmp_path / "train" / "a", {"vocals": waveform[:, None]}, rate=file_rate)
     (song,) = open_songs(tmp_path, "train", None, 44100, 1, resample=True)
-    start = int(1.2 * 44100) // song.quantum * song.quantum
+    start = int(1.2 * 44100) // song.position_step * song.position_step
     found = song.read_stem("vocals", start, 44100)[0]
     at = (start + np.arange(44100)) / 44100
     wanted = np.sin(2 * np.pi * 1000 * at) * np.exp(-(((at - burst) / 0.002) ** 2)) / 2
@@ -481,7 +481,7 @@ def test_segments_of_a_resampled_song_are_pieces_of_the_whole(tmp_path, file_rat
     write_song(tmp_path / "train" / "a", {"vocals": noise(0, 2 * file_rate)}, rate=file_rate)
     (song,) = open_songs(tmp_path, "train", None, 44100, 2, resample=True)
     whole = audio.resample(*audio.read(song.stems["vocals"].info.path), 44100)
-    start = int(part * song.n_frames) // song.quantum * song.quantum
+    start = int(part * song.n_samples) // song.position_step * song.position_step
     expected = torch.nn.functional.pad(whole[:, start : start + 5000], (0, 5000))[:, :5000]
     # the tails of the filter are below this where the segment's margin ends
     torch.testing.assert_close(song.read_stem("vocals", start, 5000), expected, rtol=0, atol=1e-5)
@@ -491,7 +491,7 @@ def test_positions_are_whole_samples_in_every_file(tmp_path):
     write_song(tmp_path / "train" / "a", {"vocals": noise(0, 96000)}, rate=48000)
     write_song(tmp_path / "train" / "a", {"drums": noise(1, 44100)}, rate=22050)
     dataset = folder(tmp_path, sample_rate=44100, resample=True, items_per_epoch=40)
-    assert dataset.songs[0].quantum == 294
+    assert dataset.songs[0].position_step == 294
     assert all(position % 294 == 0 for i in range(40) for position in dataset.plan((0, i)).positions)
     assert dataset[0][0].shape == (2, 11025)
 
@@ -500,7 +500,7 @@ def test_lengths_that_differ_by_rounding_between_rates_are_equal(tmp_path):
     write_song(tmp_path / "train" / "a", {"vocals": noise(0, 48001)}, rate=48000)
     write_song(tmp_path / "train" / "a", {"drums": noise(1, 8000)}, rate=8000)
     (song,) = open_songs(tmp_path, "train", None, 44100, 2, resample=True)
-    assert song.n_frames == 44100
+    assert song.n_samples == 44100
 
 
 # --- what decides an example ---
@@ -523,7 +523,7 @@ def test_the_plan_decides_everything(root):
         dataset.songs[song].read_stem(name, position, dataset.segment)
         for name, song, position in zip(dataset.stems, plan.songs, plan.positions, strict=True)
     ]
-    gains, signs, swaps = plan.drawn
+    gains, signs, swaps = plan.parameters
     stems = [
         (stem.flip(0) if swap else stem) * gain * sign
         for stem, gain, sign, swap in zip(stems, gains, signs, swaps, strict=True)
@@ -659,7 +659,7 @@ def test_each_odd_file_gives_the_whole_of_it_or_one_sentence_that_names_it(tmp_p
         assert path.name in said
         assert "\n" not in said
         return
-    whole = audio.adapt_channels(audio.resample(*audio.read(path), 44100), 2)[:, : dataset.songs[0].n_frames]
+    whole = audio.adapt_channels(audio.resample(*audio.read(path), 44100), 2)[:, : dataset.songs[0].n_samples]
     assert whole.isfinite().all()
     torch.testing.assert_close(mixture[:, : whole.shape[1]], whole, rtol=0, atol=0)
     assert torch.equal(mixture, targets[0])

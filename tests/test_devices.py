@@ -79,8 +79,8 @@ def test_there_is_a_core_and_memory_in_use():
 
 def test_a_loading_process_has_one_thread_and_keeps_running_at_ctrl_c():
     code = (
-        "import os, signal, torch; from sepkit.devices import keep_memory, quiet_worker; "
-        "keep_memory(); quiet_worker(0); os.kill(os.getpid(), signal.SIGINT); print(torch.get_num_threads())"
+        "import os, signal, torch; from sepkit.processes import init_worker, retain_freed_memory; "
+        "retain_freed_memory(); init_worker(0); os.kill(os.getpid(), signal.SIGINT); print(torch.get_num_threads())"
     )
     found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"
@@ -89,4 +89,4 @@ def test_a_loading_process_has_one_thread_and_keeps_running_at_ctrl_c():
 def test_other_systems_keep_their_memory_as_they_like(monkeypatch):
     monkeypatch.setattr(devices.sys, "platform", "darwin")
     monkeypatch.setattr(devices.ctypes, "CDLL", None)
-    devices.keep_memory()
+    devices.retain_freed_memory()

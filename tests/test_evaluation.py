@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from sepkit import audio
-from sepkit.baselines import mask_ideally
-from sepkit.checkpoint import save_model
+from sepkit.baselines import oracle_estimate
 from sepkit.datasets import DatasetError
 from sepkit.evaluation import Score, Scores, evaluate
-from sepkit.evaluation.scoring import Material, museval_engine
+from sepkit.evaluation.measure import TrackAudio, museval_engine
 from sepkit.evaluation.settings import Settings
 from sepkit.inference import separate
 from sepkit.masks import ideal_ratio_mask
+from sepkit.model_folder import save_model
 from sepkit.separator import Separator
 from sepkit.transforms import STFT
 
@@ -61,7 +61,7 @@ def separator(sources=("vocals", "drums"), network="Bands"):
         {"class": f"{__name__}.{network}"},
         sample_rate=RATE,
         segment=1.0,
-        transform={"class": "STFT", "num_fft": 256, "hop_length": 128},
+        transform={"class": "STFT", "n_fft": 256, "hop_length": 128},
     )
 
 
@@ -142,9 +142,7 @@ def test_one_stem_is_scored_beside_what_is_left(root):
     references = read_song(root, "first")
     mixture = references.sum(0)
     drums = estimate(model, mixture)[0]
-    expected = by_museval(
-        torch.stack([references[1], mixture - references[1]]), torch.stack([drums, mixture - drums])
-    )
+    expected = by_museval(torch.stack([references[1], mixture - references[1]]), torch.stack([drums, mixture - drums]))
     assert scores.names("target") == ["drums", "accompaniment"]
     assert "mixture/2" in scores.names("system")
     for source, target in enumerate(scores.names("target")):
@@ -272,7 +270,7 @@ def test_museval_solves_a_singular_system_with_any_numpy():
     reference = torch.zeros(2, 1, 1200)
     reference[:, 0, 0] = 2.0
     estimate = 0.1 * torch.randn(2, 1, 1200, generator=torch.Generator().manual_seed(0))
-    material = Material(reference.sum(0), reference, estimate)
+    material = TrackAudio(reference.sum(0), reference, estimate)
     frames = museval_engine()(material, 1200, 1200, Settings(tuple(METRICS[:4]), engine="museval"))
     expected = 10 * torch.log10(4 / (estimate - reference).double().square().sum((1, 2)))
     torch.testing.assert_close(frames[0, :, 0], expected)
@@ -361,8 +359,12 @@ def test_median_and_mean_leave_out_what_has_no_score():
 
 
 def test_scores_beyond_rounding_are_not_printed_as_numbers():
-    scores = Scores([Score("model", "song", "vocals", metric, value) for metric, value in
-                     {"SDR": 250.3, "SIR": math.inf, "SAR": math.nan}.items()])
+    scores = Scores(
+        [
+            Score("model", "song", "vocals", metric, value)
+            for metric, value in {"SDR": 250.3, "SIR": math.inf, "SAR": math.nan}.items()
+        ]
+    )
     assert scores.table().splitlines()[1].split() == ["model", ">100", ">100", "-"]
     assert scores.table(verbose=True).splitlines()[1].split() == ["model", "median", ">100", ">100", "-"]
 
@@ -373,7 +375,7 @@ def test_model_folder_scores_as_the_model(tmp_path):
         {"class": "BLSTM", "hidden_size": 4, "n_layers": 1},
         sample_rate=RATE,
         segment=1.0,
-        transform={"class": "STFT", "num_fft": 256, "hop_length": 128},
+        transform={"class": "STFT", "n_fft": 256, "hop_length": 128},
     ).eval()
     write_stems(tmp_path / "data/test/song", {"vocals": noise(1), "drums": noise(2)})
     save_model(model, tmp_path / "model")
@@ -411,9 +413,7 @@ def test_split_chooses_songs_and_names_the_folder(tmp_path):
     write_stems(tmp_path / "data/valid/kept", {"vocals": noise(1), "drums": noise(2)})
     write_stems(tmp_path / "data/train/other", {"vocals": noise(3), "drums": noise(4)})
     output = tmp_path / "scores"
-    scores = evaluate(
-        separator(), tmp_path / "data", split="valid", baselines=False, output=output, progress=False
-    )
+    scores = evaluate(separator(), tmp_path / "data", split="valid", baselines=False, output=output, progress=False)
     assert scores.names("track") == ["kept"]
     assert (output / "valid" / "kept.json").is_file()
 
@@ -425,7 +425,7 @@ def test_oracle_in_blocks_is_the_oracle_of_the_whole(monkeypatch):
     mask = ideal_ratio_mask(targets, transform(mixture[None]) - targets.sum(1))
     whole = transform.inverse(mask * transform(mixture[None])[:, None], mixture.shape[-1])[0]
     monkeypatch.setattr("sepkit.baselines.ORACLE_BLOCK", 1)
-    blocks = mask_ideally(mixture, reference, transform, 100 * 128)  # whole hops: the same frames
+    blocks = oracle_estimate(mixture, reference, transform, 100 * 128)  # whole hops: the same frames
     torch.testing.assert_close(blocks, whole, atol=1e-6, rtol=0)
 
 
@@ -444,22 +444,20 @@ def folders(tmp_path):
 
 
 def score_folders(folders, **options):
-    return evaluate(
-        estimates=folders / "estimates", references=folders / "references", progress=False, **options
-    )
+    return evaluate(estimates=folders / "estimates", references=folders / "references", progress=False, **options)
 
 
 def test_folders_are_paired_by_name(folders):
     scores = score_folders(folders)
     assert scores.names("system") == ["estimates", "mixture/2", "silence", "oracle"]
     assert scores.names("track") == ["first", "second"]
-    stems = [torch.stack([audio.read(folders / kind / "second" / f"{name}.wav")[0] for name in ("vocals", "drums")])
-             for kind in ("references", "estimates")]
+    stems = [
+        torch.stack([audio.read(folders / kind / "second" / f"{name}.wav")[0] for name in ("vocals", "drums")])
+        for kind in ("references", "estimates")
+    ]
     expected = by_museval(*stems)
     for metric, frames in zip(METRICS, expected, strict=False):
-        assert scores.values("estimates", "drums", metric)["second"] == pytest.approx(
-            np.nanmedian(frames[1]), abs=1e-5
-        )
+        assert scores.values("estimates", "drums", metric)["second"] == pytest.approx(np.nanmedian(frames[1]), abs=1e-5)
 
 
 def test_folders_of_one_track_are_scored(folders):

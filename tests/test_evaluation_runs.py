@@ -20,9 +20,8 @@ import torch
 from songs import write_song
 from test_musdb import write_stem_file
 
-import sepkit.evaluation.job
+import sepkit.evaluation.runner
 from sepkit import audio, metrics
-from sepkit.checkpoint import ModelError, load_model, save_model
 from sepkit.cli import evaluate_command
 from sepkit.evaluation import (
     DEFAULT_METRICS,
@@ -35,11 +34,12 @@ from sepkit.evaluation import (
     evaluate,
 )
 from sepkit.evaluation.files import hash_model, read_track
-from sepkit.evaluation.scores import over_tracks
-from sepkit.evaluation.scoring import expected_memory
+from sepkit.evaluation.measure import expected_memory
+from sepkit.evaluation.scores import bootstrap_interval
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.targets import choose_targets
 from sepkit.files import readable, safe_name
+from sepkit.model_folder import ModelError, load_model, save_model
 from sepkit.separator import Separator
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def separator(sources=("vocals", "drums"), seed=0, rate=RATE):
         {"class": "BLSTM", "hidden_size": 4, "n_layers": 1},
         sample_rate=rate,
         segment=1.0,
-        transform={"class": "STFT", "num_fft": 256, "hop_length": 128},
+        transform={"class": "STFT", "n_fft": 256, "hop_length": 128},
     ).eval()
 
 
@@ -107,7 +107,7 @@ def test_the_same_call_takes_over_what_is_scored(root, tmp_path):
     first = run(root, tmp_path / "out", baselines=True)
     before, lines = written(tmp_path / "out"), []
     assert list(before) == ["first", "second", "third"]
-    second = run(root, tmp_path / "out", baselines=True, tell=lines.append)
+    second = run(root, tmp_path / "out", baselines=True, log=lines.append)
     assert newer(before, tmp_path / "out") == []
     assert second.rows == first.rows
     assert lines == ["3 of 3 tracks are taken over from an earlier evaluation"]
@@ -143,7 +143,7 @@ def test_a_killed_process_leaves_what_it_scored(root, tmp_path):
     save_model(Separator(("vocals", "drums"), network, sample_rate=RATE, segment=1.0), tmp_path / "model")
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
-        "from sepkit.checkpoint import load_model; from sepkit.evaluation import evaluate\n"
+        "from sepkit.model_folder import load_model; from sepkit.evaluation import evaluate\n"
         f"model = load_model({str(tmp_path / 'model')!r}, trust=True)\n"
         f"evaluate(model, {str(root)!r}, output={str(tmp_path / 'out')!r}, "
         "baselines=False, metrics=['SDR', 'uSDR'])"
@@ -153,7 +153,7 @@ def test_a_killed_process_leaves_what_it_scored(root, tmp_path):
     assert list(before) == ["first", "second"]
     model = load_model(tmp_path / "model", trust=True)
     model.network.n_tracks = 99  # from now on it lives
-    scores = run(root, tmp_path / "out", model, tell=lines.append)
+    scores = run(root, tmp_path / "out", model, log=lines.append)
     assert lines[0] == "2 of 3 tracks are taken over from an earlier evaluation"
     assert newer(before, tmp_path / "out") == ["third"]
     assert scores.rows == run(root, model=model).rows
@@ -186,7 +186,7 @@ def test_what_changed_is_scored_again(root, tmp_path, change, again, named):
     before = written(tmp_path / "out")
     options = change(root)
     lines = []
-    changed = run(root, tmp_path / "out", tell=lines.append, **options)
+    changed = run(root, tmp_path / "out", log=lines.append, **options)
     assert newer(before, tmp_path / "out") == again
     assert f"earlier scores are replaced, made with other {named}" in lines
     assert changed.rows == run(root, **options).rows
@@ -575,9 +575,7 @@ def test_estimates_without_folders_of_tracks_are_refused(shared, tmp_path):
         ([], "test", "give a folder of track/stem.wav$"),
     ],
 )
-def test_a_root_whose_tracks_lie_deeper_is_answered_with_the_folder_to_give(
-    shared, tmp_path, subsets, split, remedy
-):
+def test_a_root_whose_tracks_lie_deeper_is_answered_with_the_folder_to_give(shared, tmp_path, subsets, split, remedy):
     root = tmp_path / "root"
     (root / "notes").mkdir(parents=True)
     for subset in subsets:
@@ -683,7 +681,7 @@ def test_a_stop_ends_all_processes(shared, tmp_path):
     (tmp_path / "alive").mkdir()
     (tmp_path / "script.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
-        "from sepkit.checkpoint import load_model; from sepkit.evaluation import evaluate\n"
+        "from sepkit.model_folder import load_model; from sepkit.evaluation import evaluate\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         f"        model = load_model({str(tmp_path / 'model')!r}, trust=True)\n"
@@ -739,14 +737,14 @@ def test_processes_do_not_outlive_their_parent(tmp_path):
 def test_intervals_are_percentiles_of_the_bootstrap():
     values = np.random.default_rng(3).normal(5, 2, 40)
     for statistic, take in (("median", np.median), ("mean", np.mean)):
-        found, low, high = over_tracks(values, statistic)
+        found, low, high = bootstrap_interval(values, statistic)
         assert found == take(values)
         drawn = np.random.default_rng(9).choice(values, (4000, 40))
         # Another seed: percentiles of thousands of resamples agree to a tenth of the interval.
         assert (low, high) == pytest.approx(np.percentile(take(drawn, axis=1), [2.5, 97.5]), abs=0.15)
-    _, low, high = over_tracks(values, "mean")
+    _, low, high = bootstrap_interval(values, "mean")
     assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(40), rel=0.1)  # the normal interval
-    assert over_tracks(values, "mean") == over_tracks(values, "mean")
+    assert bootstrap_interval(values, "mean") == bootstrap_interval(values, "mean")
 
 
 @pytest.mark.parametrize(
@@ -754,7 +752,7 @@ def test_intervals_are_percentiles_of_the_bootstrap():
     [([], (math.nan,) * 3), ([4.0], (4.0, math.nan, math.nan)), ([math.inf, 1.0], (math.inf, 1.0, math.inf))],
 )
 def test_intervals_of_few_or_infinite_scores_are_as_told(values, expected):
-    np.testing.assert_equal(over_tracks(values, "median"), expected)
+    np.testing.assert_equal(bootstrap_interval(values, "median"), expected)
 
 
 def test_the_table_names_both_ends_of_each_interval():
@@ -804,7 +802,7 @@ def test_the_method_of_the_intervals_stands_below_the_table(shared):
 
 def test_the_expected_memory_comes_first(shared):
     lines = []
-    run(shared, tell=lines.append)
+    run(shared, log=lines.append)
     assert lines[0].startswith("expected memory: about ")
     assert "for first (3 s, 2 stems)" in lines[0]
 

@@ -162,7 +162,7 @@ def test_the_remains_of_a_dead_process_go_and_what_is_written_to_stays(tmp_path,
         ("/etc/x", "_etc_x"),
         ("a\\b", "a_b"),
         ("C:x", "C_x"),
-        ("a?*<>|\"", "a______"),
+        ('a?*<>|"', "a______"),
         ("a\0b\nc\x1b[31m\x7f\x85\u2028", "a_b_c_[31m___"),
         ("Song.", "Song_"),
         ("Song . ", "Song___"),
@@ -187,7 +187,7 @@ def hostile_names(n_names: int) -> list[str]:
     """Draw names of all that names are dangerous by."""
     drawn = np.random.default_rng(0)
     parts = ["..", ".", "/", "\\", "\0", " ", "con", "NUL", "~", "日", "é", "a b"]
-    parts += [ "e\u0301", "\u0958", "\udce9", "\ud83d", "\x1b"]
+    parts += ["e\u0301", "\u0958", "\udce9", "\ud83d", "\x1b"]
     parts += ["x", "🎵", "\u202e", "\uffff", ":", 200 * "n", 10_000 * ".", 300 * "日", "\r\n", "*", "%2e", "com1", "."]
     return ["".join(parts[i] for i in drawn.integers(0, len(parts), drawn.integers(1, 9))) for _ in range(n_names)]
 

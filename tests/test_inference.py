@@ -54,13 +54,13 @@ class NotANumber(Constant):
 
 def make(network: str = "networks.Constant", n_channels: int = 2, **gains: float) -> Separator:
     gains = gains or GAINS
-    transform = {"class": "STFT", "num_fft": 128, "hop_length": 64}
+    transform = {"class": "STFT", "n_fft": 128, "hop_length": 64}
     spec = {"class": network, "gains": list(gains.values())}
     return Separator(list(gains), spec, RATE, n_channels, SEGMENT / RATE, transform).eval()
 
 
-def noise(n_frames: int, n_channels: int = 2, peak: float = 0.9) -> Tensor:
-    waveform = torch.rand(n_channels, n_frames, generator=torch.Generator().manual_seed(n_frames)) * 2 - 1
+def noise(n_samples: int, n_channels: int = 2, peak: float = 0.9) -> Tensor:
+    waveform = torch.rand(n_channels, n_samples, generator=torch.Generator().manual_seed(n_samples)) * 2 - 1
     return waveform / waveform.abs().max() * peak
 
 
@@ -80,20 +80,20 @@ def files_below(folder: Path) -> list[str]:
 LENGTHS = [1, 2, 37, 599, 600, 601, SEGMENT - 1, SEGMENT, SEGMENT + 1, 1400, 2000, 5 * SEGMENT + 13]
 
 
-@pytest.mark.parametrize("n_frames", LENGTHS)
+@pytest.mark.parametrize("n_samples", LENGTHS)
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.9])
-def test_constant_masks_give_the_scaled_recording_without_seams(n_frames, overlap):
-    mixture = noise(n_frames)
+def test_constant_masks_give_the_scaled_recording_without_seams(n_samples, overlap):
+    mixture = noise(n_samples)
     stems = separate(make(), mixture, overlap=overlap)
     for name, gain in GAINS.items():
         torch.testing.assert_close(stems[name], gain * mixture, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("n_frames", LENGTHS)
+@pytest.mark.parametrize("n_samples", LENGTHS)
 @pytest.mark.parametrize("batch_size", [3, 8])
 @pytest.mark.parametrize("overlap", [0.1, 0.6])
-def test_the_batch_size_does_not_matter(n_frames, batch_size, overlap):
-    model, mixture = make("test_inference.Shaped"), noise(n_frames)
+def test_the_batch_size_does_not_matter(n_samples, batch_size, overlap):
+    model, mixture = make("test_inference.Shaped"), noise(n_samples)
     one = separate(model, mixture, overlap=overlap)
     many = separate(model, mixture, overlap=overlap, batch_size=batch_size)
     for name in one:
@@ -109,13 +109,13 @@ def test_stems_and_rest_add_up_to_a_recording_of_any_rate_and_channels(n_channel
     torch.testing.assert_close(sum(stems.values()), mixture, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("n_frames", [1, 2, 3, 100, 4001])
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 100, 4001])
 @pytest.mark.parametrize("rate", [96000, 11025, 7999, 3000])
-def test_recordings_of_other_rates_keep_their_exact_length(n_frames, rate):
-    mixture, heard = noise(n_frames), []
+def test_recordings_of_other_rates_keep_their_exact_length(n_samples, rate):
+    mixture, heard = noise(n_samples), []
     stems = separate(make(), mixture, sample_rate=rate, residual=True, progress=heard.append)
     assert {stem.shape for stem in stems.values()} == {mixture.shape}
-    assert sum(heard) == pytest.approx(n_frames / rate)
+    assert sum(heard) == pytest.approx(n_samples / rate)
 
 
 def test_a_resampled_recording_is_separated_like_itself():
@@ -483,10 +483,10 @@ import json, sys, time
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
-from sepkit.devices import keep_memory
+from sepkit.processes import retain_freed_memory
 from sepkit.inference import separate, separate_file
 from sepkit.separator import Separator
-keep_memory()
+retain_freed_memory()
 names = {names!r}
 def peak():  # getrusage would count what the parent process had when it forked
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024

@@ -57,7 +57,7 @@ def root(tmp_path_factory) -> Path:
 def start(root, folder, *overrides: str, **data) -> Path:
     recipe = {**RECIPE, "data": {**RECIPE["data"], "augment": [], "workers": 1, **data}}
     given = {"overrides": ["training.epochs=1", *overrides], "data": root, "device": "cpu", "quiet": True}
-    return train(recipe, folder, **given, tell=lambda _: None)
+    return train(recipe, folder, **given, log=lambda _: None)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

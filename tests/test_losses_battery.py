@@ -264,7 +264,7 @@ def test_a_constructor_names_the_list_of_sizes_it_cannot_use(name, argument, _, 
 
 @pytest.mark.parametrize("name", [name for name, argument, _ in _annotated({"torch.device | str | None"})])
 def test_a_constructor_names_a_device_that_there_is_not(name):
-    _build_wrongly(name, "device", "quantum")
+    _build_wrongly(name, "device", "position_step")
 
 
 @pytest.mark.parametrize("sizes", [np.array([256, 512]), range(256, 258), (np.int64(256), 512)])

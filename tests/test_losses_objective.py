@@ -30,7 +30,7 @@ TERMS = {
 def separator():
     torch.manual_seed(0)
     network = {"class": "BLSTM", "hidden_size": 8, "n_layers": 1, "n_bands": 8}
-    return Separator(["vocals"], network, 8000, 2, 0.5, {"class": "STFT", "num_fft": 256, "hop_length": 128})
+    return Separator(["vocals"], network, 8000, 2, 0.5, {"class": "STFT", "n_fft": 256, "hop_length": 128})
 
 
 @pytest.fixture(scope="module")

@@ -173,9 +173,9 @@ def _open_unmix(weights: dict[str, Tensor], magnitude: Tensor) -> Tensor:
         part = [weights[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]
         return nn.functional.batch_norm(features, *part)
 
-    n_heard, hidden = len(weights["input_mean"]), weights["fc1.weight"].shape[0]
+    n_used_bins, hidden = len(weights["input_mean"]), weights["fc1.weight"].shape[0]
     frames = magnitude[0].permute(2, 0, 1)  # (N, C, F)
-    scaled = (frames[..., :n_heard] + weights["input_mean"]) * weights["input_scale"]
+    scaled = (frames[..., :n_used_bins] + weights["input_mean"]) * weights["input_scale"]
     encoded = torch.tanh(norm(scaled.flatten(1) @ weights["fc1.weight"].T, "bn1"))
     recurrence = nn.LSTM(hidden, hidden // 2, 3, bidirectional=True).eval()
     recurrence.load_state_dict({key[5:]: value for key, value in weights.items() if key.startswith("lstm.")})
@@ -285,7 +285,7 @@ def test_the_estimates_of_a_separation_improve_and_still_add_up_to_the_mixture(i
         ["left", "right"],
         {"class": "test_masks.Panned"},
         sample_rate=8000,
-        transform={"class": "STFT", "num_fft": 512, "hop_length": 256},
+        transform={"class": "STFT", "n_fft": 512, "hop_length": 256},
     ).eval()
     targets = panned_sources(separator.transform)
     mixture = targets.sum(1)

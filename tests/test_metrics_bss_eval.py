@@ -10,7 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sepkit.datasets.demo import make_song
-from sepkit.metrics import bss_eval, decomposition, framewise_sdr, projections
+from sepkit.metrics import bss_eval, framewise_sdr
+from sepkit.metrics.bss_eval import decomposition, projections
 
 METRICS = ("SDR", "ISR", "SIR", "SAR")
 GOLDENS = (

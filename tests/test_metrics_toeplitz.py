@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sepkit.metrics import toeplitz
-from sepkit.metrics.toeplitz import BlockToeplitz, solve_densely
+from sepkit.metrics.bss_eval import toeplitz
+from sepkit.metrics.bss_eval.toeplitz import BlockToeplitz, solve_densely
 
 
 def correlations(n_systems, n_channels, n_lags, seed=0):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sepkit import models
-from sepkit.build import arguments_of, resolve_class
 from sepkit.inference import separate
+from sepkit.instantiate import arguments_of, resolve_class
 from sepkit.models.blstm import triangular_bands
 from sepkit.separator import Separator
 
@@ -145,7 +145,7 @@ def test_a_table_that_was_built_while_separating_serves_training(context):
 
 def make_separator(network: dict) -> Separator:
     torch.manual_seed(0)
-    transform = {"class": "STFT", "num_fft": 128, "hop_length": 64}
+    transform = {"class": "STFT", "n_fft": 128, "hop_length": 64}
     return Separator(["vocals", "drums"], network, FACTS["sample_rate"], 2, 0.1, transform)
 
 
@@ -327,9 +327,9 @@ def test_nothing_above_the_bandwidth_is_heard_or_estimated(mask):
     assert torch.equal(network(changed), found)
 
 
-@pytest.mark.parametrize(("bandwidth", "n_heard"), [(None, 65), (8000, 65), (7999, 64), (4000, 33), (125, 2)])
-def test_the_bandwidth_takes_in_its_own_bin(bandwidth, n_heard):
-    assert build("BLSTM", bandwidth=bandwidth).core.n_heard == n_heard
+@pytest.mark.parametrize(("bandwidth", "n_used_bins"), [(None, 65), (8000, 65), (7999, 64), (4000, 33), (125, 2)])
+def test_the_bandwidth_takes_in_its_own_bin(bandwidth, n_used_bins):
+    assert build("BLSTM", bandwidth=bandwidth).core.n_used_bins == n_used_bins
 
 
 def test_fit_standardises_the_bands():

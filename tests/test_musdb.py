@@ -25,10 +25,10 @@ with_ffmpeg = pytest.mark.skipif(
 )
 
 
-def write_stem_file(path: Path, n_streams: int = 5, n_frames: int = RATE, seed: int = 0) -> Path:
+def write_stem_file(path: Path, n_streams: int = 5, n_samples: int = RATE, seed: int = 0) -> Path:
     """Write streams of noise, the first of which is the sum of the others."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    stems = np.random.default_rng(seed).standard_normal((n_streams - 1, 2, n_frames)) * 0.1
+    stems = np.random.default_rng(seed).standard_normal((n_streams - 1, 2, n_samples)) * 0.1
     waveforms = np.concatenate([stems.sum(0, keepdims=True), stems]).astype(np.float32)
     with av.open(str(path), "w", format="mp4") as file:
         streams = [file.add_stream("aac", rate=RATE, layout="stereo") for _ in waveforms]
@@ -69,8 +69,8 @@ def test_songs_splits_stems_and_samples_are_musdbs(root, subset, arguments):
     assert song.name == track.name
     for name in ("vocals", "drums", "bass", "other"):
         wanted = torch.from_numpy(track.sources[name].audio.T).float()
-        assert torch.equal(song.read_stem(name, 0, song.n_frames), wanted)
-    assert torch.equal(song.read_mixture(0, song.n_frames), torch.from_numpy(track.audio.T).float())
+        assert torch.equal(song.read_stem(name, 0, song.n_samples), wanted)
+    assert torch.equal(song.read_mixture(0, song.n_samples), torch.from_numpy(track.audio.T).float())
 
 
 @with_ffmpeg
@@ -97,14 +97,14 @@ def test_a_file_is_decoded_once_to_16_bits_and_again_when_it_changed(root):
     (song,) = open_songs(root, "test", None, RATE, 2)
     assert (folder / "vocals.wav").stat().st_mtime_ns == written
     assert song.stems["vocals"].info.path == str(folder / "vocals.wav")
-    write_stem_file(root / "test" / "Other - Song.stem.mp4", n_frames=2 * RATE)
+    write_stem_file(root / "test" / "Other - Song.stem.mp4", n_samples=2 * RATE)
     (song,) = open_songs(root, "test", None, RATE, 2)
-    assert song.n_frames >= 2 * RATE
+    assert song.n_samples >= 2 * RATE
     assert len(cached(root)) == 2
 
 
 def _open(root: Path) -> int:
-    return open_songs(root, "test", None, RATE, 2)[0].n_frames
+    return open_songs(root, "test", None, RATE, 2)[0].n_samples
 
 
 @with_ffmpeg

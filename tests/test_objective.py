@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sepkit import losses
-from sepkit.build import BuildError
+from sepkit.instantiate import InstantiationError
 from sepkit.objective import Objective, Weight
 from sepkit.separator import PER_SOURCE, Separator
 
@@ -102,7 +102,7 @@ def noise(*shape: int, seed: int) -> Tensor:
 
 
 def make_separator(network: type = Bend) -> Separator:
-    transform = {"class": "STFT", "num_fft": 64, "hop_length": 16}
+    transform = {"class": "STFT", "n_fft": 64, "hop_length": 16}
     return Separator(SOURCES, own(network), 8000, 2, 0.1, transform)
 
 
@@ -254,7 +254,7 @@ def test_the_parts_of_a_loss_are_reported_and_add_up_to_it(separator, separation
 
 def test_a_loss_with_parts_is_worth_what_its_forward_says(separator, separation):
     objective = Objective([{"class": "ComponentLoss", "alpha": 0.1}], separator)
-    quantities = (separation.mask, separation.target_magnitude, separation.residual_magnitude)
+    quantities = (separation.mask, separation.target_magnitude, separation.interference_magnitude)
     expected = losses.ComponentLoss(0.1)(*(quantity.flatten(0, 1) for quantity in quantities))
     torch.testing.assert_close(objective(separation)["loss"], expected)
 
@@ -376,7 +376,7 @@ def test_a_term_that_cannot_be_is_refused(separator, terms, message):
     ],
 )
 def test_a_class_that_cannot_be_built_is_refused(separator, term, message):
-    with pytest.raises(BuildError, match=message):
+    with pytest.raises(InstantiationError, match=message):
         Objective([term], separator)
 
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ from training import (
 
 from sepkit import observers
 from sepkit.excerpts import Excerpt, shorten
-from sepkit.observers import View
+from sepkit.observers import TrainingView
+from sepkit.observers.media import MediaSchedule, is_due, numbers_of, sounds_of
 from sepkit.observers.pictures import draw_excerpt, mel_levels, picture_file
-from sepkit.observers.showing import Exhibition, is_due, numbers_of, sounds_of
 from sepkit.training import TrainingError, TrainingInterrupted, train
 
 RATE = 8000
@@ -44,7 +45,7 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
     """Train the recipe, changed by overrides, without what follows a training."""
-    monkeypatch.setattr("sepkit.training.door._report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
 
     def start(*overrides: str, folder: str = "run", **options) -> Path:
@@ -72,9 +73,9 @@ def contents(events) -> list[bytes]:
     return [event.encoded_audio_string for event in events]
 
 
-def excerpt(n_sources: int = 2, n_frames: int = 2 * RATE, track: str = "song") -> Excerpt:
+def excerpt(n_sources: int = 2, n_samples: int = 2 * RATE, track: str = "song") -> Excerpt:
     generator = torch.Generator().manual_seed(0)
-    targets = 0.1 * torch.randn(n_sources, 2, n_frames, generator=generator)
+    targets = 0.1 * torch.randn(n_sources, 2, n_samples, generator=generator)
     names = ("vocals", "drums", "bass", "other")[:n_sources]
     return Excerpt(track, names, RATE, 1.0, targets.sum(0), 0.5 * targets, targets)
 
@@ -85,7 +86,7 @@ class Gallery:
     def __init__(self) -> None:
         self.views = []
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         self.views.append(view)
 
 
@@ -123,12 +124,12 @@ def test_gradients_are_seen_after_steps_and_epochs_as_the_optimizer_used_them(ru
     seen = []
 
     class Look:
-        def on_step(self, view: View) -> None:
+        def on_step(self, view: TrainingView) -> None:
             gradients = [parameter.grad for parameter in view.trained.parameters()]
             norm = torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients]))
             seen.append((float(norm), float(view.row["grad_norm"])))
 
-        def on_epoch(self, view: View) -> None:
+        def on_epoch(self, view: TrainingView) -> None:
             assert all(parameter.grad is not None for parameter in view.trained.parameters())
 
     run("training.clip=0.01", observers=[Look()])
@@ -163,7 +164,7 @@ class Changing:
     def __init__(self, whose: str, how) -> None:
         self.whose, self.how = whose, how
 
-    def on_step(self, view: View) -> None:
+    def on_step(self, view: TrainingView) -> None:
         if view.step == 2:
             self.how(getattr(view, self.whose))
 
@@ -221,7 +222,7 @@ def due_epochs(n_epochs: int, every: int, minutes: float | None, seconds: float)
         if epoch % every and not ended:
             continue
         rows[-1]["SDR"] = 0.0
-        view = View(epoch, epoch, rows[-1], tuple(rows), None, None, recipe, "ended" if ended else None, None)
+        view = TrainingView(epoch, epoch, rows[-1], tuple(rows), None, None, recipe, "ended" if ended else None, None)
         if is_due(view):
             due.append(epoch)
         if ended:
@@ -231,11 +232,11 @@ def due_epochs(n_epochs: int, every: int, minutes: float | None, seconds: float)
 
 def test_the_best_epoch_is_shown_at_the_end_unless_it_has_been(tmp_path):
     recipe = {"training": {"epochs": 36, "max_minutes": None}}
-    exhibition, rows = Exhibition(), []
+    exhibition, rows = MediaSchedule(), []
     for epoch in range(1, 37):
         rows.append({"epoch": epoch, "total_seconds": 1.0, "SDR": 0.0, **({"best": True} if epoch in (1, 7) else {})})
         finished = "after 36 epochs" if epoch == 36 else None
-        view = View(epoch, epoch, rows[-1], tuple(rows), None, tmp_path, recipe, finished, None, (excerpt(1),))
+        view = TrainingView(epoch, epoch, rows[-1], tuple(rows), None, tmp_path, recipe, finished, None, (excerpt(1),))
         list(exhibition.after_epoch(view))
     (showing,) = exhibition.at_end(view)
     assert showing.epoch == 7
@@ -250,10 +251,12 @@ def test_numbers_and_sounds_are_shown_where_pictures_fail_which_is_told_once(tmp
     recipe = {"training": {"epochs": 3, "max_minutes": None}}
     rows = [{"epoch": epoch, "total_seconds": 1.0, "SDR": 0.0} for epoch in (1, 2, 3)]
     views = [
-        View(epoch, epoch, rows[epoch - 1], tuple(rows[:epoch]), None, tmp_path, recipe, None, None, (excerpt(1),))
+        TrainingView(
+            epoch, epoch, rows[epoch - 1], tuple(rows[:epoch]), None, tmp_path, recipe, None, None, (excerpt(1),)
+        )
         for epoch in (1, 2, 3)
     ]
-    exhibition = Exhibition()
+    exhibition = MediaSchedule()
     with pytest.warns(UserWarning, match=r"pictures fail and are left out from now on \(FileExistsError") as told:
         found = [showing for view in views for showing in exhibition.after_epoch(view)]
     assert len(told) == 1
@@ -468,9 +471,9 @@ def test_levels_are_below_the_loudest_of_estimate_and_target(rate):
     assert (mel_levels(torch.zeros(2, 2, rate), rate) == -80).all()
 
 
-@pytest.mark.parametrize("n_frames", [100, 700, 20 * RATE])
-def test_excerpts_of_any_length_are_drawn_otherwise_than_silence(n_frames):
-    given = excerpt(1, n_frames)
+@pytest.mark.parametrize("n_samples", [100, 700, 20 * RATE])
+def test_excerpts_of_any_length_are_drawn_otherwise_than_silence(n_samples):
+    given = excerpt(1, n_samples)
     silent = replace(given, targets=0 * given.targets, estimates=0 * given.estimates)
     sounding, quiet = draw_excerpt(given), draw_excerpt(silent)
     assert sounding.shape == quiet.shape

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from sepkit.checkpoint import CARD, WEIGHTS, ModelError, load_model, read_card
 from sepkit.evaluation import ComparisonError, compare
 from sepkit.evaluation.files import read_track
+from sepkit.model_folder import CARD, WEIGHTS, ModelError, load_model, read_card
 from sepkit.plain import DEEPEST, LARGEST, MOST, check_bounds, parse_json, parse_yaml, read_text
 from sepkit.recipe import RecipeError, load_recipe
 from sepkit.recipe.document import Document

@@ -15,8 +15,8 @@ import yaml
 from songs import write_song
 from test_training import RATE, RECIPE, song
 
-from sepkit.checkpoint import save_model
 from sepkit.locks import locked, work_folder
+from sepkit.model_folder import save_model
 from sepkit.separator import Separator
 
 pytest.importorskip("resource", reason="the battery forks")
@@ -83,7 +83,7 @@ def material(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("material")
     for i, name in enumerate(["train/one", "train/two", "valid/three", "test/one", "test/two"]):
         write_song(folder / "songs" / name, song(i))
-    transform = {"class": "STFT", "num_fft": 256, "hop_length": 128}
+    transform = {"class": "STFT", "n_fft": 256, "hop_length": 128}
     network = {"class": "battery.Struck", "gains": [0.5, 0.25]}
     save_model(Separator(STEMS, network, RATE, 2, 0.5, transform), folder / "model", {"finished": "now"})
     for i, name in enumerate(["one", "two"]):

@@ -26,7 +26,6 @@ from sepkit import (
     audio,
     augment,
     baselines,
-    checkpoint,
     datasets,
     devices,
     evaluation,
@@ -34,6 +33,7 @@ from sepkit import (
     inference,
     masks,
     metrics,
+    model_folder,
     models,
     overlap_add,
     plots,
@@ -46,7 +46,7 @@ from sepkit import (
 ROOT = Path(sepkit.__file__).parent
 RATE, LENGTH = 8000, 2000
 MODULES = (
-    audio, augment, baselines, checkpoint, datasets, devices, evaluation, excerpts, inference, masks, metrics, models,
+    audio, augment, baselines, model_folder, datasets, devices, evaluation, excerpts, inference, masks, metrics, models,
     overlap_add, plots, report, schedules, separator, transforms,
 )  # fmt: skip
 PASSIVE = {
@@ -55,14 +55,16 @@ PASSIVE = {
         "Plan Score Scores Separated Separation Song Summary WorkerError changed vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
-        "EpochSampler Planner SongDataset Stopwatch check_songs finish quiet_worker keep_memory peak_memory "
-        "available_cores load_matplotlib"
+        "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix init_worker retain_freed_memory "
+        "peak_memory available_cores load_matplotlib"
     ),
     "called by the functions above with what these have checked": (
         "Queue best_part check_unchanged describe_damage evaluating hash_tensors overlap_add separate_blocks "
         "separate_chunks load_weights save_model write_card shorten"
     ),
-    "of names and scores, without waveforms": "choose_stems output_name rest_name is_audio_name main_metric summarize",
+    "of names and scores, without waveforms": (
+        "choose_stems output_name residual_name is_audio_name main_metric summarize"
+    ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
 }
 
@@ -104,7 +106,7 @@ def spectrum(*shape: int, seed: int = 0) -> Tensor:
 
 def model(network: dict[str, Any] | None = None) -> separator.Separator:
     network = network or {"class": "networks.Constant", "gains": [0.5, 0.25]}
-    transform = {"class": "STFT", "num_fft": 128, "hop_length": 64}
+    transform = {"class": "STFT", "n_fft": 128, "hop_length": 64}
     return separator.Separator(["vocals", "drums"], network, RATE, 2, 0.1, transform).eval()
 
 
@@ -221,7 +223,7 @@ def cases(folder: Path) -> dict[str, Case]:
             counts=("sample_rate", "n_channels"),
             paths=("path",),
         ),
-        "read": Case(audio.read, {"path": song, "start": 3, "n_frames": 5}, counts=("start", "n_frames"), **paths),
+        "read": Case(audio.read, {"path": song, "start": 3, "n_samples": 5}, counts=("start", "n_samples"), **paths),
         "read_streams": Case(audio.read_streams, {"path": song}, **paths),
         "stream_blocks": Case(
             lambda path, block: list(audio.stream_blocks(path, block)),
@@ -233,10 +235,10 @@ def cases(folder: Path) -> dict[str, Case]:
         "AudioReader": Case(lambda path: audio.AudioReader(path).read(7), {"path": song}, **paths),
         "STFT": Case(
             lambda waveform, **sizes: transforms.STFT(**sizes)(waveform),
-            {"waveform": noise(2, LENGTH), "num_fft": 128, "hop_length": 64},
+            {"waveform": noise(2, LENGTH), "n_fft": 128, "hop_length": 64},
             ("waveform",),
             free=True,
-            counts=("num_fft", "hop_length"),
+            counts=("n_fft", "hop_length"),
         ),
         "STFT.inverse": Case(
             STFT.inverse,
@@ -296,8 +298,8 @@ def cases(folder: Path) -> dict[str, Case]:
             ("mixture", "targets"),
             counts=("sample_rate",),
         ),
-        "mask_ideally": Case(
-            lambda mixture, targets, sample_rate: baselines.mask_ideally(mixture, targets, STFT, sample_rate),
+        "oracle_estimate": Case(
+            lambda mixture, targets, sample_rate: baselines.oracle_estimate(mixture, targets, STFT, sample_rate),
             {"mixture": noise(2, LENGTH), "targets": noise(2, 2, LENGTH, seed=1), "sample_rate": RATE},
             ("mixture", "targets"),
             counts=("sample_rate",),
@@ -367,10 +369,12 @@ def cases(folder: Path) -> dict[str, Case]:
         },
         **{
             name: Case(
-                lambda stems, drawn, name=name: getattr(augment, name)()(stems, drawn),
+                lambda stems, parameters, name=name: getattr(augment, name)()(stems, parameters),
                 {
                     "stems": noise(3, 2, LENGTH),
-                    "drawn": torch.from_numpy(getattr(augment, name)().draw(np.random.default_rng(0), 3)),
+                    "parameters": torch.from_numpy(
+                        getattr(augment, name)().sample_parameters(np.random.default_rng(0), 3)
+                    ),
                 },
                 ("stems",),
                 free=True,
@@ -389,8 +393,8 @@ def cases(folder: Path) -> dict[str, Case]:
         "choose_precision": Case(
             lambda path: devices.choose_precision(path, torch.device("cpu")), {"path": "auto"}, **paths
         ),
-        "load_model": Case(lambda path: checkpoint.load_model(path, trust=True), {"path": run}, **paths),
-        "read_card": Case(lambda path: checkpoint.read_card(path), {"path": run}, **paths),
+        "load_model": Case(lambda path: model_folder.load_model(path, trust=True), {"path": run}, **paths),
+        "read_card": Case(lambda path: model_folder.read_card(path), {"path": run}, **paths),
         "open_songs": Case(
             lambda path: datasets.open_songs(path, "test", ["vocals"], RATE, 2), {"path": folder / "songs"}, **paths
         ),
@@ -487,7 +491,7 @@ def calls(tmp_path_factory) -> dict[str, Case]:
         place = folder / "songs" / "test" / "one" / f"{stem}.wav"
         place.parent.mkdir(parents=True, exist_ok=True)
         audio.write(place, noise(2, LENGTH, seed=seed), RATE)
-    checkpoint.save_model(model(), folder / "model")
+    model_folder.save_model(model(), folder / "model")
     for name in ("scores", "others"):
         evaluation.evaluate(
             model(), folder / "songs", metrics=["SDR"], window=0.1, hop=0.1, output=folder / name, progress=False
@@ -505,7 +509,7 @@ def plain(calls) -> Callable[[str], Any]:
 
 
 ELSEWHERE = {  # documented, and held by tests of their own
-    "sepkit.arguments", "sepkit.build", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files",
+    "sepkit.arguments", "sepkit.instantiate", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files",
     "sepkit.generators", "sepkit.locks", "sepkit.losses", "sepkit.objective", "sepkit.observers", "sepkit.plain",
     "sepkit.processes", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
 }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sepkit.build import Problem
+from sepkit.instantiate import Problem
 from sepkit.recipe import Recipe, RecipeError, importable, load_recipe, recipe_names
 
 PARTS = '''
@@ -69,7 +69,7 @@ separator:
   sample_rate: 44100
   n_channels: 2
   segment: 3.0
-  transform: {class: STFT, num_fft: 2048, hop_length: 1024}
+  transform: {class: STFT, n_fft: 2048, hop_length: 1024}
   network: {class: recipeparts.Halves, hidden_size: 160}
 data:
   root: demo
@@ -170,8 +170,8 @@ MISTAKES = [
     ("  segment: 3.0", "  segments: 3.0", "6:3: separator.segments: unknown key; did you mean 'segment'?"),
     (
         "  n_channels: 2",
-        "  num_fft: 2",
-        "5:3: separator.num_fft: unknown key; did you mean 'separator.transform.num_fft'?",
+        "  n_fft: 2",
+        "5:3: separator.n_fft: unknown key; did you mean 'separator.transform.n_fft'?",
     ),
     ("  epochs: 40", "  lr: 1", "21:3: training.lr: unknown key; did you mean 'training.optimizer.lr'?"),
     (
@@ -216,7 +216,7 @@ MISTAKES = [
     ),
     ("validation: {every: 1, excerpt: 10.0}", "validation: [1]", "29:13: validation: must be a mapping, got [1]"),
     (
-        "transform: {class: STFT, num_fft: 2048, hop_length: 1024}",
+        "transform: {class: STFT, n_fft: 2048, hop_length: 1024}",
         "transform: STFT",
         "7:14: separator.transform: must be a mapping, got 'STFT'",
     ),
@@ -226,7 +226,7 @@ MISTAKES = [
     (
         "{class: STFT, num",
         "{num",
-        "7:14: separator.transform: must be a mapping with `class:`, got {'num_fft': 2048, 'hop_length': 1024}",
+        "7:14: separator.transform: must be a mapping with `class:`, got {'n_fft': 2048, 'hop_length': 1024}",
     ),
     (
         "{class: STFT",
@@ -238,7 +238,7 @@ MISTAKES = [
         "hop_lenght: 1024",
         "7:43: separator.transform.hop_lenght: STFT has no such argument; did you mean 'hop_length'?",
     ),
-    ("num_fft: 2048", "num_fft: many", "7:37: separator.transform.num_fft: must be an int, got 'many'"),
+    ("n_fft: 2048", "n_fft: many", "7:37: separator.transform.n_fft: must be an int, got 'many'"),
     (
         "recipeparts.Halves",
         "recipeparts.Halfs",
@@ -293,13 +293,13 @@ MISTAKES = [
         "7:55: separator.transform.hop_length: must be between 1 and window_size 2048, got 4096",
     ),
     (
-        "num_fft: 2048, hop_length: 1024",
-        "num_fft: 512",
+        "n_fft: 2048, hop_length: 1024",
+        "n_fft: 512",
         "7:3: separator.transform.hop_length: must be between 1 and window_size 512, got 1024",
     ),
     (
-        "num_fft: 2048,",
-        "num_fft: 2048, window: han,",
+        "n_fft: 2048,",
+        "n_fft: 2048, window: han,",
         "7:51: separator.transform.window: must be 'hann' or 'hamming' or 'blackman' or 'rectangular', got 'han'; did you mean 'hann'?",
     ),
     (

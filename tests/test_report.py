@@ -9,6 +9,7 @@ import shutil
 import signal
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,11 @@ from songs import noise, write_root, write_song
 from training import RECIPE, song
 
 from sepkit import audio
-from sepkit.checkpoint import save_model
 from sepkit.cli import evaluate_command, separate_command
 from sepkit.evaluation import Score, Scores, evaluate
 from sepkit.evaluation.reporting import choose_tracks
 from sepkit.excerpts import Excerpt, loudest_part, shorten
+from sepkit.model_folder import save_model
 from sepkit.report import SECONDS, Summary, report_comparison, report_scores, report_separation, report_training
 from sepkit.report.excerpts import excerpt_section
 from sepkit.report.media import drawing, encode_mp3, new_figure, picture
@@ -31,7 +32,7 @@ from sepkit.report.page import duration, number
 from sepkit.report.run import read_run
 from sepkit.report.separation import Overview, separation_parts
 from sepkit.separator import Separator
-from sepkit.training import TrainingInterrupted, door, train
+from sepkit.training import TrainingInterrupted, train
 from sepkit.training.run_folder import write_history
 
 RATE = 8000
@@ -82,9 +83,7 @@ def excerpt(track="song", sources=("vocals", "drums"), seconds=1.0, rate=RATE, w
     shape = (len(sources), 2, round(seconds * rate))
     targets = waveform(*shape, seed=1)
     estimates = targets + 0.5 * waveform(*shape, seed=2)
-    return Excerpt(
-        track, tuple(sources), rate, 3.0, targets.sum(0), estimates, targets if with_targets else None
-    )
+    return Excerpt(track, tuple(sources), rate, 3.0, targets.sum(0), estimates, targets if with_targets else None)
 
 
 def run_folder(folder: Path, name: str = "vocals", n_epochs: int = 3) -> Path:
@@ -353,8 +352,8 @@ def test_sound_is_what_was_encoded():
 def test_the_excerpt_lies_where_all_targets_sound():
     targets = torch.zeros(2, 2, 20 * RATE)
     targets[0, :, : 14 * RATE], targets[1, :, 8 * RATE :] = waveform(2, 14 * RATE), 0.01 * waveform(2, 12 * RATE)
-    start, n_frames = loudest_part(targets, RATE, 4.0)
-    assert n_frames == 4 * RATE
+    start, n_samples = loudest_part(targets, RATE, 4.0)
+    assert n_samples == 4 * RATE
     assert 8 <= start / RATE <= 10
 
 
@@ -385,14 +384,14 @@ def test_an_overview_has_as_many_grains_as_a_picture_and_no_more_than_ten_a_seco
     assert len(outline) / rate == pytest.approx(seconds, rel=0.005)
 
 
-@pytest.mark.parametrize("n_frames", [100, 12 * RATE])
-def test_a_waveform_is_drawn_as_a_filled_outline_and_not_as_a_line(tmp_path, n_frames):
+@pytest.mark.parametrize("n_samples", [100, 12 * RATE])
+def test_a_waveform_is_drawn_as_a_filled_outline_and_not_as_a_line(tmp_path, n_samples):
     for name in ("mixture", "vocals"):
-        audio.write(tmp_path / f"{name}.wav", waveform(2, n_frames), RATE)
+        audio.write(tmp_path / f"{name}.wav", waveform(2, n_samples), RATE)
     files = (tmp_path / "mixture.wav", {"vocals": tmp_path / "vocals.wav"})
-    section, _ = separation_parts("song", *files, n_frames / RATE, 1.0)
+    section, _ = separation_parts("song", *files, n_samples / RATE, 1.0)
     assert section.content.count("<svg") == 2
-    assert section.content.count('fill: #1f5fa8') >= 1
+    assert section.content.count("fill: #1f5fa8") >= 1
 
 
 @pytest.mark.parametrize(
@@ -423,7 +422,7 @@ def songs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(songs, tmp_path_factory) -> Path:
-    return train(RECIPE, tmp_path_factory.mktemp("runs") / "tiny", data=songs, device="cpu", quiet=True, tell=len)
+    return train(RECIPE, tmp_path_factory.mktemp("runs") / "tiny", data=songs, device="cpu", quiet=True, log=len)
 
 
 def test_a_training_ends_with_its_report(trained):
@@ -447,10 +446,10 @@ def test_a_report_that_fails_does_not_lose_the_training(songs, tmp_path, monkeyp
     def fail(*_arguments, **_options):
         raise OSError("no space")
 
-    monkeypatch.setattr(door, "report_training", fail)
+    monkeypatch.setattr(import_module("sepkit.training.train"), "report_training", fail)
     lines = []
     with pytest.warns(UserWarning, match="there is no report of the training \\(OSError: no space\\)"):
-        folder = train(RECIPE, tmp_path / "run", data=songs, device="cpu", quiet=True, tell=lines.append)
+        folder = train(RECIPE, tmp_path / "run", data=songs, device="cpu", quiet=True, log=lines.append)
     assert (folder / "model.safetensors").is_file()
     assert lines[-1].startswith("finished")
 
@@ -461,7 +460,7 @@ def test_an_interrupted_training_has_no_report(songs, tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(TrainingInterrupted):
-        train(RECIPE, tmp_path / "run", data=songs, device="cpu", quiet=True, tell=len, observers=[Stop()])
+        train(RECIPE, tmp_path / "run", data=songs, device="cpu", quiet=True, log=len, observers=[Stop()])
     assert not (tmp_path / "run" / "report.html").exists()
 
 

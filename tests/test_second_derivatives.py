@@ -10,9 +10,9 @@ from test_losses_contract import ALL, HELD, _quantities, _waveforms
 import sepkit
 from sepkit import losses
 from sepkit.losses._transport import Transport
+from sepkit.losses.filters import _Correlation
 from sepkit.losses.l1snr import _Weighed
-from sepkit.losses.perceptual import _Correlation
-from sepkit.losses.spectral import _Norm
+from sepkit.losses.magnitude import _Norm
 from sepkit.losses.waveform import _LogCosh
 from sepkit.masks import _RealMask
 from sepkit.separator import _BySource

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sepkit.build import BuildError
+from sepkit.instantiate import InstantiationError
 from sepkit.objective import Objective
 from sepkit.separator import PER_SOURCE, QUANTITIES, Separator
 from sepkit.transforms import STFT
@@ -82,7 +82,7 @@ class Both(Scale):
 
 
 SMALL = {"class": "BLSTM", "hidden_size": 8, "n_layers": 1, "n_bands": 12}
-TRANSFORM = {"class": "STFT", "num_fft": 64, "hop_length": 16}
+TRANSFORM = {"class": "STFT", "n_fft": 64, "hop_length": 16}
 
 
 def make(network: type | dict = Scale, n_sources: int = 2, n_channels: int = 2, **changes) -> Separator:
@@ -182,7 +182,7 @@ def test_a_copy_separates_alike_and_shares_nothing():
         ({"n_channels": 0}, "sample_rate, n_channels and segment must be positive, got 8000, 0, 0.5"),
         ({"segment": 0.0}, "sample_rate, n_channels and segment must be positive, got 8000, 2, 0.0"),
         (
-            {"transform": {"class": "AudioTransform", "num_fft": 64, "hop_length": 16, "window_size": 64}},
+            {"transform": {"class": "AudioTransform", "n_fft": 64, "hop_length": 16, "window_size": 64}},
             "transform must have n_bins, padded_length, inverse, as STFT has, got AudioTransform",
         ),
         (
@@ -248,7 +248,7 @@ class Analytic(STFT):
     ],
 )
 def test_a_transform_that_could_not_be_trained_with_is_refused(transform, message):
-    options = {} if transform is LearnedFilters else {"num_fft": 64, "hop_length": 16}
+    options = {} if transform is LearnedFilters else {"n_fft": 64, "hop_length": 16}
     with pytest.raises(ValueError, match=message):
         make(transform={"class": f"{__name__}.{transform.__name__}", **options})
 
@@ -275,7 +275,7 @@ def test_a_numpy_mixture_is_refused_with_the_remedy():
 
 
 def test_classes_from_elsewhere_need_trust():
-    with pytest.raises(BuildError, match="is not one of sepkit's own networks and transforms"):
+    with pytest.raises(InstantiationError, match="is not one of sepkit's own networks and transforms"):
         make(trusted=False)
 
 
@@ -352,7 +352,7 @@ def test_nothing_is_transformed_twice_or_without_need(counted):
     for name in ("mask", "mixture_magnitude", "estimate_magnitude", "estimate_spectrogram"):
         assert getattr(separation, name) is getattr(separation, name)
     assert counted.transform.calls == ["forward"]
-    for name in ("target_magnitude", "target_spectrogram", "residual_magnitude"):
+    for name in ("target_magnitude", "target_spectrogram", "interference_magnitude"):
         assert getattr(separation, name) is getattr(separation, name)
     assert counted.transform.calls == ["forward", "forward"]
     assert separation.estimate is separation.estimate
@@ -407,8 +407,8 @@ def test_the_residual_is_signed():
     mixture = sound(1, 2, 100)
     targets = torch.stack([2 * mixture, 0 * mixture], 1)
     found = make().analyze(mixture, targets)
-    torch.testing.assert_close(found.residual_magnitude[:, 0], -found.mixture_magnitude)
-    torch.testing.assert_close(found.residual_magnitude[:, 1], found.mixture_magnitude)
+    torch.testing.assert_close(found.interference_magnitude[:, 0], -found.mixture_magnitude)
+    torch.testing.assert_close(found.interference_magnitude[:, 1], found.mixture_magnitude)
 
 
 def test_a_negative_mask_turns_the_sign_but_not_the_magnitude():
@@ -453,7 +453,7 @@ def test_targets_are_asked_for_by_name():
 @pytest.mark.parametrize("mask", ["sigmoid", "complex"])
 def test_a_few_steps_of_training_reduce_the_loss(mask):
     """A low and a high tone are told apart by a network of 3000 weights."""
-    separator = make({**SMALL, "mask": mask}, transform={"class": "STFT", "num_fft": 256, "hop_length": 128})
+    separator = make({**SMALL, "mask": mask}, transform={"class": "STFT", "n_fft": 256, "hop_length": 128})
     objective = Objective([{"class": "L1Loss"}, {"class": "SISDRLoss", "weight": 0.05}], separator)
     generator = torch.Generator().manual_seed(0)
     time, levels = torch.arange(2000) / 8000, torch.rand(4, 2, 2, 1, generator=generator) + 0.2

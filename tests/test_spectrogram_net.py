@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from sepkit import models
-from sepkit.build import BuildError, build
+from sepkit.instantiate import InstantiationError, instantiate
 from sepkit.losses import kl_div_loss
 from sepkit.models._bands import band_interpolation, triangular_bands
 from sepkit.objective import Objective
@@ -65,7 +65,7 @@ def test_any_number_of_bins_and_frames_passes(name, n_bins, n_frames):
 @pytest.mark.parametrize("length", [1, 100, 3001])
 def test_estimates_are_as_long_as_the_mixture(name, length):
     network = {"class": name, "hidden_channels": 1, **({"hidden_size": 2} if name in RECURRENT else {})}
-    transform = {"class": "STFT", "num_fft": 64, "hop_length": 16}
+    transform = {"class": "STFT", "n_fft": 64, "hop_length": 16}
     separator = Separator(["vocals", "drums", "bass"], network, 8000, 2, 0.2, transform).eval()
     with torch.no_grad():
         assert separator(torch.randn(1, 2, length)).shape == (1, 3, 2, length)
@@ -357,8 +357,8 @@ def test_a_recurrence_that_cannot_be_is_refused_with_the_reason(name, arguments,
 @every_net
 def test_an_unknown_argument_is_refused(name):
     facts = {"n_sources": 1, "n_channels": 1, "n_bins": 33, "sample_rate": 8000}
-    with pytest.raises(BuildError, match=r"hiden_channels.*did you mean 'hidden_channels'"):
-        build({"class": name, "hiden_channels": 99}, "sepkit.models", facts)
+    with pytest.raises(InstantiationError, match=r"hiden_channels.*did you mean 'hidden_channels'"):
+        instantiate({"class": name, "hiden_channels": 99}, "sepkit.models", facts)
 
 
 # The latent
@@ -398,7 +398,7 @@ def test_the_variance_is_clamped_so_that_nothing_overflows(bias):
 def variational() -> Separator:
     torch.manual_seed(0)
     network = {"class": "SpectrogramNetVAE", "hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1}
-    return Separator(["vocals", "drums"], network, 8000, 2, 0.2, {"class": "STFT", "num_fft": 64, "hop_length": 16})
+    return Separator(["vocals", "drums"], network, 8000, 2, 0.2, {"class": "STFT", "n_fft": 64, "hop_length": 16})
 
 
 TERMS = [

@@ -20,14 +20,14 @@ from sepkit.datasets import (
     verify_dataset,
 )
 from sepkit.datasets.roles import describe_roles, sort_stems, untag
-from sepkit.datasets.songs import REST
+from sepkit.datasets.songs import RESIDUAL
 from sepkit.evaluation import evaluate
 from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import folder_tracks, song_tracks
 from sepkit.recipe import load_recipe
 from sepkit.separator import Separator
 from sepkit.training import TrainingError, dry_run, train
-from sepkit.training.door import open_data
+from sepkit.training.train import open_data
 
 MUSDB = ("vocals", "drums", "bass", "other")
 RECIPE = {
@@ -36,7 +36,7 @@ RECIPE = {
         "sample_rate": RATE,
         "n_channels": 2,
         "segment": 0.5,
-        "transform": {"class": "STFT", "num_fft": 256, "hop_length": 128},
+        "transform": {"class": "STFT", "n_fft": 256, "hop_length": 128},
         "network": {"class": "BLSTM", "hidden_size": 4, "n_layers": 1},
     },
     "data": {"items_per_epoch": 2, "workers": 0},
@@ -202,9 +202,9 @@ def test_a_wanted_sum_beside_nothing_that_it_leaves_out_is_refused(tmp_path):
 def sound(seed: int, seconds: float = 8.0) -> np.ndarray:
     """Noise whose level moves."""
     generator = np.random.default_rng(seed)
-    n_frames = int(seconds * RATE)
-    level = np.repeat(generator.random(n_frames // 800 + 1), 800)[:n_frames, None]
-    return 0.08 * level * generator.standard_normal((n_frames, 2))
+    n_samples = int(seconds * RATE)
+    level = np.repeat(generator.random(n_samples // 800 + 1), 800)[:n_samples, None]
+    return 0.08 * level * generator.standard_normal((n_samples, 2))
 
 
 STEMS = {name: sound(k) for k, name in enumerate(MUSDB)}
@@ -272,9 +272,9 @@ def test_songs_in_order_are_not_spoken_of(tmp_path, planted):
     assert check(tmp_path, {**STEMS, **planted}) == []
 
 
-@pytest.mark.parametrize("n_frames", [1, 100, 3000])
-def test_short_songs_can_be_looked_at(tmp_path, n_frames):
-    assert check(tmp_path, {name: noise(k, n_frames) for k, name in enumerate((*MUSDB, "mixture"))}) != []
+@pytest.mark.parametrize("n_samples", [1, 100, 3000])
+def test_short_songs_can_be_looked_at(tmp_path, n_samples):
+    assert check(tmp_path, {name: noise(k, n_samples) for k, name in enumerate((*MUSDB, "mixture"))}) != []
 
 
 def test_a_part_alone_is_told(tmp_path):
@@ -289,7 +289,7 @@ def test_no_foreign_residual_is_in_remixed_examples(tmp_path, mixture):
     dataset = AudioFolder(tmp_path, list(MUSDB), 1.0, "train", RATE, 2, valid_share=0.0, remix=1.0, items_per_epoch=4)
     for i in range(4):
         mixed, targets = dataset[i]
-        assert REST in dataset.stems
+        assert RESIDUAL in dataset.stems
         torch.testing.assert_close(mixed, targets.sum(0), rtol=0, atol=1e-6)
 
 
@@ -407,7 +407,7 @@ def test_songs_called_like_a_stem_or_a_subset_are_songs(tmp_path):
 
 def score(root: Path, said: list | None = None, **options):
     options = {"references": root / "ref", "progress": False, "metrics": ["SDR", "SI-SDR", "SI-SDRi"], **options}
-    return evaluate(estimates=root / "est", tell=(said if said is not None else []).append, **options)
+    return evaluate(estimates=root / "est", log=(said if said is not None else []).append, **options)
 
 
 def test_of_one_stem_alone_no_number_needs_a_mixture(tmp_path):
@@ -460,8 +460,8 @@ def test_estimates_that_are_not_chosen_need_no_reference_and_are_named(tmp_path)
 
 
 def test_lengths_that_differ_are_answered_with_a_remedy(tmp_path):
-    for kind, n_frames in (("ref", RATE), ("est", RATE - 1)):
-        write_song(tmp_path / kind / "a", {name: noise(k, n_frames) for k, name in enumerate(("vocals", "drums"))})
+    for kind, n_samples in (("ref", RATE), ("est", RATE - 1)):
+        write_song(tmp_path / kind / "a", {name: noise(k, n_samples) for k, name in enumerate(("vocals", "drums"))})
     with pytest.raises(DatasetError, match=r"number of samples, got .* 7999.*: cut the longer ones, or fill"):
         score(tmp_path)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ from training import (
     write_songs,
 )
 
-from sepkit.checkpoint import ModelError, load_model, save_model
 from sepkit.datasets import DatasetError
 from sepkit.disk import OutputError
-from sepkit.observers import TensorBoard, View
+from sepkit.model_folder import ModelError, load_model, save_model
+from sepkit.observers import TensorBoard, TrainingView
 from sepkit.recipe import RecipeError, load_recipe
 from sepkit.terminal import STOPPING
 from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
@@ -57,7 +58,7 @@ def run_all(root, tmp_path):
 @pytest.fixture
 def run(run_all, monkeypatch):
     """The same without report and curves, which take most of the time of so small a training."""
-    monkeypatch.setattr("sepkit.training.door._report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
     return run_all
 
@@ -67,7 +68,7 @@ def run(run_all, monkeypatch):
 
 def test_a_training_leaves_a_model_its_history_and_its_recipe(run_all, root):
     lines = []
-    folder = run_all(tell=lines.append)
+    folder = run_all(log=lines.append)
     assert sorted(path.name for path in folder.iterdir()) == [
         "history.csv", "history.png", "model.json", "model.safetensors", "recipe.yaml", "report.html", "training",
     ]  # fmt: skip
@@ -113,7 +114,7 @@ class Averages:
     def __init__(self) -> None:
         self.weights: list[dict[str, torch.Tensor]] = []
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         self.weights.append({name: value.clone() for name, value in view.separator.state_dict().items()})
 
 
@@ -188,7 +189,7 @@ def test_a_plateau_lowers_the_rate(run):
 def test_training_stops_early_when_the_score_does_not_rise(run):
     lines = []
     settings = ["training.epochs=9", "training.optimizer.lr=1e-12", "training.ema=null"]
-    folder = run("training.early_stop=2", *settings, tell=lines.append)
+    folder = run("training.early_stop=2", *settings, log=lines.append)
     assert len(history(folder)) == 3
     assert lines[-1].startswith("finished after 2 epochs without a better score; the best was epoch 1")
 
@@ -229,7 +230,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(run, step, number):
     with pytest.raises(TrainingInterrupted, match=f"stopped by {signal.Signals(number).name}"):
         run(observers=[StopAfter(step, number)])
     assert signal.getsignal(number) is before
-    parts = run(tell=lines.append)
+    parts = run(log=lines.append)
     assert lines[0] == f"going on in {parts} at epoch {1 + (step > N_STEPS)}, step {step}"
     assert_equal(last_weights(parts), last_weights(whole))
     assert_equal(weights(parts), weights(whole))
@@ -254,7 +255,7 @@ def test_a_stopped_training_goes_on_with_accumulation_and_workers(run):
 def test_a_finished_training_says_so_and_does_nothing(run):
     folder, lines = run(), []
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert run(tell=lines.append) == folder
+    assert run(log=lines.append) == folder
     assert lines == [f"{folder} is finished (after 2 epochs): nothing to do; --restart trains anew"]
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
@@ -286,7 +287,7 @@ def test_what_a_finished_training_lacks_is_made_by_the_same_command(run_all):
     before = weights(folder)
     for name in ("report.html", "history.png"):
         (folder / name).unlink()
-    run_all("training.epochs=1", tell=lines.append)
+    run_all("training.epochs=1", log=lines.append)
     assert lines == [f"{folder} is finished (after 1 epochs): nothing to do; --restart trains anew"]
     assert (folder / "report.html").is_file()
     assert (folder / "history.png").is_file()
@@ -334,24 +335,24 @@ def test_a_second_training_in_a_folder_is_refused_while_the_first_one_runs(run):
 def test_a_finished_training_that_cannot_be_written_to_says_that_it_is_finished(run):
     folder, lines = run("training.epochs=1"), []
     (folder / ".sepkit.lock").mkdir()
-    run("training.epochs=1", tell=lines.append)
+    run("training.epochs=1", log=lines.append)
     assert lines == [f"{folder} is finished (after 1 epochs): nothing to do; --restart trains anew"]
     with pytest.raises(OutputError, match=r"run cannot be written to: Is a directory.*another folder with --run"):
         run("training.epochs=1", restart=True)
 
 
 def test_a_training_goes_on_though_nobody_hears_it(run):
-    def tell(_line):
+    def log(_line):
         raise BrokenPipeError(32, "Broken pipe")
 
-    assert (run("training.epochs=1", tell=tell) / "model.safetensors").is_file()
+    assert (run("training.epochs=1", log=log) / "model.safetensors").is_file()
 
 
 def test_observers_and_workers_may_differ_from_one_part_to_the_next(run):
     whole, lines = run(folder="whole"), []
     with pytest.raises(TrainingInterrupted):
         run(observers=[StopAfter(N_STEPS + 1)])
-    parts = run("data.workers=1", "observers=[{class: TensorBoard}]", tell=lines.append)
+    parts = run("data.workers=1", "observers=[{class: TensorBoard}]", log=lines.append)
     assert lines[0] == f"going on in {parts} at epoch 2, step {N_STEPS + 1}"
     assert len(list(parts.glob("events.out.tfevents.*"))) == 1
     assert_equal(last_weights(parts), last_weights(whole))
@@ -461,7 +462,7 @@ def test_data_may_be_spelt_otherwise_when_a_run_goes_on(run_all, root, monkeypat
     run_all("training.epochs=1")
     lines = []
     data = spelling.format(name=root.name, parent=root.parent)
-    run_all("training.epochs=1", data=data, tell=lines.append)
+    run_all("training.epochs=1", data=data, log=lines.append)
     assert lines[0].endswith("nothing to do; --restart trains anew")
 
 
@@ -536,7 +537,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(run, root, tmp_path, step
     killed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
     lines = []
-    folder = run(tell=lines.append)
+    folder = run(log=lines.append)
     wanted = "going on in .* at epoch 2, step 3" if step > N_STEPS else "BLSTM"
     assert re.match(wanted, lines[0])
     assert_equal(weights(folder), weights(run(folder="whole")))
@@ -548,7 +549,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(run, root, tmp_path, step
 def test_a_training_starts_from_the_weights_of_a_model(run):
     lines = []
     first = run()
-    second = run("training.optimizer.lr=1e-12", "training.epochs=1", folder="second", initial=first, tell=lines.append)
+    second = run("training.optimizer.lr=1e-12", "training.epochs=1", folder="second", initial=first, log=lines.append)
     assert lines[0] == f"starting from the weights of {first}"
     for name, tensor in weights(first).items():
         torch.testing.assert_close(weights(second)[name], tensor)
@@ -590,7 +591,7 @@ def test_the_loss_of_a_dry_run_is_that_of_the_first_step(root, run):
     seen = []
 
     class Note:
-        def on_step(self, view: View) -> None:
+        def on_step(self, view: TrainingView) -> None:
             seen.append(float(view.row["loss"]))
 
     run("training.epochs=1", "training.accumulate=2", observers=[Note()])
@@ -680,7 +681,7 @@ def test_a_song_that_breaks_off_in_the_middle_is_named_in_a_sentence(run, tmp_pa
     path = tmp_path / "data" / "train" / "one" / "drums.flac"
 
     class Damage:
-        def on_step(self, _view: View) -> None:
+        def on_step(self, _view: TrainingView) -> None:
             path.write_bytes(b"fLaC")
 
     with pytest.raises(ValueError, match=r"drums\.flac") as raised:
@@ -698,15 +699,15 @@ class Notes:
         self.calls = []
         self.views = []
 
-    def on_step(self, view: View) -> None:
+    def on_step(self, view: TrainingView) -> None:
         self.calls.append(f"step {view.step}")
         self.views.append(view)
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         self.calls.append(f"epoch {view.epoch}")
         self.views.append(view)
 
-    def on_end(self, view: View) -> None:
+    def on_end(self, view: TrainingView) -> None:
         self.calls.append(f"end {view.finished}")
         self.views.append(view)
 
@@ -714,7 +715,7 @@ class Notes:
 class Meddler:
     """Use random numbers, gradients and modes, as an observer that listens may."""
 
-    def on_step(self, view: View) -> None:
+    def on_step(self, view: TrainingView) -> None:
         torch.rand(7)
         torch.manual_seed(3)
         assert not torch.is_grad_enabled()
@@ -728,7 +729,7 @@ class Meddler:
 class Stumbling:
     n_calls = 0
 
-    def on_step(self, _view: View) -> None:
+    def on_step(self, _view: TrainingView) -> None:
         self.n_calls += 1
         raise RuntimeError("no room left")
 
@@ -783,7 +784,7 @@ def test_a_recipe_names_observers(run, tmp_path):
 
 
 class Touching:
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         (view.folder / "touched").write_text(str(view.epoch))
 
 
@@ -854,10 +855,10 @@ def test_a_run_folder_is_made_when_training_begins(tmp_path, root):
 @pytest.mark.parametrize(("variable", "threads"), [(None, 2), ("2", 4)], ids=["by default", "told otherwise"])
 def test_computing_leaves_cores_to_the_loading_processes(run, monkeypatch, variable, threads):
     class Threads:
-        def on_epoch(self, view: View) -> None:  # noqa: ARG002
+        def on_epoch(self, view: TrainingView) -> None:  # noqa: ARG002
             self.n = torch.get_num_threads()
 
-    monkeypatch.setattr("sepkit.training.door.available_cores", lambda: 4)
+    monkeypatch.setattr(import_module("sepkit.training.train"), "available_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)

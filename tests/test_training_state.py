@@ -14,17 +14,17 @@ from test_training import RATE, RECIPE, write_songs
 from torch import Tensor, nn
 
 from sepkit import load_model, separate
-from sepkit.checkpoint import save_model
 from sepkit.datasets import open_songs
 from sepkit.devices import peak_memory
 from sepkit.generators import borrowed_generators, get_generators, seed_generators, set_generators
-from sepkit.observers import View
+from sepkit.model_folder import save_model
+from sepkit.observers import TrainingView
 from sepkit.recipe import load_recipe
 from sepkit.schedules import Constant
 from sepkit.training import dry_run, train
-from sepkit.training.door import describe
 from sepkit.training.loop import Trainer, average
 from sepkit.training.run_folder import RunFolder
+from sepkit.training.train import describe
 
 N_STEPS = 6
 CPU = torch.device("cpu")
@@ -295,7 +295,7 @@ def test_the_callers_generators_are_where_they_were(root, tmp_path, call):
 
 
 def test_a_model_is_loaded_without_drawing_from_the_callers_generators(root, tmp_path):
-    train({**SMALL, "losses": [own(Drawing)]}, tmp_path / "run", data=root, device="cpu", tell=str, quiet=True)
+    train({**SMALL, "losses": [own(Drawing)]}, tmp_path / "run", data=root, device="cpu", log=str, quiet=True)
     with borrowed_generators(CPU):
         seed_generators(11, CPU)
         expected = drawn()
@@ -429,9 +429,9 @@ class Watching:
     """Keep what is shown after each step."""
 
     def __init__(self) -> None:
-        self.views: list[View] = []
+        self.views: list[TrainingView] = []
 
-    def on_step(self, view: View) -> None:
+    def on_step(self, view: TrainingView) -> None:
         self.views.append(view)
         drawn()
 
@@ -476,7 +476,7 @@ def test_memory_and_open_files_stay_as_they_are_over_thousands_of_steps(make, tm
     n_steps, measured = 3000, []
 
     class Measuring:
-        def on_step(self, view: View) -> None:
+        def on_step(self, view: TrainingView) -> None:
             if view.step in (n_steps // 4, n_steps):
                 measured.append((len(os.listdir("/proc/self/fd")), peak_memory(CPU)))
 

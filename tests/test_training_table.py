@@ -16,7 +16,7 @@ import yaml
 from songs import write_song
 from training import RECIPE, song
 
-from sepkit.training.table import EpochTable
+from sepkit.training.console import EpochTable
 
 COMMAND = [str(Path(sys.executable).parent / "sepkit-train"), "tiny.yaml", "--device", "cpu"]
 ROW = {

@@ -25,7 +25,7 @@ LENGTHS = [1, 16, 17, 63, 257]
 
 
 def _stft(center: bool = True, **options) -> STFT:
-    return STFT(**{"num_fft": 64, "hop_length": 16, **options}, center=center)
+    return STFT(**{"n_fft": 64, "hop_length": 16, **options}, center=center)
 
 
 def _noise(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -100,7 +100,7 @@ def test_it_is_the_usual_centred_stft_of_whole_hops():
     torch.testing.assert_close(_stft()(waveform), usual)
 
 
-def test_a_normalized_spectrogram_is_divided_by_the_root_of_num_fft():
+def test_a_normalized_spectrogram_is_divided_by_the_root_of_n_fft():
     waveform = _noise(160)
     torch.testing.assert_close(_stft(normalized=True)(waveform) * 8, _stft()(waveform))
 
@@ -117,7 +117,7 @@ def test_without_center_no_frame_looks_ahead_of_its_hop(hop_length):
 
 
 def test_gradients_pass_through_both_ways():
-    stft = _stft(num_fft=8, hop_length=3)
+    stft = _stft(n_fft=8, hop_length=3)
     turned = lambda waveform: stft.inverse(stft(waveform) * (1 + 0.5j), 10)  # noqa: E731
     assert torch.autograd.gradcheck(turned, _noise(10).requires_grad_())
 
@@ -140,10 +140,10 @@ def test_constants_follow_the_module_and_are_not_saved():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_fft": 63}, "num_fft must be even and at least 2, got 63"),
-        ({"num_fft": 0}, "num_fft must be even and at least 2, got 0"),
-        ({"window_size": 65}, "window_size must be between 1 and num_fft 64, got 65"),
-        ({"window_size": 0}, "window_size must be between 1 and num_fft 64, got 0"),
+        ({"n_fft": 63}, "n_fft must be even and at least 2, got 63"),
+        ({"n_fft": 0}, "n_fft must be even and at least 2, got 0"),
+        ({"window_size": 65}, "window_size must be between 1 and n_fft 64, got 65"),
+        ({"window_size": 0}, "window_size must be between 1 and n_fft 64, got 0"),
         ({"hop_length": 0}, "hop_length must be between 1 and window_size 64, got 0"),
         ({"hop_length": 65}, "hop_length must be between 1 and window_size 64, got 65"),
         ({"window": "kaiser"}, "window must be one of hann, hamming, blackman, rectangular, got 'kaiser'"),
@@ -257,10 +257,10 @@ def test_the_gradient_of_decibels_is_finite_on_silence():
     assert audio.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("num_fft", [128, 512, 2048])
+@pytest.mark.parametrize("n_fft", [128, 512, 2048])
 @pytest.mark.parametrize("sample_rate", [4000, 8000, 16000, 22050, 32000, 44100, 96000])
-def test_no_mel_band_is_empty_or_beyond_the_nyquist_frequency(sample_rate, num_fft):
-    transform = AudioTransform(num_fft, num_fft // 2, num_fft, sample_rate)
+def test_no_mel_band_is_empty_or_beyond_the_nyquist_frequency(sample_rate, n_fft):
+    transform = AudioTransform(n_fft, n_fft // 2, n_fft, sample_rate)
     assert (transform.filters.sum(1) > 0).all()
     assert len(transform.filters) <= 64
     mel = transform.audio_to_mel(_noise(2, 4096), to_db=False)
@@ -275,7 +275,7 @@ def test_fine_bins_have_64_bands_at_low_rates():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((2, 1, 2), "num_fft must give a mel band at least one bin, got 2 bins"),
+        ((2, 1, 2), "n_fft must give a mel band at least one bin, got 2 bins"),
         ((512, 256, 512, 2), "lowest and highest must rise from 0 to at most half of sample_rate 2, got 1.0 and 1.0"),
     ],
 )

@@ -10,7 +10,7 @@ from songs import RATE, noise, write_song
 
 from sepkit.datasets import open_songs
 from sepkit.evaluation import evaluate
-from sepkit.metrics.tracks import median
+from sepkit.metrics.bootstrap import median
 from sepkit.separator import Separator
 from sepkit.training.validation import score_songs, validate
 
@@ -19,7 +19,7 @@ STEMS = ("vocals", "drums", "bass")
 
 def make_separator(sources: tuple[str, ...], gain: float = 0.4) -> Separator:
     network = {"class": f"{Constant.__module__}.Constant", "gains": [gain + 0.2 * i for i in range(len(sources))]}
-    return Separator(sources, network, RATE, 2, 0.5, {"class": "STFT", "num_fft": 256, "hop_length": 128})
+    return Separator(sources, network, RATE, 2, 0.5, {"class": "STFT", "n_fft": 256, "hop_length": 128})
 
 
 def write_songs(root, seconds: float, silent: dict[str, int], n_songs: int = 2):

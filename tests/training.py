@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from songs import RATE, noise, write_song
 
-from sepkit.observers import View
+from sepkit.observers import TrainingView
 
 SOURCES = ["vocals", "drums"]
 N_STEPS = 3  # per epoch: 10 items in batches of 4
@@ -19,7 +19,7 @@ RECIPE = {
         "sources": SOURCES,
         "sample_rate": RATE,
         "segment": 0.5,
-        "transform": {"class": "STFT", "num_fft": 256, "hop_length": 128},
+        "transform": {"class": "STFT", "n_fft": 256, "hop_length": 128},
         "network": {"class": "BLSTM", "hidden_size": 16, "n_layers": 2, "dropout": 0.1},
     },
     "data": {"items_per_epoch": 10, "remix": 0.5, "augment": [{"class": "Gain"}, {"class": "Sign"}], "workers": 0},
@@ -69,6 +69,6 @@ class StopAfter:
     def __init__(self, step: int, number: int = signal.SIGINT) -> None:
         self.step, self.number = step, number
 
-    def on_step(self, view: View) -> None:
+    def on_step(self, view: TrainingView) -> None:
         if view.step == self.step:
             os.kill(os.getpid(), self.number)

@@ -251,7 +251,7 @@ def flac_block(path: str) -> int:
         return int.from_bytes(file.read(12)[10:12], "big")
 
 
-def flac_ends_at(path: str, n_frames: int) -> bool:
+def flac_ends_at(path: str, n_samples: int) -> bool:
     """Say whether a FLAC frame that ends at this sample stands near the end of the file."""
     with open(path, "rb") as file:
         skip_id3(file)
@@ -261,7 +261,7 @@ def flac_ends_at(path: str, n_frames: int) -> bool:
         file.seek(max(0, os.fstat(file.fileno()).st_size - max(reach, 1 << 16)))
         tail = file.read() + bytes(16)  # the last frame may be shorter than the longest header
     places = [found.start() for found in _FLAC_SYNC.finditer(tail)]
-    return any(_flac_frame_end(tail[place : place + 17], block) == n_frames for place in reversed(places))
+    return any(_flac_frame_end(tail[place : place + 17], block) == n_samples for place in reversed(places))
 
 
 def flac_is_joined(path: str) -> bool:
@@ -493,10 +493,10 @@ def _xing(frame: bytes) -> tuple[int | None, int]:
     flags = int.from_bytes(frame[place + 4 : place + 8], "big")
     if place < 0 or not flags & 1:
         return None, 0
-    n_frames = int.from_bytes(frame[place + 8 : place + 12], "big")
+    n_samples = int.from_bytes(frame[place + 8 : place + 12], "big")
     place += 8 + 4 * bool(flags & 1) + 4 * bool(flags & 2) + 100 * bool(flags & 4) + 4 * bool(flags & 8)
     delays = int.from_bytes(frame[place + 21 : place + 24], "big")
-    return n_frames, (delays >> 12) + (delays & 0xFFF)
+    return n_samples, (delays >> 12) + (delays & 0xFFF)
 
 
 def _mpeg_frame(header: bytes) -> tuple[int, int]:

@@ -65,7 +65,7 @@ class AudioInfo:
         path: the file.
         sample_rate: Hz.
         n_channels: channels of the stream.
-        n_frames: samples per channel that are read, silence in place of what does not decode included.
+        n_samples: samples per channel that are read, silence in place of what does not decode included.
         n_declared: samples per channel that the header announces; None where it announces nothing.
         format: the container, as the reader calls it: "WAV", "FLAC", "OGG", "MP3", "mov", ..
         subtype: the coding, as the reader calls it: "PCM_16", "FLOAT", "VORBIS", "aac", ..
@@ -83,7 +83,7 @@ class AudioInfo:
     path: str
     sample_rate: int
     n_channels: int
-    n_frames: int
+    n_samples: int
     n_declared: int | None
     format: str
     subtype: str
@@ -100,18 +100,18 @@ class AudioInfo:
     @property
     def duration(self) -> float:
         """Seconds of audio that can be decoded."""
-        return self.n_frames / self.sample_rate
+        return self.n_samples / self.sample_rate
 
     @property
     def undeclared(self) -> int:
         """Samples beyond those that the header announces."""
-        return 0 if self.n_declared is None else max(0, self.n_frames - self.n_declared)
+        return 0 if self.n_declared is None else max(0, self.n_samples - self.n_declared)
 
     @property
     def complaint(self) -> str:
         """What is wrong with the file: "is truncated: ..", "is damaged near ..", both; "" where nothing is."""
         declared = "an unknown number of" if self.n_declared is None else self.n_declared
-        cut = f"is truncated: {self.n_frames} of {declared} samples are there" if self.truncated else ""
+        cut = f"is truncated: {self.n_samples} of {declared} samples are there" if self.truncated else ""
         return " and ".join(filter(None, (cut, describe_damage(self.damage, self.sample_rate))))
 
 

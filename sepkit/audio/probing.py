@@ -92,7 +92,7 @@ def _check_file(path: str) -> tuple[tuple[int, int], bool]:
 
 
 class _Length(NamedTuple):
-    n_frames: int
+    n_samples: int
     n_declared: int | None
     truncated: bool = False
     damage: tuple[Damage, ...] = ()
@@ -116,10 +116,10 @@ def _probe_soundfile(path: str, stream: int, version: tuple[int, int], pages: Og
     if stream:
         raise AudioError(f"{path} has 1 audio stream, stream {stream} was wanted; use stream 0.")
     return AudioInfo(
-        path, source.sample_rate, source.n_channels, length.n_frames, length.n_declared, source.format, source.subtype,
+        path, source.sample_rate, source.n_channels, length.n_samples, length.n_declared, source.format, source.subtype,
         1, "soundfile", length.truncated, version, length.damage, length.remarks, corrected=corrected,
         # libsndfile takes the samples on the last page for later ones, where that page is not full
-        seekable=max(0, length.n_frames - pages.n_last - 1) if source.subtype == "VORBIS" else None,
+        seekable=max(0, length.n_samples - pages.n_last - 1) if source.subtype == "VORBIS" else None,
     )  # fmt: skip
 
 
@@ -150,46 +150,46 @@ def _real_length(source: SoundfileSource, sizes: PcmSizes) -> int | None:
 
 def _length(path: str, source: SoundfileSource, pages: OggPages | None, sizes: PcmSizes | None) -> _Length | None:
     """Find the length; None where libsndfile would lose some."""
-    n_frames = source.n_declared
-    if not n_frames or source.format in ("RAW", "MP3") or not _ends_at(source, n_frames):
+    n_samples = source.n_declared
+    if not n_samples or source.format in ("RAW", "MP3") or not _ends_at(source, n_samples):
         return None
     if sizes and source.subtype not in SAMPLE_BYTES and (sizes.declared or 0) > sizes.present:
         return None  # libsndfile fills the last block of a code with what is left of the one before
     if source.format == "FLAC":
-        whole = flac_ends_at(path, n_frames) and not flac_is_joined(path)
-        return _Length(n_frames, n_frames) if whole else None
+        whole = flac_ends_at(path, n_samples) and not flac_is_joined(path)
+        return _Length(n_samples, n_samples) if whole else None
     if source.format == "OGG":
         whole = pages and not pages.holes and len(pages.starts) == 1
         remarks = ("its last page is missing, it may break off",) * _is_open(pages)
-        return _Length(n_frames, None, pages.cut, (), remarks) if whole else None
-    return _pcm_length(source, n_frames, sizes) if sizes else _Length(n_frames, None)
+        return _Length(n_samples, None, pages.cut, (), remarks) if whole else None
+    return _pcm_length(source, n_samples, sizes) if sizes else _Length(n_samples, None)
 
 
-def _pcm_length(source: SoundfileSource, n_frames: int, sizes: PcmSizes) -> _Length:
-    damage = (Damage(n_frames, n_bytes=sizes.second),) * bool(sizes.second)
+def _pcm_length(source: SoundfileSource, n_samples: int, sizes: PcmSizes) -> _Length:
+    damage = (Damage(n_samples, n_bytes=sizes.second),) * bool(sizes.second)
     remarks = (f"{sizes.rubbish} bytes behind its audio are not read",) * (sizes.rubbish >= FEW)
     if sizes.declared in (None, sizes.real):
-        return _Length(n_frames, n_frames if sizes.declared else None, False, damage, remarks)
+        return _Length(n_samples, n_samples if sizes.declared else None, False, damage, remarks)
     known = SAMPLE_BYTES.get(source.subtype)
-    frame_bytes = known * source.n_channels if known else sizes.real / n_frames
+    frame_bytes = known * source.n_channels if known else sizes.real / n_samples
     n_declared = round(sizes.declared / frame_bytes)
-    remarks += _more_than_declared(n_frames, n_declared)
-    return _Length(n_frames, n_declared, sizes.declared > sizes.present, damage, remarks)
+    remarks += _more_than_declared(n_samples, n_declared)
+    return _Length(n_samples, n_declared, sizes.declared > sizes.present, damage, remarks)
 
 
-def _more_than_declared(n_frames: int, n_declared: int | None) -> tuple[str, ...]:
-    wrong = n_declared is not None and n_frames > n_declared
-    return (f"its header declares {n_declared} samples, {n_frames} are there and read",) * wrong
+def _more_than_declared(n_samples: int, n_declared: int | None) -> tuple[str, ...]:
+    wrong = n_declared is not None and n_samples > n_declared
+    return (f"its header declares {n_declared} samples, {n_samples} are there and read",) * wrong
 
 
 def _is_open(pages: OggPages | None) -> bool:
     return pages is not None and not pages.closed and not pages.cut
 
 
-def _ends_at(source: SoundfileSource | AvSource, n_frames: int) -> bool:
+def _ends_at(source: SoundfileSource | AvSource, n_samples: int) -> bool:
     """Say whether so many samples decode and no more."""
     try:
-        source.seek(n_frames - 1)
+        source.seek(n_samples - 1)
         return len(source.read(2)) == 1
     except DecodeError:
         return False
@@ -201,40 +201,40 @@ def _probe_av(
     starts = pages.starts if pages else (0,)
     source = AvSource(path, stream, starts)
     try:
-        n_frames, damage, broken_off = _undecoded_length(source, chain), (), False
-        if decoded := n_frames is None:
-            n_frames, damage, broken_off = _decoded_length(path, stream, starts, pages.holes if pages else ())
+        n_samples, damage, broken_off = _undecoded_length(source, chain), (), False
+        if decoded := n_samples is None:
+            n_samples, damage, broken_off = _decoded_length(path, stream, starts, pages.holes if pages else ())
     finally:
         source.close()
-    if not n_frames:
+    if not n_samples:
         raise AudioError(_NO_AUDIO.format(path))
     second = _second_file(path, source)
-    n_declared = _declared_by_container(path, source, chain, n_frames, second)
-    damage, behind = _split_rubbish(damage, n_frames, n_declared, chain)
+    n_declared = _declared_by_container(path, source, chain, n_samples, second)
+    damage, behind = _split_rubbish(damage, n_samples, n_declared, chain)
     remarks = (
         ("its last page is missing, it may break off",) * _is_open(pages)
         + ("its last frame is incomplete, it may break off",) * (broken_off or bool(chain and chain.incomplete))
         + (f"{behind} bytes behind its audio are not read",) * (behind >= FEW)
-        + _more_than_declared(n_frames, n_declared)
+        + _more_than_declared(n_samples, n_declared)
     )
     return AudioInfo(
-        path, source.sample_rate, source.n_channels, n_frames, n_declared, source.format, source.subtype,
-        source.n_streams, "av", _is_cut(path, source, pages, n_frames, n_declared), version,
-        damage + (Damage(n_frames, n_bytes=second),) * bool(second), remarks, starts,
+        path, source.sample_rate, source.n_channels, n_samples, n_declared, source.format, source.subtype,
+        source.n_streams, "av", _is_cut(path, source, pages, n_samples, n_declared), version,
+        damage + (Damage(n_samples, n_bytes=second),) * bool(second), remarks, starts,
         seekable=0 if damage or (decoded and chain) else None,
     )  # fmt: skip
 
 
 def _split_rubbish(
-    damage: tuple[Damage, ...], n_frames: int, n_declared: int | None, chain: MpegChain | None
+    damage: tuple[Damage, ...], n_samples: int, n_declared: int | None, chain: MpegChain | None
 ) -> tuple[tuple[Damage, ...], int]:
     """Return the damage within the audio, and the bytes of what stands behind it where nothing is missing."""
-    if n_declared is None or n_frames < n_declared:
+    if n_declared is None or n_samples < n_declared:
         return damage, 0
-    behind = sum(one.n_bytes for one in damage if one.position >= n_frames)
+    behind = sum(one.n_bytes for one in damage if one.position >= n_samples)
     if behind > MAX_RUBBISH and not (chain and chain.announced == chain.counted):
         return damage, 0
-    return tuple(one for one in damage if one.position < n_frames), behind
+    return tuple(one for one in damage if one.position < n_samples), behind
 
 
 def _undecoded_length(source: AvSource, chain: MpegChain | None) -> int | None:
@@ -243,8 +243,8 @@ def _undecoded_length(source: AvSource, chain: MpegChain | None) -> int | None:
         return _packets_end(source)
     if chain is None or not chain.whole:
         return None
-    n_frames = chain.counted if chain.declared is None else chain.declared
-    return n_frames if n_frames > 0 and _ends_at(source, n_frames) else None
+    n_samples = chain.counted if chain.declared is None else chain.declared
+    return n_samples if n_samples > 0 and _ends_at(source, n_samples) else None
 
 
 def _packets_end(source: AvSource) -> int | None:
@@ -260,29 +260,29 @@ def _decoded_length(
 ) -> tuple[int, tuple[Damage, ...], bool]:
     """Count the samples that players would play, list what they would pass over, and say whether a frame is cut."""
     source = AvSource(path, stream, starts, sequential=True, tolerant=True, marks=holes)
-    n_frames = 0
+    n_samples = 0
     try:
         while length := len(source.read(SKIP_BLOCK)):
-            n_frames += length
+            n_samples += length
     finally:
         source.close()
-    return n_frames, tuple(source.damage.values()), source.ends_within_frame()
+    return n_samples, tuple(source.damage.values()), source.ends_within_frame()
 
 
 def _declared_by_container(
-    path: str, source: AvSource, chain: MpegChain | None, n_frames: int, second: int
+    path: str, source: AvSource, chain: MpegChain | None, n_samples: int, second: int
 ) -> int | None:
     """Return the length that is written in the file, where FFmpeg's own may also be an estimate."""
     if source.format == "flac":
         _refuse_other_channels(path, source)
-    if source.format == "mov" and 0 < n_frames - (source.n_declared or n_frames) < MPEG_FRAME:
+    if source.format == "mov" and 0 < n_samples - (source.n_declared or n_samples) < MPEG_FRAME:
         return None  # the edit list ends within a packet that players play to its end
     if source.format in ("flac", "mov", "wv", "tta", "ape"):
         return source.n_declared
     if source.format == "asf" and second:  # FFmpeg stretches the duration to the size of the file
         return None
     if source.format in ("matroska", "asf") and source.n_declared is not None:
-        return None if abs(source.n_declared - n_frames) < ROUNDED * source.sample_rate else source.n_declared
+        return None if abs(source.n_declared - n_samples) < ROUNDED * source.sample_rate else source.n_declared
     return None if chain is None else chain.declared
 
 
@@ -293,19 +293,17 @@ def _refuse_other_channels(path: str, source: AvSource) -> None:
         return
     header.close()
     if header.n_channels != source.n_channels:
-        raise FormatChangeError(
-            f"its header announces {header.n_channels} channels, its audio has {source.n_channels}"
-        )
+        raise FormatChangeError(f"its header announces {header.n_channels} channels, its audio has {source.n_channels}")
 
 
-def _is_cut(path: str, source: AvSource, pages: OggPages | None, n_frames: int, n_declared: int | None) -> bool:
+def _is_cut(path: str, source: AvSource, pages: OggPages | None, n_samples: int, n_declared: int | None) -> bool:
     """Say whether audio is missing at the end, by the length or the size that the file declares."""
     if source.format in PCM_CONTAINERS:
         sizes = pcm_sizes(path)
         return sizes is not None and (sizes.declared or 0) > sizes.present
     if source.format in ("matroska", "asf") and container_size(path) > os.path.getsize(path):
         return True
-    return (n_declared is not None and n_frames < n_declared) or (pages is not None and pages.cut)
+    return (n_declared is not None and n_samples < n_declared) or (pages is not None and pages.cut)
 
 
 def _second_file(path: str, source: AvSource) -> int:

@@ -72,10 +72,10 @@ class AudioReader:
         )
 
     def seek(self, position: int) -> None:
-        """Go to a sample, 0 <= position <= info.n_frames."""
-        if not is_whole(position) or not 0 <= position <= self.info.n_frames:
+        """Go to a sample, 0 <= position <= info.n_samples."""
+        if not is_whole(position) or not 0 <= position <= self.info.n_samples:
             raise AudioError(
-                f"{self._path} has {self.info.n_frames} samples, position {position} was wanted; stay within."
+                f"{self._path} has {self.info.n_samples} samples, position {position} was wanted; stay within."
             )
         position = int(position)
         if position != self.position:
@@ -83,11 +83,11 @@ class AudioReader:
             self._decode("seek", position)
             self.position = position
 
-    def read(self, n_frames: int | None = None) -> Tensor:
+    def read(self, n_samples: int | None = None) -> Tensor:
         """Read the next samples.
 
         Args:
-            n_frames: at most so many; None reads all that are left.
+            n_samples: at most so many; None reads all that are left.
 
         Returns:
             (C, T) float32, values beyond 1 kept; shorter than wanted only at the end.
@@ -95,41 +95,41 @@ class AudioReader:
         Raises:
             AudioError: a sample is NaN or infinite, or the file breaks off before its known end.
         """
-        left = self.info.n_frames - self.position
-        wanted = left if n_frames is None else min(check_count("n_frames", n_frames, 0), left)
+        left = self.info.n_samples - self.position
+        wanted = left if n_samples is None else min(check_count("n_samples", n_samples, 0), left)
         waveform = np.empty((self.info.n_channels, wanted), np.float32)
         for start in range(0, wanted, PIECE):
             piece = waveform[:, start : start + PIECE]
             piece[:] = self._next(piece.shape[1]).T
         return torch.from_numpy(waveform)
 
-    def _next(self, n_frames: int) -> np.ndarray:
-        samples = self._decode("read", n_frames)
-        if len(samples) < n_frames:
-            samples = self._fill(samples, n_frames)
+    def _next(self, n_samples: int) -> np.ndarray:
+        samples = self._decode("read", n_samples)
+        if len(samples) < n_samples:
+            samples = self._fill(samples, n_samples)
         if (found := nonfinite(samples, self.position)) is not None:
             raise AudioError(f"{self._path} holds {found}; repair the file.")
-        self.position += n_frames
+        self.position += n_samples
         return samples
 
-    def _fill(self, samples: np.ndarray, n_frames: int) -> np.ndarray:
+    def _fill(self, samples: np.ndarray, n_samples: int) -> np.ndarray:
         """Put silence in place of what the file does not give, where that is allowed."""
         check_unchanged(self.info)
         end = self.position + len(samples)
         if not self._tolerant:
             raise AudioError(
-                f"{self._path} breaks off at sample {end} of {self.info.n_frames}: it is damaged; export or download "
+                f"{self._path} breaks off at sample {end} of {self.info.n_samples}: it is damaged; export or download "
                 "it again."
             )
-        missing = n_frames - len(samples)
+        missing = n_samples - len(samples)
         self._replaced.append(Damage(end, n_filled=missing))
         return np.concatenate([samples, np.zeros((missing, samples.shape[1]), np.float32)])
 
-    def blocks(self, n_frames: int = BLOCK) -> Iterator[Tensor]:
-        """Yield the samples from here to the end as (C, <= n_frames)."""
-        check_count("n_frames", n_frames)
-        while self.position < self.info.n_frames:
-            yield self.read(n_frames)
+    def blocks(self, n_samples: int = BLOCK) -> Iterator[Tensor]:
+        """Yield the samples from here to the end as (C, <= n_samples)."""
+        check_count("n_samples", n_samples)
+        while self.position < self.info.n_samples:
+            yield self.read(n_samples)
 
     def _decode(self, action: str, argument: int) -> np.ndarray:
         try:
@@ -146,7 +146,7 @@ class AudioReader:
 def read(
     path: str | os.PathLike,
     start: int = 0,
-    n_frames: int | None = None,
+    n_samples: int | None = None,
     stream: int = 0,
     allow_truncated: bool = False,
     info: AudioInfo | None = None,
@@ -159,7 +159,7 @@ def read(
     Args:
         path: the file.
         start: first sample.
-        n_frames: number of samples; None reads to the end.
+        n_samples: number of samples; None reads to the end.
         stream: which of the file's audio streams.
         allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise.
         info: what `probe` found earlier; saves probing again, for many segments of the same file.
@@ -172,12 +172,12 @@ def read(
     """
     with AudioReader(path, stream, allow_truncated, info) as reader:
         reader.seek(start)
-        if n_frames is not None and not 0 <= check_count("n_frames", n_frames, 0) <= reader.info.n_frames - start:
+        if n_samples is not None and not 0 <= check_count("n_samples", n_samples, 0) <= reader.info.n_samples - start:
             raise AudioError(
-                f"{path_text(path)} has {reader.info.n_frames} samples, {start} to {start + n_frames} were wanted; "
+                f"{path_text(path)} has {reader.info.n_samples} samples, {start} to {start + n_samples} were wanted; "
                 "shorten the segment or move it."
             )
-        return reader.read(n_frames), reader.info.sample_rate
+        return reader.read(n_samples), reader.info.sample_rate
 
 
 def stream_blocks(
@@ -189,14 +189,14 @@ def stream_blocks(
 
 
 def read_streams(
-    path: str | os.PathLike, start: int = 0, n_frames: int | None = None, allow_truncated: bool = False
+    path: str | os.PathLike, start: int = 0, n_samples: int | None = None, allow_truncated: bool = False
 ) -> tuple[list[Tensor], int]:
     """Read all audio streams of a file, for instance the mixture and the stems of a `.stem.mp4`.
 
     Args:
         path: the file.
         start: first sample.
-        n_frames: number of samples; None reads each stream to its end.
+        n_samples: number of samples; None reads each stream to its end.
         allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise.
 
     Returns:
@@ -207,7 +207,7 @@ def read_streams(
     """
     n_streams = probe(path).n_streams
     waveforms, rates = zip(
-        *(read(path, start, n_frames, stream, allow_truncated) for stream in range(n_streams)), strict=True
+        *(read(path, start, n_samples, stream, allow_truncated) for stream in range(n_streams)), strict=True
     )
     if len(set(rates)) > 1:
         raise AudioError(f"The streams of {path_text(path)} have the rates {rates} Hz; read them one by one.")

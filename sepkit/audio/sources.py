@@ -93,23 +93,23 @@ class SoundfileSource:
                 raise DecodeError(last_part(error)) from error
         self._position = position
 
-    def read(self, n_frames: int) -> np.ndarray:
-        """Return the next (<= n_frames, C) float32; fewer only at the end."""
+    def read(self, n_samples: int) -> np.ndarray:
+        """Return the next (<= n_samples, C) float32; fewer only at the end."""
         start = self._position
         try:
-            samples = self._file.read(n_frames, dtype="float32", always_2d=True)
-            if len(samples) < n_frames and self._tolerant:
-                samples = self._read_patiently(start, n_frames)
+            samples = self._file.read(n_samples, dtype="float32", always_2d=True)
+            if len(samples) < n_samples and self._tolerant:
+                samples = self._read_patiently(start, n_samples)
         except soundfile.SoundFileRuntimeError as error:
             if not self._tolerant:
                 raise DecodeError(last_part(error)) from error
-            samples = self._read_patiently(start, n_frames)
+            samples = self._read_patiently(start, n_samples)
         self._position = start + len(samples)
         return samples
 
-    def _read_patiently(self, start: int, n_frames: int) -> np.ndarray:
+    def _read_patiently(self, start: int, n_samples: int) -> np.ndarray:
         """Read in pieces that begin at multiples of their size, each on its own: silence for those that fail."""
-        end, size = min(start + n_frames, self.n_declared), self._piece_size()
+        end, size = min(start + n_samples, self.n_declared), self._piece_size()
         samples = np.zeros((max(0, end - start), self.n_channels), np.float32)
         for place in range(start // size * size, end, size):
             first, last = max(place, start), min(place + size, end)
@@ -125,10 +125,10 @@ class SoundfileSource:
     def _piece_size(self) -> int:
         return (flac_block(self._path) if self.format == "FLAC" else 0) or PATIENCE
 
-    def _read_piece(self, position: int, n_frames: int, size: int) -> np.ndarray | None:
+    def _read_piece(self, position: int, n_samples: int, size: int) -> np.ndarray | None:
         """Read a piece through a decoder that has seen no damage before; None where it does not decode."""
         for start in (position, max(0, position - 4 * size)):  # the search for a frame may fail beside a damaged one
-            piece = np.full((position - start + n_frames, self.n_channels), np.nan, np.float32)
+            piece = np.full((position - start + n_samples, self.n_channels), np.nan, np.float32)
             self._reopen()
             try:
                 self._file.seek(start)
@@ -278,23 +278,23 @@ class AvSource:
         self._skip(position - (self._position - len(self._buffer)))
         return True
 
-    def _skip(self, n_frames: int) -> None:
-        while n_frames > 0:
-            skipped = len(self.read(min(n_frames, SKIP_BLOCK)))
+    def _skip(self, n_samples: int) -> None:
+        while n_samples > 0:
+            skipped = len(self.read(min(n_samples, SKIP_BLOCK)))
             if not skipped:
                 return
-            n_frames -= skipped
+            n_samples -= skipped
 
-    def read(self, n_frames: int) -> np.ndarray:
-        """Return the next (<= n_frames, C) float32; fewer only at the end."""
+    def read(self, n_samples: int) -> np.ndarray:
+        """Return the next (<= n_samples, C) float32; fewer only at the end."""
         parts = [] if self._buffer is None else [self._buffer]
         held = sum(map(len, parts))
-        while held < n_frames and (frame := self._next_frame(held)) is not None:
+        while held < n_samples and (frame := self._next_frame(held)) is not None:
             parts.append(frame)
             held += len(frame)
         joined = np.concatenate(parts) if parts else np.zeros((0, self.n_channels), np.float32)
-        self._buffer = joined[n_frames:] if len(joined) > n_frames else None
-        return joined[:n_frames]
+        self._buffer = joined[n_samples:] if len(joined) > n_samples else None
+        return joined[:n_samples]
 
     def _next_frame(self, held: int) -> np.ndarray | None:
         """Decode a frame; None at the end, and at a fault as long as samples from before it are held."""

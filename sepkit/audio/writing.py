@@ -43,11 +43,11 @@ class _WavSink:
         self._file.write(self._header())
 
     def _header(self) -> bytes:
-        n_frames = self._size // self._frame_bytes
-        fact = b"fact" + struct.pack("<II", 4, min(n_frames, 0xFFFFFFFF))
+        n_samples = self._size // self._frame_bytes
+        fact = b"fact" + struct.pack("<II", 4, min(n_samples, 0xFFFFFFFF))
         riff_size = 4 + 36 + len(self._layout) + len(fact) + 8 + self._size + self._size % 2
         if riff_size > RIFF_LIMIT:
-            sizes = (28, riff_size, self._size, n_frames, 0)
+            sizes = (28, riff_size, self._size, n_samples, 0)
             start = struct.pack("<4sI4s4sIQQQI", b"RF64", 0xFFFFFFFF, b"WAVE", b"ds64", *sizes)
             return start + self._layout + fact + struct.pack("<4sI", b"data", 0xFFFFFFFF)
         start = struct.pack("<4sI4s4sI28x", b"RIFF", riff_size, b"WAVE", b"JUNK", 28)
@@ -124,7 +124,7 @@ class AudioWriter:
         self.sample_rate = int(sample_rate)
         self.n_channels = int(n_channels)
         self.subtype = subtype or known[0]
-        self.n_frames = 0
+        self.n_samples = 0
         self._file = ExitStack()
 
     def __enter__(self) -> "AudioWriter":
@@ -144,7 +144,7 @@ class AudioWriter:
     def __exit__(self, *exception: object) -> None:
         try:
             self._attempt(self._sink.close)
-            if exception[0] is None and not self.n_frames:
+            if exception[0] is None and not self.n_samples:
                 raise AudioError(f"Cannot write {self._path}: no samples came; write at least one.")
         except BaseException as error:
             exception = (type(error), error, error.__traceback__)
@@ -164,10 +164,10 @@ class AudioWriter:
                 f"{self._path} takes blocks ({self.n_channels}, T), got {tuple(block.shape)}; reshape the block."
             )
         samples = _interleaved(block.detach().cpu().float().numpy())
-        if (found := nonfinite(samples, self.n_frames)) is not None:
+        if (found := nonfinite(samples, self.n_samples)) is not None:
             raise AudioError(f"Cannot write {self._path}: the waveform holds {found}; find out where that comes from.")
         self._attempt(self._sink.write, _quantize(samples, self.subtype))
-        self.n_frames += len(samples)
+        self.n_samples += len(samples)
 
     def _attempt(self, action, *arguments) -> None:
         try:
@@ -193,9 +193,7 @@ def _quantize(samples: np.ndarray, subtype: str) -> np.ndarray:
     return np.rint(samples.clip(-1, 1) * np.float32(top)).clip(max=top - 1).astype(np.int32) << 32 - bits
 
 
-def write(
-    path: str | os.PathLike, waveform: Tensor | np.ndarray, sample_rate: int, subtype: str | None = None
-) -> None:
+def write(path: str | os.PathLike, waveform: Tensor | np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
     """Write a waveform (C, T) in floating point, of at most 64 channels, to a file; see `AudioWriter`.
 
     Raises:

@@ -1,11 +1,11 @@
 """Songs with stems: folders, memory, MUSDB18, and the songs that come built in."""
 
 from sepkit.datasets.check import check_songs
-from sepkit.datasets.folder import AudioFolder, SongDataset, create_audio_folder, finish
-from sepkit.datasets.memory import AudioDataset, create_audio_dataset, load_stems, verify_dataset
 from sepkit.datasets.musdb import MUSDB18
 from sepkit.datasets.plan import EpochSampler, Plan, Planner
+from sepkit.datasets.song_dataset import SongDataset, augment_and_mix
 from sepkit.datasets.songs import DatasetError, Song, open_songs
+from sepkit.lazy import lazy_names
 
 __all__ = [
     "MUSDB18",
@@ -17,11 +17,20 @@ __all__ = [
     "Planner",
     "Song",
     "SongDataset",
+    "augment_and_mix",
     "check_songs",
     "create_audio_dataset",
     "create_audio_folder",
-    "finish",
     "load_stems",
     "open_songs",
     "verify_dataset",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    dict.fromkeys(
+        ("AudioDataset", "AudioFolder", "create_audio_dataset", "create_audio_folder", "load_stems", "verify_dataset"),
+        "sepkit.auralflow.datasets",
+    ),
+    __all__,
+)

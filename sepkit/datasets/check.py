@@ -11,7 +11,7 @@ from tqdm import tqdm
 from sepkit import audio
 from sepkit.datasets.layout import DatasetError
 from sepkit.datasets.look import ALIKE, COPY, TOLD, Copy, Mixing
-from sepkit.datasets.songs import REST, Song, Stem
+from sepkit.datasets.songs import RESIDUAL, Song, Stem
 from sepkit.devices import available_cores
 
 _SHOWN = 5  # songs of one finding
@@ -138,7 +138,7 @@ def describe_looks(songs: Iterable[Song], targets: Collection[str]) -> tuple[lis
 def _describe_look(song: Song, targets: Collection[str]) -> Iterator[tuple[bool, str, str]]:
     """Give whether numbers would be wrong, what was found, and where."""
     look = song.look
-    if look.mixing and look.mixing.residual > TOLD and not song.lends(REST):
+    if look.mixing and look.mixing.residual > TOLD and not song.lends(RESIDUAL):
         yield False, _MORE if look.mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(look.mixing)})"
     for copy in look.copies:
         exact = abs(copy.correlation) > COPY and bool({copy.first, copy.second} & set(targets))

@@ -89,9 +89,9 @@ def look_at(song: "Song") -> Look:
         song: of any length; a shorter one is read whole.
     """
     names = [*song.parts, *(name for name in song.stems if name in song.apart)]
-    starts, n_frames = _choose_pieces(song)
+    starts, n_samples = _choose_pieces(song)
     read = [song.stems[name] for name in names] + ([song.mixture] if song.mixture else [])
-    waveforms = torch.empty(len(read), len(starts), song.n_channels, n_frames)  # (K, pieces, C, T)
+    waveforms = torch.empty(len(read), len(starts), song.n_channels, n_samples)  # (K, pieces, C, T)
     for stem, pieces in zip(read, waveforms, strict=True):
         for start, piece in zip(starts, pieces, strict=True):
             stem.read_into(piece, start)
@@ -116,11 +116,11 @@ def look_at(song: "Song") -> Look:
 def _choose_pieces(song: "Song") -> tuple[list[int], int]:
     """Give the first samples of the pieces and their length."""
     rate = next(iter(song.stems.values())).sample_rate
-    n_frames = int(_SECONDS * rate)
-    if song.n_frames <= _PIECES * n_frames:
-        return [0], song.n_frames
-    last = (song.n_frames - n_frames) / (_PIECES - 1)
-    return [int(i * last) // song.quantum * song.quantum for i in range(_PIECES)], n_frames
+    n_samples = int(_SECONDS * rate)
+    if song.n_samples <= _PIECES * n_samples:
+        return [0], song.n_samples
+    last = (song.n_samples - n_samples) / (_PIECES - 1)
+    return [int(i * last) // song.position_step * song.position_step for i in range(_PIECES)], n_samples
 
 
 def _level(waveforms: Tensor) -> Tensor:
@@ -146,10 +146,10 @@ def _find_copies(
 
     A delay is looked for where the energies of two move alike, which costs less than to look everywhere.
     """
-    n_frames = thinned.shape[-1] // _FRAME
-    frames = thinned[: len(stems), :, 0, : n_frames * _FRAME].unflatten(-1, (n_frames, _FRAME))
+    n_samples = thinned.shape[-1] // _FRAME
+    frames = thinned[: len(stems), :, 0, : n_samples * _FRAME].unflatten(-1, (n_samples, _FRAME))
     energy = frames.square().sum(-1).flatten(1)  # (K, frames)
-    moving = _scaled_gram(energy - energy.mean(1, keepdim=True)) if n_frames else torch.zeros_like(gram)
+    moving = _scaled_gram(energy - energy.mean(1, keepdim=True)) if n_samples else torch.zeros_like(gram)
     found = []
     for i, j in ((i, j) for a, i in enumerate(parts) for j in parts[a + 1 :]):
         correlation, delay = float(gram[i, j]), 0
@@ -164,11 +164,11 @@ def _find_copies(
 
 def _find_delay(late: Tensor, early: Tensor) -> int:
     """Find the samples, at most half a piece, by which one of two (pieces, C, T) is later than the other."""
-    n_frames = late.shape[-1]
-    spectra = [torch.fft.rfft(waveform, 2 * n_frames) for waveform in (late, early)]
-    correlation = torch.fft.irfft((spectra[0] * spectra[1].conj()).sum((0, 1)), 2 * n_frames)
-    lags = torch.cat([correlation[-(n_frames // 2) :], correlation[: n_frames // 2 + 1]])
-    return int(lags.abs().argmax()) - n_frames // 2
+    n_samples = late.shape[-1]
+    spectra = [torch.fft.rfft(waveform, 2 * n_samples) for waveform in (late, early)]
+    correlation = torch.fft.irfft((spectra[0] * spectra[1].conj()).sum((0, 1)), 2 * n_samples)
+    lags = torch.cat([correlation[-(n_samples // 2) :], correlation[: n_samples // 2 + 1]])
+    return int(lags.abs().argmax()) - n_samples // 2
 
 
 def _overlap(late: Tensor, early: Tensor, delay: int) -> tuple[Tensor, Tensor]:
@@ -223,8 +223,8 @@ def _match(mixture: Tensor, total: Tensor) -> tuple[float, float]:
 def _share(rest: Tensor, total: Tensor) -> float:
     """Tell what share of a residual follows from the sum, by a filter or by a gain that changes in time."""
     n_window = min(_WINDOW, 2 ** int(math.log2(max(16, rest.numel() // 32))), rest.shape[-1])
-    n_frames = rest.shape[-1] // n_window * n_window
-    blocks = [part[..., :n_frames].unflatten(-1, (-1, n_window)) for part in (rest, total)]
+    n_samples = rest.shape[-1] // n_window * n_window
+    blocks = [part[..., :n_samples].unflatten(-1, (-1, n_window)) for part in (rest, total)]
     power = blocks[0].square().sum().clamp_min(1e-30)
     in_time = (blocks[0] * blocks[1]).sum(-1).square() / blocks[1].square().sum(-1).clamp_min(1e-20)
     spectra = [torch.fft.rfft(block * torch.hann_window(n_window), dim=-1).flatten(0, -2) for block in blocks]

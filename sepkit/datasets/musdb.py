@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sepkit.datasets.folder import SongDataset, count_samples
+from sepkit.datasets.song_dataset import SongDataset, count_samples
 from sepkit.datasets.songs import open_songs
 from sepkit.datasets.stem_files import source_names, validation_names
 
@@ -53,8 +53,6 @@ class MUSDB18(SongDataset):
         segment = count_samples(sample_length, sample_rate)
         if targets is None:
             targets = source_names()
-        songs = open_songs(
-            root, subset, targets, sample_rate, num_channels, resample, valid_names=validation_names()
-        )
+        songs = open_songs(root, subset, targets, sample_rate, num_channels, resample, valid_names=validation_names())
         self.sample_rate, self.sample_length = sample_rate, sample_length
         super().__init__(songs, targets, segment, items_per_epoch, remix, augment, seed)

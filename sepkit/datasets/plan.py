@@ -27,13 +27,13 @@ class Plan:
     Attributes:
         songs: index of the song per stem; None where the song lacks the stem, which then is silent.
         positions: first sample per stem.
-        drawn: what each augmentation decided, an array whose first dimension is the stems.
+        parameters: what each augmentation decided, an array whose first dimension is the stems.
         remixed: whether song and position were drawn for each stem; else they are one song's.
     """
 
     songs: tuple[int | None, ...]
     positions: tuple[int, ...]
-    drawn: tuple[np.ndarray, ...]
+    parameters: tuple[np.ndarray, ...]
     remixed: bool
 
 
@@ -43,20 +43,20 @@ class Planner:
     Songs are drawn in proportion to their length, stems that a song lacks are silent, also in remixed examples.
 
     Args:
-        n_frames: length of each song, samples.
-        quanta: positions in each song are multiples of this, samples.
+        n_samples: length of each song, samples.
+        position_steps: positions in each song are multiples of this, samples.
         has_stem: bool (songs, K), which stems each song has.
         segment: length of an example, samples; shorter songs start at 0.
         remix: share of the examples whose stems come from different songs, [0, 1].
-        augment: augmentations, whose `draw` is called in this order.
+        augment: augmentations, whose `sample_parameters` is called in this order.
         seed: >= 0; the same seed gives the same examples.
         lends_stem: bool (songs, K), which of them each song gives to remixed examples; None: all that it has.
     """
 
     def __init__(
         self,
-        n_frames: Sequence[int],
-        quanta: Sequence[int],
+        n_samples: Sequence[int],
+        position_steps: Sequence[int],
         has_stem: Sequence[Sequence[bool]],
         segment: int,
         remix: float = 0.0,
@@ -68,10 +68,10 @@ class Planner:
             raise ValueError(f"remix must lie in [0, 1], got {remix}")
         if seed < 0:
             raise ValueError(f"seed must be 0 or above, got {seed}")
-        self.quanta, self.has_stem = list(quanta), np.asarray(has_stem, dtype=bool)
+        self.position_steps, self.has_stem = list(position_steps), np.asarray(has_stem, dtype=bool)
         self.lends_stem = self.has_stem if lends_stem is None else np.asarray(lends_stem, dtype=bool)
-        self.last = [max(0, length - segment) for length in n_frames]
-        self.ends = np.cumsum(n_frames)
+        self.last = [max(0, length - segment) for length in n_samples]
+        self.ends = np.cumsum(n_samples)
         self.remix, self.augment, self.seed = remix, list(augment), seed
 
     def plan(self, number: Number) -> Plan:
@@ -79,17 +79,19 @@ class Planner:
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *number])))
         n_stems = self.has_stem.shape[1]
         remixed = bool(generator.random() < self.remix)
-        drawn = [self._draw(generator) for _ in range(n_stems)] if remixed else [self._draw(generator)] * n_stems
+        parameters = [self._draw(generator) for _ in range(n_stems)] if remixed else [self._draw(generator)] * n_stems
         given = self.lends_stem if remixed else self.has_stem
-        songs = tuple(song if given[song, k] else None for k, (song, _) in enumerate(drawn))
-        positions = tuple(position for _, position in drawn)
-        return Plan(songs, positions, tuple(step.draw(generator, n_stems) for step in self.augment), remixed)
+        songs = tuple(song if given[song, k] else None for k, (song, _) in enumerate(parameters))
+        positions = tuple(position for _, position in parameters)
+        return Plan(
+            songs, positions, tuple(step.sample_parameters(generator, n_stems) for step in self.augment), remixed
+        )
 
     def _draw(self, generator: np.random.Generator) -> tuple[int, int]:
         """Draw a song and a position in it."""
         song = int(np.searchsorted(self.ends, generator.integers(self.ends[-1]), side="right"))
         position = int(generator.integers(self.last[song] + 1))
-        return song, position // self.quanta[song] * self.quanta[song]
+        return song, position // self.position_steps[song] * self.position_steps[song]
 
 
 class EpochSampler(Sampler):

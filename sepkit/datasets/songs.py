@@ -12,10 +12,9 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.arguments import check_path, is_integer
-from sepkit.build import did_you_mean
 from sepkit.datasets.layout import SUBSETS, DatasetError, find_root, list_songs
 from sepkit.datasets.look import Look, look_at
-from sepkit.datasets.pcm import locate_pcm16, read_into
+from sepkit.datasets.readers import locate_pcm16, read_into
 from sepkit.datasets.roles import Roles, describe_roles, is_like, missing_part, sort_stems
 from sepkit.datasets.stem_files import (
     check_stem_file,
@@ -24,8 +23,9 @@ from sepkit.datasets.stem_files import (
     song_name,
     source_names,
 )
+from sepkit.instantiate import did_you_mean
 
-REST = "(rest)"  # the name of what a recorded mixture holds beside the stems
+RESIDUAL = "(rest)"  # the name of what a recorded mixture holds beside the stems
 _SHOWN = 20  # names in a sentence
 _MARGIN = 2048  # samples around a segment that hide the edges of the resampler
 
@@ -40,12 +40,12 @@ class Stem:
     allow_damaged: bool = False
 
     @cached_property
-    def n_frames(self) -> int:
+    def n_samples(self) -> int:
         """Length in samples at `sample_rate`."""
-        return self.info.n_frames * self.sample_rate // self.info.sample_rate
+        return self.info.n_samples * self.sample_rate // self.info.sample_rate
 
     @property
-    def quantum(self) -> int:
+    def position_step(self) -> int:
         """Positions at `sample_rate` that are whole samples of the file are multiples of this."""
         return self.sample_rate // math.gcd(self.sample_rate, self.info.sample_rate)
 
@@ -53,28 +53,28 @@ class Stem:
     def _pcm_offset(self) -> int | None:
         return locate_pcm16(self.info)
 
-    def read(self, start: int, n_frames: int) -> Tensor:
-        """Read (C, n_frames) from a position that is a multiple of `quantum`; zeros follow the end."""
-        out = torch.empty(self.n_channels, n_frames)
+    def read(self, start: int, n_samples: int) -> Tensor:
+        """Read (C, n_samples) from a position that is a multiple of `position_step`; zeros follow the end."""
+        out = torch.empty(self.n_channels, n_samples)
         self.read_into(out, start)
         return out
 
     def read_into(self, out: Tensor, start: int) -> None:
         """Fill out (C, T) as `read` does."""
-        n_frames = max(0, min(out.shape[-1], self.n_frames - start))
-        out[:, n_frames:] = 0
-        if n_frames and self.info.sample_rate == self.sample_rate:
-            read_into(self.info, self._pcm_offset, start, out[:, :n_frames], self.allow_damaged)
-        elif n_frames:
-            out[:, :n_frames] = audio.adapt_channels(self._read_resampled(start, n_frames), self.n_channels)
+        n_samples = max(0, min(out.shape[-1], self.n_samples - start))
+        out[:, n_samples:] = 0
+        if n_samples and self.info.sample_rate == self.sample_rate:
+            read_into(self.info, self._pcm_offset, start, out[:, :n_samples], self.allow_damaged)
+        elif n_samples:
+            out[:, :n_samples] = audio.adapt_channels(self._read_resampled(start, n_samples), self.n_channels)
 
-    def _read_resampled(self, start: int, n_frames: int) -> Tensor:
+    def _read_resampled(self, start: int, n_samples: int) -> Tensor:
         rate, file_rate = self.sample_rate, self.info.sample_rate
-        margin = min(start, -(-_MARGIN // self.quantum) * self.quantum)
+        margin = min(start, -(-_MARGIN // self.position_step) * self.position_step)
         first = (start - margin) * file_rate // rate
-        wanted = min(-(-(n_frames + margin + _MARGIN) * file_rate // rate), self.info.n_frames - first)
+        wanted = min(-(-(n_samples + margin + _MARGIN) * file_rate // rate), self.info.n_samples - first)
         found = audio.read(self.info.path, first, wanted, allow_truncated=self.allow_damaged, info=self.info)[0]
-        return audio.resample(found, file_rate, rate)[:, margin : margin + n_frames]
+        return audio.resample(found, file_rate, rate)[:, margin : margin + n_samples]
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,14 @@ class Song:
         return {**self.stems, **({"mixture": self.mixture} if self.mixture else {})}
 
     @cached_property
-    def n_frames(self) -> int:
+    def n_samples(self) -> int:
         """Length in samples."""
-        return min(stem.n_frames for stem in self._recorded.values())
+        return min(stem.n_samples for stem in self._recorded.values())
 
     @cached_property
-    def quantum(self) -> int:
+    def position_step(self) -> int:
         """Positions that are whole samples in every file are multiples of this."""
-        return math.lcm(*(stem.quantum for stem in self._recorded.values()))
+        return math.lcm(*(stem.position_step for stem in self._recorded.values()))
 
     @property
     def n_channels(self) -> int:
@@ -119,7 +119,7 @@ class Song:
 
     def has(self, name: str) -> bool:
         """Tell whether the mixture has a part of this name."""
-        return name in self.parts or (name == REST and self.mixture is not None)
+        return name in self.parts or (name == RESIDUAL and self.mixture is not None)
 
     def lends(self, name: str) -> bool:
         """Tell whether remixed examples may take this part.
@@ -127,40 +127,40 @@ class Song:
         What a mixture holds beside its parts is another part, and not a trace of them, only where ten seconds show it;
         it is taken only where without it one part would be alone.
         """
-        if name == REST:
+        if name == RESIDUAL:
             return self.has(name) and len(self.parts) == 1 and self.look.holds_another_part
         return self.has(name)
 
     def read_into(self, out: Tensor, names: Sequence[str], start: int) -> None:
         """Fill out (K, C, T) with the parts of these names, each read once; those that the song lacks with zeros.
 
-        `REST` is what the recorded mixture holds beside all parts.
+        `RESIDUAL` is what the recorded mixture holds beside all parts.
         """
         for waveform, name in zip(out, names, strict=True):
             if name in self.parts:
                 self.stems[name].read_into(waveform, start)
-            elif name == REST and self.mixture:
+            elif name == RESIDUAL and self.mixture:
                 self.mixture.read_into(waveform, start)
             else:
                 waveform.zero_()
-        if self.mixture and REST in names:
-            rest = out[names.index(REST)]
+        if self.mixture and RESIDUAL in names:
+            rest = out[names.index(RESIDUAL)]
             for name in self.parts:
                 rest -= out[names.index(name)] if name in names else self.stems[name].read(start, out.shape[-1])
 
-    def read_stem(self, name: str, start: int, n_frames: int) -> Tensor:
-        """Read (C, n_frames) of a stem or of `REST`; zeros follow the end."""
+    def read_stem(self, name: str, start: int, n_samples: int) -> Tensor:
+        """Read (C, n_samples) of a stem or of `RESIDUAL`; zeros follow the end."""
         if name in self.stems:
-            return self.stems[name].read(start, n_frames)
-        out = torch.empty(1, self.n_channels, n_frames)
+            return self.stems[name].read(start, n_samples)
+        out = torch.empty(1, self.n_channels, n_samples)
         self.read_into(out, [name], start)
         return out[0]
 
-    def read_mixture(self, start: int, n_frames: int) -> Tensor:
-        """Read (C, n_frames) of the mixture: the recorded one, else the sum of all parts."""
+    def read_mixture(self, start: int, n_samples: int) -> Tensor:
+        """Read (C, n_samples) of the mixture: the recorded one, else the sum of all parts."""
         if self.mixture:
-            return self.mixture.read(start, n_frames)
-        return sum(self.stems[name].read(start, n_frames) for name in self.parts)
+            return self.mixture.read(start, n_samples)
+        return sum(self.stems[name].read(start, n_samples) for name in self.parts)
 
     @cached_property
     def look(self) -> Look:
@@ -282,9 +282,7 @@ class _Found:
         )
 
 
-def _look_into(
-    place: Path, folder: Path | None, sample_rate: int, n_channels: int, allow_damaged: bool
-) -> _Found:
+def _look_into(place: Path, folder: Path | None, sample_rate: int, n_channels: int, allow_damaged: bool) -> _Found:
     """Probe the files of a song; None: of a stem file that is not decoded."""
     if folder is None:
         return _Found(place, set(source_names()), {}, [])
@@ -368,7 +366,7 @@ def _describe_fault(info: audio.AudioInfo) -> str:
     """Say what is wrong with the audio of a file or with its length; "" where nothing is."""
     declared = "an unknown number of" if info.n_declared is None else info.n_declared
     wrong = [
-        f"truncated, {info.n_frames} of {declared} samples decode" if info.truncated else "",
+        f"truncated, {info.n_samples} of {declared} samples decode" if info.truncated else "",
         audio.describe_damage(info.damage, info.sample_rate),
         f"{info.undeclared} samples more than its header declares" if info.undeclared else "",
     ]
@@ -380,16 +378,16 @@ def _check_lengths(found: _Found) -> list[str]:
     whole = [(name, stem) for name, stem in found.files.items() if not stem.info.complaint]
     rates = {stem.info.sample_rate for _, stem in whole}
     slack = max((-(-stem.sample_rate // stem.info.sample_rate) for _, stem in whole), default=0)
-    lengths = [stem.n_frames for _, stem in whole] or [0]
+    lengths = [stem.n_samples for _, stem in whole] or [0]
     if max(lengths) - min(lengths) <= (slack if len(rates) > 1 else 0):
         return []
-    listed = ", ".join(f"{Path(name).stem} {stem.n_frames}" for name, stem in whole)
+    listed = ", ".join(f"{Path(name).stem} {stem.n_samples}" for name, stem in whole)
     return [f"{found.place}: the lengths differ in samples ({listed}); fill the shorter ones with silence"]
 
 
 def stem_names(songs: Iterable[Song], targets: Sequence[str]) -> list[str]:
-    """Name all that mixtures are made of: the targets, the other parts, and `REST` where a mixture is recorded."""
+    """Name all that mixtures are made of: the targets, the other parts, and `RESIDUAL` where a mixture is recorded."""
     songs = list(songs)
     others = {name for song in songs for name in song.parts} - set(targets)
-    rest = [REST] if any(song.mixture for song in songs) else []
+    rest = [RESIDUAL] if any(song.mixture for song in songs) else []
     return [*targets, *sorted(others), *rest]

@@ -65,7 +65,7 @@ def check_stem_file(path: Path) -> str | None:
         wanted = f"{len(_STREAMS)} streams ({', '.join(_STREAMS)})"
         return f"{path}: wanted are {wanted}, it has {info.n_streams}; replace it"
     if info.truncated:
-        return f"{path}: truncated, {info.n_frames} of {info.n_declared} samples decode; download it again"
+        return f"{path}: truncated, {info.n_samples} of {info.n_declared} samples decode; download it again"
     if info.damage:
         return f"{path}: {audio.describe_damage(info.damage, info.sample_rate)}; download it again"
     return None
@@ -127,6 +127,6 @@ def _run_ffmpeg(path: Path, work: Path) -> None:
         raise _NotDecodedError(
             f"{path}: ffmpeg does not decode it ({said[-1]}); download it again, or make room in {work.parent}"
         )
-    wanted, found = audio.probe(path).n_frames, min(audio.probe(output).n_frames for output in outputs)
+    wanted, found = audio.probe(path).n_samples, min(audio.probe(output).n_samples for output in outputs)
     if found < wanted:
         raise _NotDecodedError(f"{path}: {found} of {wanted} samples decode; download it again")

@@ -15,7 +15,7 @@ from sepkit.evaluation.files import TRACKS, read_track
 from sepkit.evaluation.scores import Score
 from sepkit.evaluation.table import INTERVAL_NOTE
 from sepkit.files import atomic_file, readable
-from sepkit.metrics.tracks import over_tracks
+from sepkit.metrics.bootstrap import bootstrap_interval
 
 OWN_SYSTEMS = ("model", "estimates")  # what an evaluation is about, its baselines left out
 
@@ -59,19 +59,13 @@ class Comparison:
         value = {row[:4]: row.value for row in self.rows}
         first, *others = self.names
         cells = dict.fromkeys((row.target, row.metric) for row in self.rows)
-        return [
-            self._difference(value, first, name, target, metric)
-            for target, metric in cells
-            for name in others
-        ]
+        return [self._difference(value, first, name, target, metric) for target, metric in cells for name in others]
 
-    def _difference(
-        self, value: Mapping[tuple, float], first: str, name: str, target: str, metric: str
-    ) -> Difference:
+    def _difference(self, value: Mapping[tuple, float], first: str, name: str, target: str, metric: str) -> Difference:
         pairs = [(value[name, track, target, metric], value[first, track, target, metric]) for track in self.tracks]
         found = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
         return Difference(
-            name, target, metric, len(found), over_tracks(found, "median"), over_tracks(found, "mean")
+            name, target, metric, len(found), bootstrap_interval(found, "median"), bootstrap_interval(found, "mean")
         )
 
     def table(self) -> str:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sepkit import __version__
-from sepkit.checkpoint import hash_tensors
-from sepkit.evaluation.job import TrackScores
+from sepkit.evaluation.measure import FRAMEWISE
+from sepkit.evaluation.runner import TrackScores
 from sepkit.evaluation.scores import Score
-from sepkit.evaluation.scoring import FRAMEWISE
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.tracks import Track
 from sepkit.files import atomic_file, safe_name, same_file_key
+from sepkit.model_folder import hash_tensors
 from sepkit.plain import parse_json
 from sepkit.separator import Separator
 
@@ -69,9 +69,7 @@ def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[s
         origin: of the scores, as `describe_origin` gives it.
     """
     window, hop = (origin["scoring"][name] for name in ("window", "hop"))
-    targets = [
-        {"name": name, "frames": _museval_frames(frames, window, hop)} for name, frames in scores.frames.items()
-    ]
+    targets = [{"name": name, "frames": _museval_frames(frames, window, hop)} for name, frames in scores.frames.items()]
     made_by = {"museval_version": _MUSEVAL, "sepkit_version": __version__}
     strict = {
         "format": FORMAT,

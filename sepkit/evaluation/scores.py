@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sepkit.evaluation.table import lay_out_medians, lay_out_statistics
 from sepkit.files import atomic_file
-from sepkit.metrics.tracks import over_tracks
+from sepkit.metrics.bootstrap import bootstrap_interval
 
 COLUMNS = ("system", "track", "target", "metric", "value")
 
@@ -55,15 +55,15 @@ class Scores:
 
     def median(self, system: str, target: str, metric: str) -> float:
         """Take the median over the tracks that have a score; NaN where none has."""
-        return over_tracks(self.values(system, target, metric).values(), "median")[0]
+        return bootstrap_interval(self.values(system, target, metric).values(), "median")[0]
 
     def mean(self, system: str, target: str, metric: str) -> float:
         """Take the mean over the tracks that have a score; NaN where none has."""
-        return over_tracks(self.values(system, target, metric).values(), "mean")[0]
+        return bootstrap_interval(self.values(system, target, metric).values(), "mean")[0]
 
     def interval(self, system: str, target: str, metric: str, statistic: str = "median") -> tuple[float, float]:
         """Give the 95 % interval of the "median" or "mean" over tracks; NaN with fewer than two."""
-        return over_tracks(self.values(system, target, metric).values(), statistic)[1:]
+        return bootstrap_interval(self.values(system, target, metric).values(), statistic)[1:]
 
     def table(self, verbose: bool = False) -> str:
         """Lay out the scores of every target, 80 columns wide.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sepkit.metrics.tracks import INTERVAL, STATISTICS, over_tracks
+from sepkit.metrics.bootstrap import INTERVAL, STATISTICS, bootstrap_interval
 
 if TYPE_CHECKING:
     from sepkit.evaluation.scores import Scores
@@ -27,7 +27,7 @@ def lay_out_medians(scores: "Scores") -> list[str]:
     targets, metrics = scores.names("target"), scores.names("metric")
     lines = [(target, system) for target in targets for system in scores.systems(target)]
     found = [
-        {line: over_tracks(scores.values(line[1], line[0], metric).values(), "median") for line in lines}
+        {line: bootstrap_interval(scores.values(line[1], line[0], metric).values(), "median") for line in lines}
         for metric in metrics
     ]
     first = max(map(len, [*map(scores.heading, targets), *scores.names("system")]), default=0)
@@ -101,14 +101,12 @@ def lay_out_statistics(scores: "Scores") -> list[str]:
     ]
 
 
-def _statistics_lines(
-    scores: "Scores", target: str, metrics: Sequence[str], first: int, column: int
-) -> Iterator[str]:
+def _statistics_lines(scores: "Scores", target: str, metrics: Sequence[str], first: int, column: int) -> Iterator[str]:
     yield f"{scores.heading(target):{first + 8}}" + "".join(f"{metric:>{column}}" for metric in metrics)
     n_labels = 3 if len(scores.names("track")) > 1 else 1
     for system in scores.systems(target):
         for statistic in STATISTICS:
-            found = [over_tracks(scores.values(system, target, name).values(), statistic) for name in metrics]
+            found = [bootstrap_interval(scores.values(system, target, name).values(), statistic) for name in metrics]
             named = list(zip((statistic, "from", "to"), zip(*found, strict=True), strict=True))
             for label, values in named[:n_labels]:
                 cells = "".join(f"{_cell(value):>{column}}" for value in values)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from sepkit.evaluation.scoring import EVERYTHING, Group
+from sepkit.evaluation.measure import EVERYTHING, Group
 
 ACCOMPANIMENT, VOCALS = "accompaniment", "vocals"
 REST_NAMES = (ACCOMPANIMENT, "residual")  # what is left beside one stem

@@ -14,7 +14,7 @@ from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.datasets.check import describe_looks
 from sepkit.datasets.roles import Roles, describe_roles, is_all_but_vocals, is_mixture, missing_part, sort_stems, untag
 from sepkit.datasets.songs import Stem, make_song
-from sepkit.evaluation.scoring import Material
+from sepkit.evaluation.measure import TrackAudio
 from sepkit.evaluation.settings import WITH_MIXTURE
 from sepkit.evaluation.targets import ACCOMPANIMENT, REST_NAMES, VOCALS, Targets, choose_targets
 from sepkit.files import readable, safe_name
@@ -27,7 +27,7 @@ _SHOWN = 5  # names in a sentence
 _EQUAL = (  # of all files of a track
     ("sample_rate", "Hz", "resample the others"),
     ("n_channels", "channels", "write all as mono or all as stereo"),
-    ("n_frames", "samples", "cut the longer ones, or fill the shorter ones with silence, at the end"),
+    ("n_samples", "samples", "cut the longer ones, or fill the shorter ones with silence, at the end"),
 )
 
 
@@ -53,7 +53,7 @@ class Track:
     n_channels: int
     n_samples: int
     files: tuple[str, ...]
-    read: Callable[[], Material]
+    read: Callable[[], TrackAudio]
     mixed: bool
     song: Song
 
@@ -88,7 +88,7 @@ def _song_track(
         targets,
         recorded[0].sample_rate,
         song.n_channels,
-        song.n_frames,
+        song.n_samples,
         (*files, *(stem.info.path for stem in recorded)),
         partial(_read_material, song, targets, mixed, estimate),
         mixed,
@@ -117,30 +117,28 @@ def _places(model: Separator, stems: Sequence[str]) -> list[int]:
     return [stems.index(name) for name in _in_order(model, stems)]
 
 
-def _read_material(
-    song: Song, targets: Targets, mixed: bool, estimate: Callable[[Tensor, Tensor], int]
-) -> Material:
+def _read_material(song: Song, targets: Targets, mixed: bool, estimate: Callable[[Tensor, Tensor], int]) -> TrackAudio:
     """Read a track; the estimated rest, where it has no file, is the mixture without the first stem."""
-    mixture = song.read_mixture(0, song.n_frames)
+    mixture = song.read_mixture(0, song.n_samples)
     reference, found = (mixture.new_empty(len(targets.names), *mixture.shape) for _ in range(2))
     for place, name in enumerate(targets.stems):
-        reference[place] = song.read_stem(name, 0, song.n_frames)
+        reference[place] = song.read_stem(name, 0, song.n_samples)
     n_estimated = estimate(mixture, found)
     if targets.rest:
         reference[-1] = _read_rest(song, targets, mixture)
         if n_estimated < len(found):
             found[-1] = mixture - found[0]
-    return Material(mixture if mixed else None, reference, found, targets.names)
+    return TrackAudio(mixture if mixed else None, reference, found, targets.names)
 
 
 def _read_rest(song: Song, targets: Targets, mixture: Tensor) -> Tensor:
     """Read what is left beside the first stem; where that is a sum, the recorded one, else all parts but the vocals."""
     if targets.summed and targets.rest in song.stems:
-        return song.read_stem(targets.rest, 0, song.n_frames)
+        return song.read_stem(targets.rest, 0, song.n_samples)
     others = [name for name in song.parts if name != VOCALS] if targets.summed else []
     if others:
-        return sum(song.read_stem(name, 0, song.n_frames) for name in others)
-    return mixture - song.read_stem(targets.stems[0], 0, song.n_frames)
+        return sum(song.read_stem(name, 0, song.n_samples) for name in others)
+    return mixture - song.read_stem(targets.stems[0], 0, song.n_samples)
 
 
 def folder_tracks(
@@ -262,9 +260,7 @@ def _inner(root: Path, split: str) -> str:
     return f"give {root / split if root / split in holding else holding[0]}"
 
 
-def _pair_with_songs(
-    estimates: Path, root: Path, split: str, findings: list[str]
-) -> dict[str, tuple[Stems, Stems]]:
+def _pair_with_songs(estimates: Path, root: Path, split: str, findings: list[str]) -> dict[str, tuple[Stems, Stems]]:
     """Pair the folders of estimates with songs, which are opened as the first estimate is."""
     inner = estimates / split
     tracks = _track_folders(inner if inner.is_dir() and not _holds_audio(inner) else estimates)
@@ -294,10 +290,14 @@ def _pair(estimated: Mapping, recorded: Mapping, findings: list[str]) -> dict[st
     safe = {safe_name(name): name for name in recorded if name not in estimated}
     names = {name: name if name in recorded else safe.pop(safe_name(name), name) for name in estimated}
     estimated = {names[name]: held for name, held in estimated.items()}
-    findings += [f"no reference track {name!r} for the estimates{_nearest(name, recorded)}"
-                 for name in estimated if name not in recorded]
-    findings += [f"no estimates of track {name!r}{_nearest(name, estimated)}"
-                 for name in recorded if name not in estimated]
+    findings += [
+        f"no reference track {name!r} for the estimates{_nearest(name, recorded)}"
+        for name in estimated
+        if name not in recorded
+    ]
+    findings += [
+        f"no estimates of track {name!r}{_nearest(name, estimated)}" for name in recorded if name not in estimated
+    ]
     return {name: (estimated[name], recorded[name]) for name in estimated if name in recorded}
 
 
@@ -331,8 +331,11 @@ def _stems(folder: Path, findings: list[str]) -> Stems:
 
 def _check_track(name: str, wanted: Sequence[str], estimated: Stems, recorded: Stems) -> list[str]:
     """List what is wrong with a track: names, rates, channels, lengths."""
-    findings = [f"{name}: no estimate of {stem!r}, which other tracks have{_nearest(stem, estimated)}"
-                for stem in wanted if stem not in estimated]
+    findings = [
+        f"{name}: no estimate of {stem!r}, which other tracks have{_nearest(stem, estimated)}"
+        for stem in wanted
+        if stem not in estimated
+    ]
     references = [stem for stem in recorded if not is_mixture(stem)]
     for stem in (stem for stem in wanted if stem in estimated and stem not in recorded):
         is_rest = stem in REST_NAMES or missing_part(stem) is not None
@@ -369,9 +372,7 @@ def _file_track(
     return _song_track(song, targets, partial(_read_estimates, files), [info.path for info in files])
 
 
-def _file_targets(
-    available: Sequence[str], chosen: Sequence[str] | None, protocol: str, recorded: Stems
-) -> Targets:
+def _file_targets(available: Sequence[str], chosen: Sequence[str] | None, protocol: str, recorded: Stems) -> Targets:
     """Choose targets among files; where the reference of one is missing, it is what is left beside the other."""
     targets = choose_targets(available, chosen, protocol)
     missing = [stem for stem in targets.stems if stem not in recorded]

@@ -8,14 +8,11 @@ takes and returns a dictionary of the weighted terms by name, each reduced like 
 """
 
 from sepkit.losses.complex_stft import MultiResolutionComplexSTFTLoss
+from sepkit.losses.filters import FIRFilter, SumAndDifference
 from sepkit.losses.l1snr import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, dbrms
 from sepkit.losses.l1snr_spectra import MultiL1SNRDBLoss, STFTL1SNRDBLoss
 from sepkit.losses.latent import KLDivergenceLoss, kl_div_loss
-from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
-from sepkit.losses.perceptual import FIRFilter, SumAndDifference
-from sepkit.losses.permutation import PermutationInvariantLoss
-from sepkit.losses.resolutions import MultiResolutionSTFTLoss, RandomResolutionSTFTLoss, SumAndDifferenceSTFTLoss
-from sepkit.losses.spectral import (
+from sepkit.losses.magnitude import (
     L1Loss,
     L2Loss,
     LogL1Loss,
@@ -25,6 +22,13 @@ from sepkit.losses.spectral import (
     SpectralConvergenceLoss,
     STFTMagnitudeLoss,
 )
+from sepkit.losses.mask import ComponentLoss, MaskLoss, component_loss, mask_loss
+from sepkit.losses.multi_resolution_stft import (
+    MultiResolutionSTFTLoss,
+    RandomResolutionSTFTLoss,
+    SumAndDifferenceSTFTLoss,
+)
+from sepkit.losses.permutation import PermutationInvariantLoss
 from sepkit.losses.stft import ChromaSTFTLoss, MelSTFTLoss, STFTLoss
 from sepkit.losses.transport import MultiResolutionSOTLoss, Wasserstein1DLoss
 from sepkit.losses.wasserstein import quantile_function, wasserstein_1d, wasserstein_1d_circle

@@ -140,15 +140,15 @@ class ComponentLoss(nn.Module):
         self.unit, self.reduction = unit, reduction
 
     @full_precision
-    def parts(self, mask: Tensor, target_magnitude: Tensor, residual_magnitude: Tensor) -> dict[str, Tensor]:
+    def parts(self, mask: Tensor, target_magnitude: Tensor, interference_magnitude: Tensor) -> dict[str, Tensor]:
         """Give the weighted terms that add up to the loss: separation, attenuation, quality."""
-        _check_components(mask, target_magnitude, residual_magnitude, self.unit)
-        terms = _component_terms(mask, target_magnitude, residual_magnitude, self.weights, self.unit)
+        _check_components(mask, target_magnitude, interference_magnitude, self.unit)
+        terms = _component_terms(mask, target_magnitude, interference_magnitude, self.weights, self.unit)
         return {name: reduce(term, self.reduction) for name, term in terms.items()}
 
-    def forward(self, mask: Tensor, target_magnitude: Tensor, residual_magnitude: Tensor) -> Tensor:
+    def forward(self, mask: Tensor, target_magnitude: Tensor, interference_magnitude: Tensor) -> Tensor:
         """Compare (B, ...) masks; returns a scalar, or (B,) for reduction none."""
-        return torch.stack(list(self.parts(mask, target_magnitude, residual_magnitude).values())).sum(0)
+        return torch.stack(list(self.parts(mask, target_magnitude, interference_magnitude).values())).sum(0)
 
 
 _DISTANCES = {"l1": torch.abs, "l2": torch.square}

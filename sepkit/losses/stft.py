@@ -17,11 +17,11 @@ from sepkit.losses._check import (
     check_transform,
     check_waveforms,
 )
-from sepkit.losses._magnitude import NO_BAND, Magnitudes, Options, angle_terms, magnitude_sums, magnitude_terms
+from sepkit.losses._magnitude_terms import NO_BAND, Magnitudes, Options, angle_terms, magnitude_sums, magnitude_terms
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
 from sepkit.losses._stft import Constant, Resolution, power, total
 from sepkit.losses._window import make_window
-from sepkit.losses.perceptual import FIRFilter
+from sepkit.losses.filters import FIRFilter
 
 TERMS = ("spectral_convergence", "log_magnitude", "linear_magnitude", "phase")
 

@@ -134,9 +134,7 @@ class _LogCosh(torch.autograd.Function):
         return value.mean(-1) / a
 
     @staticmethod
-    def setup_context(
-        ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, float, float], _: Tensor
-    ) -> None:
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, float, float], _: Tensor) -> None:
         ctx.save_for_backward(inputs[0])
         ctx.a, ctx.eps = inputs[1:]
 

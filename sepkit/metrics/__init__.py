@@ -4,11 +4,11 @@ Waveforms are tensors or numpy arrays in floating point, full scale at 1, with c
 tensors. A metric of waveforms that hold NaN is NaN, but for ISR, SIR and SAR, which refuse them.
 """
 
-from .decomposition import BSSEval, bss_eval
-from .frames import framewise_sdr
-from .perceptual import log_wmse, pesq, stoi
-from .ratios import improvement, sd_sdr, sdr, si_sar, si_sdr, si_sir, snr
-from .spectral import bleedless, fullness, l1_freq
+from sepkit.metrics.bss_eval import BSSEval, bss_eval
+from sepkit.metrics.frames import framewise_sdr
+from sepkit.metrics.perceptual import log_wmse, pesq, stoi
+from sepkit.metrics.ratios import improvement, sd_sdr, sdr, si_sar, si_sdr, si_sir, snr
+from sepkit.metrics.spectral import bleedless, fullness, l1_freq
 
 __all__ = [
     "BSSEval",

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import is_number
-
-from .shapes import Waveform, take_waveforms
+from sepkit.metrics.shapes import Waveform, take_waveforms
 
 SILENT_MODES = ("nan", "museval", "error")
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import as_waveform, check_count, check_same_device
-
-from .shapes import Waveform, take_waveforms
+from sepkit.metrics.shapes import Waveform, take_waveforms
 
 
 def log_wmse(estimate: Waveform, target: Waveform, mixture: Waveform, sample_rate: int = 44100) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import as_tensor, check_range, check_same_device
-
-from .shapes import Waveform, take_waveforms
+from sepkit.metrics.shapes import Waveform, take_waveforms
 
 
 def sdr(estimate: Waveform, target: Waveform, eps: float = 1e-7) -> Tensor:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import check_count
-
-from .shapes import Waveform, take_waveforms
+from sepkit.metrics.shapes import Waveform, take_waveforms
 
 
 def l1_freq(estimate: Waveform, target: Waveform) -> Tensor:

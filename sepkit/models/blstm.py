@@ -102,7 +102,7 @@ class BLSTM(nn.Module):
             (B, S, C, F, N), real, or complex where `mask="complex"`.
         """
         magnitude = magnitude_of(spectrogram, self.core.n_channels, self.core.n_bins, self.core)
-        mask = self.core(magnitude[:, :, : self.core.n_heard])
+        mask = self.core(magnitude[:, :, : self.core.n_used_bins])
         if self.core.mask != "complex":
             return mask
         return torch.view_as_complex(mask.to(spectrogram.real.dtype).contiguous())
@@ -113,7 +113,7 @@ class BLSTM(nn.Module):
 
     def _magnitude(self, spectrogram: Tensor) -> Tensor:
         """Take the magnitude of the bins that are heard: the core looks at no other."""
-        return spectrogram[:, :, : self.core.n_heard].abs()
+        return spectrogram[:, :, : self.core.n_used_bins].abs()
 
 
 class _Core(nn.Module):
@@ -131,7 +131,7 @@ class _Core(nn.Module):
         super().__init__()
         self.n_sources, self.n_channels, self.n_bins = shape
         self.mask = mask
-        n_bands, self.n_heard = bands.shape
+        n_bands, self.n_used_bins = bands.shape
         self.bands = Constant(bands)
         self.register_buffer("mean", torch.full((n_bands, 1), -2.0))
         self.register_buffer("scale", torch.full((n_bands, 1), 0.5))
@@ -150,7 +150,7 @@ class _Core(nn.Module):
         self.decode = nn.Sequential(
             nn.Linear(2 * hidden_size, hidden_size),
             nn.ReLU(),
-            nn.Linear(hidden_size, self.n_sources * self.n_channels * self.n_heard * n_parts),
+            nn.Linear(hidden_size, self.n_sources * self.n_channels * self.n_used_bins * n_parts),
         )
 
     def forward(self, magnitude: Tensor) -> Tensor:
@@ -158,8 +158,8 @@ class _Core(nn.Module):
         encoded = self.encode(bands.flatten(1, 2).mT)  # (B, N, H)
         recurrent, _ = self.recurrence(encoded)
         mask = self.decode(torch.cat([encoded, recurrent], -1))  # (B, N, S * C * F * parts)
-        shape = (self.n_sources, self.n_channels, self.n_heard)
-        unheard = self.n_bins - self.n_heard
+        shape = (self.n_sources, self.n_channels, self.n_used_bins)
+        unheard = self.n_bins - self.n_used_bins
         if self.mask == "complex":
             return F.pad(mask.unflatten(-1, (*shape, 2)), (0, 0, 0, unheard)).permute(0, 2, 3, 4, 1, 5)
         mask = _ACTIVATIONS[self.mask](mask.unflatten(-1, shape))  # (B, N, S, C, F)
@@ -167,7 +167,7 @@ class _Core(nn.Module):
 
     def compress(self, magnitude: Tensor) -> Tensor:
         """Take the logarithm of the mean magnitude in each band: (B, C, F, N) to (B, C, K, N)."""
-        return torch.log(self.bands(magnitude) @ magnitude[:, :, : self.n_heard] + _FLOOR)
+        return torch.log(self.bands(magnitude) @ magnitude[:, :, : self.n_used_bins] + _FLOOR)
 
     @torch.no_grad()
     def fit(self, magnitudes: Iterable[Tensor]) -> None:

@@ -276,14 +276,14 @@ class _Grid:
         return frequencies if self.bandwidth is None else frequencies[frequencies <= self.bandwidth]
 
     @property
-    def n_heard(self) -> int:
+    def n_used_bins(self) -> int:
         """Bins that are heard."""
         return len(self.frequencies)
 
     @property
     def n_rows(self) -> int:
         """Rows of the U-Net."""
-        return self.n_bands or self.n_heard
+        return self.n_bands or self.n_used_bins
 
     @property
     def n_lowest(self) -> int:
@@ -439,7 +439,7 @@ class _Input(nn.Module):
 
     def __init__(self, grid: _Grid, normalize: bool) -> None:
         super().__init__()
-        self.n_heard, self.normalize = grid.n_heard, normalize
+        self.n_used_bins, self.normalize = grid.n_used_bins, normalize
         self.bands = Constant(triangular_bands(grid.frequencies, grid.n_bands)) if grid.n_bands else None
         if normalize:
             self.shift = nn.Parameter(torch.full((grid.n_rows, 1), _SHIFT))
@@ -451,7 +451,7 @@ class _Input(nn.Module):
 
     def compress(self, magnitude: Tensor) -> Tensor:
         """Take the logarithm of each row, of each item at the same level where it is normalised."""
-        heard = magnitude[:, :, : self.n_heard]
+        heard = magnitude[:, :, : self.n_used_bins]
         if self.normalize:
             power = heard.square().mean((1, 2, 3), keepdim=True)
             heard = heard / power.clamp(min=_LEAST_LEVEL**2).sqrt()
@@ -476,14 +476,14 @@ class _Output(nn.Module):
         if mask_act_fn not in _ACTIVATIONS:
             raise ValueError(f"mask_act_fn must be one of {', '.join(_ACTIVATIONS)}, got {mask_act_fn!r}")
         self.shape = (grid.n_sources, grid.n_channels)
-        self.n_above, self.normalize = grid.n_bins - grid.n_heard, normalize
+        self.n_above, self.normalize = grid.n_bins - grid.n_used_bins, normalize
         self.activation = _ACTIVATIONS[mask_act_fn]()
         self.bands = Constant(band_interpolation(grid.frequencies, grid.n_bands)) if grid.n_bands else None
         start = 0.0 if mask_act_fn in ("sigmoid", "softmax") else 0.5  # so that no mask starts where it cannot learn
         self.head = nn.Conv2d(n_maps, math.prod(self.shape), 1, bias=not normalize)
         if normalize:
-            self.shift = nn.Parameter(torch.full((grid.n_sources, 1, grid.n_heard, 1), start))
-            self.scale = nn.Parameter(torch.ones(grid.n_sources, 1, grid.n_heard, 1))
+            self.shift = nn.Parameter(torch.full((grid.n_sources, 1, grid.n_used_bins, 1), start))
+            self.scale = nn.Parameter(torch.ones(grid.n_sources, 1, grid.n_used_bins, 1))
         else:
             nn.init.constant_(self.head.bias, start)
 

@@ -8,15 +8,9 @@ it, but for one that changes a weight of what is trained. Two that would write t
 `writes` what that is. A recipe names observers under `observers`, and `train(observers=[...])` takes objects.
 """
 
-from sepkit.observers.callbacks import (
-    AudioPlayerCallback,
-    LayersVisualCallback,
-    LossCallback,
-    SpectrogramVisualCallback,
-    WaveformVisualCallback,
-)
+from sepkit.lazy import lazy_names
 from sepkit.observers.tensorboard import TensorBoard
-from sepkit.observers.view import View
+from sepkit.observers.training_view import TrainingView
 from sepkit.observers.weights_and_biases import WeightsAndBiases
 
 __all__ = [
@@ -25,7 +19,16 @@ __all__ = [
     "LossCallback",
     "SpectrogramVisualCallback",
     "TensorBoard",
-    "View",
+    "TrainingView",
     "WaveformVisualCallback",
     "WeightsAndBiases",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    dict.fromkeys(
+        [f"{kind}Callback" for kind in ("AudioPlayer", "LayersVisual", "Loss", "SpectrogramVisual", "WaveformVisual")],
+        "sepkit.auralflow.callbacks",
+    ),
+    __all__,
+)

@@ -82,9 +82,9 @@ def mel_levels(waveforms: Tensor, sample_rate: int) -> Tensor:
     Returns:
         (..., bands, columns), in dB below the loudest of all, -80 to 0.
     """
-    num_fft = 2 ** round(math.log2(_WINDOW * sample_rate))
+    n_fft = 2 ** round(math.log2(_WINDOW * sample_rate))
     hop = max(1, math.ceil(waveforms.shape[-1] / _N_FRAMES))
-    spectrogram = STFT(num_fft, min(hop, num_fft // 2))(waveforms)
+    spectrogram = STFT(n_fft, min(hop, n_fft // 2))(waveforms)
     filters = mel_filters(spectrogram.shape[-2], _N_BANDS, sample_rate, 0.0, _highest(sample_rate))
     power = filters @ torch.view_as_real(spectrogram).square().sum(-1).mean(-3)
     loudest = float(power.max())

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sepkit.observers.showing import Exhibition, Showing, numbers_of, parameters_of
-from sepkit.observers.view import View
+from sepkit.observers.media import Media, MediaSchedule, numbers_of, parameters_of
+from sepkit.observers.training_view import TrainingView
 
 _SUFFIX = ".sepkit"  # of the names of the event files, by which they are told from others'
 
@@ -22,36 +22,34 @@ class TensorBoard:
 
     def __init__(self, histograms: bool = False) -> None:
         self.histograms = histograms
-        self._exhibition = Exhibition()
+        self._exhibition = MediaSchedule()
         self._file = None
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         """Write an epoch, and at first those before it."""
         if self._file is None:
             self._open(view)
         self._file.add(view.epoch, [*_curves(view.row), *(_histograms(view) if self.histograms else ())])
         self._show(self._exhibition.after_epoch(view))
 
-    def on_end(self, view: View) -> None:
+    def on_end(self, view: TrainingView) -> None:
         """Show the best."""
         if self._file is not None:
             self._show(self._exhibition.at_end(view))
 
-    def _open(self, view: View) -> None:
+    def _open(self, view: TrainingView) -> None:
         from sepkit.observers.events import EventFile
 
         backlog = {row["epoch"]: _curves(row) for row in view.history[:-1]}
         self._file = EventFile(view.folder, _SUFFIX, view.epoch, backlog)
 
-    def _show(self, showings: Iterable[Showing]) -> None:
+    def _show(self, showings: Iterable[Media]) -> None:
         from sepkit.observers.events import picture, sound
 
         for showing in showings:
             for name, waveform in showing.sounds.items():
                 self._file.add(showing.epoch, [sound(name, waveform, showing.sample_rate)])
-            self._file.add(
-                showing.epoch, [picture(name, path.read_bytes()) for name, path in showing.pictures.items()]
-            )
+            self._file.add(showing.epoch, [picture(name, path.read_bytes()) for name, path in showing.pictures.items()])
 
 
 def _curves(row: Mapping[str, Any]) -> list:
@@ -60,7 +58,7 @@ def _curves(row: Mapping[str, Any]) -> list:
     return [number(name, value) for name, value in numbers_of(row).items()]
 
 
-def _histograms(view: View) -> Iterator:
+def _histograms(view: TrainingView) -> Iterator:
     from sepkit.observers.events import histogram
 
     for name, weights, gradient in parameters_of(view):

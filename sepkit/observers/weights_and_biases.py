@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from sepkit.observers.showing import Exhibition, Showing, numbers_of
-from sepkit.observers.view import View
+from sepkit.observers.media import Media, MediaSchedule, numbers_of
+from sepkit.observers.training_view import TrainingView
 
 TRACKED = Path("training") / "wandb.txt"  # in the run folder: by which a training that goes on finds its run
 
@@ -34,17 +34,17 @@ class WeightsAndBiases:
         if find_spec("wandb") is None:
             raise ValueError("the observer WeightsAndBiases needs the package wandb: pip install wandb")
         self.project, self.mode, self.name = project, mode, name
-        self._exhibition = Exhibition()
+        self._exhibition = MediaSchedule()
         self._run = None
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         """Send an epoch, and of a run that begins those before it."""
         if self._run is None:
             for row in self._begin(view):
                 self._run.log(numbers_of(row), step=row["epoch"])
         self._run.log({**numbers_of(view.row), **self._media(self._exhibition.after_epoch(view))}, step=view.epoch)
 
-    def on_end(self, view: View) -> None:
+    def on_end(self, view: TrainingView) -> None:
         """Send the best, and end the run."""
         if self._run is None:
             return
@@ -53,7 +53,7 @@ class WeightsAndBiases:
             self._run.log(media, step=view.epoch)
         self._run.finish(exit_code=0 if view.finished else 1)
 
-    def _begin(self, view: View) -> Iterable:
+    def _begin(self, view: TrainingView) -> Iterable:
         """Open the run, and list the epochs that it lacks."""
         import wandb
 
@@ -73,7 +73,7 @@ class WeightsAndBiases:
         known.write_text(number, encoding="ascii")  # not before the run is open: a resumed training would count on it
         return view.history[:-1] if is_new else ()
 
-    def _media(self, showings: Iterable[Showing]) -> dict:
+    def _media(self, showings: Iterable[Media]) -> dict:
         import wandb
 
         media = {}

@@ -8,10 +8,19 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
-from sepkit.build import BuildError, Problem, arguments_of, check, did_you_mean, dotted, resolve_class, show
+from sepkit.instantiate import (
+    InstantiationError,
+    Problem,
+    arguments_of,
+    check,
+    did_you_mean,
+    dotted,
+    resolve_class,
+    show,
+)
 from sepkit.objective import ITEM_WISE, find_pooling
+from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings, TrainingSettings
-from sepkit.recipe.trial import try_to_build
 from sepkit.separator import QUANTITIES
 from sepkit.transforms import STFT
 
@@ -224,7 +233,7 @@ def _class_at(values: dict[str, Any], path: tuple[str | int, ...], shelf: str) -
     """Return the class that is named at a path; None where there is none (which is reported elsewhere)."""
     try:
         return resolve_class(_get(values, *path, "class"), shelf)
-    except BuildError:
+    except InstantiationError:
         return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sepkit.build import Problem, dotted, show
+from sepkit.instantiate import Problem, dotted, show
 from sepkit.plain import DEEPEST, MOST, TOO_DEEP, TOO_MANY, BoundedLoader, check_bounds, read_text
 
 Place = tuple[int, int]  # line and column, from 1

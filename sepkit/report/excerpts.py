@@ -47,7 +47,7 @@ def _fitting(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
     shown: list[Excerpt] = []
     left = _MOST_PICTURES
     for excerpt in excerpts:
-        n_sources, n_frames = len(excerpt.sources), round(_LONGEST * excerpt.sample_rate)
+        n_sources, n_samples = len(excerpt.sources), round(_LONGEST * excerpt.sample_rate)
         if shown and n_sources > left:
             break
         kept = slice(0, _MOST_PICTURES)
@@ -55,9 +55,9 @@ def _fitting(excerpts: Sequence[Excerpt]) -> list[Excerpt]:
             replace(
                 excerpt,
                 sources=excerpt.sources[kept],
-                mixture=excerpt.mixture[..., :n_frames],
-                estimates=excerpt.estimates[kept, :, :n_frames],
-                targets=None if excerpt.targets is None else excerpt.targets[kept, :, :n_frames],
+                mixture=excerpt.mixture[..., :n_samples],
+                estimates=excerpt.estimates[kept, :, :n_samples],
+                targets=None if excerpt.targets is None else excerpt.targets[kept, :, :n_samples],
             )
         )
         left -= n_sources

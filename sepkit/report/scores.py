@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sepkit.files import readable
-from sepkit.metrics.tracks import INTERVAL, over_tracks
+from sepkit.metrics.bootstrap import INTERVAL, bootstrap_interval
 from sepkit.plots import NOT_DECIBELS, plot_scores
 from sepkit.report.media import drawing, new_figure, picture
 from sepkit.report.page import Cell, Section, Tile, folded, grid, number, paragraph, table, text
@@ -44,7 +44,7 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
         values.setdefault((system, target, metric), []).extend([] if math.isnan(value) else [value])
     systems, targets, metrics = (distinct(row[column] for row in rows) for column in (0, 2, 3))
     return [
-        Summary(*cell, len(found), over_tracks(found, "median"), over_tracks(found, "mean"))
+        Summary(*cell, len(found), bootstrap_interval(found, "median"), bootstrap_interval(found, "mean"))
         for cell in ((system, target, metric) for target in targets for system in systems for metric in metrics)
         for found in [values.get(cell, [])]
     ]
@@ -164,9 +164,7 @@ def _explained(summaries: Iterable[Summary]) -> list[str]:
 
 
 def _difference_table(target: str, differences: Iterable[Summary]) -> str:
-    cells = [
-        (each.metric, each.median, each.mean, str(each.n_tracks)) for each in differences if each.target == target
-    ]
+    cells = [(each.metric, each.median, each.mean, str(each.n_tracks)) for each in differences if each.target == target]
     return table(target, ["", "median", "mean", "tracks"], cells, signed=True)
 
 

@@ -27,7 +27,7 @@ class Overview:
 
     Attributes:
         sample_rate: Hz.
-        n_frames: samples.
+        n_samples: samples.
         grain: samples.
         power: (K,), mean square of each grain.
         extremes: (K, 2), least and greatest mean of the channels in each grain.
@@ -35,7 +35,7 @@ class Overview:
 
     def __init__(self, path: str | os.PathLike, seconds: float) -> None:
         with audio.AudioReader(path, allow_truncated=True) as reader:
-            self.sample_rate, self.n_frames = reader.info.sample_rate, reader.info.n_frames
+            self.sample_rate, self.n_samples = reader.info.sample_rate, reader.info.n_samples
             n_grains = max(_COARSEST * seconds, _DRAWN)
             self.grain = max(1, int(self.sample_rate * seconds / n_grains))
             found = list(self._grains(reader))
@@ -82,7 +82,7 @@ def separation_parts(
     files = {"mixture": recording, **stems}
     overviews = {label: Overview(path, seconds) for label, path in files.items()}
     first = overviews[next(iter(stems))]
-    part = best_part(first.power[None], first.n_frames, first.grain, round(_SECONDS * first.sample_rate))
+    part = best_part(first.power[None], first.n_samples, first.grain, round(_SECONDS * first.sample_rate))
     heard = {label: audio.read(path, *part, allow_truncated=True)[0] for label, path in files.items()}
     excerpt = Excerpt(
         name,

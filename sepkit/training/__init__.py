@@ -1,6 +1,6 @@
 """Train a separator from a recipe into a run folder."""
 
-from sepkit.training.door import dry_run, train
-from sepkit.training.stopping import TrainingError, TrainingInterrupted
+from sepkit.training.signals import TrainingError, TrainingInterrupted
+from sepkit.training.train import dry_run, train
 
 __all__ = ["TrainingError", "TrainingInterrupted", "dry_run", "train"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sepkit.audio import AudioError
 from sepkit.disk import FULL, OutputError, explain
 from sepkit.processes import GUARD, starting_processes
-from sepkit.training.stopping import TrainingError
+from sepkit.training.signals import TrainingError
 
 if TYPE_CHECKING:
     from sepkit.training.loop import Trainer

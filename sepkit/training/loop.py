@@ -15,22 +15,23 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sepkit.audio import AudioError
-from sepkit.build import build
-from sepkit.checkpoint import save_model, write_card
-from sepkit.datasets import EpochSampler, Song, SongDataset, finish
-from sepkit.devices import available_cores, choose_precision, peak_memory, quiet_worker
+from sepkit.datasets import EpochSampler, Song, SongDataset, augment_and_mix
+from sepkit.devices import available_cores, choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import get_generators, seed_generators, set_generators
+from sepkit.instantiate import instantiate
+from sepkit.model_folder import save_model, write_card
 from sepkit.objective import Objective
-from sepkit.observers import View
+from sepkit.observers import TrainingView
+from sepkit.processes import init_worker
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
+from sepkit.training.console import EpochTable
 from sepkit.training.loading import choose_workers
-from sepkit.training.observing import Audience
+from sepkit.training.observer_list import ObserverList
 from sepkit.training.run_folder import RunFolder
+from sepkit.training.signals import StopRequest, TrainingError
 from sepkit.training.songs import NOTHING_TO_SCORE
-from sepkit.training.stopping import StopRequest, TrainingError
-from sepkit.training.table import EpochTable
 from sepkit.training.validation import validate
 
 _FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
@@ -45,7 +46,7 @@ class Trainer:
         songs: by subset, "train" and "valid".
         device: where.
         folder: of the run; None: nothing is written.
-        tell: called with a line for the user at the end of each epoch.
+        log: called with a line for the user at the end of each epoch.
         observers: who looks on, beside those of the recipe; nobody does where no folder is given.
         verbose: tell the terms of the loss, the rate, the gradient's norm and the memory too.
     """
@@ -56,18 +57,18 @@ class Trainer:
         songs: Mapping[str, Sequence[Song]],
         device: torch.device,
         folder: RunFolder | None = None,
-        tell: Callable[[str], object] = print,
+        log: Callable[[str], object] = print,
         observers: Sequence[object] = (),
         verbose: bool = False,
     ) -> None:
-        self.recipe, self.device, self.folder, self.tell = recipe, device, folder, tell
+        self.recipe, self.device, self.folder, self.log = recipe, device, folder, log
         self.verbose = verbose
         self.valid_songs = songs["valid"]
         settings, plain = recipe.training, recipe.to_dict()
         seed_generators(settings.seed, device)
         self.separator = Separator(**plain["separator"]).to(device)
         self.objective = Objective(plain["losses"], self.separator).to(device)
-        self.augment = [build(spec, "sepkit.augment") for spec in recipe.data.augment]
+        self.augment = [instantiate(spec, "sepkit.augment") for spec in recipe.data.augment]
         self.dataset = SongDataset(
             songs["train"],
             recipe.separator.sources,
@@ -80,14 +81,14 @@ class Trainer:
         self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
         learned = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
         self.parameters = [*self.separator.parameters(), *learned]
-        self.optimizer = build(settings.optimizer, "torch.optim", {"params": self.parameters})
+        self.optimizer = instantiate(settings.optimizer, "torch.optim", {"params": self.parameters})
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.schedule = build(settings.schedule, "sepkit.schedules")
+        self.schedule = instantiate(settings.schedule, "sepkit.schedules")
         self.ema = copy.deepcopy(self.separator) if settings.ema is not None else None
         self.precision = choose_precision(settings.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
-        built = [build(spec, "sepkit.observers") for spec in recipe.observers]
-        self.audience = Audience([*built, *observers], device)
+        built = [instantiate(spec, "sepkit.observers") for spec in recipe.observers]
+        self.audience = ObserverList([*built, *observers], device)
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.sums: dict[str, float] = {}  # of the current epoch
@@ -119,7 +120,7 @@ class Trainer:
         return min(1.0, share)
 
     @property
-    def kept(self) -> Separator:
+    def averaged(self) -> Separator:
         """The separator that is validated and saved: with averaged weights where the recipe asks for them."""
         return self.ema or self.separator
 
@@ -138,7 +139,7 @@ class Trainer:
             StemItems(self.dataset),
             batch_sampler=self.sampler,
             num_workers=n_workers,
-            worker_init_fn=quiet_worker,
+            worker_init_fn=init_worker,
             persistent_workers=n_workers > 0,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),
@@ -191,8 +192,8 @@ class Trainer:
         report: dict[str, Tensor] = {}
         seen = 0
         while seen < n_items:
-            stems, drawn = self._next(batches)
-            part = self._forward(stems, drawn)
+            stems, parameters = self._next(batches)
+            part = self._forward(stems, parameters)
             share = len(stems) / n_items
             self.scaler.scale(part["loss"] * share).backward()
             for name, value in part.items():
@@ -218,10 +219,10 @@ class Trainer:
         self._add("data_wait", time.perf_counter() - started)
         return batch
 
-    def _forward(self, stems: Tensor, drawn: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _forward(self, stems: Tensor, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
         """Augment and sum stems (B, K, C, T), separate the mixture, and judge it."""
         stems = stems.to(self.device, non_blocking=True)
-        mixture, targets = finish(stems, drawn, self.augment, len(self.separator.sources))
+        mixture, targets = augment_and_mix(stems, parameters, self.augment, len(self.separator.sources))
         enabled = self.precision is not torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=enabled):
             separation = self.separator.analyze(mixture, targets)
@@ -289,8 +290,8 @@ class Trainer:
             self.table = EpochTable(
                 self.recipe.training.epochs, self.separator.sources, terms if self.verbose else None
             )
-            self.tell(self.table.header())
-        self.tell(self.table.line(row))
+            self.log(self.table.header())
+        self.log(self.table.line(row))
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Find out whether an epoch is the best, and whether to wait for a better one."""
@@ -305,7 +306,7 @@ class Trainer:
     def _write(self, row: Mapping[str, Any]) -> None:
         """Write the model where it is the best; the state comes last, so that a kill repeats the epoch."""
         if self.folder and row.get("best"):
-            save_model(self.kept, self.folder.path, self.card())
+            save_model(self.averaged, self.folder.path, self.card())
         elif self.folder and self.finished:
             write_card(self.separator, self.folder.path, self.card())
         self.save()
@@ -317,11 +318,11 @@ class Trainer:
         if self.shown is None:
             rows = tuple(map(MappingProxyType, self.history))
             self.shown = {"history": rows, "recipe": MappingProxyType(self.recipe.to_dict())}
-        view = View(
+        view = TrainingView(
             epoch=self.epoch,
             step=self.step,
             row=MappingProxyType(row),
-            separator=self.kept,
+            separator=self.averaged,
             folder=self.folder.path,
             finished=self.finished,
             trained=self.separator,
@@ -343,7 +344,7 @@ class Trainer:
         batch_size = settings.batch_size or self.sampler.batch_size
         shown: list[Excerpt] = []
         look = shown.append if self.folder and self.audience.waits_for("on_epoch") else None
-        scores = validate(self.kept, self.valid_songs, settings.excerpt, batch_size, look)
+        scores = validate(self.averaged, self.valid_songs, settings.excerpt, batch_size, look)
         self.excerpts = tuple(shown)
         known = [score for score in scores.values() if not math.isnan(score)]
         if not known:
@@ -398,7 +399,6 @@ class Trainer:
         for name in _COUNTERS:
             setattr(self, name, state[name])
 
-
     def _check_state(self) -> None:
         """Refuse parts of a user's own whose state could be written, but not be read again.
 
@@ -451,11 +451,11 @@ class StemItems(torch.utils.data.Dataset):
 
 
 @torch.no_grad()
-def average(kept: nn.Module, trained: nn.Module, decay: float) -> None:
-    """Move the weights of `kept` towards those of `trained`: kept = decay * kept + (1 - decay) * trained."""
-    if weights := list(kept.parameters()):
+def average(averaged: nn.Module, trained: nn.Module, decay: float) -> None:
+    """Move the weights of `averaged` towards those of `trained`: kept = decay * kept + (1 - decay) * trained."""
+    if weights := list(averaged.parameters()):
         torch._foreach_lerp_(weights, list(trained.parameters()), 1 - decay)
-    buffers = dict(kept.named_buffers())
+    buffers = dict(averaged.named_buffers())
     for name, new in trained.named_buffers():
         own = buffers.get(name)  # tables that a network makes when it first runs, or lengthens, it makes again
         if own is not None and own.shape == new.shape:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from sepkit.checkpoint import CARD, WEIGHTS, ModelError, read_card
 from sepkit.disk import OutputError, not_left_empty, writing
 from sepkit.files import PREFIX, atomic_file
 from sepkit.locks import LOCK, Holder, locked
+from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
 from sepkit.observers.weights_and_biases import TRACKED
 from sepkit.plain import parse_yaml, read_text
 from sepkit.recipe import Recipe

@@ -9,7 +9,7 @@ from torch import Tensor
 from sepkit.datasets import Song, check_songs
 from sepkit.metrics import framewise_sdr
 from sepkit.recipe import Recipe
-from sepkit.training.stopping import TrainingError
+from sepkit.training.signals import TrainingError
 from sepkit.training.validation import choose_excerpt
 
 NOTHING_TO_SCORE = (
@@ -46,6 +46,6 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
 def _is_scored(song: Song, sources: Sequence[str], excerpt: float | None) -> Tensor:
     """Tell of each source whether the excerpt of a song has a second in which it can be scored, (S,)."""
     rate = next(iter(song.stems.values())).sample_rate
-    start, n_frames = choose_excerpt(song, None if excerpt is None else round(excerpt * rate))
-    targets = torch.stack([song.read_stem(name, start, n_frames) for name in sources])
+    start, n_samples = choose_excerpt(song, None if excerpt is None else round(excerpt * rate))
+    targets = torch.stack([song.read_stem(name, start, n_samples) for name in sources])
     return ~framewise_sdr(targets, targets, rate, rate).isnan().all(-1)

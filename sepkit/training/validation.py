@@ -10,31 +10,31 @@ from sepkit.baselines import baseline_estimates
 from sepkit.datasets import Song
 from sepkit.excerpts import Excerpt, shorten
 from sepkit.inference import separate
-from sepkit.metrics.tracks import median
+from sepkit.metrics.bootstrap import median
 from sepkit.separator import Separator
 
 _SHOWN_SECONDS = 4.0
 
 
-def choose_excerpt(song: Song, n_frames: int | None) -> tuple[int, int]:
+def choose_excerpt(song: Song, n_samples: int | None) -> tuple[int, int]:
     """Give the first sample and the length of the middle of a song; None: of the whole song."""
-    n_frames = song.n_frames if n_frames is None else min(n_frames, song.n_frames)
-    return (song.n_frames - n_frames) // 2 // song.quantum * song.quantum, n_frames
+    n_samples = song.n_samples if n_samples is None else min(n_samples, song.n_samples)
+    return (song.n_samples - n_samples) // 2 // song.position_step * song.position_step, n_samples
 
 
-def separate_excerpt(separator: Separator, song: Song, n_frames: int | None, batch_size: int = 1) -> Excerpt:
+def separate_excerpt(separator: Separator, song: Song, n_samples: int | None, batch_size: int = 1) -> Excerpt:
     """Separate the middle of a song.
 
     Args:
         separator: what separates.
         song: which one.
-        n_frames: samples; None: the whole song.
+        n_samples: samples; None: the whole song.
         batch_size: chunks that the network sees at once.
     """
-    start, n_frames = choose_excerpt(song, n_frames)
+    start, n_samples = choose_excerpt(song, n_samples)
     sources, rate = separator.sources, separator.sample_rate
-    targets = torch.stack([song.read_stem(name, start, n_frames) for name in sources])
-    mixture = song.read_mixture(start, n_frames)
+    targets = torch.stack([song.read_stem(name, start, n_samples) for name in sources])
+    mixture = song.read_mixture(start, n_samples)
     estimates = separate(separator, mixture, stems=sources, batch_size=batch_size)
     together = torch.stack(list(estimates.values()))
     return Excerpt(song.name, tuple(sources), rate, start / rate, mixture, together, targets)
@@ -51,8 +51,8 @@ def separate_songs(
         excerpt: seconds; None: whole songs.
         batch_size: chunks that the network sees at once.
     """
-    n_frames = None if excerpt is None else round(excerpt * separator.sample_rate)
-    return (separate_excerpt(separator, song, n_frames, batch_size) for song in songs)
+    n_samples = None if excerpt is None else round(excerpt * separator.sample_rate)
+    return (separate_excerpt(separator, song, n_samples, batch_size) for song in songs)
 
 
 def median_sdr(excerpt: Excerpt, estimates: Tensor) -> list[float]:

@@ -29,12 +29,11 @@ _RESAMPLES = 2000
 _OVER_TRACKS = {"median": median, "mean": partial(np.mean, axis=-1)}
 STATISTICS = tuple(_OVER_TRACKS)
 INTERVAL = (
-    f"95 % interval, percentiles of {_RESAMPLES} bootstrap resamples of\n"
-    "the tracks, seed 0; none below two tracks"
+    f"95 % interval, percentiles of {_RESAMPLES} bootstrap resamples of\nthe tracks, seed 0; none below two tracks"
 )
 
 
-def over_tracks(values: Collection[float], statistic: str) -> tuple[float, float, float]:
+def bootstrap_interval(values: Collection[float], statistic: str) -> tuple[float, float, float]:
     """Take the median or the mean over tracks, with the 95 % interval of its bootstrap.
 
     Args:

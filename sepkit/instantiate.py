@@ -36,7 +36,7 @@ class Problem:
         return replace(self, path=(*outer, *self.path))
 
 
-class BuildError(ValueError):
+class InstantiationError(ValueError):
     """A `class:` mapping that cannot be built; `problems` lists every reason."""
 
     def __init__(self, problems: Sequence[Problem]):
@@ -83,7 +83,7 @@ def resolve_class(name: str, shelf: str, *, trusted: bool = True) -> type:
             `sepkit.transforms` is imported or returned.
 
     Raises:
-        BuildError: nothing of that name, not a class, or not to be trusted.
+        InstantiationError: nothing of that name, not a class, or not to be trusted.
     """
     if not isinstance(name, str) or not name:
         raise _class_error(f"must name a class, got {show(name)}")
@@ -153,12 +153,12 @@ def check(
     beside: Iterable[str] = (),
     trusted: bool = True,
 ) -> list[Problem]:
-    """Find everything that would keep `build` from building a `class:` mapping and those nested in it.
+    """Find everything that would keep `instantiate` from building a `class:` mapping and those nested in it.
 
     Args:
         spec: `{class: name, argument: value, ...}`; an argument may be such a mapping again, or a list of them.
         shelf: module for bare names, nested ones included.
-        provided: names that `build` will be given.
+        provided: names that `instantiate` will be given.
         beside: keys of the outermost mapping that are read by the caller.
         trusted: see `resolve_class`.
 
@@ -171,7 +171,7 @@ def check(
     try:
         cls = resolve_class(spec["class"], shelf, trusted=trusted)
         problems += check_arguments(cls, spec, provided, beside)
-    except BuildError as error:
+    except InstantiationError as error:
         problems += error.problems
     for name, value in spec.items():
         for place, inner in _nested(name, value):
@@ -179,7 +179,7 @@ def check(
     return problems
 
 
-def build(
+def instantiate(
     spec: Mapping[str, Any],
     shelf: str,
     provided: Mapping[str, Any] = MappingProxyType({}),
@@ -195,11 +195,11 @@ def build(
         trusted: see `resolve_class`.
 
     Raises:
-        BuildError: with every problem, before anything was built.
+        InstantiationError: with every problem, before anything was built.
     """
     problems = check(spec, shelf, provided, trusted=trusted)
     if problems:
-        raise BuildError(problems)
+        raise InstantiationError(problems)
     return _construct(spec, shelf, provided, trusted)
 
 
@@ -223,11 +223,11 @@ def _nested(name: str, value: object) -> list[tuple[tuple[str | int, ...], Mappi
     return [((name, position), item) for position, item in items if is_spec(item)]
 
 
-def _class_error(message: str) -> BuildError:
-    return BuildError([Problem(("class",), message)])
+def _class_error(message: str) -> InstantiationError:
+    return InstantiationError([Problem(("class",), message)])
 
 
-def _distrust(name: str) -> BuildError:
+def _distrust(name: str) -> InstantiationError:
     return _class_error(
         f"'{name}' is not one of sepkit's own networks and transforms, and loading it can run any code; "
         "pass --trust (trust=True) if you trust where it comes from"

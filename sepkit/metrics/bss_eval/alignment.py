@@ -12,7 +12,7 @@ _SCALED = 0.9
 _GAINS = (0.5, 2.0)
 
 
-def suspicion(estimate: Tensor, target: Tensor, loudest: list[int]) -> str | None:
+def find_misalignment(estimate: Tensor, target: Tensor, loudest: list[int]) -> str | None:
     """Say what looks wrong about an estimate: "delayed by 40 samples", "inverted", "scaled by 0.1", or None.
 
     Args:

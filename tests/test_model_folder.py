@@ -11,7 +11,7 @@ from networks import Constant
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sepkit.checkpoint import (
+from sepkit.model_folder import (
     CARD,
     FORMAT,
     WEIGHTS,
@@ -25,7 +25,7 @@ from sepkit.checkpoint import (
 from sepkit.separator import Separator
 
 NETWORK = {"class": "BLSTM", "hidden_size": 8, "n_layers": 1}
-TRANSFORM = {"class": "STFT", "num_fft": 256, "hop_length": 128}
+TRANSFORM = {"class": "STFT", "n_fft": 256, "hop_length": 128}
 MIXTURE = torch.rand(1, 2, 4000, generator=torch.Generator().manual_seed(1))
 
 

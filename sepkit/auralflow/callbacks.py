@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sepkit.observers.showing import parameters_of
-from sepkit.observers.view import View
+from sepkit.observers.media import parameters_of
+from sepkit.observers.training_view import TrainingView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,13 +20,13 @@ class _Page:
     def __init__(self, suffix: str) -> None:
         self.suffix, self.file = suffix, None
 
-    def add(self, view: View, step: int, values: Iterable["Summary.Value"]) -> None:
+    def add(self, view: TrainingView, step: int, values: Iterable["Summary.Value"]) -> None:
         from sepkit.observers.events import EventFile
 
         self.file = self.file or EventFile(view.folder, f".{self.suffix}", step)
         self.file.add(step, values)
 
-    def add_figure(self, view: View, name: str, figure: "Figure", file: Path | None) -> None:
+    def add_figure(self, view: TrainingView, name: str, figure: "Figure", file: Path | None) -> None:
         """Write a figure, into a PNG file too where one is named."""
         from sepkit.observers.events import picture
 
@@ -51,17 +51,17 @@ class LossCallback:
         self.writes = re.sub(r"\W", "_", self.main_tag)
         self._page = _Page(self.writes)
 
-    def on_step(self, view: View) -> None:
+    def on_step(self, view: TrainingView) -> None:
         """Draw a step."""
         if self.event == "iteration":
             self._draw(view, view.step)
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         """Draw an epoch."""
         if self.event == "epoch":
             self._draw(view, view.epoch)
 
-    def _draw(self, view: View, step: int) -> None:
+    def _draw(self, view: TrainingView, step: int) -> None:
         from sepkit.observers.events import number
 
         self._page.add(view, step, [number(self.main_tag, view.row["loss"])])
@@ -82,7 +82,7 @@ class LayersVisualCallback:
         self.writes = "layers"
         self._page = _Page(self.writes)
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         """Count after an epoch."""
         from sepkit.observers.events import histogram, number
 
@@ -111,7 +111,7 @@ class WaveformVisualCallback:
         self.writes = "waveform"
         self._page = _Page(self.writes)
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         """Draw after a validation."""
         from sepkit.plots import waveform_show_diff
 
@@ -137,7 +137,7 @@ class SpectrogramVisualCallback:
         self.writes = "spectrogram"
         self._page = _Page(self.writes)
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         """Draw after a validation."""
         from sepkit.plots import plot_difference
 
@@ -159,7 +159,7 @@ class AudioPlayerCallback:
         self.writes = "audio"
         self._page = _Page(self.writes)
 
-    def on_epoch(self, view: View) -> None:
+    def on_epoch(self, view: TrainingView) -> None:
         """Write what a validation gave."""
         from sepkit.observers.events import sound
 
@@ -173,7 +173,7 @@ class AudioPlayerCallback:
                 self._page.add(view, view.epoch, [sound(name, waveform, view.separator.sample_rate)])
 
 
-def _first_excerpt(view: View) -> Iterable[tuple]:
+def _first_excerpt(view: TrainingView) -> Iterable[tuple]:
     """List source, estimate and target of the first excerpt; nothing where there was no validation."""
     if not view.excerpts:
         return ()
@@ -186,6 +186,6 @@ def _check_save_freq(save_freq: int) -> None:
         raise ValueError(f"save_freq must be at least 1, got {save_freq}")
 
 
-def _file(view: View, save_dir: str | None, save_freq: int, name: str) -> Path | None:
+def _file(view: TrainingView, save_dir: str | None, save_freq: int, name: str) -> Path | None:
     """Name the file that is due; None: there is none."""
     return view.folder / save_dir / name if save_dir and view.epoch % save_freq == 0 else None

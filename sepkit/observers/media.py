@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sepkit.excerpts import Excerpt
 from sepkit.observers.pictures import picture_file
-from sepkit.observers.view import View
+from sepkit.observers.training_view import TrainingView
 
 _INTERVALS = 9  # parts of a training at whose ends something is shown, beside its beginning
 
 
 @dataclass(frozen=True)
-class Showing:
+class Media:
     """What an epoch has to show beside its numbers.
 
     Attributes:
@@ -32,7 +32,7 @@ class Showing:
     pictures: dict[str, Path]
 
 
-class Exhibition:
+class MediaSchedule:
     """Choose from a training what is shown: the first validation, nine more on the way, and the best."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Exhibition:
         self._shown: set[int] = set()
         self._drawing = True
 
-    def after_epoch(self, view: View) -> Iterator[Showing]:
+    def after_epoch(self, view: TrainingView) -> Iterator[Media]:
         """Show what is due after an epoch."""
         if not view.excerpts:
             return
@@ -52,9 +52,9 @@ class Exhibition:
             for number, excerpt in enumerate(view.excerpts, 1):
                 sounds = sounds_of(excerpt, excerpt.track, first)
                 pictures = self._draw(view.folder, _label("epoch", view.epoch, number), excerpt, excerpt.track)
-                yield Showing(view.epoch, sounds, excerpt.sample_rate, pictures)
+                yield Media(view.epoch, sounds, excerpt.sample_rate, pictures)
 
-    def at_end(self, view: View) -> Iterator[Showing]:
+    def at_end(self, view: TrainingView) -> Iterator[Media]:
         """Show the best epoch of a finished training, unless it has been shown."""
         epoch, excerpts = self._best
         if not view.finished or epoch in self._shown:
@@ -62,7 +62,7 @@ class Exhibition:
         for number, excerpt in enumerate(excerpts, 1):
             name = f"{excerpt.track}, best epoch"
             pictures = self._draw(view.folder, _label("best", epoch, number), excerpt, name)
-            yield Showing(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, pictures)
+            yield Media(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, pictures)
 
     def _draw(self, folder: Path, label: str, excerpt: Excerpt, name: str) -> dict[str, Path]:
         """Draw an excerpt; numbers and sounds are not lost with pictures that fail."""
@@ -81,7 +81,7 @@ def _label(kind: str, epoch: int, number: int) -> str:
     return f"{kind}_{epoch:04d}" + (f"_{number}" if number > 1 else "")
 
 
-def is_due(view: View) -> bool:
+def is_due(view: TrainingView) -> bool:
     """Tell whether an epoch is one of the ten that are shown; it depends on the history alone."""
     former = [row for row in view.history[:-1] if "SDR" in row]
     if not former or view.finished:
@@ -118,7 +118,7 @@ def sounds_of(excerpt: Excerpt, prefix: str, fixed: bool) -> dict[str, Tensor]:
     return sounds
 
 
-def parameters_of(view: View) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+def parameters_of(view: TrainingView) -> Iterator[tuple[str, Tensor, Tensor | None]]:
     """List the weights that are trained by name, with the last step's gradient, unscaled and clipped."""
     for name, weights in view.trained.named_parameters():
         if weights.requires_grad:

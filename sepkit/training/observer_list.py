@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import torch
 
 from sepkit.generators import borrowed_generators
-from sepkit.observers import View
-from sepkit.overlap_add import evaluating
-from sepkit.training.stopping import TrainingError
+from sepkit.observers import TrainingView
+from sepkit.separator import evaluating
+from sepkit.training.signals import TrainingError
 
 MOMENTS = ("on_step", "on_epoch", "on_end")
 
 
-class Audience:
+class ObserverList:
     """The observers of a training.
 
     Args:
@@ -35,7 +35,7 @@ class Audience:
         """Say whether anybody looks at this moment."""
         return any(hasattr(observer, moment) for observer in self.observers)
 
-    def call(self, moment: str, view: View) -> None:
+    def call(self, moment: str, view: TrainingView) -> None:
         """Let everybody look; who raises is left out from now on.
 
         Raises:
@@ -45,7 +45,7 @@ class Audience:
             for observer in [observer for observer in self.observers if hasattr(observer, moment)]:
                 self._call(observer, moment, view)
 
-    def _call(self, observer: object, moment: str, view: View) -> None:
+    def _call(self, observer: object, moment: str, view: TrainingView) -> None:
         before, name = _state(view), type(observer).__name__
         try:
             with evaluating(view.separator), evaluating(view.trained):
@@ -72,7 +72,7 @@ def _check_different(observers: Sequence[object]) -> None:
         written |= {what} - {None}
 
 
-def _state(view: View) -> list[tuple]:
+def _state(view: TrainingView) -> list[tuple]:
     """Note what shows whether weights were written, or will be trained otherwise."""
     found = (view.separator, view.trained)
     tensors = [tensor for separator in found for tensor in (*separator.parameters(), *separator.buffers())]

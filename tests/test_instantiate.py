@@ -10,7 +10,15 @@ from typing import Any, Literal, Optional
 import pytest
 import torch
 
-from sepkit.build import BuildError, arguments_of, build, check, check_arguments, did_you_mean, resolve_class
+from sepkit.instantiate import (
+    InstantiationError,
+    arguments_of,
+    check,
+    check_arguments,
+    did_you_mean,
+    instantiate,
+    resolve_class,
+)
 
 
 class Net:
@@ -99,12 +107,12 @@ def test_a_dotted_path_is_imported(shelf):
     ],
 )
 def test_a_name_without_a_class_is_refused(shelf, name, message):
-    with pytest.raises(BuildError, match=message):
+    with pytest.raises(InstantiationError, match=message):
         resolve_class(name, shelf)
 
 
 def test_a_bare_name_for_a_shelf_that_does_not_exist_asks_for_a_dotted_path():
-    with pytest.raises(BuildError, match=r"'Watch' must be a dotted path such as 'mymodule.Watch'"):
+    with pytest.raises(InstantiationError, match=r"'Watch' must be a dotted path such as 'mymodule.Watch'"):
         resolve_class("Watch", "sepkit.no_such_shelf")
 
 
@@ -112,26 +120,26 @@ def test_an_import_that_fails_says_why(tmp_path, monkeypatch, shelf):
     (tmp_path / "brokenmodule.py").write_text("import nosuchdependency\n")
     monkeypatch.syspath_prepend(tmp_path)
     reason = "importing 'brokenmodule' failed with ModuleNotFoundError: No module named 'nosuchdependency'"
-    with pytest.raises(BuildError, match=reason):
+    with pytest.raises(InstantiationError, match=reason):
         resolve_class("brokenmodule.Net", shelf)
 
 
 def test_a_shelf_offers_what_its_package_defines_and_nothing_it_only_imports():
-    with pytest.raises(BuildError, match="AdamW") as caught:
+    with pytest.raises(InstantiationError, match="AdamW") as caught:
         resolve_class("Tensor", "torch.optim")
     assert "defaultdict" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["torch.nn.L1Loss", "os.path", "sepkit.modelsfake.Net", "subprocess.Popen"])
 def test_a_stranger_may_not_name_classes_from_elsewhere(name):
-    with pytest.raises(BuildError, match=r"is not one of sepkit's own networks and transforms.*--trust"):
+    with pytest.raises(InstantiationError, match=r"is not one of sepkit's own networks and transforms.*--trust"):
         resolve_class(name, "sepkit.models", trusted=False)
 
 
 def test_nothing_is_imported_for_a_stranger(tmp_path, monkeypatch):
     (tmp_path / "strangermodule.py").write_text("class Net: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(BuildError, match="--trust"):
+    with pytest.raises(InstantiationError, match="--trust"):
         resolve_class("strangermodule.Net", "sepkit.models", trusted=False)
     assert "strangermodule" not in sys.modules
 
@@ -140,16 +148,16 @@ def test_a_stranger_may_not_reach_through_an_own_module(monkeypatch):
     import sepkit.models
 
     monkeypatch.setattr(sepkit.models, "Popen", subprocess.Popen, raising=False)
-    with pytest.raises(BuildError, match="--trust"):
+    with pytest.raises(InstantiationError, match="--trust"):
         resolve_class("sepkit.models.Popen", "sepkit.models", trusted=False)
 
 
 def test_a_stranger_may_not_hide_a_class_in_an_argument(shelf, monkeypatch):
-    monkeypatch.setattr("sepkit.build.OWN_SHELVES", ("toolshelf", __name__))
+    monkeypatch.setattr("sepkit.instantiate.OWN_SHELVES", ("toolshelf", __name__))
     spec = {"class": "Wrapper", "rank": 1, "network": {"class": "torch.nn.L1Loss"}}
-    with pytest.raises(BuildError, match=r"network.class: 'torch.nn.L1Loss' is not .*--trust"):
-        build(spec, shelf, trusted=False)
-    assert build({"class": "Net", "n_sources": 2}, shelf, trusted=False).n_sources == 2
+    with pytest.raises(InstantiationError, match=r"network.class: 'torch.nn.L1Loss' is not .*--trust"):
+        instantiate(spec, shelf, trusted=False)
+    assert instantiate({"class": "Net", "n_sources": 2}, shelf, trusted=False).n_sources == 2
 
 
 GOOD = [
@@ -271,8 +279,8 @@ def test_every_mistake_is_reported_with_its_place(shelf):
         "network": {"class": "Net", "hidden_size": "many"},
         "parts": [{"class": "Plain"}, {"class": "Nett"}],
     }
-    with pytest.raises(BuildError) as caught:
-        build(spec, shelf)
+    with pytest.raises(InstantiationError) as caught:
+        instantiate(spec, shelf)
     assert [problem.path for problem in caught.value.problems] == [
         ("rank",),
         ("network", "n_sources"),
@@ -284,8 +292,8 @@ def test_every_mistake_is_reported_with_its_place(shelf):
 
 @pytest.mark.parametrize("spec", ["Net", 3, None, {"n_sources": 1}])
 def test_a_spec_without_class_is_refused(shelf, spec):
-    with pytest.raises(BuildError, match="must be a mapping with `class:`, got"):
-        build(spec, shelf)
+    with pytest.raises(InstantiationError, match="must be a mapping with `class:`, got"):
+        instantiate(spec, shelf)
 
 
 def test_nested_mappings_are_built_first_and_get_the_provided_facts(shelf):
@@ -295,25 +303,25 @@ def test_nested_mappings_are_built_first_and_get_the_provided_facts(shelf):
         "network": {"class": "Net", "hidden_size": 16},
         "parts": [{"class": "Net", "n_sources": 5}, 7],
     }
-    built = build(spec, shelf, provided={"n_sources": 3, "n_bins": 9})
+    built = instantiate(spec, shelf, provided={"n_sources": 3, "n_bins": 9})
     assert (built.rank, built.network.n_sources, built.network.hidden_size) == (2, 3, 16)
     assert (built.parts[0].n_sources, built.parts[1]) == (5, 7)
     assert spec["network"] == {"class": "Net", "hidden_size": 16}
 
 
 def test_a_constructor_with_keywords_gets_only_the_facts_it_names(shelf):
-    assert build({"class": "Open"}, shelf, provided={"size": 3, "n_bins": 9}).options == {}
+    assert instantiate({"class": "Open"}, shelf, provided={"size": 3, "n_bins": 9}).options == {}
 
 
 def test_an_optimizer_is_built_from_its_mapping():
     spec = {"class": "AdamW", "lr": 1e-3, "betas": [0.9, 0.99]}
-    optimizer = build(spec, "torch.optim", provided={"params": [torch.nn.Parameter(torch.zeros(1))]})
+    optimizer = instantiate(spec, "torch.optim", provided={"params": [torch.nn.Parameter(torch.zeros(1))]})
     assert optimizer.defaults["lr"] == 1e-3
 
 
 def test_a_constructors_own_error_passes_unchanged():
     with pytest.raises(ValueError, match="Invalid learning rate"):
-        build({"class": "AdamW", "lr": -1.0}, "torch.optim", provided={"params": [torch.zeros(1)]})
+        instantiate({"class": "AdamW", "lr": -1.0}, "torch.optim", provided={"params": [torch.zeros(1)]})
 
 
 def test_the_nearest_name_does_not_depend_on_case():
@@ -322,6 +330,6 @@ def test_the_nearest_name_does_not_depend_on_case():
 
 
 def test_importing_the_module_costs_neither_torch_nor_numpy():
-    code = "import sys, sepkit.build; print(sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
+    code = "import sys, sepkit.instantiate; print(sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -1,9 +1,10 @@
-"""AudioDataset: examples from songs that are held in memory."""
+"""Examples from folders and from memory, under auralflow's names."""
 
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,90 @@ from torch.utils.data import Dataset
 from sepkit.arguments import check_waveform, is_integer, is_number
 from sepkit.datasets.check import check_songs
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
-from sepkit.datasets.songs import Song, check_targets, open_songs
+from sepkit.datasets.song_dataset import SongDataset, count_samples
+from sepkit.datasets.songs import DatasetError, Song, check_targets, open_songs
+
+
+class AudioFolder(SongDataset):
+    """Examples from a folder of songs: `root/{train,valid,test}/song/{vocals,drums,bass,other,...}.wav`.
+
+    Any readable format is taken. A flat `root/song/` counts as train; where `valid` is absent, whole songs of
+    train are set aside for it, see `open_songs`. The mixture is the sum of all parts of the song, whether wanted
+    or not, see `sepkit.datasets.roles`; what a recorded `mixture` holds beside them belongs to it. Stems may be
+    silent throughout. A song shorter than an example is filled with silence.
+
+    Args:
+        dataset_path: the root; "demo": the built-in songs.
+        targets: names of the S stems to return, in this order; None: all parts of the first song, sorted.
+        sample_length: seconds per example, > 0.
+        subset: "train", "valid" or "test".
+        sample_rate: Hz; files of another rate are refused unless `resample`.
+        num_channels: C; mono is copied to C channels, and averaged to one where C is 1.
+        resample: convert files of other rates.
+        items_per_epoch: number of examples; None: once through the audio of the subset.
+        remix: share of the examples whose stems come from different songs, [0, 1].
+        augment: augmentations of `sepkit.augment`, in order.
+        seed: the same seed gives the same examples.
+        valid_share: share of the songs of train that make valid where that is absent, [0, 1); 0: none.
+        split_seed: which songs these are.
+        allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
+
+    Raises:
+        DatasetError: the folder cannot be used, with all findings.
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset_path: str | Path,
+        targets: Sequence[str] | None = None,
+        sample_length: float = 3,
+        subset: str = "train",
+        sample_rate: int = 44100,
+        num_channels: int = 1,
+        resample: bool = False,
+        items_per_epoch: int | None = None,
+        remix: float = 0.0,
+        augment: Sequence[Any] = (),
+        seed: int = 0,
+        valid_share: float = 0.1,
+        split_seed: int = 0,
+        allow_damaged: bool = False,
+    ) -> None:
+        segment = count_samples(sample_length, sample_rate)
+        layout = (sample_rate, num_channels, resample, valid_share, split_seed)
+        songs = open_songs(dataset_path, subset, targets, *layout, allow_damaged=allow_damaged)
+        if targets is None:
+            targets = sorted(songs[0].parts)
+            missing = {name for song in songs for name in targets if name not in song.parts}
+            if missing:
+                raise DatasetError(dataset_path, [f"not all songs have {', '.join(sorted(missing))}; name the targets"])
+        self.sample_rate, self.sample_length = sample_rate, sample_length
+        super().__init__(songs, targets, segment, items_per_epoch, remix, augment, seed)
+
+
+def create_audio_folder(
+    dataset_path: str | Path,
+    targets: Sequence[str] | None = None,
+    split: str = "train",
+    chunk_size: float = 2,
+    sample_rate: int = 44100,
+    mono: bool = True,
+) -> AudioFolder:
+    """Create an AudioFolder after checking the root.
+
+    Args:
+        dataset_path: the root.
+        targets: names of the stems to return; None: all.
+        split: "train", "valid" or "test".
+        chunk_size: seconds per example, > 0.
+        sample_rate: Hz.
+        mono: average the channels to one; False: stereo.
+
+    Raises:
+        DatasetError: the folder cannot be used, with all findings.
+    """
+    return AudioFolder(dataset_path, targets, chunk_size, split, sample_rate, 1 if mono else 2)
 
 
 class AudioDataset(Dataset):
@@ -115,10 +199,10 @@ def load_stems(
 def _load(song: Song, targets: Sequence[str]) -> "OrderedDict[str, Tensor | int]":
     """Read the mixture and the targets of a song, each file at most once."""
     names = list(dict.fromkeys([*targets, *([] if song.mixture else song.parts)]))
-    stems = {name: song.read_stem(name, 0, song.n_frames) for name in names}
-    mixture = song.read_mixture(0, song.n_frames) if song.mixture else sum(stems[name] for name in song.parts)
+    stems = {name: song.read_stem(name, 0, song.n_samples) for name in names}
+    mixture = song.read_mixture(0, song.n_samples) if song.mixture else sum(stems[name] for name in song.parts)
     entries = [(name, stems[name]) for name in targets]
-    return OrderedDict([("mixture", mixture), *entries, ("duration", song.n_frames)])
+    return OrderedDict([("mixture", mixture), *entries, ("duration", song.n_samples)])
 
 
 def create_audio_dataset(

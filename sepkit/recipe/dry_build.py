@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sepkit.build import Problem, arguments_of, build, is_spec, resolve_class
+from sepkit.instantiate import Problem, arguments_of, instantiate, is_spec, resolve_class
 
 _OWN = ("sepkit", "torch")  # whose constructors are known to read no files, and to take no time but for random numbers
 _NOT_OF_ARGUMENTS = (OSError, ImportError, MemoryError)  # the recipe may be in order
@@ -23,7 +23,7 @@ def try_to_build(
     """Build a checked `class:` mapping in little time, with weights of no meaning; global random states stay.
 
     Args:
-        spec: in which `sepkit.build.check` finds no problem.
+        spec: in which `sepkit.instantiate.check` finds no problem.
         shelf: module for bare names.
         provided: facts by name.
 
@@ -36,7 +36,7 @@ def try_to_build(
     try:
         with warnings.catch_warnings(), torch.random.fork_rng([]), _Undrawn():
             warnings.simplefilter("ignore")  # they come when it is built to be used
-            return build(spec, shelf, provided), []
+            return instantiate(spec, shelf, provided), []
     except Exception as error:  # whatever a constructor makes of values that it does not check
         return None, [_locate(error, spec, shelf)]
 

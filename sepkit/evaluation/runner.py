@@ -16,13 +16,12 @@ from multiprocessing.queues import SimpleQueue
 import torch
 
 from sepkit.baselines import baseline_estimates
-from sepkit.devices import keep_memory, quiet_worker
+from sepkit.evaluation.measure import FRAMEWISE, Measurement, TrackAudio, measure
 from sepkit.evaluation.scores import Score
-from sepkit.evaluation.scoring import FRAMEWISE, Material, Measurement, measure
 from sepkit.evaluation.settings import Settings, without_mixture
 from sepkit.evaluation.tracks import Track
 from sepkit.metrics.frames import is_silent
-from sepkit.processes import GUARD, starting_processes
+from sepkit.processes import GUARD, init_worker, retain_freed_memory, starting_processes
 from sepkit.transforms import STFT
 
 SILENT = "is silent throughout, not scored"
@@ -54,7 +53,7 @@ class TrackScores:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrackScorer:
     """Tracks, and how they are scored.
 
     Attributes:
@@ -95,7 +94,7 @@ class Job:
             rows += _rows(name, track, _measure_quietly(rated, track, of_baselines)[0], settings)
         return TrackScores(track.name, frames, rows, list(_remarks(track, material, measured, settings)), said)
 
-    def _baselines(self, material: Material, track: Track) -> Iterator[tuple[str, Material]]:
+    def _baselines(self, material: TrackAudio, track: Track) -> Iterator[tuple[str, TrackAudio]]:
         if self.transform is not None and not track.mixed:
             yield "silence", material._replace(estimate=torch.zeros_like(material.estimate))
         elif self.transform is not None:
@@ -112,7 +111,7 @@ def _rows(system: str, track: Track, measured: Measurement, settings: Settings) 
     ]
 
 
-def _measure_quietly(material: Material, track: Track, settings: Settings) -> tuple[Measurement, list[str]]:
+def _measure_quietly(material: TrackAudio, track: Track, settings: Settings) -> tuple[Measurement, list[str]]:
     """Score, and keep the metrics' warnings for the table in place of the terminal."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -121,7 +120,7 @@ def _measure_quietly(material: Material, track: Track, settings: Settings) -> tu
 
 
 def _remarks(
-    track: Track, material: Material, measured: Measurement, settings: Settings
+    track: Track, material: TrackAudio, measured: Measurement, settings: Settings
 ) -> Iterator[tuple[str, str]]:
     """Say which targets have no score, and why."""
     absent = (material.reference == 0).flatten(1).all(1)
@@ -135,7 +134,9 @@ def _remarks(
             yield target, UNESTIMATED
 
 
-def score_tracks(job: Job, numbers: Sequence[int], workers: int, done: Callable[[int, TrackScores], None]) -> None:
+def score_tracks(
+    job: TrackScorer, numbers: Sequence[int], workers: int, done: Callable[[int, TrackScores], None]
+) -> None:
     """Score tracks, and hand over each as soon as it is scored, in any order.
 
     Args:
@@ -187,21 +188,21 @@ def _interrupts_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def _hand_over(job: Job, jobs: SimpleQueue, n_workers: int) -> None:
+def _hand_over(job: TrackScorer, jobs: SimpleQueue, n_workers: int) -> None:
     """Send a job to the workers; with what starts a process, one that ends early would let this one wait for ever."""
     given = pickle.dumps(job)  # once, and not through shared memory, of which containers have little
     for _ in range(n_workers):
         jobs.put(given)
 
 
-_job: Job | None = None  # of this worker process
+_job: TrackScorer | None = None  # of this worker process
 
 
 def _start_worker(jobs: SimpleQueue) -> None:
     """Set up a process that scores: one thread, Ctrl-C is left to the parent, and it does not outlive that."""
     global _job
-    quiet_worker(0)
-    keep_memory()
+    init_worker(0)
+    retain_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _job = pickle.loads(jobs.get())
 

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import is_integer
-
-from .alignment import suspicion
-from .correlations import Correlator
-from .frames import decibels, frame_bounds, frame_energies, is_silent, silence, with_float64
-from .projections import Frames, Parts, Split
-from .shapes import Waveform, take_waveforms
-from .toeplitz import BlockToeplitz
+from sepkit.metrics.bss_eval.alignment import find_misalignment
+from sepkit.metrics.bss_eval.correlations import Correlator
+from sepkit.metrics.bss_eval.projections import Frames, Parts, Split
+from sepkit.metrics.bss_eval.toeplitz import BlockToeplitz
+from sepkit.metrics.frames import decibels, frame_bounds, frame_energies, is_silent, silence, with_float64
+from sepkit.metrics.shapes import Waveform, take_waveforms
 
 METRICS = ("SDR", "ISR", "SIR", "SAR")
 # museval adds it to the diagonal of its normal equations, whatever their scale.
@@ -305,7 +304,7 @@ def _warn_of_alignment(recording: _Recording, signal: Tensor) -> None:
     found = []
     for source, (estimate, target) in enumerate(zip(recording.estimates, recording.targets, strict=True)):
         loudest = [sum(recording.bounds[frame]) // 2 for frame in signal[source].argsort(descending=True)]
-        fault = suspicion(estimate, target, loudest)
+        fault = find_misalignment(estimate, target, loudest)
         if fault:
             found.append(f"{recording.labels[source]} looks {fault}")
     if found:
@@ -322,9 +321,7 @@ def _require_finite(values: Tensor) -> None:
         raise ValueError("estimate and target must be finite, got NaN or infinite samples: repair the files")
 
 
-def _checked(
-    estimate: Waveform, target: Waveform, filters: int, metrics: Sequence[str]
-) -> tuple[Tensor, Tensor]:
+def _checked(estimate: Waveform, target: Waveform, filters: int, metrics: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Check the arguments, and return the waveforms as tensors."""
     estimate, target = map(with_float64, take_waveforms(estimate, target, "(S, C, T)", integers=True))
     if not is_integer(filters) or filters < 1:

@@ -14,15 +14,15 @@ from torch import Tensor
 from sepkit import metrics
 from sepkit.baselines import ORACLE_BLOCK, ORACLE_MARGIN
 from sepkit.evaluation.settings import FRAMEWISE, NOT_DECIBELS, Settings
+from sepkit.metrics.bootstrap import median
 from sepkit.metrics.frames import frame_bounds, is_silent, silence
-from sepkit.metrics.tracks import median
 
 # Bytes: correlations that the metrics keep at most, and all else they need; the oracle's spectrograms, a sample;
 # those of the metrics that compare spectrograms, a sample.
 _KEPT, _WORK, _ORACLE, _SPECTRA = 512 * 2**20, 75 * 2**20, 40, 50
 
 
-class Material(NamedTuple):
+class TrackAudio(NamedTuple):
     """The waveforms of one track."""
 
     mixture: Tensor | None  # (C, T); None: nobody knows it
@@ -61,7 +61,7 @@ class Measurement:
 
 
 def measure(
-    material: Material, sample_rate: int, settings: Settings, groups: Sequence[Group] = EVERYTHING
+    material: TrackAudio, sample_rate: int, settings: Settings, groups: Sequence[Group] = EVERYTHING
 ) -> Measurement:
     """Score the estimates of one track.
 
@@ -78,7 +78,7 @@ def measure(
     found = {}
     for together, kept in groups:
         names = material.names and material.names[together]
-        part = Material(material.mixture, material.reference[together], material.estimate[together], names)
+        part = TrackAudio(material.mixture, material.reference[together], material.estimate[together], names)
         measured = _measure_together(part, sample_rate, settings)
         places = list(enumerate(range(n_sources)[together]))[kept]
         found.update({source: (measured, place) for place, source in places})
@@ -90,7 +90,7 @@ def measure(
     )
 
 
-def _measure_together(material: Material, sample_rate: int, settings: Settings) -> Measurement:
+def _measure_together(material: TrackAudio, sample_rate: int, settings: Settings) -> Measurement:
     window, hop = (int(seconds * sample_rate) for seconds in (settings.window, settings.hop))  # as museval cuts
     engine = museval_engine() if settings.engine == "museval" and settings.framewise else score_frames
     frames = engine(material, window, hop, settings)
@@ -106,22 +106,22 @@ def _measure_together(material: Material, sample_rate: int, settings: Settings) 
     return Measurement(frames, whole)
 
 
-def _mixed(material: Material) -> Tensor:
+def _mixed(material: TrackAudio) -> Tensor:
     return material.mixture.expand_as(material.reference)
 
 
-def _si_sdr_improvement(material: Material, _sample_rate: int) -> Tensor:
+def _si_sdr_improvement(material: TrackAudio, _sample_rate: int) -> Tensor:
     score = metrics.si_sdr(material.estimate, material.reference)
     return metrics.improvement(score, metrics.si_sdr(_mixed(material), material.reference))
 
 
-def _stem_by_stem(metric: Callable[..., Tensor], material: Material, *given: object) -> Tensor:
+def _stem_by_stem(metric: Callable[..., Tensor], material: TrackAudio, *given: object) -> Tensor:
     """Hold the spectrograms of one stem at a time."""
     pairs = zip(material.estimate, material.reference, strict=True)
     return torch.stack([metric(estimate, reference, *given) for estimate, reference in pairs])
 
 
-WHOLE: dict[str, Callable[[Material, int], Tensor]] = {
+WHOLE: dict[str, Callable[[TrackAudio, int], Tensor]] = {
     "SI-SDR": lambda given, _: metrics.si_sdr(given.estimate, given.reference),
     "SI-SDRi": _si_sdr_improvement,
     "uSDR": lambda given, _: metrics.sdr(given.estimate, given.reference),
@@ -140,7 +140,7 @@ _SCALED = frozenset(("SI-SDR", "SI-SDRi", "SI-SIR", "SI-SAR", "SD-SDR"))  # mean
 _LEVELLED = frozenset(("l1_freq", "bleedless", "fullness"))  # have a value for a silent reference, but no meaning
 
 
-def score_frames(material: Material, window: float, hop: float, settings: Settings) -> Tensor:
+def score_frames(material: TrackAudio, window: float, hop: float, settings: Settings) -> Tensor:
     """Measure SDR, ISR, SIR and SAR of frames, (4, S, frames); NaN what is not asked for."""
     reference = material.reference
     if not settings.framewise:
@@ -160,7 +160,7 @@ def score_frames(material: Material, window: float, hop: float, settings: Settin
 
 
 @cache
-def museval_engine() -> Callable[[Material, float, float, Settings], Tensor]:
+def museval_engine() -> Callable[[TrackAudio, float, float, Settings], Tensor]:
     """Take museval's own implementation, silenced, in place of `score_frames`.
 
     Raises:
@@ -175,7 +175,7 @@ def museval_engine() -> Callable[[Material, float, float, Settings], Tensor]:
     if not hasattr(np.linalg, "linalg"):
         np.linalg.linalg = np.linalg  # museval 0.4.1 looks for LinAlgError there, which numpy 2.4 removed
 
-    def run(material: Material, window: float, hop: float, settings: Settings) -> Tensor:
+    def run(material: TrackAudio, window: float, hop: float, settings: Settings) -> Tensor:
         reference, estimate = material.reference, material.estimate
         silence(estimate, reference, window, hop, settings.silent)
         frames = torch.stack(metrics.bss_eval(estimate, reference, window, hop, metrics=["SDR"], silent="nan")[:4])

@@ -23,8 +23,8 @@ def locate_pcm16(info: audio.AudioInfo) -> int | None:
         raise audio.vanished(info.path, error) from error
     if samples is None:
         return None
-    n_frames = min(samples.declared, size - samples.offset) // (2 * info.n_channels)
-    return samples.offset if n_frames == info.n_frames else None
+    n_samples = min(samples.declared, size - samples.offset) // (2 * info.n_channels)
+    return samples.offset if n_samples == info.n_samples else None
 
 
 def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> None:
@@ -39,8 +39,8 @@ def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> N
     Raises:
         AudioError: the file is gone, or another one than was probed.
     """
-    n_channels, n_frames = out.shape
-    samples = np.empty((n_frames, n_channels), "<i2")
+    n_channels, n_samples = out.shape
+    samples = np.empty((n_samples, n_channels), "<i2")
     try:
         with open(info.path, "rb", buffering=0) as file:
             audio.check_unchanged(info, file.fileno())
@@ -68,11 +68,11 @@ def read_into(
     Raises:
         AudioError: the file cannot be read, or is another one than was probed.
     """
-    n_channels, n_frames = out.shape
+    n_channels, n_samples = out.shape
     if pcm_offset is not None:
-        found = out if info.n_channels == n_channels else torch.empty(info.n_channels, n_frames)
+        found = out if info.n_channels == n_channels else torch.empty(info.n_channels, n_samples)
         read_pcm16(info, pcm_offset, start, found)
     else:
-        found = audio.read(info.path, start, n_frames, allow_truncated=allow_damaged, info=info)[0]
+        found = audio.read(info.path, start, n_samples, allow_truncated=allow_damaged, info=info)[0]
     if found is not out:
         out.copy_(audio.adapt_channels(found, n_channels))

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from sepkit.build import Problem, did_you_mean
-from sepkit.checkpoint import WEIGHTS, load_weights
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
 from sepkit.generators import borrowed_generators
+from sepkit.instantiate import Problem, did_you_mean
+from sepkit.model_folder import WEIGHTS, load_weights
 from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import FILE as REPORT
@@ -23,8 +23,8 @@ from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loading import choose_workers, loading
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import PICTURE, RunFolder
+from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
 from sepkit.training.songs import check_recipe_songs
-from sepkit.training.stopping import StopRequest, TrainingError, TrainingInterrupted
 from sepkit.training.validation import score_songs
 
 _LOADING = 2  # cores that computing on the CPU leaves
@@ -42,7 +42,7 @@ def train(
     observers: Sequence[object] = (),
     quiet: bool = False,
     verbose: bool = False,
-    tell: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> Path:
     """Train a separator, or go on with an unfinished training of the same recipe.
 
@@ -57,7 +57,7 @@ def train(
         observers: objects that look on, see `sepkit.observers`, beside those that the recipe names.
         quiet: show no progress bar.
         verbose: tell more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
-        tell: called with each line meant for the user.
+        log: called with each line meant for the user.
 
     Returns:
         The run folder, with `model.json` and `model.safetensors` of the best epoch and, at the end, `report.html`.
@@ -65,7 +65,7 @@ def train(
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
-        sepkit.checkpoint.ModelError: the initial weights do not fit.
+        sepkit.model_folder.ModelError: the initial weights do not fit.
         sepkit.audio.AudioError: a song does not decode.
         ValueError: the folder holds another training, or another process trains in it.
         sepkit.disk.OutputError: the folder cannot be written to.
@@ -73,7 +73,7 @@ def train(
         TrainingInterrupted: a signal stopped it; the state was saved.
     """
     end_if_spawned()
-    tell = _undeterred(tell)
+    log = _undeterred(log)
     checked = load_recipe(recipe, overrides, data)
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
@@ -81,15 +81,15 @@ def train(
     with folder.held() as former, importable(beside), borrowed_generators(chosen):
         state = folder.load()
         if state and state["finished"]:
-            tell(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
+            log(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
             _complete(folder, state, chosen)
             return folder.path
         watch = Stopwatch()
-        trainer = Trainer(checked, open_data(checked), chosen, folder, tell, observers, verbose)
+        trainer = Trainer(checked, open_data(checked), chosen, folder, log, observers, verbose)
         _prepare(trainer, folder, state, initial)
-        tell(describe(trainer))
+        log(describe(trainer))
         if former is not None:
-            tell(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
+            log(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
         with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
             trainer.run(stop, quiet)
         if trainer.history:
@@ -100,16 +100,16 @@ def train(
     if not (folder.path / WEIGHTS).is_file():
         raise TrainingError(f"{folder.path} was removed while it was trained, and the model with it: train again")
     best = trainer.best
-    tell(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
+    log(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
     return folder.path
 
 
-def _undeterred(tell: Callable[[str], object]) -> Callable[[str], None]:
+def _undeterred(log: Callable[[str], object]) -> Callable[[str], None]:
     """Let lines get lost rather than the training, where the terminal or pipe that they go to is closed."""
 
     def undeterred(line: str) -> None:
         with suppress(OSError):
-            tell(line)
+            log(line)
 
     return undeterred
 
@@ -159,28 +159,26 @@ def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
         torch.set_num_threads(former)
 
 
-def _prepare(
-    trainer: Trainer, folder: RunFolder, state: Mapping[str, Any] | None, initial: str | Path | None
-) -> None:
+def _prepare(trainer: Trainer, folder: RunFolder, state: Mapping[str, Any] | None, initial: str | Path | None) -> None:
     """Bring a training to where it goes on, or to its first step."""
     if state:
         trainer.load_state(state)
-        trainer.tell(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
+        trainer.log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
         return
     start(trainer, initial)
     if initial is not None:
-        trainer.tell(f"starting from the weights of {initial}")
+        trainer.log(f"starting from the weights of {initial}")
     folder.begin()
 
 
 def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
     """Write the report; a training is not lost with it."""
     try:
-        load_weights(trainer.kept, folder)
-        minutes = sum(song.n_frames for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
+        load_weights(trainer.averaged, folder)
+        minutes = sum(song.n_samples for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
         songs, valid = trainer.valid_songs, trainer.recipe.validation
         batch_size = valid.batch_size or trainer.sampler.batch_size
-        rows, excerpts = score_songs(trainer.kept, songs, valid.excerpt, batch_size, SECONDS)
+        rows, excerpts = score_songs(trainer.averaged, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
             folder,
             excerpts,
@@ -222,7 +220,7 @@ def start(trainer: Trainer, initial: str | Path | None) -> None:
     """Let the network measure what it wants to know, or take over the weights of another separator.
 
     Raises:
-        sepkit.checkpoint.ModelError: names or shapes of the weights differ.
+        sepkit.model_folder.ModelError: names or shapes of the weights differ.
     """
     if initial is None:
         trainer.fit()
@@ -279,7 +277,7 @@ def _check_sources(recipe: Recipe, stems: set[str]) -> None:
 def describe(trainer: Trainer) -> str:
     """Say in a few lines what is trained on what."""
     songs, separator = trainer.dataset.songs, trainer.separator
-    minutes = sum(song.n_frames for song in songs) / separator.sample_rate / 60
+    minutes = sum(song.n_samples for song in songs) / separator.sample_rate / 60
     return (
         f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
         f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sepkit.losses._check import check_choice, check_range, check_resolutions, check_size, check_waveforms
 from sepkit.losses._numeric import full_precision
 from sepkit.losses._window import make_window
-from sepkit.losses.perceptual import SumAndDifference
+from sepkit.losses.filters import SumAndDifference
 from sepkit.losses.stft import TERMS, STFTLoss, filtered, make_prefilter, weighted
 
 _DEFAULT_WINDOWS = ("hann_window", "bartlett_window", "blackman_window", "hamming_window", "kaiser_window")

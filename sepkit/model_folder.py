@@ -14,9 +14,9 @@ from safetensors.torch import load, load_file, save
 
 from sepkit import __version__
 from sepkit.arguments import check_path
-from sepkit.build import show
 from sepkit.files import atomic_file, readable
 from sepkit.generators import borrowed_generators
+from sepkit.instantiate import show
 from sepkit.plain import parse_json, read_text
 from sepkit.separator import Separator
 

@@ -10,7 +10,7 @@ from sepkit.separator import Separator
 
 
 @dataclass(frozen=True)
-class View:
+class TrainingView:
     """What an observer sees.
 
     Attributes:
