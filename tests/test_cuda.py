@@ -35,7 +35,7 @@ def run(root, tmp_path):
     """Train the recipe on CUDA, changed by overrides."""
 
     def start(*overrides: str, folder: str = "run", **options) -> Path:
-        given = {"data": root, "device": "cuda", "quiet": True, "tell": lambda _: None, **options}
+        given = {"data": root, "device": "cuda", "quiet": True, "log": lambda _: None, **options}
         return train(RECIPE, tmp_path / folder, overrides=[FUSED, *overrides], **given)
 
     return start

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from sepkit import devices
+from sepkit import processes
 from sepkit.devices import available_cores, choose_device, choose_precision, peak_memory
 
 
@@ -87,6 +87,6 @@ def test_a_loading_process_has_one_thread_and_keeps_running_at_ctrl_c():
 
 
 def test_other_systems_keep_their_memory_as_they_like(monkeypatch):
-    monkeypatch.setattr(devices.sys, "platform", "darwin")
-    monkeypatch.setattr(devices.ctypes, "CDLL", None)
-    devices.retain_freed_memory()
+    monkeypatch.setattr(processes.sys, "platform", "darwin")
+    monkeypatch.setattr(processes.ctypes, "CDLL", None)
+    processes.retain_freed_memory()

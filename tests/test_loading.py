@@ -25,7 +25,7 @@ class Failing:
     def __init__(self, how: str) -> None:
         self.how = how
 
-    def draw(self, _generator, n_stems):
+    def sample_parameters(self, _generator, n_stems):
         if torch.utils.data.get_worker_info() is None:
             return np.zeros(n_stems)
         if self.how == "killed":
@@ -120,7 +120,7 @@ AUGMENTATION = """
 import numpy
 class Louder:
     def __init__(self): self.table = bytes(1 << 20)  # more than a pipe holds
-    def draw(self, generator, n_stems): return numpy.full(n_stems, 2.0, numpy.float32)
+    def sample_parameters(self, generator, n_stems): return numpy.full(n_stems, 2.0, numpy.float32)
     def __call__(self, stems, drawn): return stems * drawn[..., None, None]
 """
 

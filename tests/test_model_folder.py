@@ -78,7 +78,7 @@ def test_only_the_two_files_are_needed_and_written(folder):
 
 
 def test_weights_that_share_memory_are_written_and_read(tmp_path):
-    tied = Separator(["vocals"], {"class": "test_checkpoint.Tied"}, 8000, 2, 0.5, TRANSFORM)
+    tied = Separator(["vocals"], {"class": "test_model_folder.Tied"}, 8000, 2, 0.5, TRANSFORM)
     save_model(tied, tmp_path)
     loaded = load_model(tmp_path, trust=True)
     assert torch.equal(loaded.network.second.weight, tied.network.first.weight)

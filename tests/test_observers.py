@@ -49,7 +49,7 @@ def run(root, tmp_path, monkeypatch):
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
 
     def start(*overrides: str, folder: str = "run", **options) -> Path:
-        given = {"data": root, "device": "cpu", "quiet": True, "tell": lambda _: None, **options}
+        given = {"data": root, "device": "cpu", "quiet": True, "log": lambda _: None, **options}
         return train(RECIPE, tmp_path / folder, overrides=overrides, **given)
 
     return start
@@ -617,7 +617,7 @@ from sepkit.training import TrainingError, TrainingInterrupted, train
 from training import RECIPE, StopAfter
 observers = [StopAfter({step})]
 try:
-    train(RECIPE, {folder!r}, data={root!r}, device="cpu", quiet=True, observers=observers, tell=lambda _: None,
+    train(RECIPE, {folder!r}, data={root!r}, device="cpu", quiet=True, observers=observers, log=lambda _: None,
           overrides=["training.epochs=3", "observers=[{{class: WeightsAndBiases, mode: offline, project: p}}]"])
 except TrainingInterrupted:
     pass

@@ -25,6 +25,7 @@ import sepkit
 from sepkit import (
     audio,
     augment,
+    auralflow,
     baselines,
     datasets,
     devices,
@@ -46,8 +47,8 @@ from sepkit import (
 ROOT = Path(sepkit.__file__).parent
 RATE, LENGTH = 8000, 2000
 MODULES = (
-    audio, augment, baselines, model_folder, datasets, devices, evaluation, excerpts, inference, masks, metrics, models,
-    overlap_add, plots, report, schedules, separator, transforms,
+    audio, augment, auralflow, baselines, datasets, devices, evaluation, excerpts, inference, masks, metrics,
+    model_folder, models, overlap_add, plots, report, schedules, separator, transforms,
 )  # fmt: skip
 PASSIVE = {
     "errors and what calls return": (
@@ -55,7 +56,8 @@ PASSIVE = {
         "Plan Score Scores Separated Separation Song Summary WorkerError changed vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
-        "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix init_worker retain_freed_memory "
+        "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
+        "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
         "peak_memory available_cores load_matplotlib"
     ),
     "called by the functions above with what these have checked": (
@@ -509,9 +511,9 @@ def plain(calls) -> Callable[[str], Any]:
 
 
 ELSEWHERE = {  # documented, and held by tests of their own
-    "sepkit.arguments", "sepkit.instantiate", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files",
-    "sepkit.generators", "sepkit.locks", "sepkit.losses", "sepkit.objective", "sepkit.observers", "sepkit.plain",
-    "sepkit.processes", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
+    "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
+    "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.objective", "sepkit.observers",
+    "sepkit.plain", "sepkit.processes", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
 }  # fmt: skip
 NAMES = cases(Path())  # without the files: for the names of tests
 

@@ -49,7 +49,7 @@ def run_all(root, tmp_path):
     """Train the recipe, changed by overrides."""
 
     def start(*overrides: str, folder: str = "run", recipe=RECIPE, **options) -> Path:
-        given = {"data": root, "device": "cpu", "quiet": True, "tell": lambda _: None, **options}
+        given = {"data": root, "device": "cpu", "quiet": True, "log": lambda _: None, **options}
         return train(recipe, tmp_path / folder, overrides=overrides, **given)
 
     return start
@@ -829,7 +829,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from sepkit.training import train
 from training import RECIPE
-train(RECIPE, {folder!r}, data={root!r}, overrides=["training.epochs=1"], quiet=True, tell=lambda _: None)
+train(RECIPE, {folder!r}, data={root!r}, overrides=["training.epochs=1"], quiet=True, log=lambda _: None)
 sys.exit(any(name.partition(".")[0] in ("tensorboard", "wandb") for name in sys.modules))
 """
 

@@ -285,7 +285,7 @@ def test_the_generator_of_cuda_is_seeded_kept_and_put_back():
 
 @pytest.mark.parametrize("call", [dry_run, train])
 def test_the_callers_generators_are_where_they_were(root, tmp_path, call):
-    run = {"run": tmp_path / "run", "tell": str, "quiet": True} if call is train else {}
+    run = {"run": tmp_path / "run", "log": str, "quiet": True} if call is train else {}
     with borrowed_generators(CPU):
         seed_generators(11, CPU)
         expected = drawn()
