@@ -69,34 +69,34 @@ class Unreadable:
 
 
 @pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> str:
-    module = ModuleType("toolshelf")
+def tools(monkeypatch: pytest.MonkeyPatch) -> str:
+    module = ModuleType("tools")
     for cls in (Net, Wrapper, Plain, Open, Typed):
         setattr(module, cls.__name__, cls)
     module.__all__ = ["Net", "Wrapper", "Plain", "Open", "Typed"]
     module.helper = lambda: None
-    monkeypatch.setitem(sys.modules, "toolshelf", module)
-    return "toolshelf"
+    monkeypatch.setitem(sys.modules, "tools", module)
+    return "tools"
 
 
-def messages(spec: object, shelf: str, **options: Any) -> list[str]:
-    return [str(problem) for problem in check(spec, shelf, **options)]
+def messages(config: object, tools: str, **options: Any) -> list[str]:
+    return [str(problem) for problem in check(config, tools, **options)]
 
 
-def test_a_bare_name_is_taken_from_the_shelf(shelf):
-    assert resolve_class("Net", shelf) is Net
+def test_a_bare_name_is_taken_from_the_module(tools):
+    assert resolve_class("Net", tools) is Net
 
 
-def test_a_dotted_path_is_imported(shelf):
-    assert resolve_class("torch.nn.L1Loss", shelf) is torch.nn.L1Loss
+def test_a_dotted_path_is_imported(tools):
+    assert resolve_class("torch.nn.L1Loss", tools) is torch.nn.L1Loss
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("net", r"class: there is no class 'net' in toolshelf; did you mean 'Net'\?"),
+        ("net", r"class: there is no class 'net' in tools; did you mean 'Net'\?"),
         ("Zebra", r"there are: Net, Open, Plain, Typed, Wrapper; one from elsewhere is named with its module"),
-        ("helper", "there is no class 'helper' in toolshelf"),
+        ("helper", "there is no class 'helper' in tools"),
         ("torch.nn.L1Los", r"there is no class 'L1Los' in torch.nn; did you mean 'L1Loss'\?"),
         ("nosuchmodule.Net", "there is no module 'nosuchmodule' to take 'nosuchmodule.Net' from"),
         ("torch.nosuch.Net", "there is no module 'torch.nosuch'"),
@@ -106,25 +106,25 @@ def test_a_dotted_path_is_imported(shelf):
         (".Net", "importing '' failed with ValueError"),
     ],
 )
-def test_a_name_without_a_class_is_refused(shelf, name, message):
+def test_a_name_without_a_class_is_refused(tools, name, message):
     with pytest.raises(InstantiationError, match=message):
-        resolve_class(name, shelf)
+        resolve_class(name, tools)
 
 
-def test_a_bare_name_for_a_shelf_that_does_not_exist_asks_for_a_dotted_path():
+def test_a_bare_name_for_a_module_that_does_not_exist_asks_for_a_dotted_path():
     with pytest.raises(InstantiationError, match=r"'Watch' must be a dotted path such as 'mymodule.Watch'"):
-        resolve_class("Watch", "sepkit.no_such_shelf")
+        resolve_class("Watch", "sepkit.no_such_module")
 
 
-def test_an_import_that_fails_says_why(tmp_path, monkeypatch, shelf):
+def test_an_import_that_fails_says_why(tmp_path, monkeypatch, tools):
     (tmp_path / "brokenmodule.py").write_text("import nosuchdependency\n")
     monkeypatch.syspath_prepend(tmp_path)
     reason = "importing 'brokenmodule' failed with ModuleNotFoundError: No module named 'nosuchdependency'"
     with pytest.raises(InstantiationError, match=reason):
-        resolve_class("brokenmodule.Net", shelf)
+        resolve_class("brokenmodule.Net", tools)
 
 
-def test_a_shelf_offers_what_its_package_defines_and_nothing_it_only_imports():
+def test_a_module_offers_what_its_package_defines_and_nothing_it_only_imports():
     with pytest.raises(InstantiationError, match="AdamW") as caught:
         resolve_class("Tensor", "torch.optim")
     assert "defaultdict" not in str(caught.value)
@@ -152,12 +152,12 @@ def test_a_stranger_may_not_reach_through_an_own_module(monkeypatch):
         resolve_class("sepkit.models.Popen", "sepkit.models", trusted=False)
 
 
-def test_a_stranger_may_not_hide_a_class_in_an_argument(shelf, monkeypatch):
-    monkeypatch.setattr("sepkit.instantiate.OWN_SHELVES", ("toolshelf", __name__))
-    spec = {"class": "Wrapper", "rank": 1, "network": {"class": "torch.nn.L1Loss"}}
+def test_a_stranger_may_not_hide_a_class_in_an_argument(tools, monkeypatch):
+    monkeypatch.setattr("sepkit.instantiate.OWN_MODULES", ("tools", __name__))
+    config = {"class": "Wrapper", "rank": 1, "network": {"class": "torch.nn.L1Loss"}}
     with pytest.raises(InstantiationError, match=r"network.class: 'torch.nn.L1Loss' is not .*--trust"):
-        instantiate(spec, shelf, trusted=False)
-    assert instantiate({"class": "Net", "n_sources": 2}, shelf, trusted=False).n_sources == 2
+        instantiate(config, tools, trusted=False)
+    assert instantiate({"class": "Net", "n_sources": 2}, tools, trusted=False).n_sources == 2
 
 
 GOOD = [
@@ -220,8 +220,8 @@ def test_a_value_of_another_type_is_named_with_what_is_wanted(name, value, messa
     assert (problem.path, problem.message, problem.at_key) == ((name,), message, False)
 
 
-def test_a_class_is_wanted_where_the_signature_wants_an_object(shelf):
-    (message,) = messages({"class": "Wrapper", "network": "Net", "rank": 1}, shelf)
+def test_a_class_is_wanted_where_the_signature_wants_an_object(tools):
+    (message,) = messages({"class": "Wrapper", "network": "Net", "rank": 1}, tools)
     assert message == "network: must be a mapping with `class:`, got 'Net'"
 
 
@@ -241,15 +241,15 @@ def test_an_argument_like_no_other_is_answered_with_all():
     assert problem.message == "Net has no such argument (it has: n_sources, hidden_size, dropout)"
 
 
-def test_a_missing_argument_is_named_unless_it_is_provided():
+def test_a_missing_argument_is_named_unless_it_is_derived():
     (problem,) = check_arguments(Net, {})
     assert str(problem) == "n_sources: must be given: Net has no default for it"
-    assert check_arguments(Net, {}, provided=["n_sources"]) == []
+    assert check_arguments(Net, {}, derived=["n_sources"]) == []
 
 
-def test_keys_beside_the_arguments_are_left_alone_but_suggested():
-    assert check_arguments(Net, {"n_sources": 1, "weight": 2}, beside=["weight"]) == []
-    (problem,) = check_arguments(Net, {"n_sources": 1, "wieght": 2}, beside=["weight"])
+def test_extra_keys_are_left_alone_but_suggested():
+    assert check_arguments(Net, {"n_sources": 1, "weight": 2}, extra_keys=["weight"]) == []
+    (problem,) = check_arguments(Net, {"n_sources": 1, "wieght": 2}, extra_keys=["weight"])
     assert problem.message.endswith("did you mean 'weight'?")
 
 
@@ -272,15 +272,15 @@ def test_a_class_without_a_signature_is_not_checked():
     assert check_arguments(dict, {"a": 1}) == []
 
 
-def test_every_mistake_is_reported_with_its_place(shelf):
-    spec = {
+def test_every_mistake_is_reported_with_its_place(tools):
+    config = {
         "class": "Wrapper",
         "rank": "high",
         "network": {"class": "Net", "hidden_size": "many"},
         "parts": [{"class": "Plain"}, {"class": "Nett"}],
     }
     with pytest.raises(InstantiationError) as caught:
-        instantiate(spec, shelf)
+        instantiate(config, tools)
     assert [problem.path for problem in caught.value.problems] == [
         ("rank",),
         ("network", "n_sources"),
@@ -290,38 +290,38 @@ def test_every_mistake_is_reported_with_its_place(shelf):
     assert "network.hidden_size: must be an int, got 'many'\n" in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["Net", 3, None, {"n_sources": 1}])
-def test_a_spec_without_class_is_refused(shelf, spec):
+@pytest.mark.parametrize("config", ["Net", 3, None, {"n_sources": 1}])
+def test_a_config_without_class_is_refused(tools, config):
     with pytest.raises(InstantiationError, match="must be a mapping with `class:`, got"):
-        instantiate(spec, shelf)
+        instantiate(config, tools)
 
 
-def test_nested_mappings_are_built_first_and_get_the_provided_facts(shelf):
-    spec = {
+def test_nested_mappings_are_built_first_and_get_the_derived_facts(tools):
+    config = {
         "class": "Wrapper",
         "rank": 2,
         "network": {"class": "Net", "hidden_size": 16},
         "parts": [{"class": "Net", "n_sources": 5}, 7],
     }
-    built = instantiate(spec, shelf, provided={"n_sources": 3, "n_bins": 9})
+    built = instantiate(config, tools, derived={"n_sources": 3, "n_bins": 9})
     assert (built.rank, built.network.n_sources, built.network.hidden_size) == (2, 3, 16)
     assert (built.parts[0].n_sources, built.parts[1]) == (5, 7)
-    assert spec["network"] == {"class": "Net", "hidden_size": 16}
+    assert config["network"] == {"class": "Net", "hidden_size": 16}
 
 
-def test_a_constructor_with_keywords_gets_only_the_facts_it_names(shelf):
-    assert instantiate({"class": "Open"}, shelf, provided={"size": 3, "n_bins": 9}).options == {}
+def test_a_constructor_with_keywords_gets_only_the_facts_it_names(tools):
+    assert instantiate({"class": "Open"}, tools, derived={"size": 3, "n_bins": 9}).options == {}
 
 
 def test_an_optimizer_is_built_from_its_mapping():
-    spec = {"class": "AdamW", "lr": 1e-3, "betas": [0.9, 0.99]}
-    optimizer = instantiate(spec, "torch.optim", provided={"params": [torch.nn.Parameter(torch.zeros(1))]})
+    config = {"class": "AdamW", "lr": 1e-3, "betas": [0.9, 0.99]}
+    optimizer = instantiate(config, "torch.optim", derived={"params": [torch.nn.Parameter(torch.zeros(1))]})
     assert optimizer.defaults["lr"] == 1e-3
 
 
 def test_a_constructors_own_error_passes_unchanged():
     with pytest.raises(ValueError, match="Invalid learning rate"):
-        instantiate({"class": "AdamW", "lr": -1.0}, "torch.optim", provided={"params": [torch.zeros(1)]})
+        instantiate({"class": "AdamW", "lr": -1.0}, "torch.optim", derived={"params": [torch.zeros(1)]})
 
 
 def test_the_nearest_name_does_not_depend_on_case():

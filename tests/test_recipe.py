@@ -207,6 +207,7 @@ MISTAKES = [
     ("root: demo", "root: ''", "10:9: data.root: must not be empty, got ''"),
     ("remix: 0.7", "remix: 1.7", "12:10: data.remix: must be <= 1, got 1.7"),
     ("remix: 0.7", "allow_damaged: 1", "12:18: data.allow_damaged: must be true or false, got 1"),
+    ("remix: 0.7", "licence: 4", "12:12: data.licence: must be a string, got 4"),
     ("remix: 0.7", "resample: 1", "12:13: data.resample: must be true or false, got 1"),
     ("ema: 0.99", "ema: 1.0", "26:8: training.ema: must be < 1, got 1.0"),
     (
@@ -648,11 +649,11 @@ def test_a_byte_order_mark_is_no_mistake(folder):
 @pytest.fixture
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the installed recipes."""
-    (folder / "shelf").mkdir()
-    (folder / "shelf" / "vocals.yaml").write_text(TEXT)
-    (folder / "shelf" / "recipeparts.py").write_text(PARTS)
-    monkeypatch.setattr("sepkit.recipe.resources.files", lambda _: folder / "shelf")
-    return folder / "shelf"
+    (folder / "installed").mkdir()
+    (folder / "installed" / "vocals.yaml").write_text(TEXT)
+    (folder / "installed" / "recipeparts.py").write_text(PARTS)
+    monkeypatch.setattr("sepkit.recipe.loader.resources.files", lambda _: folder / "installed")
+    return folder / "installed"
 
 
 def test_a_bare_name_is_an_installed_recipe(installed):

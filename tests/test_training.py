@@ -90,6 +90,12 @@ def test_a_training_leaves_a_model_its_history_and_its_recipe(run_all, root):
     assert re.fullmatch(r"finished after 2 epochs; the best was epoch \d with -?\d+\.\d\d dB SDR", lines[-1])
 
 
+def test_the_licence_of_the_data_stands_in_the_card_and_in_the_report(run_all):
+    folder = run_all("data.licence=CC BY-NC 4.0", "training.epochs=1")
+    assert json.loads((folder / "model.json").read_text())["licence"] == "CC BY-NC 4.0"
+    assert "CC BY-NC 4.0" in (folder / "report.html").read_text().split("<pre>")[0]
+
+
 def test_the_history_has_a_line_an_epoch_and_a_column_a_number(run):
     rows = history(run("validation.every=2", "training.epochs=3"))
     assert list(rows[0]) == [

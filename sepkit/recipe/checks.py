@@ -26,7 +26,7 @@ from sepkit.transforms import STFT
 
 _LOSS_KEYS = tuple(field.alias or name for name, field in LossSettings.model_fields.items())
 _TERM_KEYS = tuple(key for key in _LOSS_KEYS if key != "class")
-_SLOTS = (  # where a class mapping stands (* : each of a list), the shelf, the names that it is given
+_SLOTS = (  # where a class mapping stands (* : each of a list), the module, the names that it is given
     (("separator", "transform"), "sepkit.transforms", ()),
     (("separator", "network"), "sepkit.models", ("n_sources", "n_channels", "n_bins", "sample_rate")),
     (("data", "augment", "*"), "sepkit.augment", ()),
@@ -82,7 +82,7 @@ def find_problems(values: dict[str, Any]) -> list[Problem]:
 
 
 def _get(values: Any, *path: str | int) -> Any:
-    """Follow a path as far as the data has the right shape; None where it ends early."""
+    """Return the value at a path; None where the data ends early."""
     for key in path:
         if isinstance(values, list) and isinstance(key, int):
             values = values[key]
@@ -117,7 +117,7 @@ def _translate(finding: dict[str, Any], values: dict[str, Any]) -> Problem:
 
 
 def _path_of(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Leave out what pydantic adds to a path: which kind of weight, and that a key is meant."""
+    """Drop what pydantic adds to a path: which kind of weight, and that a key is meant."""
     kept = [
         key
         for before, key in zip(("", *location), location, strict=False)
@@ -127,7 +127,7 @@ def _path_of(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 
 def _right_key(path: tuple[str | int, ...], values: dict[str, Any]) -> str:
-    """Suggest the nearest key of the same section, or the same key in another section."""
+    """Find the nearest key of the same section, or the same key in another section."""
     key, section = str(path[-1]), tuple(k for k in path[:-1] if isinstance(k, str))
     beside = _keys_of({("losses", "weight"): Ramp, (): Recipe, **_sections()}[section])
     elsewhere: dict[str, str] = {}
@@ -146,7 +146,7 @@ def _sections() -> dict[tuple[str], type[BaseModel]]:
 
 
 def _is_section(annotation: Any) -> bool:
-    """Tell a section from a list of them, which is a type too on Python 3.10."""
+    """Return whether an annotation is a section; a list of them is a type too on Python 3.10."""
     return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
@@ -158,27 +158,27 @@ def _all_keys(values: dict[str, Any]) -> Iterator[str]:
     """List the dotted keys of all sections, and the arguments of the classes that the recipe names there."""
     for (section,), model in _sections().items():
         yield from (f"{section}.{key}" for key in _keys_of(model))
-    for path, shelf, provided in _SLOTS:
-        cls = _class_at(values, path, shelf)
+    for path, module, derived in _SLOTS:
+        cls = _class_at(values, path, module)
         names = arguments_of(cls) if cls else None
-        yield from (f"{dotted(path)}.{name}" for name in names or () if name not in provided)
+        yield from (f"{dotted(path)}.{name}" for name in names or () if name not in derived)
 
 
 # Classes
 
 
 def _check_classes(values: dict[str, Any]) -> Iterator[Problem]:
-    for slot, shelf, provided in _SLOTS:
+    for slot, module, derived in _SLOTS:
         beside = _LOSS_KEYS if slot[0] == "losses" else ()
-        for path, spec in _specs(values, slot):
-            if isinstance(spec, dict) and not ("class" in beside and "class" not in spec):
-                problems = [*_check_provided(spec, provided), *check(spec, shelf, provided, beside=beside)]
+        for path, config in _configs(values, slot):
+            if isinstance(config, dict) and not ("class" in beside and "class" not in config):
+                problems = [*_check_derived(config, derived), *check(config, module, derived, extra_keys=beside)]
                 yield from (problem.below(*path) for problem in problems)
 
 
-def _check_provided(spec: dict[str, Any], provided: tuple[str, ...]) -> Iterator[Problem]:
-    for name in provided:
-        if name in spec:
+def _check_derived(config: dict[str, Any], derived: tuple[str, ...]) -> Iterator[Problem]:
+    for name in derived:
+        if name in config:
             yield Problem((name,), f"must be left out: {_GIVERS.get(name, 'the separator gives it')}", at_key=True)
 
 
@@ -186,13 +186,13 @@ def _check_by_building(values: dict[str, Any], wrong: list[tuple[str | int, ...]
     """Build what can be built without data, apart from what has a problem already, at one of the places in `wrong`."""
     wrong = [path for path in wrong if not (path[:1] == ("losses",) and path[2:3] and path[2] in _TERM_KEYS)]
     facts = _facts(values, wrong)
-    for slot, shelf, provided in _SLOTS:
-        for path, spec in _specs(values, slot):
-            if not _is_right(path, wrong) or not facts.keys() >= set(provided):
+    for slot, module, derived in _SLOTS:
+        for path, config in _configs(values, slot):
+            if not _is_right(path, wrong) or not facts.keys() >= set(derived):
                 continue
-            arguments = {key: value for key, value in spec.items() if slot[0] != "losses" or key not in _TERM_KEYS}
-            given = {name: facts[name] for name in provided}
-            built, problems = try_to_build(arguments, shelf, {**given, **(ITEM_WISE if slot[0] == "losses" else {})})
+            arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in _TERM_KEYS}
+            given = {name: facts[name] for name in derived}
+            built, problems = try_to_build(arguments, module, {**given, **(ITEM_WISE if slot[0] == "losses" else {})})
             yield from (problem.below(*path) for problem in problems)
             if slot[0] == "losses" and built is not None:
                 yield from (Problem(path, message) for message in find_pooling(built))
@@ -215,24 +215,24 @@ def _facts(values: dict[str, Any], wrong: list[tuple[str | int, ...]]) -> dict[s
 
 
 def _is_right(path: tuple[str | int, ...], wrong: list[tuple[str | int, ...]]) -> bool:
-    """Tell whether there is no problem at a place, above or below it."""
+    """Return whether there is no problem at a path, above or below it."""
     return not any(path[: len(place)] == place[: len(path)] for place in wrong)
 
 
-def _specs(values: dict[str, Any], slot: tuple[str, ...]) -> list[tuple[tuple[str | int, ...], Any]]:
+def _configs(values: dict[str, Any], slot: tuple[str, ...]) -> list[tuple[tuple[str | int, ...], Any]]:
     """List the class mappings at a slot with their paths."""
     if slot[-1] != "*":
-        spec = _get(values, *slot)
-        return [] if spec is None else [(slot, spec)]
-    specs = _get(values, *slot[:-1])
-    items = enumerate(specs) if isinstance(specs, list) else ()
-    return [((*slot[:-1], position), spec) for position, spec in items]
+        config = _get(values, *slot)
+        return [] if config is None else [(slot, config)]
+    configs = _get(values, *slot[:-1])
+    items = enumerate(configs) if isinstance(configs, list) else ()
+    return [((*slot[:-1], position), config) for position, config in items]
 
 
-def _class_at(values: dict[str, Any], path: tuple[str | int, ...], shelf: str) -> type | None:
+def _class_at(values: dict[str, Any], path: tuple[str | int, ...], module: str) -> type | None:
     """Return the class that is named at a path; None where there is none (which is reported elsewhere)."""
     try:
-        return resolve_class(_get(values, *path, "class"), shelf)
+        return resolve_class(_get(values, *path, "class"), module)
     except InstantiationError:
         return None
 
@@ -270,14 +270,14 @@ def _training(values: dict[str, Any], key: str) -> Any:
 
 def _check_losses(values: dict[str, Any]) -> Iterator[Problem]:
     seen: set[str] = set()
-    for path, spec in _specs(values, ("losses", "*")):
-        if isinstance(spec, dict):
-            problems = [*_check_loss(spec, values), *_check_loss_name(spec, seen)]
+    for path, config in _configs(values, ("losses", "*")):
+        if isinstance(config, dict):
+            problems = [*_check_loss(config, values), *_check_loss_name(config, seen)]
             yield from (problem.below(*path) for problem in problems)
 
 
 def _check_weights(values: dict[str, Any]) -> Iterator[Problem]:
-    weights = [spec.get("weight", 1.0) for _, spec in _specs(values, ("losses", "*")) if isinstance(spec, dict)]
+    weights = [config.get("weight", 1.0) for _, config in _configs(values, ("losses", "*")) if isinstance(config, dict)]
     if weights and not any(map(_is_felt, weights)):
         yield Problem(("losses", 0, "weight"), "must be above 0 in one of the losses: with 0 in all nothing is learned")
 
@@ -287,8 +287,8 @@ def _is_felt(weight: Any) -> bool:
     return any(end != 0 for end in ends)
 
 
-def _check_loss_name(spec: dict[str, Any], seen: set[str]) -> Iterator[Problem]:
-    name = spec.get("name") or str(spec.get("class")).rpartition(".")[2]
+def _check_loss_name(config: dict[str, Any], seen: set[str]) -> Iterator[Problem]:
+    name = config.get("name") or str(config.get("class")).rpartition(".")[2]
     if name == "loss":
         yield Problem(("name",), "'loss' is the sum of all terms; give this one another name")
     if name in seen:
@@ -296,20 +296,20 @@ def _check_loss_name(spec: dict[str, Any], seen: set[str]) -> Iterator[Problem]:
     seen.add(str(name))
 
 
-def _check_loss(spec: dict[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
+def _check_loss(config: dict[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
     sources = _names(_get(values, "separator", "sources"))
-    for position, name in enumerate(_names(spec.get("sources")) if sources else ()):
+    for position, name in enumerate(_names(config.get("sources")) if sources else ()):
         if name not in sources:
             wanted = f"must be one of separator.sources ({', '.join(sources)}), got '{name}'"
             yield Problem(("sources", position), wanted + did_you_mean(name, sources))
-    cls = _class_at(spec, (), "sepkit.losses")
+    cls = _class_at(config, (), "sepkit.losses")
     if cls is None:
         return
     taken = _forward_arguments(cls)
     if taken is None:
         yield Problem(("class",), f"{cls.__name__} is not a loss: it has no forward that names what it takes")
     else:
-        yield from _check_inputs(spec, cls, taken, values)
+        yield from _check_inputs(config, cls, taken, values)
 
 
 def _forward_arguments(cls: type) -> dict[str, inspect.Parameter] | None:
@@ -322,10 +322,10 @@ def _forward_arguments(cls: type) -> dict[str, inspect.Parameter] | None:
 
 
 def _check_inputs(
-    spec: dict[str, Any], cls: type, taken: dict[str, inspect.Parameter], values: dict[str, Any]
+    config: dict[str, Any], cls: type, taken: dict[str, inspect.Parameter], values: dict[str, Any]
 ) -> Iterator[Problem]:
     """Compare what a loss takes with what a separation has."""
-    inputs = spec.get("inputs") if isinstance(spec.get("inputs"), dict) else {}
+    inputs = config.get("inputs") if isinstance(config.get("inputs"), dict) else {}
     for name in inputs:
         if name not in taken:
             wanted = f"{cls.__name__}'s forward has no such argument (it has: {', '.join(taken)})"

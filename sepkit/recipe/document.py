@@ -60,7 +60,7 @@ for _word, _pattern, _first in _WORDS:
 
 
 def write_yaml(values: Mapping[str, Any]) -> str:
-    """Write plain data as YAML, always in the same way, so that what was written by hand can be told from it."""
+    """Write plain data as YAML, always in the same way, so that text written by hand differs from it."""
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -210,7 +210,7 @@ def _parse(text: str) -> tuple[Any, dict[Keys, tuple[Place, Place]], list[Proble
 def _survey(
     node: yaml.Node, path: Keys, places: dict, problems: list[Problem], outer: tuple[yaml.Node, ...] = ()
 ) -> None:
-    """Note the places of all parts below a node."""
+    """Record the places of all parts below a node."""
     if node.tag not in _PLAIN_TAGS:
         raise _at(node, f"the tag {node.tag!r} is not allowed, a recipe holds plain values")
     if node in outer:
@@ -246,7 +246,7 @@ def _at(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
 
 
 def _explain(error: yaml.YAMLError, text: str, label: str) -> str:
-    """Say in one line what is wrong with YAML text, and where."""
+    """Describe in one line what is wrong with YAML text, and where."""
     mark = getattr(error, "problem_mark", None)
     if isinstance(error, yaml.reader.ReaderError):  # whose own sentence takes three lines
         line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)

@@ -1,4 +1,4 @@
-"""Build what a recipe names for a trial, so that what only a constructor refuses is answered at its place too."""
+"""Build the classes of a recipe without their cost, so that what only a constructor refuses has a line too."""
 
 import re
 import warnings
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sepkit.instantiate import Problem, arguments_of, instantiate, is_spec, resolve_class
+from sepkit.instantiate import Problem, arguments_of, instantiate, is_config, resolve_class
 
 _OWN = ("sepkit", "torch")  # whose constructors are known to read no files, and to take no time but for random numbers
 _NOT_OF_ARGUMENTS = (OSError, ImportError, MemoryError)  # the recipe may be in order
@@ -18,27 +18,27 @@ _TORCHS_WORDS = {"learning": "lr", "beta": "betas", "epsilon": "eps"}  # for arg
 
 
 def try_to_build(
-    spec: Mapping[str, Any], shelf: str, provided: Mapping[str, Any]
+    config: Mapping[str, Any], module: str, derived: Mapping[str, Any]
 ) -> tuple[object | None, list[Problem]]:
-    """Build a checked `class:` mapping in little time, with weights of no meaning; global random states stay.
+    """Build a checked `class:` mapping in little time, with weights that were not drawn; global random states stay.
 
     Args:
-        spec: in which `sepkit.instantiate.check` finds no problem.
-        shelf: module for bare names.
-        provided: facts by name.
+        config: in which `sepkit.instantiate.check` finds no problem.
+        module: module for bare names.
+        derived: facts by name.
 
     Returns:
         The object, and no problem; or None and the problem. Neither where it names a class from elsewhere, which may
         do anything when it is built.
     """
-    if not _is_own(spec, shelf):
+    if not _is_own(config, module):
         return None, []
     try:
         with warnings.catch_warnings(), torch.random.fork_rng([]), _Undrawn():
             warnings.simplefilter("ignore")  # they come when it is built to be used
-            return instantiate(spec, shelf, provided), []
+            return instantiate(config, module, derived), []
     except Exception as error:  # whatever a constructor makes of values that it does not check
-        return None, [_locate(error, spec, shelf)]
+        return None, [_locate(error, config, module)]
 
 
 class _Undrawn(TorchFunctionMode):
@@ -53,17 +53,17 @@ class _Undrawn(TorchFunctionMode):
         return function(*arguments, **options)
 
 
-def _is_own(spec: Mapping[str, Any], shelf: str) -> bool:
-    """Tell whether all classes of a mapping, nested ones included, are this package's or torch's."""
-    if resolve_class(spec["class"], shelf).__module__.partition(".")[0] not in _OWN:
+def _is_own(config: Mapping[str, Any], module: str) -> bool:
+    """Return whether all classes of a mapping, nested ones included, are this package's or torch's."""
+    if resolve_class(config["class"], module).__module__.partition(".")[0] not in _OWN:
         return False
-    inner = [item for value in spec.values() for item in (value if isinstance(value, list) else [value])]
-    return all(_is_own(item, shelf) for item in inner if is_spec(item))
+    inner = [item for value in config.values() for item in (value if isinstance(value, list) else [value])]
+    return all(_is_own(item, module) for item in inner if is_config(item))
 
 
-def _locate(error: Exception, spec: Mapping[str, Any], shelf: str) -> Problem:
-    """Say what a constructor said, at the argument with whose name it begins, or another one given that it names."""
-    cls = resolve_class(spec["class"], shelf)
+def _locate(error: Exception, config: Mapping[str, Any], module: str) -> Problem:
+    """Place a constructor's error at the argument with whose name it begins, or at one of the mapping that it names."""
+    cls = resolve_class(config["class"], module)
     if not isinstance(error, ValueError):
         reason = (str(error).splitlines() or [""])[0]
         where = "on this machine" if isinstance(error, _NOT_OF_ARGUMENTS) else "with these arguments"
@@ -73,5 +73,5 @@ def _locate(error: Exception, spec: Mapping[str, Any], shelf: str) -> Problem:
     known = arguments_of(cls) or {}
     if not words or words[0] not in known:
         return Problem((), message)
-    name = next((word for word in words if word in spec), words[0])
+    name = next((word for word in words if word in config), words[0])
     return Problem((name,), re.sub(rf"^{name} (?=must )", "", message))

@@ -52,6 +52,7 @@ class DataSettings(_Settings):
         remix: share of the items whose stems come from different songs, 0 to 1.
         augment: class mappings, from sepkit.augment.
         workers: processes that read songs, beside the main one.
+        licence: of the songs, as it is to stand in the model card; None: unknown.
     """
 
     root: Annotated[str, Field(min_length=1)]
@@ -61,6 +62,7 @@ class DataSettings(_Settings):
     remix: Annotated[float, Field(ge=0, le=1)] = 0.0
     augment: list[ClassMapping] = []
     workers: Annotated[int, Field(ge=0)] = 2
+    licence: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Ramp(_Settings):
@@ -163,7 +165,7 @@ class Recipe(_Settings):
         losses: against which losses.
         training: how.
         validation: how it is judged on the way.
-        observers: class mappings of what looks on while training, from sepkit.observers; none: [].
+        observers: class mappings, from sepkit.observers; none: [].
     """
 
     separator: SeparatorSettings
@@ -177,16 +179,16 @@ class Recipe(_Settings):
 
     @property
     def path(self) -> Path | None:
-        """The file that it was read from; None for a mapping."""
+        """Return the file that it was read from; None for a mapping."""
         return self._path
 
     @property
     def name(self) -> str:
-        """The file's name without suffix, so that every system takes it for a folder; "recipe" for a mapping."""
+        """Return the file's name without suffix, as a folder's name on every system; "recipe" for a mapping."""
         return safe_name(self._path.stem) if self._path else "recipe"
 
     def _located(self, path: Path | None, document: Document) -> "Recipe":
-        """Return the same recipe as read from a file, and from the document that remembers its lines."""
+        """Return the same recipe with its file, and the document that remembers its lines."""
         copy = self.model_copy()
         copy._path, copy._document = path, document
         return copy

@@ -357,7 +357,7 @@ class Trainer:
         return {
             "recipe": self.recipe.name,
             "data": Path(self.recipe.data.root).resolve().name,  # the card travels with the weights: no path of here
-            "licence": None,
+            "licence": self.recipe.data.licence,
             "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
             "finished": self.finished,
         }
