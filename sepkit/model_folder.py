@@ -16,8 +16,8 @@ from sepkit import __version__
 from sepkit.arguments import check_path
 from sepkit.files import atomic_file, readable
 from sepkit.generators import borrowed_generators
-from sepkit.instantiate import show
 from sepkit.plain import parse_json, read_text
+from sepkit.problems import show
 from sepkit.separator import Separator
 
 FORMAT = 1

@@ -15,10 +15,10 @@ from sepkit.instantiate import (
     arguments_of,
     check,
     check_arguments,
-    did_you_mean,
     instantiate,
     resolve_class,
 )
+from sepkit.problems import did_you_mean
 
 
 class Net:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sepkit.instantiate import Problem
+from sepkit.problems import Problem
 from sepkit.recipe import Recipe, RecipeError, importable, load_recipe, recipe_names
 
 PARTS = '''

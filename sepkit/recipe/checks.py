@@ -10,15 +10,12 @@ from torch import nn
 
 from sepkit.instantiate import (
     InstantiationError,
-    Problem,
     arguments_of,
     check,
-    did_you_mean,
-    dotted,
     resolve_class,
-    show,
 )
 from sepkit.objective import ITEM_WISE, find_pooling
+from sepkit.problems import Problem, did_you_mean, dotted, show
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings, TrainingSettings
 from sepkit.separator import QUANTITIES

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from sepkit.instantiate import Problem, dotted, show
 from sepkit.plain import DEEPEST, MOST, TOO_DEEP, TOO_MANY, BoundedLoader, check_bounds, read_text
+from sepkit.problems import Problem, dotted, show
 
 Place = tuple[int, int]  # line and column, from 1
 Keys = tuple[str | int, ...]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sepkit.instantiate import Problem, arguments_of, instantiate, is_config, resolve_class
+from sepkit.instantiate import arguments_of, instantiate, is_config, resolve_class
+from sepkit.problems import Problem
 
 _OWN = ("sepkit", "torch")  # whose constructors are known to read no files, and to take no time but for random numbers
 _NOT_OF_ARGUMENTS = (OSError, ImportError, MemoryError)  # the recipe may be in order

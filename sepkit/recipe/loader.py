@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sepkit.instantiate import did_you_mean
+from sepkit.problems import did_you_mean
 from sepkit.processes import name_user
 from sepkit.recipe.document import Document, RecipeError
 from sepkit.recipe.settings import Recipe

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from sepkit.files import safe_name
-from sepkit.instantiate import Problem, dotted
+from sepkit.problems import Problem, dotted
 from sepkit.recipe.document import Document, RecipeError, write_yaml
 
 ClassMapping = dict[str, Any]

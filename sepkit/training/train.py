@@ -14,8 +14,8 @@ import torch
 from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
 from sepkit.generators import borrowed_generators
-from sepkit.instantiate import Problem, did_you_mean
 from sepkit.model_folder import WEIGHTS, load_weights
+from sepkit.problems import Problem, did_you_mean
 from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import FILE as REPORT
