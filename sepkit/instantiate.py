@@ -17,7 +17,7 @@ OWN_MODULES = ("sepkit.models", "sepkit.transforms")  # all that a model folder 
 
 
 class InstantiationError(ValueError):
-    """A `class:` mapping that cannot be built; `problems` lists every reason."""
+    """Plain data that nothing can be built from; `problems` lists every reason."""
 
     def __init__(self, problems: Sequence[Problem]):
         super().__init__("\n".join(map(str, problems)))

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from sepkit.arguments import check_is_tensor, is_number, is_whole
 from sepkit.files import is_safe_name, same_file_key
-from sepkit.instantiate import instantiate
+from sepkit.instantiate import InstantiationError, instantiate
 from sepkit.masks import apply_mask
+from sepkit.problems import Problem, show
 
 QUANTITIES = (
     "mixture",
@@ -46,8 +47,8 @@ class Separator(nn.Module):
         trusted: let `class` be any importable class, not only one of this package.
 
     Raises:
-        ValueError: an argument is out of range.
-        sepkit.instantiate.InstantiationError: a class or its arguments cannot be used.
+        ValueError: the transform or the network is not one that a separator can use.
+        sepkit.instantiate.InstantiationError: an argument, a class or its arguments cannot be used.
     """
 
     def __init__(
@@ -61,12 +62,10 @@ class Separator(nn.Module):
         trusted: bool = True,
     ) -> None:
         super().__init__()
-        _check_sources(sources)
-        whole = is_whole(sample_rate) and is_whole(n_channels)
-        if not (whole and sample_rate >= 1 and n_channels >= 1 and is_number(segment) and 0 < segment < math.inf):
-            raise ValueError(
-                f"sample_rate, n_channels and segment must be positive, got {sample_rate}, {n_channels}, {segment}"
-            )
+        numbers = {"sample_rate": sample_rate, "n_channels": n_channels, "segment": segment}
+        problems = self.problems({"sources": sources, **numbers})
+        if problems:
+            raise InstantiationError(problems)
         self.sources, self.sample_rate = list(sources), sample_rate
         self.n_channels, self.segment = n_channels, segment
         self._transform, self._network = deepcopy(dict(transform or {"class": "STFT"})), deepcopy(dict(network))
@@ -88,6 +87,25 @@ class Separator(nn.Module):
         if len({"mask", "spectrum"} & set(self.outputs)) != 1:
             found = f"{type(self.network).__name__} with {', '.join(self.outputs) or 'none'}"
             raise ValueError(f"network must have either mask or spectrum among its outputs, got {found}")
+
+    @staticmethod
+    def problems(settings: Mapping[str, Any]) -> list[Problem]:
+        """List what is wrong with the sources and numbers among the constructor's arguments.
+
+        Args:
+            settings: all or some of the arguments, of any type.
+        """
+        problems = []
+        if "sources" in settings:
+            problems += [problem.below("sources") for problem in _source_problems(settings["sources"])]
+        for name in ("sample_rate", "n_channels"):
+            number = settings.get(name, 1)
+            if not (is_whole(number) and number >= 1):
+                problems.append(Problem((name,), f"must be a whole number, at least 1, got {show(number)}"))
+        segment = settings.get("segment", 1.0)
+        if not (is_number(segment) and 0 < segment < math.inf):
+            problems.append(Problem(("segment",), f"must be a finite number of seconds above 0, got {show(segment)}"))
+        return problems
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -202,15 +220,24 @@ def _try_transform(transform: nn.Module, n_channels: int) -> None:
         raise ValueError(f"transform's inverse(spectrogram, T) must give a real ({n_channels}, T), got {found}")
 
 
-def _check_sources(sources: Sequence[str]) -> None:
-    """Refuse names that are not different, or that stems cannot have as files."""
-    names = [] if isinstance(sources, str) else list(sources)
-    are_words = all(isinstance(name, str) for name in names)
-    if not names or not are_words or len(set(map(same_file_key, names))) < len(names):
-        raise ValueError(f"sources must be a list of different names, at least one, got {sources!r}")
-    for name in names:
-        if name.startswith(".") or not is_safe_name(name, ".flac") or same_file_key(name) == "mixture":
-            raise ValueError(f"sources must be names that files can have, other than 'mixture', got {name!r}")
+def _source_problems(sources: object) -> Iterator[Problem]:
+    """List what is wrong with names of sources: files are called after them."""
+    if isinstance(sources, str) or not isinstance(sources, Sequence) or not sources:
+        yield Problem((), f"must be a list of names, at least one, got {show(sources)}")
+        return
+    keys: set[str] = set()
+    for position, name in enumerate(sources):
+        if not isinstance(name, str):
+            yield Problem((position,), f"must be a name, got {show(name)}")
+            continue
+        key = same_file_key(name)
+        if key in keys:
+            yield Problem((position,), f"each source must be named once, got {show(name)} again")
+        elif key == "mixture":
+            yield Problem((position,), f"{show(name)} is what the sources are separated from; it cannot be one of them")
+        elif name.startswith(".") or not is_safe_name(name, ".flac"):
+            yield Problem((position,), f"a source must be a name that files can have, got {show(name)}")
+        keys.add(key)
 
 
 class Separation:

@@ -17,8 +17,8 @@ from sepkit.instantiate import (
 from sepkit.objective import ITEM_WISE, find_pooling
 from sepkit.problems import Problem, did_you_mean, dotted, show
 from sepkit.recipe.dry_build import try_to_build
-from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings, TrainingSettings
-from sepkit.separator import QUANTITIES
+from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings
+from sepkit.separator import QUANTITIES, Separator
 from sepkit.transforms import STFT
 
 _LOSS_KEYS = tuple(field.alias or name for name, field in LossSettings.model_fields.items())
@@ -53,6 +53,7 @@ _EXPECTATIONS = {  # pydantic's error types in our words
     "less_than_equal": "must be <= {le:g}",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
+    "value_error": "{error}",
 }
 
 
@@ -68,14 +69,17 @@ def find_problems(values: dict[str, Any]) -> list[Problem]:
     found = [
         *_check_keys(values),
         *_check_classes(values),
-        *_check_sources(values),
+        *(problem.below("separator") for problem in Separator.problems(_mapping(values.get("separator")))),
         *_check_losses(values),
         *_check_weights(values),
-        *_check_batches(values),
     ]
     found += _check_by_building(values, [problem.path for problem in found])
     first = {problem.path: problem for problem in reversed(found)}
     return list(first.values())
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _get(values: Any, *path: str | int) -> Any:
@@ -237,32 +241,8 @@ def _class_at(values: dict[str, Any], path: tuple[str | int, ...], module: str) 
 # How the parts fit together
 
 
-def _check_sources(values: dict[str, Any]) -> Iterator[Problem]:
-    sources = _names(_get(values, "separator", "sources"))
-    for position, name in enumerate(sources):
-        path = ("separator", "sources", position)
-        if name in sources[:position]:
-            yield Problem(path, f"each source must be named once, got '{name}' again")
-        elif name == "mixture":
-            yield Problem(path, "'mixture' is what the sources are separated from; it cannot be one of them")
-        elif not name.strip() or set(name) & set('/\\:*?"<>|') or name.startswith("."):
-            yield Problem(path, f"a source must be a name that files can have, got {show(name)}")
-
-
 def _names(value: Any) -> list[str]:
     return value if isinstance(value, list) and all(isinstance(name, str) for name in value) else []
-
-
-def _check_batches(values: dict[str, Any]) -> Iterator[Problem]:
-    batch_size, parts = (_training(values, key) for key in ("batch_size", "accumulate"))
-    if isinstance(batch_size, int) and isinstance(parts, int) and parts > 0 and batch_size % parts:
-        message = f"must divide training.batch_size, which is {batch_size}, got {parts}"
-        yield Problem(("training", "accumulate"), message)
-
-
-def _training(values: dict[str, Any], key: str) -> Any:
-    given = _get(values, "training", key)
-    return TrainingSettings.model_fields[key].default if given is None else given
 
 
 def _check_losses(values: dict[str, Any]) -> Iterator[Problem]:

@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sepkit.files import safe_name
 from sepkit.problems import Problem, dotted
@@ -140,6 +150,13 @@ class TrainingSettings(_Settings):
     max_minutes: Positive | None = None
     early_stop: Count | None = None
     compile: bool = False
+
+    @field_validator("accumulate")
+    @classmethod
+    def _divide_the_batch(cls, accumulate: int, info: ValidationInfo) -> int:
+        if info.data.get("batch_size", 0) % accumulate:
+            raise ValueError(f"must divide training.batch_size, which is {info.data['batch_size']}")
+        return accumulate
 
 
 class ValidationSettings(_Settings):
