@@ -370,7 +370,7 @@ def make_trainer(bench: Bench, name: str, root: str, precision: str, compiled: b
     trainer = Trainer(checked, open_data(checked), bench.device)
     start(trainer, None)
     if compiled and bench.small:  # without waiting for a compiler
-        getattr(trainer.separator.network, "core", trainer.separator.network).compile(backend="eager")
+        trainer.separator.facts.core.compile(backend="eager")
     return trainer
 
 

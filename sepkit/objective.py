@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.instantiate import instantiate, resolve_class
-from sepkit.separator import PER_SOURCE, QUANTITIES, Separation, Separator
+from sepkit.quantities import match_inputs
+from sepkit.separator import Separation, Separator
 
 _TERM_KEYS = ("weight", "sources", "inputs", "name")
 ITEM_WISE = {"reduction": "none", "sc_reduction": "item"}  # given to losses that know them: a value for each item alone
@@ -73,7 +74,7 @@ class Objective(nn.Module):
 
     def __init__(self, losses: Sequence[Mapping[str, Any]], separator: Separator) -> None:
         super().__init__()
-        self.sources = list(separator.sources)
+        self.sources, self.quantities = list(separator.sources), separator.quantities
         self.terms = [self._term(settings, separator) for settings in losses]
         names = [term.name for term in self.terms]
         if not names or len({*names, "loss"}) <= len(names):
@@ -119,7 +120,7 @@ class Objective(nn.Module):
         n_items = len(separation.mixture)
         quantities = {
             name: _of_sources(separation, quantity, term.columns)
-            if quantity in PER_SOURCE
+            if self.quantities[quantity] == "source"
             else getattr(separation, quantity)
             for name, quantity in term.inputs.items()
         }
@@ -134,7 +135,7 @@ class Objective(nn.Module):
     ) -> Tensor:
         """Average a term over pairs of item and source, and report it per source."""
         n_columns, n_pairs = len(term.columns), len(separation.mixture) * len(term.columns)
-        folded = {name: _fold(separation, quantity, term.columns) for name, quantity in term.inputs.items()}
+        folded = {name: self._fold(separation, quantity, term.columns) for name, quantity in term.inputs.items()}
         counts, places = [len(separation.mixture)] * n_columns, None
         if present is not None:
             counted = present[:, list(term.columns)]
@@ -151,6 +152,13 @@ class Objective(nn.Module):
                 report[f"{term.name}/{self.sources[column]}"] = total / max(1, count)
         return values.mean()
 
+    def _fold(self, separation: Separation, quantity: str, columns: tuple[int, ...]) -> Tensor:
+        """Put all pairs of item and source, or the item as often as it has sources, into the batch (P, ...)."""
+        if self.quantities[quantity] == "source":
+            return _of_sources(separation, quantity, columns).flatten(0, 1)
+        value = getattr(separation, quantity)
+        return value.unsqueeze(1).expand(-1, len(columns), *value.shape[1:]).flatten(0, 1)
+
     def _term(self, settings: Mapping[str, Any], separator: Separator) -> Term:
         """Build one term from its settings."""
         spec = {key: value for key, value in settings.items() if key not in _TERM_KEYS}
@@ -165,9 +173,8 @@ class Objective(nn.Module):
         unknown = sorted(set(limited) - set(self.sources))
         if unknown:
             raise ValueError(f"losses may only name sources {self.sources}, got {unknown}")
-        known = [name for name in (*QUANTITIES, *separator.outputs) if name != "mask" or name in separator.outputs]
-        inputs = match_inputs(loss, settings.get("inputs") or {}, known)
-        per_source = not PER_SOURCE.isdisjoint(inputs.values())
+        inputs = match_inputs(loss, settings.get("inputs") or {}, tuple(self.quantities))
+        per_source = any(self.quantities[quantity] == "source" for quantity in inputs.values())
         if settings.get("sources") and not per_source:
             raise ValueError(f"{cls.__name__} takes {', '.join(inputs.values())}, of no source: leave `sources` out")
         return Term(
@@ -201,38 +208,6 @@ def _is_own(module: nn.Module) -> bool:
     return any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
 
 
-def match_inputs(loss: nn.Module, inputs: Mapping[str, str], known: Sequence[str]) -> dict[str, str]:
-    """Find the quantity that each argument of a loss takes: the one that `inputs` names, or its namesake.
-
-    Args:
-        loss: its `forward` is read.
-        inputs: argument -> quantity.
-        known: names of the quantities there are.
-
-    Raises:
-        ValueError: an argument without default has no quantity, or `inputs` names what there is not.
-    """
-    parameters = inspect.signature(loss.forward).parameters
-    unknown = sorted(set(inputs) - set(parameters))
-    if unknown:
-        raise ValueError(f"inputs of {type(loss).__name__} may name {', '.join(parameters)}, got {', '.join(unknown)}")
-    matched = {}
-    for name, parameter in parameters.items():
-        quantity = inputs.get(name, name)
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if quantity in known:
-            matched[name] = quantity
-        elif name in inputs or parameter.default is parameter.empty:
-            raise ValueError(
-                f"{type(loss).__name__} takes {quantity!r}, which is none of {', '.join(known)}: "
-                "name the quantity in `inputs`"
-            )
-    if not matched:
-        raise ValueError(f"{type(loss).__name__} takes no quantity: name its arguments in forward")
-    return matched
-
-
 def _weight(setting: float | Mapping[str, float]) -> Weight:
     if isinstance(setting, Mapping):
         if set(setting) != {"from", "to", "epochs"} or setting["epochs"] <= 0:
@@ -253,14 +228,6 @@ def _of_sources(separation: Separation, quantity: str, columns: tuple[int, ...])
         return whole
     parts = [separation.of_source(quantity, column) for column in columns]
     return parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(parts, 1)  # one is not copied
-
-
-def _fold(separation: Separation, quantity: str, columns: tuple[int, ...]) -> Tensor:
-    """Put all pairs of item and source, or the item as often as it has sources, into the batch (P, ...)."""
-    if quantity in PER_SOURCE:
-        return _of_sources(separation, quantity, columns).flatten(0, 1)
-    value = getattr(separation, quantity)
-    return value.unsqueeze(1).expand(-1, len(columns), *value.shape[1:]).flatten(0, 1)
 
 
 def _take(quantities: Mapping[str, Tensor], places: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sepkit import losses
 from sepkit.instantiate import InstantiationError
 from sepkit.objective import Objective, Weight
-from sepkit.separator import PER_SOURCE, Separator
+from sepkit.separator import Separator
 
 SOURCES = ["vocals", "drums", "bass"]
 
@@ -17,23 +17,23 @@ SOURCES = ["vocals", "drums", "bass"]
 class Bend(nn.Module):
     """Give every source a mask of its own, which learns, and say something of its own besides."""
 
-    outputs = ("mask", "mu", "sigma")
+    outputs = {"mask": "source", "mu": "item", "sigma": "item"}  # noqa: RUF012
 
     def __init__(self, n_sources: int):
         super().__init__()
         self.gains = nn.Parameter(torch.linspace(0.2, 0.8, n_sources))
 
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        mask = self.gains[:, None, None, None] * torch.sigmoid(spectrogram.abs())[:, None]
-        mu = self.gains.mean() * spectrogram.abs().mean((1, 2))
-        return {"mask": mask, "mu": mu, "sigma": spectrogram.abs().amax((1, 2)) + 0.1}
+    def forward(self, mixture_spectrogram: Tensor) -> dict[str, Tensor]:
+        mask = self.gains[:, None, None, None] * torch.sigmoid(mixture_spectrogram.abs())[:, None]
+        mu = self.gains.mean() * mixture_spectrogram.abs().mean((1, 2))
+        return {"mask": mask, "mu": mu, "sigma": mixture_spectrogram.abs().amax((1, 2)) + 0.1}
 
 
 class SpectrumNetwork(Bend):
     outputs = ("spectrum",)
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return super().forward(spectrogram)["mask"] * spectrogram.unsqueeze(1)
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return super().forward(mixture_spectrogram)["mask"] * mixture_spectrogram.unsqueeze(1)
 
 
 class Plain(nn.Module):
@@ -119,7 +119,7 @@ def separation(separator):
 def pick(separation, quantity: str, item: int, column: int) -> Tensor:
     """Take what a quantity holds for one item and source, as a batch of one."""
     value = getattr(separation, quantity)
-    return value[item, column][None] if quantity in PER_SOURCE else value[item][None]
+    return value[item, column][None] if separation._separator.quantities[quantity] == "source" else value[item][None]
 
 
 PRESENT = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)

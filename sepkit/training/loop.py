@@ -99,7 +99,7 @@ class Trainer:
         self.excerpts: tuple[Excerpt, ...] = ()  # of the last validation
         self.table: EpochTable | None = None
         if settings.compile:
-            getattr(self.separator.network, "core", self.separator.network).compile()
+            self.separator.facts.core.compile()
         self._check_state()
 
     @property
@@ -147,13 +147,12 @@ class Trainer:
 
     def fit(self) -> None:
         """Let the network measure its statistics on the first examples, where it wants to."""
-        fit = getattr(self.separator.network, "fit", None)
-        if fit is None:
+        if not self.separator.facts.has_fit:
             return
         n_items = min(_FIT_ITEMS, len(self.dataset))
         mixtures = (self.dataset[i][0][None].to(self.device) for i in range(n_items))
         with torch.no_grad():
-            fit(self.separator.spectrogram(mixture) for mixture in mixtures)
+            self.separator.network.fit(self.separator.spectrogram(mixture) for mixture in mixtures)
         if self.ema:
             self.ema.load_state_dict(self.separator.state_dict())
 
