@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sepkit.instantiate import instantiate, resolve_class
-from sepkit.quantities import match_inputs
+from sepkit.arguments import is_number
+from sepkit.instantiate import InstantiationError, check, instantiate, resolve_class
+from sepkit.problems import Problem, did_you_mean, show
+from sepkit.quantities import list_input_problems, match_inputs
 from sepkit.separator import Separation, Separator
 
 _TERM_KEYS = ("weight", "sources", "inputs", "name")
@@ -68,20 +70,41 @@ class Objective(nn.Module):
         separator: whose estimates are judged; it says the sources and the sample rate.
 
     Raises:
-        ValueError: a term names an unknown source, argument or quantity, or its weight or name cannot be.
-        sepkit.instantiate.InstantiationError: a class or its arguments cannot be used.
+        ValueError: a loss does not judge each item alone.
+        sepkit.instantiate.InstantiationError: with all that `problems` lists.
     """
 
     def __init__(self, losses: Sequence[Mapping[str, Any]], separator: Separator) -> None:
         super().__init__()
+        problems = self.problems(losses, separator.sources, separator.quantities)
+        if problems:
+            raise InstantiationError(problems)
         self.sources, self.quantities = list(separator.sources), separator.quantities
         self.terms = [self._term(settings, separator) for settings in losses]
-        names = [term.name for term in self.terms]
-        if not names or len({*names, "loss"}) <= len(names):
-            raise ValueError(f"losses must have different names, at least one and not 'loss', got {names}: set `name`")
-        if not any(term.weight.start or term.weight.end for term in self.terms):
-            raise ValueError(f"losses must have a weight above 0, at least one of them, got 0 for {', '.join(names)}")
         self.losses = nn.ModuleList(term.loss for term in self.terms)
+
+    @staticmethod
+    def problems(
+        losses: Sequence[Any], sources: Sequence[str] = (), quantities: Mapping[str, str] | None = None
+    ) -> list[Problem]:
+        """List what is wrong with the settings of losses, before one is built.
+
+        Args:
+            losses: the constructor's, of any content.
+            sources: of the separator; none: unknown.
+            quantities: of its separations, "source" each or "item"; None: unknown.
+        """
+        problems = [] if losses else [Problem(("losses",), "must hold at least one loss")]
+        names: list[str] = ["loss"]
+        for position, settings in enumerate(losses):
+            term_problems = _term_problems(settings, names, sources, quantities)
+            problems += [problem.below("losses", position) for problem in term_problems]
+            names.append(_name_of(settings))
+        ramps = [_ramp(settings) for settings in losses]
+        if losses and all(ramp.get(end) == 0 for ramp in ramps for end in ("from", "to")):
+            message = "must be above 0 in one of the losses: with 0 in all nothing is learned"
+            problems.append(Problem(("losses", 0, "weight"), message))
+        return problems
 
     def forward(self, separation: Separation, present: Tensor | None = None, epoch: float = 0.0) -> dict[str, Tensor]:
         """Judge one pass.
@@ -161,36 +184,80 @@ class Objective(nn.Module):
 
     def _term(self, settings: Mapping[str, Any], separator: Separator) -> Term:
         """Build one term from its settings."""
-        spec = {key: value for key, value in settings.items() if key not in _TERM_KEYS}
-        cls = resolve_class(spec.get("class"), "sepkit.losses")
-        per_item = "reduction" in inspect.signature(cls).parameters
-        if "reduction" in spec:
-            raise ValueError(f"{spec['class']}: leave `reduction` out, the objective asks for one value per item")
-        loss = instantiate(spec, "sepkit.losses", {**ITEM_WISE, "sample_rate": separator.sample_rate})
+        config = {key: value for key, value in settings.items() if key not in _TERM_KEYS}
+        loss = instantiate(config, "sepkit.losses", {**ITEM_WISE, "sample_rate": separator.sample_rate})
         for problem in find_pooling(loss):
             raise ValueError(problem)
-        limited = settings.get("sources") or self.sources
-        unknown = sorted(set(limited) - set(self.sources))
-        if unknown:
-            raise ValueError(f"losses may only name sources {self.sources}, got {unknown}")
-        inputs = match_inputs(loss, settings.get("inputs") or {}, tuple(self.quantities))
-        per_source = any(self.quantities[quantity] == "source" for quantity in inputs.values())
-        if settings.get("sources") and not per_source:
-            raise ValueError(f"{cls.__name__} takes {', '.join(inputs.values())}, of no source: leave `sources` out")
+        ramp, limited = _ramp(settings), settings.get("sources") or self.sources
+        inputs = match_inputs(type(loss), settings.get("inputs") or {}, self.quantities)
         return Term(
-            name=settings.get("name") or cls.__name__,
+            name=_name_of(settings),
             loss=loss,
-            weight=_weight(settings.get("weight", 1.0)),
+            weight=Weight(ramp["from"], ramp["to"], ramp["epochs"]),
             columns=tuple(i for i, source in enumerate(self.sources) if source in limited),
             inputs=inputs,
-            per_item=per_item,
+            per_item="reduction" in inspect.signature(type(loss)).parameters,
             all_sources=getattr(loss, "all_sources", False),
-            per_source=per_source,
+            per_source="source" in {self.quantities[quantity] for quantity in inputs.values()},
         )
 
 
+def _name_of(settings: Any) -> str:
+    """Return the name of a term: its own, or that of its class."""
+    settings = settings if isinstance(settings, Mapping) else {}
+    return str(settings.get("name") or str(settings.get("class")).rpartition(".")[2])
+
+
+def _ramp(settings: Any) -> Mapping[str, Any]:
+    """Return the weight of a term as from, to and epochs."""
+    weight = settings.get("weight", 1.0) if isinstance(settings, Mapping) else 1.0
+    return weight if isinstance(weight, Mapping) else {"from": weight, "to": weight, "epochs": 1}
+
+
+def _term_problems(
+    settings: Any, names: Sequence[str], sources: Sequence[str], quantities: Mapping[str, str] | None
+) -> list[Problem]:
+    """List what is wrong with the settings of one loss, beside others of these names."""
+    problems = check(settings, "sepkit.losses", (*ITEM_WISE, "sample_rate"), extra_keys=_TERM_KEYS)
+    if not isinstance(settings, Mapping):
+        return problems
+    name = _name_of(settings)
+    if name in names:
+        taken = "'loss' is the sum of all terms" if name == "loss" else f"another loss is called '{name}' too"
+        problems.append(Problem(("name",), f"{taken}; give this one a name of its own"))
+    if "reduction" in settings:
+        message = "must be left out: the objective sets it, to get a value for each item"
+        problems.append(Problem(("reduction",), message, at_key=True))
+    weight, ramp = settings.get("weight", 1.0), _ramp(settings)
+    if set(ramp) != {"from", "to", "epochs"} or not all(map(is_number, ramp.values())) or ramp["epochs"] <= 0:
+        problems.append(Problem(("weight",), f"must be a number, or from, to and epochs > 0, got {show(weight)}"))
+    elif min(ramp["from"], ramp["to"]) < 0:
+        message = f"must be at least 0, since losses fall as estimates improve, got {show(weight)}"
+        problems.append(Problem(("weight",), message))
+    limited = settings.get("sources") or []
+    if isinstance(limited, str) or not isinstance(limited, Sequence):
+        problems.append(Problem(("sources",), f"must be a list of names, got {show(limited)}"))
+        limited = []
+    for position, name in enumerate(limited if sources else ()):
+        if name not in sources:
+            message = f"must be one of separator.sources ({', '.join(sources)}), got {show(name)}"
+            problems.append(Problem(("sources", position), message + did_you_mean(name, sources)))
+    try:
+        cls = resolve_class(settings.get("class"), "sepkit.losses")
+    except InstantiationError:  # which check lists
+        return problems
+    inputs = settings.get("inputs") if isinstance(settings.get("inputs"), Mapping) else {}
+    input_problems = list_input_problems(cls, inputs, quantities)
+    if not input_problems and limited and quantities:
+        taken = match_inputs(cls, inputs, quantities).values()
+        if all(quantities[quantity] == "item" for quantity in taken):
+            message = f"must be left out: {cls.__name__} takes {', '.join(taken)}, of no source"
+            problems.append(Problem(("sources",), message, at_key=True))
+    return problems + input_problems
+
+
 def find_pooling(loss: nn.Module) -> list[str]:
-    """Say which options of a loss, or of one within it, would let an item's value depend on the rest of its batch."""
+    """List the options of a loss, or of one within it, that let an item's value depend on the rest of its batch."""
     found = {
         (type(module).__name__, name, value): None
         for module in loss.modules()
@@ -206,18 +273,6 @@ def find_pooling(loss: nn.Module) -> list[str]:
 
 def _is_own(module: nn.Module) -> bool:
     return any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
-
-
-def _weight(setting: float | Mapping[str, float]) -> Weight:
-    if isinstance(setting, Mapping):
-        if set(setting) != {"from", "to", "epochs"} or setting["epochs"] <= 0:
-            raise ValueError(f"weight must be a number, or from, to and epochs > 0, got {dict(setting)}")
-        weight = Weight(setting["from"], setting["to"], setting["epochs"])
-    else:
-        weight = Weight(setting, setting)
-    if min(weight.start, weight.end) < 0:
-        raise ValueError(f"weight must be at least 0, since losses fall as estimates improve, got {setting}")
-    return weight
 
 
 # Sources are chosen by numbers of Python: an index that lies on a device has to be copied there first, in each step.

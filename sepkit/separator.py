@@ -17,7 +17,7 @@ from sepkit.instantiate import InstantiationError, instantiate
 from sepkit.masks import apply_mask
 from sepkit.models.facts import describe_network
 from sepkit.problems import Problem, show
-from sepkit.quantities import QUANTITIES
+from sepkit.quantities import named_quantities
 
 
 class Separator(nn.Module):
@@ -115,8 +115,7 @@ class Separator(nn.Module):
     @property
     def quantities(self) -> dict[str, str]:
         """Return the names of what a `Separation` of this separator holds, "source" each or "item"."""
-        always = {name: kind for name, kind in QUANTITIES.items() if name != "mask"}
-        return {**always, **self.facts.outputs}
+        return named_quantities(self.facts.outputs)
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate a mixture.

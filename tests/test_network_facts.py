@@ -228,7 +228,7 @@ class Anonymous(Constant):
             OldName,
             "OldName takes 'spectrogram', which is none of mixture, mixture_spectrogram, .*: name the arg",
         ),
-        (Anonymous, "Anonymous takes no quantity: name its arguments in forward"),
+        (Anonymous, "Anonymous has no forward that names what it takes"),
     ],
 )
 def test_an_input_that_is_no_quantity_is_refused(network, message):

@@ -326,40 +326,49 @@ def test_the_objective_can_be_copied_and_moved(separator, separation):
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ([], r"losses must have different names, at least one and not 'loss', got \[\]: set `name`"),
-        ([{"class": "L1Loss"}] * 2, r"must have different names, .* got \['L1Loss', 'L1Loss'\]: set `name`"),
-        ([{"class": "L1Loss", "name": "loss"}], r"must have different names, .* not 'loss', got \['loss'\]"),
-        ([{"class": "L1Loss", "reduction": "sum"}], "L1Loss: leave `reduction` out, the objective asks for one value"),
-        ([{"class": "L1Loss", "sources": ["flute"]}], r"losses may only name sources \['vocals', .*got \['flute'\]"),
-        ([{"class": "L1Loss", "weight": {"from": 1, "to": 0}}], "weight must be a number, or from, to and epochs > 0"),
+        ([], "losses: must hold at least one loss"),
+        (
+            [{"class": "L1Loss"}] * 2,
+            "losses.1.name: another loss is called 'L1Loss' too; give this one a name of its own",
+        ),
+        ([{"class": "L1Loss", "name": "loss"}], "losses.0.name: 'loss' is the sum of all terms"),
+        ([{"class": "L1Loss", "reduction": "sum"}], "losses.0.reduction: must be left out: the objective sets it"),
+        (
+            [{"class": "L1Loss", "sources": ["flute"]}],
+            r"losses.0.sources.0: must be one of separator.sources \(vocals, .*got 'flute'",
+        ),
+        (
+            [{"class": "L1Loss", "weight": {"from": 1, "to": 0}}],
+            "losses.0.weight: must be a number, or from, to and epochs > 0",
+        ),
         (
             [{"class": "L1Loss", "weight": {"from": 1, "to": 0, "epochs": 0}}],
-            "weight must be a number, or from, to and epochs > 0, got .*'epochs': 0",
+            "losses.0.weight: must be a number, or from, to and epochs > 0, got .*'epochs': 0",
         ),
-        ([{"class": "L1Loss", "weight": -1}], "weight must be at least 0, since losses fall .*, got -1"),
+        ([{"class": "L1Loss", "weight": -1}], "losses.0.weight: must be at least 0, since losses fall .*, got -1"),
         (
             [{"class": "L1Loss", "weight": {"from": 1, "to": -0.5, "epochs": 2}}],
-            "weight must be at least 0, since .*, got .*-0.5",
+            "losses.0.weight: must be at least 0, since .*, got .*-0.5",
         ),
         (
             [{"class": "L1Loss", "weight": 0}, {"class": "L2Loss", "weight": {"from": 0, "to": 0, "epochs": 2}}],
-            "losses must have a weight above 0, at least one of them, got 0 for L1Loss, L2Loss",
+            "losses.0.weight: must be above 0 in one of the losses",
         ),
         ([{"class": "torch.nn.L1Loss"}], "L1Loss takes 'input', which is none of mixture, .*: name the quantity"),
         (
             [{"class": "torch.nn.L1Loss", "inputs": {"input": "estimat"}}],
-            "L1Loss takes 'estimat', which is none of mixture, .* name the quantity in `inputs`",
+            r"losses.0.inputs.input: must be one of mixture, .*, got 'estimat'; did you mean 'estimate'\?",
         ),
-        ([own(Optional, inputs={"mu": "nu"})], "Optional takes 'nu', which is none of mixture"),
+        ([own(Optional, inputs={"mu": "nu"})], "losses.0.inputs.mu: must be one of mixture, .*, got 'nu'"),
         (
             [{"class": "L1Loss", "inputs": {"estimate": "estimate"}}],
-            "inputs of L1Loss may name estimate_magnitude, target_magnitude, got estimate",
+            r"L1Loss's forward has no such argument \(it has: estimate_magnitude, target_magnitude\)",
         ),
         (
             [{"class": "KLDivergenceLoss", "sources": ["vocals"]}],
-            "KLDivergenceLoss takes mu, sigma, of no source: leave `sources` out",
+            "losses.0.sources: must be left out: KLDivergenceLoss takes mu, sigma, of no source",
         ),
-        ([own(Nothing)], "Nothing takes no quantity: name its arguments in forward"),
+        ([own(Nothing)], "losses.0.class: Nothing has no forward that names what it takes"),
     ],
 )
 def test_a_term_that_cannot_be_is_refused(separator, terms, message):
@@ -372,7 +381,7 @@ def test_a_term_that_cannot_be_is_refused(separator, terms, message):
     [
         ({"class": "L3Loss"}, "there is no class 'L3Loss' in sepkit.losses; did you mean 'L"),
         ({"class": "L1Loss", "alpha": 1}, "L1Loss has no such argument"),
-        ({"weight": 1}, "must name a class, got null"),
+        ({"weight": 1}, "losses.0: must be a mapping with `class:`"),
     ],
 )
 def test_a_class_that_cannot_be_built_is_refused(separator, term, message):

@@ -21,7 +21,7 @@ from torch import nn
 
 class Halves(nn.Module):
     """Declares two quantities of its own and takes what the package gives."""
-    outputs = ("mask", "mu", "sigma")
+    outputs = {"mask": "source", "mu": "item", "sigma": "item"}
     def __init__(self, n_sources, n_channels, n_bins, sample_rate, hidden_size=8, mask: str = "sigmoid"):
         super().__init__()
 
@@ -382,7 +382,11 @@ MISTAKES = [
         "batch_size: 8\n  accumulate: 3",
         "23:15: training.accumulate: must divide training.batch_size, which is 8, got 3",
     ),
-    ("weight: 1.0}", "name: loss}", "15:41: losses.0.name: 'loss' is the sum of all terms; give this one another name"),
+    (
+        "weight: 1.0}",
+        "name: loss}",
+        "15:41: losses.0.name: 'loss' is the sum of all terms; give this one a name of its own",
+    ),
     (
         "inputs: {input: estimate}",
         "reduction: sum\n    inputs: {input: estimate}",
@@ -391,7 +395,7 @@ MISTAKES = [
     (
         "inputs: {input: estimate}",
         "name: one",
-        "16:12: losses.1.class: L1Loss takes 'input', which neither every separation has nor Halves declares (it declares: mask, mu, sigma); say in `inputs` what it is to take",
+        "16:12: losses.1.class: L1Loss takes 'input', which is none of mixture, mixture_spectrogram, mixture_magnitude, estimate, estimate_spectrogram, estimate_magnitude, target, target_spectrogram, target_magnitude, interference_magnitude, mask, mu, sigma: name the quantity in `inputs`",
     ),
     (
         "inputs: {input: estimate}",
@@ -401,18 +405,18 @@ MISTAKES = [
     (
         "{input: estimate}",
         "{input: estimates}",
-        "19:21: losses.1.inputs.input: must be a quantity, got 'estimates', which neither every separation has nor Halves declares (it declares: mask, mu, sigma); did you mean 'estimate'?",
+        "19:21: losses.1.inputs.input: must be one of mixture, mixture_spectrogram, mixture_magnitude, estimate, estimate_spectrogram, estimate_magnitude, target, target_spectrogram, target_magnitude, interference_magnitude, mask, mu, sigma, got 'estimates'; did you mean 'estimate'?",
     ),
     ("{input: estimate}", "{input: 3}", "19:21: losses.1.inputs.input: must be a string, got 3"),
     (
         "RelativeSpectralLoss",
         "recipeparts.NoLoss",
-        "15:13: losses.0.class: NoLoss is not a loss: it has no forward that names what it takes",
+        "15:13: losses.0.class: NoLoss has no forward that names what it takes",
     ),
     (
         "RelativeSpectralLoss",
         "recipeparts.Silent",
-        "15:13: losses.0.class: Silent is not a loss: it has no forward that names what it takes",
+        "15:13: losses.0.class: Silent has no forward that names what it takes",
     ),
 ]
 
@@ -440,8 +444,10 @@ def test_a_loss_may_not_take_what_another_network_does_not_declare(folder):
         "recipeparts.Halves, hidden_size: 160", "BLSTM, hidden_size: 8"
     )
     (problem,) = problems_of(folder, text)
-    assert problem.startswith("recipe.yaml:15:13: losses.0.class: Latent takes 'mu' and 'sigma', which neither")
-    assert "nor BLSTM declares (it declares: mask)" in problem
+    assert problem.startswith(
+        "recipe.yaml:15:13: losses.0.class: Latent takes 'mu' and 'sigma', which are none of mixture, "
+    )
+    assert problem.endswith("interference_magnitude, mask: name the quantity in `inputs`")
 
 
 def test_a_mask_is_there_only_where_the_network_declares_it(folder):
@@ -449,7 +455,7 @@ def test_a_mask_is_there_only_where_the_network_declares_it(folder):
     assert load_recipe(yaml_of(folder, text)).losses[1].inputs == {"input": "mask"}
     text = text.replace("recipeparts.Halves, hidden_size: 160", "recipeparts.Spectra")
     (problem,) = problems_of(folder, text)
-    assert "must be a quantity, got 'mask', which neither" in problem
+    assert re.search(r"must be one of mixture, .* spectrum, got 'mask'", problem)
 
 
 def test_what_a_network_declares_only_when_built_is_not_judged(folder):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from sepkit.arguments import is_whole
-from sepkit.quantities import NETWORK_INPUTS, QUANTITIES, match_inputs
+from sepkit.quantities import NETWORK_INPUTS, QUANTITIES, list_input_problems, match_inputs
 
 _WAYS = ({"mask"}, {"spectrum"}, {"mask", "waveform"}, {"spectrum", "waveform"}, {"waveform"}, {"estimate"})
 _KNOWN = frozenset().union(*_WAYS)  # outputs of which estimates are made, each per source
@@ -51,10 +51,13 @@ def describe_network(network: nn.Module) -> NetworkFacts:
         raise ValueError(f"lookahead of {name} must be a whole number of frames, or None for all, got {lookahead!r}")
     if not isinstance(blocks, tuple) or not all(isinstance(b, type) and issubclass(b, nn.Module) for b in blocks):
         raise ValueError(f"blocks of {name} must be a tuple of module types, got {blocks!r}")
-    remedy = "name the arguments of its forward after these"
+    for problem in list_input_problems(
+        type(network), {}, NETWORK_INPUTS, "name the arguments of its forward after these"
+    ):
+        raise ValueError(problem.message)
     return NetworkFacts(
-        inputs=tuple(match_inputs(network, {}, NETWORK_INPUTS, remedy)),
-        outputs=_outputs(name, getattr(network, "outputs", ("mask",))),
+        inputs=tuple(match_inputs(type(network), {}, NETWORK_INPUTS)),
+        outputs=read_outputs(network),
         frame_multiple=frame_multiple,
         lookahead=lookahead,
         blocks=blocks,
@@ -63,8 +66,14 @@ def describe_network(network: nn.Module) -> NetworkFacts:
     )
 
 
-def _outputs(name: str, declared: object) -> dict[str, str]:
-    """Check the outputs that a network declares, and return them with whether each is per source or per item."""
+def read_outputs(network: nn.Module | type[nn.Module]) -> dict[str, str]:
+    """Read the outputs that a network, or a class of them, declares, "source" each or "item".
+
+    Raises:
+        ValueError: they are not of their kind, or no estimate follows from them.
+    """
+    declared = getattr(network, "outputs", ("mask",))
+    name = network.__name__ if isinstance(network, type) else type(network).__name__
     names = list(declared) if isinstance(declared, tuple | list | Mapping) else []
     if not names or not all(isinstance(output, str) and output.isidentifier() for output in names):
         raise ValueError(f"outputs of {name} must be names, or map names to 'source' or 'item', got {declared!r}")

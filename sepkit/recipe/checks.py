@@ -1,42 +1,31 @@
 """What is wrong with the plain data of a recipe: keys, types, classes, and how they fit together."""
 
-import inspect
 from collections.abc import Iterator
-from typing import Any, get_origin
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
-from sepkit.instantiate import (
-    InstantiationError,
-    arguments_of,
-    check,
-    resolve_class,
-)
-from sepkit.objective import ITEM_WISE, find_pooling
+from sepkit.instantiate import InstantiationError, arguments_of, check, resolve_class
+from sepkit.models.facts import read_outputs
+from sepkit.objective import ITEM_WISE, Objective, find_pooling
 from sepkit.problems import Problem, did_you_mean, dotted, show
-from sepkit.quantities import QUANTITIES
+from sepkit.quantities import named_quantities
+from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings
 from sepkit.separator import Separator
-from sepkit.transforms import STFT
 
-_LOSS_KEYS = tuple(field.alias or name for name, field in LossSettings.model_fields.items())
-_TERM_KEYS = tuple(key for key in _LOSS_KEYS if key != "class")
-_SLOTS = (  # where a class mapping stands (* : each of a list), the module, the names that it is given
+_SLOTS = (  # where a class mapping stands (* : each of a list), the module of its class, arguments that are derived
     (("separator", "transform"), "sepkit.transforms", ()),
     (("separator", "network"), "sepkit.models", ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")),
     (("data", "augment", "*"), "sepkit.augment", ()),
-    (("losses", "*"), "sepkit.losses", ("reduction", "sample_rate")),
+    (("losses", "*"), "sepkit.losses", (*ITEM_WISE, "sample_rate")),
     (("training", "optimizer"), "torch.optim", ("params",)),
     (("training", "schedule"), "sepkit.schedules", ()),
     (("observers", "*"), "sepkit.observers", ()),
 )
-_GIVERS = {
-    "reduction": "the objective sets it, to get a value for each item",
-    "params": "the training gives it",
-}
 _EXPECTATIONS = {  # pydantic's error types in our words
     "missing": "must be given",
     "int_type": "must be an int",
@@ -67,20 +56,28 @@ def find_problems(values: dict[str, Any]) -> list[Problem]:
     Returns:
         At most one problem for each place; none: `Recipe` takes the values, and every class can be built.
     """
-    found = [
-        *_check_keys(values),
-        *_check_classes(values),
-        *(problem.below("separator") for problem in Separator.problems(_mapping(values.get("separator")))),
-        *_check_losses(values),
-        *_check_weights(values),
-    ]
-    found += _check_by_building(values, [problem.path for problem in found])
-    first = {problem.path: problem for problem in reversed(found)}
+    problems = [*_check_keys(values), *_check_classes(values)]
+    wrong = [problem.path for problem in problems]
+    problems += [problem for problem in _check_parts(values, wrong) if _is_right(problem.path, wrong)]
+    problems += _check_by_building(values, [problem.path for problem in problems])
+    first = {problem.path: problem for problem in reversed(problems)}
     return list(first.values())
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _check_parts(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]:
+    """Collect what the separator and the objective list as wrong with their settings."""
+    separator, losses, quantities = _get(values, "separator"), _get(values, "losses"), None
+    network = _class_at(values, ("separator", "network"), "sepkit.models")
+    if network and not isinstance(getattr(network, "outputs", None), property):  # unknown before it is built
+        try:
+            quantities = named_quantities(read_outputs(network))
+        except ValueError as error:
+            yield Problem(("separator", "network", "class"), str(error))
+    if isinstance(separator, dict):
+        yield from (problem.below("separator") for problem in Separator.problems(separator))
+    if isinstance(losses, list):
+        sources = separator["sources"] if _is_right(("separator", "sources"), wrong) else ()
+        yield from Objective.problems(losses, sources, quantities)
 
 
 def _get(values: Any, *path: str | int) -> Any:
@@ -105,65 +102,42 @@ def _check_keys(values: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _translate(finding: dict[str, Any], values: dict[str, Any]) -> Problem:
-    path = _path_of(finding["loc"])
-    if finding["type"] == "extra_forbidden":
-        return Problem(path, "unknown key" + _right_key(path, values), at_key=True)
-    if finding["type"] == "invalid_key":
+    """Translate what pydantic found into our words."""
+    kind, context = finding["type"], finding.get("ctx", {})
+    path = tuple(key for key in finding["loc"] if key != "[key]")
+    if path[:1] == ("losses",) and path[2:3] == ("weight",):
+        path = (*path[:3], *path[4:])  # without which kind of weight it is
+    if kind == "invalid_key":
         return Problem(path, f"keys must be words, got {show(path[-1])}", at_key=True)
-    template = _EXPECTATIONS.get(finding["type"])
-    expectation = template.format(**finding.get("ctx", {})) if template else finding["msg"]
-    if finding["type"] == "missing":
+    if kind == "extra_forbidden":
+        return Problem(path, "unknown key" + _right_key(path, values), at_key=True)
+    expectation = _EXPECTATIONS[kind].format(**context) if kind in _EXPECTATIONS else finding["msg"]
+    if kind == "missing":
         return Problem(path, expectation)
-    choices = finding.get("ctx", {}).get("expected", "").split("'")[1::2]
+    choices = context.get("expected", "").split("'")[1::2]
     return Problem(path, f"{expectation}, got {show(finding['input'])}{did_you_mean(finding['input'], choices)}")
 
 
-def _path_of(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Drop what pydantic adds to a path: which kind of weight, and that a key is meant."""
-    kept = [
-        key
-        for before, key in zip(("", *location), location, strict=False)
-        if before != "weight" or key not in ("number", "ramp")
-    ]
-    return tuple(key for key in kept if key != "[key]")
-
-
-def _right_key(path: tuple[str | int, ...], values: dict[str, Any]) -> str:
+def _right_key(path: Keys, values: dict[str, Any]) -> str:
     """Find the nearest key of the same section, or the same key in another section."""
+    sections = {(name,): field.annotation for name, field in Recipe.model_fields.items()}
+    sections = {path: model for path, model in sections.items() if hasattr(model, "model_fields")}
     key, section = str(path[-1]), tuple(k for k in path[:-1] if isinstance(k, str))
-    beside = _keys_of({("losses", "weight"): Ramp, (): Recipe, **_sections()}[section])
-    elsewhere: dict[str, str] = {}
-    for full in _all_keys(values):
-        elsewhere.setdefault(full.rpartition(".")[2], full)
+    siblings = _keys_of({("losses", "weight"): Ramp, (): Recipe, **sections}[section])
+    others = [(name, *outer, name) for outer, model in sections.items() for name in _keys_of(model)]
+    for slot, module, derived in _SLOTS:
+        cls = _class_at(values, slot, module)
+        others += [(name, *slot, name) for name in (cls and arguments_of(cls)) or () if name not in derived]
+    elsewhere = {name: dotted(path) for name, *path in reversed(others)}
     if key in elsewhere:
         return f"; did you mean '{elsewhere[key]}'?"
-    near = did_you_mean(key, beside)
+    near = did_you_mean(key, siblings)
     farther = (f"; did you mean '{elsewhere[k]}'?" for k in elsewhere if did_you_mean(key, [k], 0.8))
-    return near or next(farther, f" (there are: {', '.join(beside)})")
-
-
-def _sections() -> dict[tuple[str], type[BaseModel]]:
-    annotations = {name: field.annotation for name, field in Recipe.model_fields.items()}
-    return {(name,): model for name, model in annotations.items() if _is_section(model)}
-
-
-def _is_section(annotation: Any) -> bool:
-    """Return whether an annotation is a section; a list of them is a type too on Python 3.10."""
-    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return near or next(farther, f" (there are: {', '.join(siblings)})")
 
 
 def _keys_of(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _all_keys(values: dict[str, Any]) -> Iterator[str]:
-    """List the dotted keys of all sections, and the arguments of the classes that the recipe names there."""
-    for (section,), model in _sections().items():
-        yield from (f"{section}.{key}" for key in _keys_of(model))
-    for path, module, derived in _SLOTS:
-        cls = _class_at(values, path, module)
-        names = arguments_of(cls) if cls else None
-        yield from (f"{dotted(path)}.{name}" for name in names or () if name not in derived)
 
 
 # Classes
@@ -171,65 +145,46 @@ def _all_keys(values: dict[str, Any]) -> Iterator[str]:
 
 def _check_classes(values: dict[str, Any]) -> Iterator[Problem]:
     for slot, module, derived in _SLOTS:
-        beside = _LOSS_KEYS if slot[0] == "losses" else ()
+        extra_keys = _keys_of(LossSettings) if slot[0] == "losses" else ()
         for path, config in _configs(values, slot):
-            if isinstance(config, dict) and not ("class" in beside and "class" not in config):
-                problems = [*_check_derived(config, derived), *check(config, module, derived, extra_keys=beside)]
+            if isinstance(config, dict) and not ("class" in extra_keys and "class" not in config):
+                for name in [name for name in derived if name in config and name not in ITEM_WISE]:
+                    giver = "training" if name == "params" else "separator"
+                    yield Problem((*path, name), f"must be left out: the {giver} gives it", at_key=True)
+                problems = check(config, module, derived, extra_keys=extra_keys)
                 yield from (problem.below(*path) for problem in problems)
 
 
-def _check_derived(config: dict[str, Any], derived: tuple[str, ...]) -> Iterator[Problem]:
-    for name in derived:
-        if name in config:
-            yield Problem((name,), f"must be left out: {_GIVERS.get(name, 'the separator gives it')}", at_key=True)
-
-
-def _check_by_building(values: dict[str, Any], wrong: list[tuple[str | int, ...]]) -> Iterator[Problem]:
+def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]:
     """Build what can be built without data, apart from what has a problem already, at one of the places in `wrong`."""
-    wrong = [path for path in wrong if not (path[:1] == ("losses",) and path[2:3] and path[2] in _TERM_KEYS)]
-    facts = _facts(values, wrong)
+    term_keys = {*_keys_of(LossSettings)} - {"class"}
+    wrong = [path for path in wrong if not (path[:1] == ("losses",) and term_keys.intersection(path[2:3]))]
+    separator = {key: field.default for key, field in SeparatorSettings.model_fields.items()}
+    separator |= {key: value for key in separator if (value := _get(values, "separator", key)) is not None}
+    facts = {key: value for key, value in separator.items() if _is_right(("separator", key), wrong)}
+    facts |= {**ITEM_WISE, "params": [nn.Parameter(torch.zeros(1))]}
+    if "sources" in facts:
+        facts["n_sources"] = len(facts["sources"])
     for slot, module, derived in _SLOTS:
-        for path, config in _configs(values, slot):
+        for path, config in _configs({**values, "separator": separator}, slot):
             if not _is_right(path, wrong) or not facts.keys() >= set(derived):
                 continue
-            arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in _TERM_KEYS}
-            given = {name: facts[name] for name in derived}
-            built, problems = try_to_build(arguments, module, {**given, **(ITEM_WISE if slot[0] == "losses" else {})})
+            arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in term_keys}
+            built, problems = try_to_build(arguments, module, {name: facts[name] for name in derived})
             yield from (problem.below(*path) for problem in problems)
             if slot[0] == "losses" and built is not None:
                 yield from (Problem(path, message) for message in find_pooling(built))
-            if slot == ("separator", "transform"):
-                facts |= _frame_facts(built, facts)
+            if slot[-1] == "transform" and hasattr(built, "n_frames") and facts.keys() >= {"segment", "sample_rate"}:
+                n_samples = round(facts["segment"] * facts["sample_rate"])
+                facts |= {"n_bins": built.n_bins, "n_frames": built.n_frames(n_samples)}
 
 
-def _facts(values: dict[str, Any], wrong: list[tuple[str | int, ...]]) -> dict[str, Any]:
-    """List what constructors are given beside their arguments, as far as it is right."""
-    facts = {**ITEM_WISE, "params": [nn.Parameter(torch.zeros(1))]}
-    for key in ("sources", "sample_rate", "n_channels", "segment"):
-        if _is_right(("separator", key), wrong):
-            given = _get(values, "separator", key)
-            facts[key] = SeparatorSettings.model_fields[key].default if given is None else given
-    if "sources" in facts:
-        facts["n_sources"] = len(facts["sources"])
-    if _get(values, "separator", "transform") is None:
-        facts |= _frame_facts(STFT(), facts)
-    return facts
-
-
-def _frame_facts(transform: object, facts: dict[str, Any]) -> dict[str, int]:
-    """Return the bins of a transform, and the frames of a segment, where both are right."""
-    if not hasattr(transform, "n_frames") or not {"segment", "sample_rate"} <= set(facts):
-        return {}
-    n_samples = round(facts["segment"] * facts["sample_rate"])
-    return {"n_bins": transform.n_bins, "n_frames": transform.n_frames(n_samples)}
-
-
-def _is_right(path: tuple[str | int, ...], wrong: list[tuple[str | int, ...]]) -> bool:
+def _is_right(path: tuple[str | int, ...], wrong: list[Keys]) -> bool:
     """Return whether there is no problem at a path, above or below it."""
     return not any(path[: len(place)] == place[: len(path)] for place in wrong)
 
 
-def _configs(values: dict[str, Any], slot: tuple[str, ...]) -> list[tuple[tuple[str | int, ...], Any]]:
+def _configs(values: dict[str, Any], slot: tuple[str, ...]) -> list[tuple[Keys, Any]]:
     """List the class mappings at a slot with their paths."""
     if slot[-1] != "*":
         config = _get(values, *slot)
@@ -245,90 +200,3 @@ def _class_at(values: dict[str, Any], path: tuple[str | int, ...], module: str) 
         return resolve_class(_get(values, *path, "class"), module)
     except InstantiationError:
         return None
-
-
-# How the parts fit together
-
-
-def _names(value: Any) -> list[str]:
-    return value if isinstance(value, list) and all(isinstance(name, str) for name in value) else []
-
-
-def _check_losses(values: dict[str, Any]) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for path, config in _configs(values, ("losses", "*")):
-        if isinstance(config, dict):
-            problems = [*_check_loss(config, values), *_check_loss_name(config, seen)]
-            yield from (problem.below(*path) for problem in problems)
-
-
-def _check_weights(values: dict[str, Any]) -> Iterator[Problem]:
-    weights = [config.get("weight", 1.0) for _, config in _configs(values, ("losses", "*")) if isinstance(config, dict)]
-    if weights and not any(map(_is_felt, weights)):
-        yield Problem(("losses", 0, "weight"), "must be above 0 in one of the losses: with 0 in all nothing is learned")
-
-
-def _is_felt(weight: Any) -> bool:
-    ends = [weight.get("from"), weight.get("to")] if isinstance(weight, dict) else [weight]
-    return any(end != 0 for end in ends)
-
-
-def _check_loss_name(config: dict[str, Any], seen: set[str]) -> Iterator[Problem]:
-    name = config.get("name") or str(config.get("class")).rpartition(".")[2]
-    if name == "loss":
-        yield Problem(("name",), "'loss' is the sum of all terms; give this one another name")
-    if name in seen:
-        yield Problem(("name",), f"another loss is called '{name}' too; give this one a name of its own")
-    seen.add(str(name))
-
-
-def _check_loss(config: dict[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
-    sources = _names(_get(values, "separator", "sources"))
-    for position, name in enumerate(_names(config.get("sources")) if sources else ()):
-        if name not in sources:
-            wanted = f"must be one of separator.sources ({', '.join(sources)}), got '{name}'"
-            yield Problem(("sources", position), wanted + did_you_mean(name, sources))
-    cls = _class_at(config, (), "sepkit.losses")
-    if cls is None:
-        return
-    taken = _forward_arguments(cls)
-    if taken is None:
-        yield Problem(("class",), f"{cls.__name__} is not a loss: it has no forward that names what it takes")
-    else:
-        yield from _check_inputs(config, cls, taken, values)
-
-
-def _forward_arguments(cls: type) -> dict[str, inspect.Parameter] | None:
-    """Return the named parameters of a loss's forward; None where it has none."""
-    forward = getattr(cls, "forward", None)
-    if forward is None:
-        return None
-    parameters = list(inspect.signature(forward).parameters.items())[1:]
-    return {name: p for name, p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)} or None
-
-
-def _check_inputs(
-    config: dict[str, Any], cls: type, taken: dict[str, inspect.Parameter], values: dict[str, Any]
-) -> Iterator[Problem]:
-    """Compare what a loss takes with what a separation has."""
-    inputs = config.get("inputs") if isinstance(config.get("inputs"), dict) else {}
-    for name in inputs:
-        if name not in taken:
-            wanted = f"{cls.__name__}'s forward has no such argument (it has: {', '.join(taken)})"
-            yield Problem(("inputs", name), wanted + did_you_mean(name, taken), at_key=True)
-    network = _class_at(values, ("separator", "network"), "sepkit.models")
-    declared = getattr(network, "outputs", ("mask",))
-    if network is None or not isinstance(declared, tuple | list | dict):  # unknown before it is built
-        return
-    known = [*dict.fromkeys([*(name for name in QUANTITIES if name != "mask"), *declared])]
-    lacking = f"which neither every separation has nor {network.__name__} declares (it declares: {', '.join(declared)})"
-    for name, quantity in inputs.items():
-        if name in taken and isinstance(quantity, str) and quantity not in known:
-            yield Problem(
-                ("inputs", name), f"must be a quantity, got '{quantity}', {lacking}{did_you_mean(quantity, known)}"
-            )
-    required = [name for name, parameter in taken.items() if parameter.default is parameter.empty]
-    missing = [f"'{name}'" for name in required if name not in (*inputs, *known)]
-    if missing:
-        message = f"{cls.__name__} takes {' and '.join(missing)}, {lacking}; say in `inputs` what it is to take"
-        yield Problem(("class",), message)
