@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
+from judging import costs
 from networks import Constant, Filterbank, Hybrid, Talkative
 from torch import Tensor, nn
 
@@ -46,7 +47,7 @@ def test_it_learns_in_a_step_through_the_objective(network):
     targets = 0.1 * sound(3, 2, 2, 500)
     losses = []
     for _ in range(2):
-        report = objective(separator.analyze(targets.sum(1), targets))
+        report = costs(objective, separator.analyze(targets.sum(1), targets))
         optimizer.zero_grad()
         report["loss"].backward()
         optimizer.step()
@@ -153,7 +154,7 @@ def test_waveforms_are_added_to_what_masks_or_spectra_give(monkeypatch, grad, ou
 def test_outputs_are_folded_as_they_are_declared():
     separator = make(Talkative)
     separation = separator.analyze(sound(3, 2, 500), sound(3, 2, 2, 500, seed=1))
-    report = Objective(OWN_LOSSES[Talkative], separator)(separation)
+    report = costs(Objective(OWN_LOSSES[Talkative], separator), separation)
     levels = separation.target.abs().mean((2, 3))
     torch.testing.assert_close(report["LevelLoss"], (separation.level[..., 0] - levels).square().mean().detach())
     torch.testing.assert_close(report["FeatureLoss"], separation.features.square().sum(1).mean())

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from judging import costs
 from torch import Tensor, nn
 
 from sepkit.instantiate import InstantiationError
@@ -364,7 +365,7 @@ def test_nothing_is_transformed_twice_or_without_need(counted):
 @pytest.mark.parametrize(("losses", "calls"), [(["L1Loss"], ["forward"] * 2), (["L1SNRLoss"], ["forward", "inverse"])])
 def test_losses_pay_only_for_the_domain_that_they_compare(counted, losses, calls):
     objective = Objective([{"class": name} for name in losses], counted)
-    objective(counted.analyze(sound(2, 2, 100), sound(2, 2, 2, 100, seed=1)))
+    costs(objective, counted.analyze(sound(2, 2, 100), sound(2, 2, 2, 100, seed=1)))
     assert counted.transform.calls == calls
 
 
@@ -464,7 +465,7 @@ def test_a_few_steps_of_training_reduce_the_loss(mask):
     optimizer = torch.optim.Adam(separator.parameters(), 0.01)
     losses = []
     for _ in range(25):
-        report = objective(separator.analyze(targets.sum(1), targets))
+        report = costs(objective, separator.analyze(targets.sum(1), targets))
         optimizer.zero_grad()
         report["loss"].backward()
         optimizer.step()

@@ -21,7 +21,7 @@ from sepkit.excerpts import Excerpt
 from sepkit.generators import get_generators, seed_generators, set_generators
 from sepkit.instantiate import instantiate
 from sepkit.model_folder import save_model, write_card
-from sepkit.objective import Objective
+from sepkit.objective import Judgement, Objective
 from sepkit.observers import TrainingView
 from sepkit.processes import init_worker
 from sepkit.recipe import Recipe
@@ -188,16 +188,16 @@ class Trainer:
         settings = self.recipe.training
         self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
         n_items = min(settings.batch_size, len(self.dataset) - position * settings.batch_size)
-        report: dict[str, Tensor] = {}
-        seen = 0
+        counts, epoch = self.objective.count(n_items), self.step / self.steps_per_epoch
+        judged, total, seen = Judgement({}, {}), 0.0, 0
         while seen < n_items:
             stems, parameters = self._next(batches)
-            part = self._forward(stems, parameters)
-            share = len(stems) / n_items
-            self.scaler.scale(part["loss"] * share).backward()
-            for name, value in part.items():
-                report[name] = report.get(name, 0.0) + value.detach() * share
+            judgement = self._forward(stems, parameters)
+            loss = self.objective.loss(judgement, counts, epoch)
+            self.scaler.scale(loss).backward()
+            judged, total = judged + judgement, total + loss.detach()
             seen += len(stems)
+        report = {**judged.means(), "loss": total}
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.schedule.factor(self.progress)
         report["grad_norm"] = self._update()
@@ -218,14 +218,14 @@ class Trainer:
         self._add("data_wait", time.perf_counter() - started)
         return batch
 
-    def _forward(self, stems: Tensor, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _forward(self, stems: Tensor, parameters: Sequence[Tensor]) -> Judgement:
         """Augment and sum stems (B, K, C, T), separate the mixture, and judge it."""
         stems = stems.to(self.device, non_blocking=True)
         mixture, targets = augment_and_mix(stems, parameters, self.augment, len(self.separator.sources))
         enabled = self.precision is not torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=enabled):
             separation = self.separator.analyze(mixture, targets)
-        return self.objective(separation, epoch=self.step / self.steps_per_epoch)
+        return self.objective(separation)
 
     def _update(self) -> Tensor:
         """Clip the gradients, step the optimizer, average the weights; give the norm of the gradient."""
