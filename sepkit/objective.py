@@ -14,7 +14,7 @@ from sepkit.problems import Problem, did_you_mean, show
 from sepkit.quantities import list_input_problems, match_inputs
 from sepkit.separator import Separation, Separator
 
-_TERM_KEYS = ("weight", "sources", "inputs", "name")
+TERM_KEYS = ("weight", "sources", "inputs", "name")
 ITEM_WISE = {"reduction": "none", "sc_reduction": "item"}  # given to losses that know them: a value for each item alone
 _POOLING = {"sc_reduction": "batch", "unit": "all"}  # attributes of this package's losses
 
@@ -237,7 +237,7 @@ class Objective(nn.Module):
 
     def _term(self, settings: Mapping[str, Any], separator: Separator) -> Term:
         """Build one term from its settings."""
-        config = {key: value for key, value in settings.items() if key not in _TERM_KEYS}
+        config = {key: value for key, value in settings.items() if key not in TERM_KEYS}
         loss = instantiate(config, "sepkit.losses", {**ITEM_WISE, "sample_rate": separator.sample_rate})
         for problem in find_pooling(loss):
             raise ValueError(problem)
@@ -271,7 +271,7 @@ def _term_problems(
     settings: Any, names: Sequence[str], sources: Sequence[str], quantities: Mapping[str, str] | None
 ) -> list[Problem]:
     """List what is wrong with the settings of one loss, beside others of these names."""
-    problems = check(settings, "sepkit.losses", (*ITEM_WISE, "sample_rate"), extra_keys=_TERM_KEYS)
+    problems = check(settings, "sepkit.losses", (*ITEM_WISE, "sample_rate"), extra_keys=TERM_KEYS)
     if not isinstance(settings, Mapping):
         return problems
     name = _name_of(settings)

@@ -9,12 +9,12 @@ from torch import nn
 
 from sepkit.instantiate import InstantiationError, arguments_of, check, resolve_class
 from sepkit.models.facts import read_outputs
-from sepkit.objective import ITEM_WISE, Objective, find_pooling
+from sepkit.objective import ITEM_WISE, TERM_KEYS, Objective, find_pooling
 from sepkit.problems import Problem, did_you_mean, dotted, show
 from sepkit.quantities import named_quantities
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
-from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings
+from sepkit.recipe.settings import Ramp, Recipe, SeparatorSettings
 from sepkit.separator import Separator
 
 _SLOTS = (  # where a class mapping stands (* : each of a list), the module of its class, arguments that are derived
@@ -124,11 +124,13 @@ def _right_key(path: Keys, values: dict[str, Any]) -> str:
     sections = {path: model for path, model in sections.items() if hasattr(model, "model_fields")}
     key, section = str(path[-1]), tuple(k for k in path[:-1] if isinstance(k, str))
     siblings = _keys_of({("losses", "weight"): Ramp, (): Recipe, **sections}[section])
-    others = [(name, *outer, name) for outer, model in sections.items() for name in _keys_of(model)]
+    others = [(*outer, name) for outer, model in sections.items() for name in _keys_of(model)]
     for slot, module, derived in _SLOTS:
         cls = _class_at(values, slot, module)
-        others += [(name, *slot, name) for name in (cls and arguments_of(cls)) or () if name not in derived]
-    elsewhere = {name: dotted(path) for name, *path in reversed(others)}
+        others += [(*slot, name) for name in (cls and arguments_of(cls)) or () if name not in derived]
+    elsewhere: dict[str, str] = {}
+    for other in others:
+        elsewhere.setdefault(other[-1], dotted(other))
     if key in elsewhere:
         return f"; did you mean '{elsewhere[key]}'?"
     near = did_you_mean(key, siblings)
@@ -145,20 +147,18 @@ def _keys_of(model: type[BaseModel]) -> list[str]:
 
 def _check_classes(values: dict[str, Any]) -> Iterator[Problem]:
     for slot, module, derived in _SLOTS:
-        extra_keys = _keys_of(LossSettings) if slot[0] == "losses" else ()
         for path, config in _configs(values, slot):
-            if isinstance(config, dict) and not ("class" in extra_keys and "class" not in config):
+            if isinstance(config, dict):
                 for name in [name for name in derived if name in config and name not in ITEM_WISE]:
                     giver = "training" if name == "params" else "separator"
                     yield Problem((*path, name), f"must be left out: the {giver} gives it", at_key=True)
-                problems = check(config, module, derived, extra_keys=extra_keys)
+                problems = check(config, module, derived) if slot[0] != "losses" else ()  # which the objective lists
                 yield from (problem.below(*path) for problem in problems)
 
 
 def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]:
     """Build what can be built without data, apart from what has a problem already, at one of the places in `wrong`."""
-    term_keys = {*_keys_of(LossSettings)} - {"class"}
-    wrong = [path for path in wrong if not (path[:1] == ("losses",) and term_keys.intersection(path[2:3]))]
+    wrong = [path for path in wrong if not (path[:1] == ("losses",) and set(TERM_KEYS) & set(path[2:3]))]
     separator = {key: field.default for key, field in SeparatorSettings.model_fields.items()}
     separator |= {key: value for key in separator if (value := _get(values, "separator", key)) is not None}
     facts = {key: value for key, value in separator.items() if _is_right(("separator", key), wrong)}
@@ -169,7 +169,7 @@ def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Pr
         for path, config in _configs({**values, "separator": separator}, slot):
             if not _is_right(path, wrong) or not facts.keys() >= set(derived):
                 continue
-            arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in term_keys}
+            arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in TERM_KEYS}
             built, problems = try_to_build(arguments, module, {name: facts[name] for name in derived})
             yield from (problem.below(*path) for problem in problems)
             if slot[0] == "losses" and built is not None:
@@ -179,7 +179,7 @@ def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Pr
                 facts |= {"n_bins": built.n_bins, "n_frames": built.n_frames(n_samples)}
 
 
-def _is_right(path: tuple[str | int, ...], wrong: list[Keys]) -> bool:
+def _is_right(path: Keys, wrong: list[Keys]) -> bool:
     """Return whether there is no problem at a path, above or below it."""
     return not any(path[: len(place)] == place[: len(path)] for place in wrong)
 
@@ -194,7 +194,7 @@ def _configs(values: dict[str, Any], slot: tuple[str, ...]) -> list[tuple[Keys, 
     return [((*slot[:-1], position), config) for position, config in items]
 
 
-def _class_at(values: dict[str, Any], path: tuple[str | int, ...], module: str) -> type | None:
+def _class_at(values: dict[str, Any], path: Keys, module: str) -> type | None:
     """Return the class that is named at a path; None where there is none (which is reported elsewhere)."""
     try:
         return resolve_class(_get(values, *path, "class"), module)

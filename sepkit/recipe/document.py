@@ -93,8 +93,8 @@ class Document:
             check_bounds(mapping)
         except (ValueError, RecursionError) as error:
             raise RecipeError([f"a recipe cannot be this large: {error}"]) from None
-        values = _plain(mapping)
-        return cls(values, problems=_find_foreign(values))
+        problems: list[Problem] = []
+        return cls(_plain(mapping, (), problems), problems=problems)
 
     @classmethod
     def from_file(cls, path: Path) -> "Document":
@@ -259,21 +259,15 @@ def _explain(error: yaml.YAMLError, text: str, label: str) -> str:
     return f"{label}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {reason}"
 
 
-def _plain(value: Any) -> Any:
-    """Copy nested data; tuples become lists and paths strings."""
+def _plain(value: Any, path: Keys, problems: list[Problem]) -> Any:
+    """Copy nested data, tuples as lists and paths as strings; what could not be written as YAML becomes a problem."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner, (*path, key), problems) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _find_foreign(value: Any, path: Keys = ()) -> list[Problem]:
-    """List what could not be written as YAML."""
-    if isinstance(value, dict):
-        return [problem for key, inner in value.items() for problem in _find_foreign(inner, (*path, key))]
-    if isinstance(value, list):
-        return [problem for i, inner in enumerate(value) for problem in _find_foreign(inner, (*path, i))]
-    if value is None or type(value) in (bool, int, float, str):
-        return []
-    return [Problem(path, f"must be plain data (null, bool, int, float, str), got a {type(value).__name__}")]
+        return [_plain(inner, (*path, position), problems) for position, inner in enumerate(value)]
+    if isinstance(value, Path):
+        return str(value)
+    if value is not None and type(value) not in (bool, int, float, str):
+        message = f"must be plain data (null, bool, int, float, str), got a {type(value).__name__}"
+        problems.append(Problem(path, message))
+    return value

@@ -51,7 +51,9 @@ def load_recipe(
         document.problems += find_problems(document.values)
     if document.problems:
         raise RecipeError(document.describe(document.problems))
-    return Recipe.model_validate(document.values)._located(path, document)
+    checked = Recipe.model_validate(document.values)
+    checked._path, checked._document = path, document
+    return checked
 
 
 @contextmanager

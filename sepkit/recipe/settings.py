@@ -204,12 +204,6 @@ class Recipe(_Settings):
         """Return the file's name without suffix, as a folder's name on every system; "recipe" for a mapping."""
         return safe_name(self._path.stem) if self._path else "recipe"
 
-    def _located(self, path: Path | None, document: Document) -> "Recipe":
-        """Return the same recipe with its file, and the document that remembers its lines."""
-        copy = self.model_copy()
-        copy._path, copy._document = path, document
-        return copy
-
     def error(self, problems: Sequence[Problem]) -> RecipeError:
         """Return what to raise where the recipe turns out wrong later, with the line of each problem."""
         document = self._document or Document(self.to_dict())
