@@ -92,8 +92,8 @@ def check_arguments(
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         right = (*named, *extra_keys)
         for name in [name for name in arguments if name not in named]:
-            near = did_you_mean(name, right) or f" (it has: {', '.join(right) or 'none'})"
-            problems.append(Problem((name,), f"{cls.__name__} has no such argument{near}", at_key=True))
+            suggestion = did_you_mean(name, right) or f" (it has: {', '.join(right) or 'none'})"
+            problems.append(Problem((name,), f"{cls.__name__} has no such argument{suggestion}", at_key=True))
     problems += [
         Problem((name,), f"must be given: {cls.__name__} has no default for it")
         for name, parameter in named.items()
@@ -102,8 +102,8 @@ def check_arguments(
     for name in [name for name in arguments if name in named]:
         wanted, value = _kind_of(named[name].annotation), arguments[name]
         if not wanted.accepts(value):
-            near = did_you_mean(value, wanted.choices) if isinstance(value, str) else ""
-            problems.append(Problem((name,), f"must be {wanted.name}, got {show(value)}{near}"))
+            suggestion = did_you_mean(value, wanted.choices) if isinstance(value, str) else ""
+            problems.append(Problem((name,), f"must be {wanted.name}, got {show(value)}{suggestion}"))
     return problems
 
 
@@ -208,8 +208,8 @@ def _offered_class(name: str, module: str) -> type:
         return getattr(imported, name)
     offered = _offered(imported)
     elsewhere = f"one from elsewhere is named with its module, as in 'mymodule.{name}'"
-    near = did_you_mean(name, offered) or f" (there are: {', '.join(offered) or 'none'}; {elsewhere})"
-    raise _class_error(f"there is no class '{name}' in {module}{near}")
+    suggestion = did_you_mean(name, offered) or f" (there are: {', '.join(offered) or 'none'}; {elsewhere})"
+    raise _class_error(f"there is no class '{name}' in {module}{suggestion}")
 
 
 def _import_class(path: str) -> type:

@@ -431,6 +431,27 @@ def test_a_class_that_cannot_be_built_is_refused(separator, term, message):
         Objective([term], separator)
 
 
+def test_all_that_is_wrong_with_losses_is_listed_at_once_with_its_place():
+    losses = [
+        {"class": "MagnitudeL1Los", "weight": -1},
+        3,
+        {"class": "SISDRLoss", "sources": ["drums", "flute"], "inputs": {"estimat": "estimate"}},
+    ]
+    assert [problem.path for problem in Objective.problems(losses, SOURCES, {"estimate": "source"})] == [
+        ("losses", 0, "class"),
+        ("losses", 0, "weight"),
+        ("losses", 1),
+        ("losses", 2, "sources", 1),
+        ("losses", 2, "inputs", "estimat"),
+        ("losses", 2, "class"),
+    ]
+
+
+def test_what_is_unknown_of_a_separator_is_not_compared_with_its_losses():
+    losses = [{"class": "torch.nn.L1Loss", "sources": ["flute"], "inputs": {"input": "anything"}}]
+    assert Objective.problems(losses) == []
+
+
 def test_a_loss_on_masks_needs_a_network_that_estimates_masks():
     with pytest.raises(ValueError, match="MaskLoss takes 'mask', which is none of mixture"):
         Objective([{"class": "MaskLoss"}], make_separator(SpectrumNetwork))

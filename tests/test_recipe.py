@@ -35,6 +35,9 @@ class Unsettled(nn.Module):
     def outputs(self):
         return ("mask",)
 
+class Undecided(nn.Module):
+    outputs = ("mask", "mu")
+
 class Cosine:
     def __init__(self, warmup: float = 0.0):
         pass
@@ -371,6 +374,21 @@ MISTAKES = [
         "[vocals, drums]",
         "[vocals, ../drums]",
         "3:21: separator.sources.1: a source must be a name that files can have, got '../drums'",
+    ),
+    (
+        "[vocals, drums]",
+        "[vocals, Vocals]",
+        "3:21: separator.sources.1: each source must be named once, got 'Vocals' again",
+    ),
+    (
+        "recipeparts.Halves, hidden_size: 160",
+        "recipeparts.Undecided",
+        "8:20: separator.network.class: outputs of Undecided must declare 'mu' as 'source', (B, S, ...), or 'item', (B, ...), as in {'mu': 'source'}",
+    ),
+    (
+        "RelativeSpectralLoss",
+        "recipeparts.Latent, sources: [vocals]",
+        "15:33: losses.0.sources: must be left out: Latent takes mu, sigma, of no source",
     ),
     (
         "sources: [vocals]",

@@ -171,6 +171,18 @@ def test_a_copy_separates_alike_and_shares_nothing():
     assert duplicate.n_parameters == separator.n_parameters == 1
 
 
+def test_all_that_is_wrong_with_sources_and_numbers_is_listed_at_once_with_its_place():
+    settings = {"sources": ["bass", 3, "a/b"], "sample_rate": 44.1, "n_channels": True, "segment": float("inf")}
+    assert [str(problem) for problem in Separator.problems(settings)] == [
+        "sources.1: must be a name, got 3",
+        "sources.2: a source must be a name that files can have, got 'a/b'",
+        "sample_rate: must be a whole number, at least 1, got 44.1",
+        "n_channels: must be a whole number, at least 1, got true",
+        "segment: must be a finite number of seconds above 0, got inf",
+    ]
+    assert Separator.problems({}) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

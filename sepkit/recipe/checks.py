@@ -133,9 +133,9 @@ def _right_key(path: Keys, values: dict[str, Any]) -> str:
         elsewhere.setdefault(other[-1], dotted(other))
     if key in elsewhere:
         return f"; did you mean '{elsewhere[key]}'?"
-    near = did_you_mean(key, siblings)
+    suggestion = did_you_mean(key, siblings)
     farther = (f"; did you mean '{elsewhere[k]}'?" for k in elsewhere if did_you_mean(key, [k], 0.8))
-    return near or next(farther, f" (there are: {', '.join(siblings)})")
+    return suggestion or next(farther, f" (there are: {', '.join(siblings)})")
 
 
 def _keys_of(model: type[BaseModel]) -> list[str]:

@@ -171,10 +171,10 @@ class Document:
             return (1, 0, 0), f"{self.overridden[max(by_override, key=len)]}: "
         if not self.label:
             return (0, 0, 0), ""
-        known = path
-        while known not in self.places:
-            known = known[:-1]
-        line, column = self.places[known][not problem.at_key and known == path]
+        located = path
+        while located not in self.places:
+            located = located[:-1]
+        line, column = self.places[located][not problem.at_key and located == path]
         return (0, line, column), f"{self.label}:{line}:{column}: "
 
 

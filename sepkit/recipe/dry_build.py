@@ -71,8 +71,8 @@ def _locate(error: Exception, config: Mapping[str, Any], module: str) -> Problem
         return Problem((), f"{cls.__name__} cannot be built {where} ({type(error).__name__}: {reason})")
     message = str(error)
     words = [_TORCHS_WORDS.get(word, word) for word in re.findall(r"\w+", message.removeprefix("Invalid "))]
-    known = arguments_of(cls) or {}
-    if not words or words[0] not in known:
+    arguments = arguments_of(cls) or {}
+    if not words or words[0] not in arguments:
         return Problem((), message)
     name = next((word for word in words if word in config), words[0])
     return Problem((name,), re.sub(rf"^{name} (?=must )", "", message))
