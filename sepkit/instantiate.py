@@ -55,7 +55,7 @@ def resolve_class(name: str, module: str, *, trusted: bool = True) -> type:
 
 
 def arguments_of(cls: type) -> dict[str, inspect.Parameter] | None:
-    """Return the constructor's named parameters, or None where Python cannot tell them."""
+    """Return the constructor's named parameters, or None where Python does not know them."""
     torch = sys.modules.get("torch")
     if torch is not None and cls.__init__ is torch.nn.Module.__init__:  # declares `**kwargs`, and refuses them
         return {}
@@ -115,17 +115,14 @@ def check(
     extra_keys: Iterable[str] = (),
     trusted: bool = True,
 ) -> list[Problem]:
-    """Find everything that would keep `instantiate` from building a `class:` mapping and those nested in it.
+    """List everything that would keep `instantiate` from building a `class:` mapping and those nested in it.
 
     Args:
-        config: `{class: name, argument: value, ...}`; an argument may be such a mapping again, or a list of them.
-        module: whose classes bare names mean, nested ones included.
+        config: see `instantiate`.
+        module: whose classes bare names mean.
         derived: names that `instantiate` will be given.
         extra_keys: keys of the outermost mapping that the caller reads itself.
         trusted: see `resolve_class`.
-
-    Returns:
-        The problems, with paths from the mapping on; none: it can be built.
     """
     if not is_config(config):
         return [Problem((), f"must be a mapping with `class:`, got {show(config)}")]
@@ -136,8 +133,11 @@ def check(
     except InstantiationError as error:
         problems += error.problems
     for name, value in config.items():
-        for path, inner in _nested(name, value):
-            problems += [problem.below(*path) for problem in check(inner, module, derived, trusted=trusted)]
+        items = enumerate(value) if isinstance(value, list | tuple) else ()
+        nested = {(name,): value, **{(name, position): item for position, item in items}}
+        for path, inner in nested.items():
+            if is_config(inner):
+                problems += [problem.below(*path) for problem in check(inner, module, derived, trusted=trusted)]
     return problems
 
 
@@ -175,14 +175,6 @@ def _construct(config: Mapping[str, Any], module: str, derived: Mapping[str, Any
     arguments = {name: build(value) for name, value in config.items() if name != "class"}
     wanted = set(arguments_of(cls) or ()) - set(arguments)
     return cls(**arguments, **{name: value for name, value in derived.items() if name in wanted})
-
-
-def _nested(name: str, value: object) -> list[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
-    """List the `class:` mappings that an argument holds, with their paths."""
-    if is_config(value):
-        return [((name,), value)]
-    items = enumerate(value) if isinstance(value, list | tuple) else ()
-    return [((name, position), item) for position, item in items if is_config(item)]
 
 
 def _class_error(message: str) -> InstantiationError:

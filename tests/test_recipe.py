@@ -100,7 +100,7 @@ validation: {every: 1, excerpt: 10.0}
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A folder with the classes that the recipes of these tests name, and the current one."""
+    """Make a folder with the classes that the recipes of these tests name, and the current one."""
     (tmp_path / "recipeparts.py").write_text(PARTS)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -109,7 +109,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def values(folder: Path) -> dict[str, Any]:
-    """The recipe as a mapping."""
+    """Return the recipe as a mapping."""
     with importable(folder):
         import recipeparts  # noqa: F401
     return yaml.safe_load(TEXT.replace("4.0e-3", "0.004"))
@@ -672,7 +672,7 @@ def test_a_byte_order_mark_is_no_mistake(folder):
 
 @pytest.fixture
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for the installed recipes."""
+    """Make a folder that stands for the installed recipes."""
     (folder / "installed").mkdir()
     (folder / "installed" / "vocals.yaml").write_text(TEXT)
     (folder / "installed" / "recipeparts.py").write_text(PARTS)

@@ -25,8 +25,8 @@ def try_to_build(
 
     Args:
         config: in which `sepkit.instantiate.check` finds no problem.
-        module: module for bare names.
-        derived: facts by name.
+        module: whose classes bare names mean.
+        derived: values by name, for the constructors that name them.
 
     Returns:
         The object, and no problem; or None and the problem. Neither where it names a class from elsewhere, which may
