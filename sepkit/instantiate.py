@@ -306,7 +306,7 @@ def _union(kinds: list[_Kind]) -> _Kind:
 
 def _list(kinds: list[_Kind], fixed: bool) -> _Kind:
     """Make the kind of a list: one kind for each of its items where its length is fixed, else one for all."""
-    if not kinds:
+    if not kinds or (kinds == [_ANYTHING] and not fixed):
         return _Kind("a list", lambda values: isinstance(values, list | tuple))
 
     def accepts(values: object) -> bool:

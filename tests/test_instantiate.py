@@ -57,6 +57,7 @@ class Typed:
         network: Net | None = None,
         folder: Path = Path(),
         rates: torch.Tensor | float = 0.1,
+        loose: list[Any] = [],  # noqa: B006
         anything: Any = None,
         bare=None,
     ):
@@ -181,6 +182,7 @@ GOOD = [
     ("network", Net(1)),
     ("folder", "here"),
     ("rates", 1e-3),
+    ("loose", [1, "a"]),
     ("anything", [1, "a"]),
     ("bare", {"a": object}),
 ]
@@ -207,6 +209,7 @@ BAD = [
     ("sizes", [1, "a"], "must be a list, each an int, got [1, 'a']"),
     ("pair", [1.0], "must be a list of 2: a float, a float, got [1.0]"),
     ("many", [1, 2.5], "must be a list, each an int, got [1, 2.5]"),
+    ("loose", 1, "must be a list, got 1"),
     ("options", [], "must be a mapping, got []"),
     ("network", 3, "must be a mapping with `class:` or null, got 3"),
     ("folder", 3, "must be a path, got 3"),
