@@ -23,7 +23,7 @@ from sepkit.datasets.stem_files import (
     song_name,
     source_names,
 )
-from sepkit.problems import did_you_mean
+from sepkit.instantiate import did_you_mean
 
 RESIDUAL = "(rest)"  # the name of what a recorded mixture holds beside the stems
 _SHOWN = 20  # names in a sentence

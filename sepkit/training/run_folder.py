@@ -23,7 +23,7 @@ RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
 STATE = Path("training") / "state.pt"
 STATE_FORMAT = 1
 _FILES = (STATE, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
-FREE_KEYS = ("data.workers", "data.licence", "observers")  # change no result: parts of one run may differ
+FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
 
 class RunFolder:
