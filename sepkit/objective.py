@@ -208,7 +208,7 @@ class Objective(nn.Module):
             )
         if len(columns) < value.shape[1]:
             # By numbers of Python: an index that lies on a device has to be copied there first, in each step.
-            sources = [separation.of_source(quantity, column) for column in columns]
+            sources = [separation.by_source(quantity)[column] for column in columns]
             value = sources[0].unsqueeze(1) if len(sources) == 1 else torch.stack(sources, 1)  # one is not copied
         return value.flatten(0, 1) if term.in_pairs else value
 

@@ -311,34 +311,12 @@ class Separation:
     def interference_magnitude(self) -> Tensor:  # noqa: D102
         return self.mixture_magnitude.unsqueeze(1) - self.target_magnitude
 
-    def of_source(self, quantity: str, source: int) -> Tensor:
-        """Take a quantity that is there per source, (B, S, ...), for one of them, (B, ...).
+    def by_source(self, quantity: str) -> tuple[Tensor, ...]:
+        """Split a quantity that is there per source, (B, S, ...), into S of (B, ...).
 
-        Args:
-            quantity: its name.
-            source: column.
+        It is split once: an index for each source would give back a whole gradient that is mostly zeros, which costs
+        9 % of a step with eight terms of one source each.
         """
         if quantity not in self._by_source:
-            self._by_source[quantity] = _BySource.apply(getattr(self, quantity))
-        return self._by_source[quantity][source]
-
-
-class _BySource(torch.autograd.Function):
-    """Take (B, S, ...) apart; the gradients are put together once, and lie as the whole did.
-
-    Indexing would give back, for each source, a whole gradient that is mostly zeros.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, whole: Tensor) -> tuple[Tensor, ...]:
-        ctx.shape, ctx.strides = whole.shape, torch.empty_like(whole, device="meta").stride()
-        return whole.unbind(1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # what is differentiated again cannot be written into
-            return torch.stack(gradients, 1)
-        whole = gradients[0].new_empty_strided(ctx.shape, ctx.strides)
-        for part, gradient in zip(whole.unbind(1), gradients, strict=True):
-            part.copy_(gradient)
-        return whole
+            self._by_source[quantity] = getattr(self, quantity).unbind(1)
+        return self._by_source[quantity]
