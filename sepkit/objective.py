@@ -40,9 +40,9 @@ class Term:
         weight: its share of the sum.
         columns: indices of the sources that it counts.
         inputs: argument name of the loss -> quantity of the Separation.
-        per_item: the loss returns one value per item; else it is asked item by item.
+        per_item: the loss returns one value per item; else it is evaluated item by item.
         all_sources: the loss takes (B, S, ...) and gives one value per item of the batch.
-        per_source: the loss takes a quantity that each source has; else it is asked once per item, not per pair.
+        per_source: the loss takes a quantity that each source has; else it is evaluated once per item, not per pair.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Judgement:
 
 
 class Objective(nn.Module):
-    """Judge the present stems of a batch by the weighted losses of a recipe.
+    """Evaluate the weighted losses of a recipe on the present stems of a batch.
 
     Every pair of an item and one of its stems is an item of its own to the losses, so that no loss needs to
     know of stems, or of stems that a song does not have. A loss that takes nothing per source, as one on a
@@ -94,7 +94,7 @@ class Objective(nn.Module):
     Args:
         losses: mappings with `class`, the arguments of the loss, and `weight` (a number >= 0, or from, to and
             epochs), `sources` (names to which the term is limited), `inputs` (argument -> quantity), `name`.
-        separator: whose estimates are judged; it says the sources and the sample rate.
+        separator: whose estimates are judged; its sources and sample rate are used.
 
     Raises:
         ValueError: a term names an unknown source, argument or quantity, or its weight or name cannot be.
@@ -113,7 +113,7 @@ class Objective(nn.Module):
         self.losses = nn.ModuleList(term.loss for term in self.terms)
 
     def forward(self, separation: Separation, present: Tensor | None = None) -> Judgement:
-        """Judge one pass.
+        """Evaluate one pass.
 
         Args:
             separation: with targets.
@@ -248,17 +248,14 @@ def find_pooling(loss: nn.Module) -> list[str]:
         (type(module).__name__, name, value): None
         for module in loss.modules()
         for name, value in _POOLING.items()
-        if getattr(module, name, None) == value and _is_own(module)
+        if getattr(module, name, None) == value
+        and any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
     }
     return [
         f"{cls} must judge each item alone, got {name} {value!r}, with which batches and their parts have other "
         f"losses: leave {name} out"
         for cls, name, value in found
     ]
-
-
-def _is_own(module: nn.Module) -> bool:
-    return any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
 
 
 def _weight(setting: float | Mapping[str, float]) -> Weight:
