@@ -248,14 +248,17 @@ def find_pooling(loss: nn.Module) -> list[str]:
         (type(module).__name__, name, value): None
         for module in loss.modules()
         for name, value in _POOLING.items()
-        if getattr(module, name, None) == value
-        and any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
+        if getattr(module, name, None) == value and _is_own(module)
     }
     return [
         f"{cls} must judge each item alone, got {name} {value!r}, with which batches and their parts have other "
         f"losses: leave {name} out"
         for cls, name, value in found
     ]
+
+
+def _is_own(module: nn.Module) -> bool:
+    return any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
 
 
 def _weight(setting: float | Mapping[str, float]) -> Weight:
