@@ -28,7 +28,16 @@ def apply_mask(mask: Tensor, mixture_spectrogram: Tensor) -> Tensor:
         TypeError: one is no tensor.
         ValueError: a shape or a type is off.
     """
-    _check_mixture_of(mask, mixture_spectrogram)
+    check_is_tensor(mask, "mask")
+    check_is_tensor(mixture_spectrogram, "mixture_spectrogram")
+    shape = tuple(mask.shape)
+    if len(shape) != 5 or not (mask.is_floating_point() or mask.is_complex()):
+        raise ValueError(f"mask must be real or complex (B, S, C, F, N), got {mask.dtype} {shape}")
+    wanted = (shape[0], *shape[2:])
+    if mixture_spectrogram.shape != wanted or not mixture_spectrogram.is_complex():
+        came = f"{mixture_spectrogram.dtype} {tuple(mixture_spectrogram.shape)}"
+        raise ValueError(f"mixture must be complex {wanted} for this mask, got {came}")
+    check_same_device(mask=mask, mixture=mixture_spectrogram)
     if mask.is_complex():
         return mask * mixture_spectrogram.unsqueeze(1)
     return _RealMask.apply(mask, mixture_spectrogram)
@@ -194,21 +203,6 @@ def _expectation_maximisation(estimate: Tensor, mixture: Tensor, iterations: int
         whitened = torch.linalg.solve(mixed, mixture.permute(0, 2, 3, 1).unsqueeze(-1))[..., 0]  # (B, F, N, C)
         estimate = torch.einsum("bsfcd,bfnd->bscfn", covariance, whitened) * psd.unsqueeze(2)
     return estimate * scale.unsqueeze(1)
-
-
-def _check_mixture_of(mask: Tensor, mixture_spectrogram: Tensor) -> None:
-    check_is_tensor(mask, "mask")
-    check_is_tensor(mixture_spectrogram, "mixture_spectrogram")
-    shape = tuple(mask.shape)
-    if len(shape) != 5 or not (mask.is_floating_point() or mask.is_complex()):
-        raise ValueError(f"mask must be real or complex (B, S, C, F, N), got {mask.dtype} {shape}")
-    wanted = (shape[0], *shape[2:])
-    if mixture_spectrogram.shape != wanted or not mixture_spectrogram.is_complex():
-        raise ValueError(
-            f"mixture must be complex {wanted} for this mask, got {mixture_spectrogram.dtype} "
-            f"{tuple(mixture_spectrogram.shape)}"
-        )
-    check_same_device(mask=mask, mixture=mixture_spectrogram)
 
 
 def _check_targets(target_spectrogram: Tensor) -> Tensor:

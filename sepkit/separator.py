@@ -128,7 +128,7 @@ class Separator(nn.Module):
         separation = Separation(self, mixture, targets)
         inputs = {name: getattr(separation, name) for name in self.facts.inputs}
         try:
-            outputs = (network or self.network)(**inputs)
+            outputs = (self.network if network is None else network)(**inputs)
         except RuntimeError as error:
             weights = next(self.network.parameters(), mixture)
             if (weights.dtype, weights.device) == (mixture.dtype, mixture.device):
@@ -145,7 +145,7 @@ class Separator(nn.Module):
         return separation
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
-        """Transform (..., T) into complex (..., F, N), N a multiple of what the network asks for."""
+        """Transform (..., T) into complex (..., F, N), N a multiple of the network's `frame_multiple`."""
         length = waveform.shape[-1]
         missing = self.transform.padded_length(length, self.facts.frame_multiple) - length
         return self.transform(nn.functional.pad(waveform, (0, missing)) if missing else waveform)
@@ -182,7 +182,7 @@ class Separator(nn.Module):
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for as long as the context lasts, and each part back into its own."""
+    """Put a module into evaluation mode for as long as the context lasts, and restore the mode of each part then."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -245,9 +245,12 @@ class Separation:
         self._by_source: dict[str, tuple[Tensor, ...]] = {}
 
     def set_outputs(self, outputs: Mapping[str, Tensor]) -> None:
-        """Add what the network returned."""
-        self._outputs = outputs
-        vars(self).update(outputs)  # an "estimate" among them is the one that would be derived
+        """Add the outputs of the network; waveforms take the mixture's precision, in which they are compared."""
+        as_mixture = {
+            name: outputs[name].to(self.mixture.dtype) for name in ("waveform", "estimate") if name in outputs
+        }
+        self._outputs = {**outputs, **as_mixture}
+        vars(self).update(self._outputs)  # an "estimate" among them is the one that would be derived
 
     @cached_property
     def mixture_spectrogram(self) -> Tensor:  # noqa: D102
