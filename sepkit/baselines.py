@@ -1,4 +1,4 @@
-"""What stands beside a separator where it is scored: estimates that need no model, and what masks can reach."""
+"""Baselines of a separator's scores: estimates without a model, and the oracle, which masks cannot surpass."""
 
 from collections.abc import Iterator
 
@@ -17,14 +17,14 @@ def baseline_estimates(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield names and estimates (S, C, T): the mixture divided by S, silence, and the ideal ratio mask.
 
-    One target stands beside what is left of the mixture: it gets half of the mixture.
+    One target alone gets half of the mixture, as if the residual were the other one.
 
     Args:
         mixture: (C, T).
         targets: (S, C, T).
         transform: in whose bins the ideal mask is taken.
         sample_rate: Hz.
-        overlapping: the last target holds parts of the others, and does not count among the S.
+        overlapping: the last target is a sum of some of the others, and does not count among the S.
     """
     _check(mixture, targets)
     n_disjoint = len(targets) - overlapping

@@ -1,4 +1,4 @@
-"""Masks that are known when the sources are: oracles, and the multichannel Wiener filter.
+"""Masks of mixtures, ideal masks from known sources, and the multichannel Wiener filter.
 
 Sources stand in their own dimension: targets (B, S, C, F, N) against a mixture (B, C, F, N), both complex.
 """
@@ -28,22 +28,34 @@ def apply_mask(mask: Tensor, mixture_spectrogram: Tensor) -> Tensor:
         TypeError: one is no tensor.
         ValueError: a shape or a type is off.
     """
-    _check_mixture_of(mask, mixture_spectrogram)
+    check_is_tensor(mask, "mask")
+    check_is_tensor(mixture_spectrogram, "mixture_spectrogram")
+    shape = tuple(mask.shape)
+    if len(shape) != 5 or not (mask.is_floating_point() or mask.is_complex()):
+        raise ValueError(f"mask must be real or complex (B, S, C, F, N), got {mask.dtype} {shape}")
+    wanted = (shape[0], *shape[2:])
+    if mixture_spectrogram.shape != wanted or not mixture_spectrogram.is_complex():
+        came = f"{mixture_spectrogram.dtype} {tuple(mixture_spectrogram.shape)}"
+        raise ValueError(f"mixture must be complex {wanted} for this mask, got {came}")
+    check_same_device(mask=mask, mixture=mixture_spectrogram)
     if mask.is_complex():
         return mask * mixture_spectrogram.unsqueeze(1)
     return _RealMask.apply(mask, mixture_spectrogram)
 
 
 class _RealMask(torch.autograd.Function):
-    """The product of a real mask and a complex mixture, with a gradient that needs no complex copy of the mask."""
+    """The product of a real mask and a complex mixture, with a gradient that needs no complex copy of the mask.
+
+    Torch's own product makes a step of the BLSTM 10 to 20 % longer.
+    """
 
     @staticmethod
     def forward(ctx: Any, mask: Tensor, mixture: Tensor) -> Tensor:
         ctx.save_for_backward(mask, mixture)
         n_items, n_sources, n_channels, n_bins, n_frames = mask.shape
         masked = mixture.new_empty(n_items, n_sources, n_channels, n_frames, n_bins)
-        for product, gains, given in zip(masked, mask.mT, mixture.mT, strict=True):
-            torch.mul(given, gains.to(given.real.dtype), out=product)  # torch makes the gains complex: one item's
+        for product, gains, item in zip(masked, mask.mT, mixture.mT, strict=True):
+            torch.mul(item, gains.to(item.real.dtype), out=product)  # torch makes the gains complex: one item's
         return masked.mT
 
     @staticmethod
@@ -59,12 +71,14 @@ class _RealMask(torch.autograd.Function):
         return to_mask, to_mixture
 
 
-def ideal_ratio_mask(target_spectrogram: Tensor, rest_spectrogram: Tensor | None = None, power: float = 1.0) -> Tensor:
-    """Give every source its share of all magnitudes.
+def ideal_ratio_mask(
+    target_spectrogram: Tensor, residual_spectrogram: Tensor | None = None, power: float = 1.0
+) -> Tensor:
+    """Divide the magnitudes of each source by those of all.
 
     Args:
         target_spectrogram: complex (B, S, C, F, N).
-        rest_spectrogram: complex (B, C, F, N), what the mixture holds besides the targets; None: nothing.
+        residual_spectrogram: complex (B, C, F, N), the mixture minus all targets; None: silence.
         power: exponent of the magnitudes, > 0; 2 gives the Wiener-like mask.
 
     Returns:
@@ -81,15 +95,15 @@ def ideal_ratio_mask(target_spectrogram: Tensor, rest_spectrogram: Tensor | None
     powers = _check_targets(target_spectrogram).abs() ** power
     total = powers.sum(1, keepdim=True)
     n_shares = powers.shape[1]
-    if rest_spectrogram is not None:
-        total = total + _check_mixture(target_spectrogram, rest_spectrogram, "rest").abs() ** power
+    if residual_spectrogram is not None:
+        total = total + _check_mixture(target_spectrogram, residual_spectrogram, "residual").abs() ** power
         n_shares += 1
     silent = total <= torch.finfo(total.dtype).tiny
     return torch.where(silent, 1 / n_shares, powers / total.masked_fill(silent, 1.0))
 
 
 def ideal_binary_mask(target_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:
-    """Keep the bins in which a source is louder than all the rest together.
+    """Keep the bins in which a source is louder than the sum of all others.
 
     Args:
         target_spectrogram: complex (B, S, C, F, N).
@@ -143,9 +157,10 @@ def ideal_complex_mask(target_spectrogram: Tensor, mixture_spectrogram: Tensor) 
 def wiener(
     estimate_spectrogram: Tensor, mixture_spectrogram: Tensor, iterations: int = 1, window: int | None = 300
 ) -> Tensor:
-    """Refine estimates by expectation-maximisation of a multichannel Wiener filter.
+    """Filter the mixture by a multichannel Wiener filter, which expectation-maximisation fits to estimates.
 
-    The estimates must explain the whole mixture: give the rest as a source of its own.
+    A library function: no recipe or command calls it yet. The estimates must explain the whole mixture: add the
+    residual as a source of its own.
 
     Args:
         estimate_spectrogram: complex (B, S, C, F, N), S >= 2.
@@ -188,19 +203,6 @@ def _expectation_maximisation(estimate: Tensor, mixture: Tensor, iterations: int
         whitened = torch.linalg.solve(mixed, mixture.permute(0, 2, 3, 1).unsqueeze(-1))[..., 0]  # (B, F, N, C)
         estimate = torch.einsum("bsfcd,bfnd->bscfn", covariance, whitened) * psd.unsqueeze(2)
     return estimate * scale.unsqueeze(1)
-
-
-def _check_mixture_of(mask: Tensor, mixture_spectrogram: Tensor) -> None:
-    check_is_tensor(mask, "mask")
-    check_is_tensor(mixture_spectrogram, "mixture_spectrogram")
-    shape = tuple(mask.shape)
-    if len(shape) != 5 or not (mask.is_floating_point() or mask.is_complex()):
-        raise ValueError(f"mask must be real or complex (B, S, C, F, N), got {mask.dtype} {shape}")
-    wanted = (shape[0], *shape[2:])
-    if mixture_spectrogram.shape != wanted or not mixture_spectrogram.is_complex():
-        found = f"{mixture_spectrogram.dtype} {tuple(mixture_spectrogram.shape)}"
-        raise ValueError(f"mixture must be complex {wanted} for this mask, got {found}")
-    check_same_device(mask=mask, mixture=mixture_spectrogram)
 
 
 def _check_targets(target_spectrogram: Tensor) -> Tensor:

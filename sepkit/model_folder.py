@@ -53,7 +53,7 @@ def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any]
 
 
 def write_card(separator: Separator, folder: str | Path, card: Mapping[str, Any]) -> None:
-    """Write `model.json` beside weights that are there already."""
+    """Write `model.json` for weights that are in the folder already."""
     weights = Path(folder) / WEIGHTS
     content = _describe(separator, card, _read_mark(weights) if weights.is_file() else None)
     with atomic_file(Path(folder) / CARD) as temporary:
@@ -157,7 +157,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
 
 
 def load_weights(separator: Separator, folder: str | Path) -> None:
-    """Give a separator the weights of a model folder; what else the folder says is not looked at.
+    """Load the weights of a model folder into a separator; the settings in the folder are ignored.
 
     Args:
         separator: what gets the weights.
@@ -176,17 +176,13 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
     with _naming_damage(path):
         is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
         weights = load_file(path) if is_text else load(path.read_bytes())
-    own, found = ({name: _form(tensor) for name, tensor in each.items()} for each in (separator.state_dict(), weights))
-    different = sorted(name for name in {**own, **found} if own.get(name) != found.get(name))
+    own, stored = (
+        {name: (tensor.shape, tensor.is_complex(), tensor.is_floating_point()) for name, tensor in state.items()}
+        for state in (separator.state_dict(), weights)
+    )
+    different = sorted(name for name in {**own, **stored} if own.get(name) != stored.get(name))
     if different:
-        shown = ", ".join(map(_name, different[:5])) + (f" and {len(different) - 5} more" if different[5:] else "")
+        names = (name if name.isprintable() and len(name) < 100 else show(name) for name in different[:5])
+        shown = ", ".join(names) + (f" and {len(different) - 5} more" if different[5:] else "")
         raise ModelError(f"{path} does not fit this separator: {shown} differ, give a model of the same settings")
     separator.load_state_dict(weights)
-
-
-def _form(tensor: torch.Tensor) -> tuple:
-    return tensor.shape, tensor.is_complex(), tensor.is_floating_point()
-
-
-def _name(name: str) -> str:
-    return name if name.isprintable() and len(name) < 100 else show(name)

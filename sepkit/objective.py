@@ -42,9 +42,9 @@ class Term:
         weight: its share of the sum.
         columns: indices of the sources that it counts.
         inputs: argument name of the loss -> quantity of the Separation.
-        per_item: the loss returns one value per item; else it is asked item by item.
+        per_item: the loss returns one value per item; else it is evaluated item by item.
         all_sources: the loss takes (B, S, ...) and gives one value per item of the batch.
-        per_source: the loss takes a quantity that each source has; else it is asked once per item, not per pair.
+        per_source: the loss takes a quantity that each source has; else it is evaluated once per item, not per pair.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Judgement:
 
 
 class Objective(nn.Module):
-    """Judge the present stems of a batch by the weighted losses of a recipe.
+    """Evaluate the weighted losses of a recipe on the present stems of a batch.
 
     Every pair of an item and one of its stems is an item of its own to the losses, so that no loss needs to
     know of stems, or of stems that a song does not have. A loss that takes nothing per source, as one on a
@@ -96,7 +96,7 @@ class Objective(nn.Module):
     Args:
         losses: mappings with `class`, the arguments of the loss, and `weight` (a number >= 0, or from, to and
             epochs), `sources` (names to which the term is limited), `inputs` (argument -> quantity), `name`.
-        separator: whose estimates are judged; it says the sources and the sample rate.
+        separator: whose estimates are judged; its sources and sample rate are used.
 
     Raises:
         ValueError: a loss does not judge each item alone.
@@ -136,7 +136,7 @@ class Objective(nn.Module):
         return problems
 
     def forward(self, separation: Separation, present: Tensor | None = None) -> Judgement:
-        """Judge one pass.
+        """Evaluate one pass.
 
         Args:
             separation: with targets.
@@ -231,7 +231,7 @@ class Objective(nn.Module):
             )
         if len(columns) < value.shape[1]:
             # By numbers of Python: an index that lies on a device has to be copied there first, in each step.
-            sources = [separation.of_source(quantity, column) for column in columns]
+            sources = [separation.by_source(quantity)[column] for column in columns]
             value = sources[0].unsqueeze(1) if len(sources) == 1 else torch.stack(sources, 1)  # one is not copied
         return value.flatten(0, 1) if term.in_pairs else value
 

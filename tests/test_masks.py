@@ -52,10 +52,10 @@ def test_every_ideal_mask_restores_sources_that_do_not_overlap(ideal, disjoint):
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_the_shares_of_a_ratio_mask_add_up_to_one_with_the_rest(targets, power):
-    rest = _spectrograms(2, 2, 9, 5, seed=1)
-    without, masks = ideal_ratio_mask(targets, power=power), ideal_ratio_mask(targets, rest, power)
+    residual = _spectrograms(2, 2, 9, 5, seed=1)
+    without, masks = ideal_ratio_mask(targets, power=power), ideal_ratio_mask(targets, residual, power)
     torch.testing.assert_close(without.sum(1), torch.ones(2, 2, 9, 5))
-    share = rest.abs() ** power / (targets.abs() ** power).sum(1).add(rest.abs() ** power)
+    share = residual.abs() ** power / (targets.abs() ** power).sum(1).add(residual.abs() ** power)
     torch.testing.assert_close(masks.sum(1) + share, torch.ones(2, 2, 9, 5))
 
 
@@ -103,7 +103,7 @@ def test_silent_sources_and_rest_have_equal_shares():
 @pytest.mark.parametrize("ideal", [*AGAINST_MIXTURE, wiener, ideal_ratio_mask])
 def test_a_mixture_that_would_only_broadcast_is_refused(ideal):
     targets = torch.zeros(2, 2, 2, 9, 5, dtype=torch.complex64)
-    with pytest.raises(ValueError, match=r"(mixture|rest) must be \(2, 2, 9, 5\), got \(2, 2, 2, 9, 5\)"):
+    with pytest.raises(ValueError, match=r"(mixture|residual) must be \(2, 2, 9, 5\), got \(2, 2, 2, 9, 5\)"):
         ideal(targets, targets)
 
 

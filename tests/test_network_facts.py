@@ -151,6 +151,16 @@ def test_waveforms_are_added_to_what_masks_or_spectra_give(monkeypatch, grad, ou
         assert torch.equal(separation.estimate_spectrogram, separator.spectrogram(separation.estimate))
 
 
+@pytest.mark.parametrize("network", [Filterbank, Hybrid])
+def test_waveforms_of_a_network_in_half_precision_are_compared_in_that_of_the_mixture(network):
+    separator, mixture = make(network), sound(1, 2, 300)
+    with torch.autocast("cpu", torch.bfloat16):
+        separation = separator.analyze(mixture)
+    assert separation.waveform.dtype is torch.float32 if network is Hybrid else "waveform" not in vars(separation)
+    assert separation.estimate.dtype is torch.float32
+    torch.testing.assert_close(separation.estimate, separator.analyze(mixture).estimate, rtol=0, atol=0.05)
+
+
 def test_outputs_are_folded_as_they_are_declared():
     separator = make(Talkative)
     separation = separator.analyze(sound(3, 2, 500), sound(3, 2, 2, 500, seed=1))

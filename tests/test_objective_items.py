@@ -14,7 +14,7 @@ SIZES = {"fft_sizes": [256, 512], "hop_sizes": [64, 128], "win_lengths": [200, 5
 L1SNR_SIZES = {"n_ffts": [256, 512], "hop_lengths": [64, 128], "win_lengths": [256, 512]}
 SMALL = {"fft_size": 256, "hop_size": 64, "win_length": 200}
 TERMS = {
-    **{name: {} for name in losses.__all__ if name.endswith("Loss")},
+    **{name: {} for name in losses.__all__ if name.endswith("Loss") and name != "CompositeLoss"},
     "STFTL1SNRDBLoss": L1SNR_SIZES,
     "MultiL1SNRDBLoss": L1SNR_SIZES,
     "STFTLoss": {**SMALL, "w_lin_mag": 1.0, "w_phs": 0.1, "phase": "cosine"},

@@ -15,7 +15,6 @@ from sepkit.losses.l1snr import _Weighed
 from sepkit.losses.magnitude import _Norm
 from sepkit.losses.waveform import _LogCosh
 from sepkit.masks import _RealMask
-from sepkit.separator import _BySource
 
 # What goes through the operators of chunks, and Transport: their slopes are formed with their values.
 ONCE = {
@@ -136,7 +135,6 @@ FUNCTIONS = {
     _Norm: [(_Norm.apply, [double(3, 8)])],
     _Correlation: [(lambda signal: _Correlation.apply(signal, double(5, seed=1)), [double(2, 50)])],
     _RealMask: [(_RealMask.apply, [double(2, 3, 1, 4, 5), double(2, 1, 4, 5, complex_=True)])],
-    _BySource: [(_BySource.apply, [double(2, 3, 1, 6)])],
     _Weighed: [(lambda difference: _Weighed.apply(double(4, seed=1), difference), [double(4)])],
 }
 SMOOTH = [pytest.param(call, inputs, id=cls.__name__) for cls, cases in FUNCTIONS.items() for call, inputs in cases]

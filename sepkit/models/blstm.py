@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepkit.constant import Constant
-from sepkit.models._activations import softmax_with_rest
+from sepkit.models._activations import softmax_with_residual
 from sepkit.models._bands import triangular_bands
 from sepkit.models._magnitude import magnitude_of
 from sepkit.models._statistics import row_statistics
@@ -17,7 +17,7 @@ from sepkit.models._statistics import row_statistics
 _ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
-    "softmax": partial(softmax_with_rest, dim=2),
+    "softmax": partial(softmax_with_residual, dim=2),
     "tanh": torch.tanh,
     "hardtanh": lambda mask: (mask + 0.5).clamp(0, 1),
     "complex": None,
@@ -41,8 +41,8 @@ class BLSTM(nn.Module):
         hidden_size: features between the layers, even, >= 2.
         n_layers: recurrent layers, >= 1.
         n_bands: bands per channel, >= 1.
-        bandwidth: Hz above which nothing is heard and the masks are zero, at least one bin's; None: no limit.
-        mask: "sigmoid", [0, 1]; "relu", >= 0; "softmax" over the sources and an implicit rest; "tanh",
+        bandwidth: Hz above which no bin is used and the masks are zero, at least one bin's; None: no limit.
+        mask: "sigmoid", [0, 1]; "relu", >= 0; "softmax" over the sources and an implicit residual; "tanh",
             [-1, 1]; "hardtanh", [0, 1] with straight edges; "complex", unbounded, which also turns the phase.
         dropout: share of the features that is dropped between recurrent layers in training, [0, 1); 0 where
             there is one layer.
@@ -53,8 +53,6 @@ class BLSTM(nn.Module):
     Source:
         F. Stöter et al., Open-Unmix, 2019, with bands in place of its learned scaling, and all sources at once.
     """
-
-    outputs = ("mask",)
 
     def __init__(
         self,
@@ -109,11 +107,7 @@ class BLSTM(nn.Module):
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Measure the mean and spread of the compressed bands over complex spectrograms (B, C, F, N)."""
-        self.core.fit(map(self._magnitude, spectrograms))
-
-    def _magnitude(self, spectrogram: Tensor) -> Tensor:
-        """Take the magnitude of the bins that are heard: the core looks at no other."""
-        return spectrogram[:, :, : self.core.n_used_bins].abs()
+        self.core.fit(spectrogram[:, :, : self.core.n_used_bins].abs() for spectrogram in spectrograms)
 
 
 class _Core(nn.Module):
@@ -159,11 +153,11 @@ class _Core(nn.Module):
         recurrent, _ = self.recurrence(encoded)
         mask = self.decode(torch.cat([encoded, recurrent], -1))  # (B, N, S * C * F * parts)
         shape = (self.n_sources, self.n_channels, self.n_used_bins)
-        unheard = self.n_bins - self.n_used_bins
+        n_unused_bins = self.n_bins - self.n_used_bins
         if self.mask == "complex":
-            return F.pad(mask.unflatten(-1, (*shape, 2)), (0, 0, 0, unheard)).permute(0, 2, 3, 4, 1, 5)
+            return F.pad(mask.unflatten(-1, (*shape, 2)), (0, 0, 0, n_unused_bins)).permute(0, 2, 3, 4, 1, 5)
         mask = _ACTIVATIONS[self.mask](mask.unflatten(-1, shape))  # (B, N, S, C, F)
-        return F.pad(mask, (0, unheard)).permute(0, 2, 3, 4, 1)
+        return F.pad(mask, (0, n_unused_bins)).permute(0, 2, 3, 4, 1)
 
     def compress(self, magnitude: Tensor) -> Tensor:
         """Take the logarithm of the mean magnitude in each band: (B, C, F, N) to (B, C, K, N)."""

@@ -83,7 +83,7 @@ def read_outputs(network: nn.Module | type[nn.Module]) -> dict[str, str]:
             f"network must have either mask or spectrum among its outputs, alone or with waveform, or waveform, or "
             f"estimate, got {name} with {', '.join(names)}"
         )
-    taken = {*QUANTITIES, "of_source"} - _KNOWN
+    taken = {*QUANTITIES, "by_source", "set_outputs"} - _KNOWN
     for output in names:
         if output in taken or output.startswith("_"):
             raise ValueError(f"outputs of {name} must have names of their own, got {output!r}, another quantity's")
