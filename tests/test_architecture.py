@@ -18,8 +18,8 @@ FLOORS = {
     1: ["audio", "transforms", "masks", "instantiate", "devices"],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines"],
     3: ["separator", "plots"],
-    4: ["objective", "overlap_add"],
-    5: ["inference", "model_folder", "report", "recipe", "observers"],
+    4: ["objective", "model_folder", "report"],
+    5: ["inference", "recipe", "observers"],
     6: ["auralflow", "training", "evaluation"],
     7: ["cli"],
 }

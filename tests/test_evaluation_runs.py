@@ -405,7 +405,7 @@ def test_targets_that_cannot_be_scored_are_refused(available, chosen, protocol, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": ["SDR", "SI-SRD"]}, "metrics must be some of SDR, .* got SI-SRD, nearest is SI-S"),
+        ({"metrics": ["SDR", "SI-SRD"]}, "metrics must be some of SDR, .* got SI-SRD; did you mean 'SI-S"),
         ({"metrics": []}, "metrics must be some of .* got none"),
         ({"mode": "v5"}, "mode must be one of v4, v3, got 'v5'"),
         ({"silent": "zero"}, "silent must be one of nan, museval, error, got 'zero'"),

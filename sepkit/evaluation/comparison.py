@@ -63,20 +63,20 @@ class Comparison:
 
     def _difference(self, value: Mapping[tuple, float], first: str, name: str, target: str, metric: str) -> Difference:
         pairs = [(value[name, track, target, metric], value[first, track, target, metric]) for track in self.tracks]
-        found = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
+        gains = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
         return Difference(
-            name, target, metric, len(found), bootstrap_interval(found, "median"), bootstrap_interval(found, "mean")
+            name, target, metric, len(gains), bootstrap_interval(gains, "median"), bootstrap_interval(gains, "mean")
         )
 
     def table(self) -> str:
-        """Lay out the differences, 80 columns wide."""
-        first, found = self.names[0], self.differences()
+        """Format the differences, 80 columns wide."""
+        first, differences = self.names[0], self.differences()
         width = max(len(name) for name in self.names)
         lines = [f"{len(self.tracks)} common tracks; each score minus that of {first}, track by track"]
-        for target in dict.fromkeys(each.target for each in found):
+        for target in dict.fromkeys(difference.target for difference in differences):
             labels = "".join(f"{label:>8}" for label in ("median", "from", "to", "mean", "from", "to", "tracks"))
             lines += ["", f"{target:{width + 11}}{labels}"]
-            for each in (each for each in found if each.target == target):
+            for each in (each for each in differences if each.target == target):
                 cells = "".join(f"{_cell(number):>8}" for number in (*each.median, *each.mean))
                 lines.append(f"{each.name:{width}} {each.metric:10}{cells}{each.n_tracks:8}")
         return "\n".join([*lines, "", *self.notes])
@@ -124,20 +124,20 @@ def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | No
         ValueError: there are fewer than two folders, or one is named twice.
     """
     names = _name_folders(folders)
-    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
-    common = [key for key in next(iter(found.values())) if all(key in tracks for tracks in found.values())]
+    scored = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    common = [key for key in next(iter(scored.values())) if all(key in tracks for tracks in scored.values())]
     if not common:
         raise ComparisonError(f"{', '.join(names)} have no track in common: evaluate them on the same songs")
-    _check_alike(found, common)
+    _check_alike(scored, common)
     rows = [
         Score(name, "/".join(key), *row[2:])
-        for name, tracks in found.items()
+        for name, tracks in scored.items()
         for key in common
         for row in tracks[key][0].rows
         if row.system in OWN_SYSTEMS
     ]
     comparison = Comparison(names, rows, ["/".join(key) for key in common], [INTERVAL_NOTE])
-    left_out = {name: len(tracks) - len(common) for name, tracks in found.items() if len(tracks) > len(common)}
+    left_out = {name: len(tracks) - len(common) for name, tracks in scored.items() if len(tracks) > len(common)}
     comparison.notes += [f"{name} holds {number} more tracks, left out" for name, number in left_out.items()]
     if output is not None:
         comparison.write(output)
@@ -159,25 +159,25 @@ def _name_folders(folders: Sequence[str | os.PathLike]) -> list[str]:
 def _read_folder(folder: Path) -> dict[tuple[str, str], tuple]:
     """Read scores and origins by split and track."""
     paths = sorted((folder / TRACKS).glob("*/*.json"))
-    found = {(path.parent.name, path.stem): read_track(path) for path in paths}
-    if not found or None in found.values():
-        bad = [folder / TRACKS / split / f"{name}.json" for (split, name), track in found.items() if not track]
+    scored = {(path.parent.name, path.stem): read_track(path) for path in paths}
+    if not scored or None in scored.values():
+        bad = [folder / TRACKS / split / f"{name}.json" for (split, name), track in scored.items() if not track]
         what = f"{bad[0]} cannot be read" if bad else f"{folder} holds no {TRACKS}/<split>/<track>.json"
         raise ComparisonError(f"{what}: evaluate again with this version")
-    return found
+    return scored
 
 
-def _check_alike(found: Mapping[str, Mapping], common: Sequence[tuple[str, str]]) -> None:
+def _check_alike(scored: Mapping[str, Mapping], common: Sequence[tuple[str, str]]) -> None:
     """Refuse what was scored in different ways."""
-    first, *others = found
+    first, *others = scored
     for key in common:
-        wanted = _flat(found[first][key][1])
+        wanted = _flat(scored[first][key][1])
         for name in others:
-            given = _flat(found[name][key][1])
+            present = _flat(scored[name][key][1])
             differing = [
-                f"{setting} {_said(wanted[setting])} and {_said(given.get(setting))}"
+                f"{setting} {_show(wanted[setting])} and {_show(present.get(setting))}"
                 for setting in wanted
-                if wanted[setting] != given.get(setting)
+                if wanted[setting] != present.get(setting)
             ]
             if differing:
                 raise ComparisonError(
@@ -190,7 +190,7 @@ def _flat(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {**origin["scoring"], **origin["shape"]}
 
 
-def _said(value: Any) -> str:
+def _show(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

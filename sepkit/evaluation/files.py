@@ -8,24 +8,28 @@ on, and evaluations are compared. The file of a track whose name not every syste
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sepkit import __version__
+from sepkit.disk import not_left_empty, writing
 from sepkit.evaluation.measure import FRAMEWISE
 from sepkit.evaluation.runner import TrackScores
-from sepkit.evaluation.scores import Score
+from sepkit.evaluation.scores import Score, Scores
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.tracks import Track
 from sepkit.files import atomic_file, safe_name, same_file_key
+from sepkit.locks import locked
 from sepkit.model_folder import hash_tensors
 from sepkit.plain import parse_json
 from sepkit.separator import Separator
 
 FORMAT = 1
 TRACKS = "tracks"  # folder of the strict JSON
+_KEPT = "the tracks written before are kept: make room, or choose another output, and evaluate again"
 _MUSEVAL = "0.4.1"  # the version of museval whose files these are like
 _DECIMALS = 5
 _INFINITE = {math.inf: "inf", -math.inf: "-inf"}
@@ -39,7 +43,7 @@ def hash_model(model: Separator) -> str:
 def describe_origin(
     track: Track, settings: Settings, model: str | None, separation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Say what the scores of a track are made of; equal, they need not be made again.
+    """Describe what the scores of a track are made of; equal, they need not be made again.
 
     Args:
         track: what is scored.
@@ -49,7 +53,7 @@ def describe_origin(
     """
     files = [[os.path.abspath(path), *_status(path)] for path in track.files]
     scoring = {**asdict(settings), "targets": track.targets.names}
-    shape = {"sample_rate": track.sample_rate, "n_samples": track.n_samples}
+    shape = {"sample_rate": track.sample_rate, "n_samples": track.shape[-1]}
     origin = {"scoring": scoring, "shape": shape, "model": model, "separation": dict(separation), "files": files}
     return json.loads(json.dumps({**origin, "sepkit": __version__}))  # as it is read back
 
@@ -158,25 +162,71 @@ def _read_score(system: str, track: str, target: str, metric: str, value: float 
     return Score(*names, math.nan if value is None else float(value))
 
 
-def find_tracks(
-    output: Path, split: str, names: Sequence[str], origins: Sequence[Mapping[str, Any]]
-) -> tuple[dict[int, TrackScores], set[str]]:
-    """Find the tracks that need not be scored again, and what changed of the others.
+class OutputFolder(NamedTuple):
+    """The folder into which an evaluation is written, and the split that names a folder in it."""
 
-    Args:
-        output: folder of the evaluation.
-        split: folder in it.
-        names: of the tracks.
-        origins: what they would now be made of.
+    output: Path
+    split: str
 
-    Returns:
-        scores by the number of the track; names of what differs from earlier scores.
-    """
-    kept, changed = {}, set()
-    for number, (name, origin) in enumerate(zip(names, origins, strict=True)):
-        found = read_track(output / TRACKS / split / file_name(name))
-        if found and found[1] == origin and (output / split / file_name(name)).is_file():
-            kept[number] = found[0]
-        elif found:
-            changed |= {key for key in origin if found[1].get(key) != origin[key]}
-    return kept, changed
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lock other processes out while the context lasts; folders that are made for nothing are removed."""
+        with ExitStack() as stack:
+            with writing(self.output, "choose another output"):
+                stack.enter_context(not_left_empty(self.output))
+                stack.enter_context(locked(self.output, "wait for it, or choose another output"))
+            yield
+
+    def write(self, scores: TrackScores, origin: Mapping[str, Any]) -> None:
+        """Write a track.
+
+        Args:
+            scores: of the track.
+            origin: of the scores.
+        """
+        with writing(self.output, _KEPT):
+            write_track(self.output, self.split, scores, origin)
+
+    def find(
+        self, names: Sequence[str], origins: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[int, TrackScores], list[str]]:
+        """Find tracks that are scored already, and describe how many there are, and why others are not taken.
+
+        Args:
+            names: of the tracks.
+            origins: what their scores would now be made of.
+
+        Returns:
+            Scores by the number of the track; notes.
+        """
+        check_files(names)
+        kept, changed = {}, set()
+        for number, (name, origin) in enumerate(zip(names, origins, strict=True)):
+            earlier = read_track(self.output / TRACKS / self.split / file_name(name))
+            if earlier and earlier[1] == origin and (self.output / self.split / file_name(name)).is_file():
+                kept[number] = earlier[0]
+            elif earlier:
+                changed |= {key for key in origin if earlier[1].get(key) != origin[key]}
+        notes = []
+        if kept:
+            notes.append(f"{len(kept)} of {len(names)} tracks are taken over from an earlier evaluation")
+        if changed:
+            notes.append(f"earlier scores are replaced, made with other {', '.join(sorted(changed))}")
+        return kept, notes
+
+    def finish(self, scores: Scores, tracks: Sequence[str]) -> None:
+        """Write the table, and note where everything lies.
+
+        Args:
+            scores: of all tracks.
+            tracks: their names.
+        """
+        files = self.output / self.split
+        scores.folder = self.output
+        with writing(self.output, _KEPT):
+            self.output.mkdir(parents=True, exist_ok=True)
+            scores.to_csv(self.output / "scores.csv")
+        scores.notes.append(f"scores: {self.output / 'scores.csv'}; museval's JSON: {files}; all numbers: {TRACKS}/")
+        others = {path.name for path in files.glob("*.json")} - set(map(file_name, tracks))
+        if others:
+            scores.notes.append(f"{files} holds JSON of {len(others)} more tracks, from an earlier evaluation")

@@ -1,0 +1,43 @@
+"""Separate recordings of any length, in bounded memory."""
+
+from sepkit.inference.catalogue import (
+    CatalogueResult,
+    Failure,
+    describe_separated,
+    find_model,
+    find_recordings,
+    separate_catalogue,
+)
+from sepkit.inference.files import (
+    EXISTING,
+    FORMATS,
+    Separated,
+    choose_stems,
+    output_name,
+    residual_name,
+    separate,
+    separate_file,
+)
+from sepkit.inference.overlap_add import Chunking, Separates
+from sepkit.inference.streaming import Progress, StreamSeparator
+
+__all__ = [
+    "EXISTING",
+    "FORMATS",
+    "CatalogueResult",
+    "Chunking",
+    "Failure",
+    "Progress",
+    "Separated",
+    "Separates",
+    "StreamSeparator",
+    "choose_stems",
+    "describe_separated",
+    "find_model",
+    "find_recordings",
+    "output_name",
+    "residual_name",
+    "separate",
+    "separate_catalogue",
+    "separate_file",
+]
