@@ -133,18 +133,9 @@ def evaluate(
     origins = [describe_origin(track, settings, model_hash, separation) for track in tracks]
     folder = None if output is None else OutputFolder(Path(output), split)
     with nullcontext() if folder is None else folder.held():
-        scored, kept = ({}, []) if folder is None else folder.find([track.name for track in tracks], origins)
-        n_left = len(tracks) - len(scored)
-        for line in [*notes, *kept, *_describe_memory(scorer, n_left, workers)] if log else ():
-            log(line)
-        _score(scorer, scored, origins, folder, workers, progress)
-        in_order = [scored[number] for number in range(len(tracks))]
-        scores = Scores([row for track in in_order for row in track.rows], title(settings, len(tracks)))
-        scores.notes = [*_describe_scores(in_order), *notes, *kept]
-        if folder is not None:
-            folder.finish(scores, [track.track for track in in_order])
+        scores, n_scored = _score(scorer, origins, folder, notes, workers, progress, log)
         if report:
-            cost = {**watch.read(), "tracks scored now": f"{n_left} of {len(tracks)}"}
+            cost = {**watch.read(), "tracks scored now": f"{n_scored} of {len(tracks)}"}
             _report(scores, scorer, Path(output), model if run is None else run, cost)
     return scores
 
@@ -216,22 +207,21 @@ def _describe_memory(scorer: TrackScorer, n_left: int, workers: int) -> list[str
 
 def _score(
     scorer: TrackScorer,
-    scored: dict[int, TrackScores],
     origins: Sequence[Mapping[str, object]],
     folder: OutputFolder | None,
+    notes: Sequence[str],
     workers: int,
     progress: bool,
-) -> None:
-    """Score the tracks that are not scored yet, and write each as soon as it is."""
-    left = [number for number in range(len(scorer.tracks)) if number not in scored]
-    bar = tqdm(
-        total=len(scorer.tracks),
-        initial=len(scored),
-        desc="scoring",
-        unit="track",
-        disable=None if progress else True,
-        dynamic_ncols=True,
-    )
+    log: Callable[[str], object] | None,
+) -> tuple[Scores, int]:
+    """Score the tracks that are not scored yet, write each as soon as it is, and count them."""
+    tracks = scorer.tracks
+    scored, kept = ({}, []) if folder is None else folder.find([track.name for track in tracks], origins)
+    left = [number for number in range(len(tracks)) if number not in scored]
+    for line in [*notes, *kept, *_describe_memory(scorer, len(left), workers)] if log else ():
+        log(line)
+    shown = {"desc": "scoring", "unit": "track", "dynamic_ncols": True, "disable": None if progress else True}
+    bar = tqdm(total=len(tracks), initial=len(scored), **shown)
 
     def done(number: int, scores: TrackScores) -> None:
         scored[number] = scores
@@ -241,6 +231,12 @@ def _score(
 
     with bar:
         score_tracks(scorer, left, workers, done)
+    in_order = [scored[number] for number in range(len(tracks))]
+    scores = Scores([row for track in in_order for row in track.rows], title(scorer.settings, len(tracks)))
+    scores.notes = [*_describe_scores(in_order), *notes, *kept]
+    if folder is not None:
+        folder.finish(scores, [track.track for track in in_order])
+    return scores, len(left)
 
 
 def _describe_scores(tracks: Sequence[TrackScores]) -> list[str]:

@@ -19,7 +19,7 @@ from sepkit.inference.files import (
     separate_file,
 )
 from sepkit.inference.overlap_add import Chunking, Separates
-from sepkit.inference.streaming import Progress, StreamSeparator
+from sepkit.inference.streaming import StreamSeparator
 
 __all__ = [
     "EXISTING",
@@ -27,7 +27,6 @@ __all__ = [
     "CatalogueResult",
     "Chunking",
     "Failure",
-    "Progress",
     "Separated",
     "Separates",
     "StreamSeparator",
