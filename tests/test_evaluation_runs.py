@@ -970,7 +970,7 @@ def test_the_options_of_the_command_reach_the_scores(shared, tmp_path, monkeypat
     [
         ("--references r --data d", "--estimates and --references belong together"),
         ("--estimates e", "--estimates needs what they are compared with"),
-        ("", "say what is scored"),
+        ("", "choose what is scored"),
         ("--estimates e --references r --model m", "--model and --estimates exclude each other"),
         ("--compare a b --data d", "--compare takes evaluations that are done"),
         ("--compare a", "compare needs two or more different folders"),

@@ -161,7 +161,7 @@ def explain(error: Exception) -> str:
 
 
 def _show_warning(message, category, _filename, _line_number, _file=None, _line=None) -> None:
-    """Show what users can act on in a line, and leave out what libraries tell their developers."""
+    """Print what users can act on in a line, and leave out what is meant for the developers of libraries."""
     if not issubclass(category, DeprecationWarning | FutureWarning | ImportWarning | ResourceWarning):
         print_note(message)
 

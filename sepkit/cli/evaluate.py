@@ -42,7 +42,7 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_material(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is scored, and where the scores go."""
+    """Add the options about what is scored, and where the scores go."""
     songs = parser.add_mutually_exclusive_group()
     songs.add_argument("--data", metavar="ROOT", help="folder of songs, or demo for the built-in ones")
     songs.add_argument("--musdb", metavar="ROOT", dest="data", help="the same: MUSDB18, of stem.mp4 or wav")
@@ -52,11 +52,11 @@ def _add_material(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", nargs="+", metavar="STEM", help="only these, accompaniment among them")
     parser.add_argument("--compare", nargs="+", metavar="DIR", help="compare evaluations with the first of them")
     parser.add_argument("--output", metavar="DIR", help="for CSV and JSON (default: evaluation/<name>)")
-    parser.add_argument("--report", action="store_true", help="also write report.html there, to look and listen")
+    parser.add_argument("--report", action="store_true", help="also write report.html there, to see and hear")
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how it is scored."""
+    """Add the options about how it is scored."""
     parser.add_argument(
         "--metrics",
         nargs="+",
@@ -79,7 +79,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.references is not None and (options.estimates is None or options.data is not None):
         raise ValueError("--estimates and --references belong together: give both, without --data")
     if options.estimates is None and options.data is None:
-        raise ValueError("say what is scored: --data ROOT for a model, or --estimates DIR and --references DIR")
+        raise ValueError("choose what is scored: --data ROOT for a model, or --estimates DIR and --references DIR")
     if options.estimates is not None and options.references is None and options.data is None:
         raise ValueError("--estimates needs what they are compared with: give --references DIR or --data ROOT")
     if options.estimates is not None and options.model is not None:

@@ -37,7 +37,7 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     present = parser.add_mutually_exclusive_group()
     present.add_argument("--existing", default="error", choices=_EXISTING, help="what is done where stems are there")
     present.add_argument("--overwrite", dest="existing", action="store_const", const="overwrite", help="replace them")
-    parser.add_argument("--report", action="store_true", help="also write <name>/report.html, to look and listen")
+    parser.add_argument("--report", action="store_true", help="also write <name>/report.html, to see and hear")
     add_model(parser, "model folder")
     return run_command(parser, _separate, arguments)
 

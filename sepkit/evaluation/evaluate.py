@@ -100,7 +100,7 @@ def evaluate(
         log: called with lines about the expected memory and what is taken over, before scoring starts.
 
     Raises:
-        ValueError: the arguments do not say what is to be scored, one is out of range, stems are silent and that is
+        ValueError: the arguments do not determine what is scored, one is out of range, stems are silent and that is
             forbidden, or another process writes into the output.
         sepkit.disk.OutputError: the output cannot be written to.
         WorkerError: a worker process broke off; what is scored is kept.

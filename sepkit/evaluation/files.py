@@ -51,16 +51,12 @@ def describe_origin(
         model: its hash; None: there is none.
         separation: what else the estimates depend on.
     """
-    files = [[os.path.abspath(path), *_status(path)] for path in track.files]
+    statuses = [(os.path.abspath(path), os.stat(path)) for path in track.files]
+    files = [[path, status.st_size, status.st_mtime_ns] for path, status in statuses]
     scoring = {**asdict(settings), "targets": track.targets.names}
     shape = {"sample_rate": track.sample_rate, "n_samples": track.shape[-1]}
     origin = {"scoring": scoring, "shape": shape, "model": model, "separation": dict(separation), "files": files}
     return json.loads(json.dumps({**origin, "sepkit": __version__}))  # as it is read back
-
-
-def _status(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
 
 
 def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[str, Any]) -> None:
@@ -81,7 +77,7 @@ def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[s
         "targets": _without_nan(targets),
         **made_by,
         "origin": origin,
-        "scores": [[*row[:-1], _strict_value(row.value)] for row in scores.rows],
+        "scores": [[*row[:-1], _INFINITE.get(row.value, _without_nan(row.value))] for row in scores.rows],
         "remarks": scores.remarks,
         "warnings": scores.warnings,
     }
@@ -135,10 +131,6 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _strict_value(value: float) -> float | str | None:
-    return None if math.isnan(value) else _INFINITE.get(value, value)
-
-
 def read_track(path: Path) -> tuple[TrackScores, dict[str, Any]] | None:
     """Read the scores of a track and their origin, frames excepted; None: there are none that this version wrote.
 
@@ -149,17 +141,14 @@ def read_track(path: Path) -> tuple[TrackScores, dict[str, Any]] | None:
         content = parse_json(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             return None
-        rows = [_read_score(*row) for row in content["scores"]]
+        rows = [
+            Score(*map(str, names), math.nan if value is None else float(value)) for *names, value in content["scores"]
+        ]
         remarks = [(str(target), str(case)) for target, case in content["remarks"]]
         origin = {**content["origin"], **{part: {**content["origin"][part]} for part in ("scoring", "shape")}}
         return TrackScores(str(content["track"]), {}, rows, remarks, list(map(str, content["warnings"]))), origin
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-
-
-def _read_score(system: str, track: str, target: str, metric: str, value: float | str | None) -> Score:
-    names = (str(name) for name in (system, track, target, metric))
-    return Score(*names, math.nan if value is None else float(value))
 
 
 class OutputFolder(NamedTuple):

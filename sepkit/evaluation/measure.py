@@ -107,13 +107,10 @@ def _measure_together(material: TrackAudio, sample_rate: int, settings: Settings
     return Measurement(frames, whole)
 
 
-def _mixed(material: TrackAudio) -> Tensor:
-    return material.mixture.expand_as(material.reference)
-
-
 def _si_sdr_improvement(material: TrackAudio, _sample_rate: int) -> Tensor:
+    mixture = material.mixture.expand_as(material.reference)
     score = metrics.si_sdr(material.estimate, material.reference)
-    return metrics.improvement(score, metrics.si_sdr(_mixed(material), material.reference))
+    return metrics.improvement(score, metrics.si_sdr(mixture, material.reference))
 
 
 def _stem_by_stem(metric: Callable[..., Tensor], material: TrackAudio, *arguments: object) -> Tensor:

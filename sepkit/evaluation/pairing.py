@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from sepkit import audio
-from sepkit.datasets import DatasetError, Song, open_songs
+from sepkit.datasets import DatasetError, open_songs
 from sepkit.datasets.roles import Roles, describe_roles, is_all_but_vocals, is_mixture, missing_part, sort_stems, untag
 from sepkit.datasets.songs import Stem, make_song
 from sepkit.evaluation.targets import ACCOMPANIMENT, RESIDUAL_NAMES, VOCALS, Targets, choose_targets
@@ -78,8 +78,8 @@ def _name_sum(stem: str, estimated: Collection[str], recorded: Collection[str]) 
     """Name an estimate of all but the vocals as its reference is named, else accompaniment."""
     if stem in recorded or not is_all_but_vocals(stem):
         return stem
-    known = [name for name in recorded if is_all_but_vocals(name)]
-    name = known[0] if len(known) == 1 else ACCOMPANIMENT
+    sums = [name for name in recorded if is_all_but_vocals(name)]
+    name = sums[0] if len(sums) == 1 else ACCOMPANIMENT
     return stem if name in estimated else name
 
 
@@ -136,12 +136,12 @@ def _pair_with_songs(estimates: Path, root: Path, split: str, findings: list[str
         return {}
     songs = {song.name: song for song in open_songs(root, split, None, first.sample_rate, first.n_channels)}
     pairs = _pair(estimated, songs, findings)
-    return {name: (stems, _song_stems(song)) for name, (stems, song) in pairs.items()}
-
-
-def _song_stems(song: Song) -> Stems:
-    stems = {**song.stems, **({"mixture": song.mixture} if song.mixture else {})}
-    return {name: stem.info for name, stem in stems.items()}
+    recorded = {
+        name: {**song.stems, **({"mixture": song.mixture} if song.mixture else {})} for name, (_, song) in pairs.items()
+    }
+    return {
+        name: (stems, {stem: file.info for stem, file in recorded[name].items()}) for name, (stems, _) in pairs.items()
+    }
 
 
 def _track_folders(root: Path) -> dict[str, Path]:

@@ -35,7 +35,7 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrackScores:
-    """All that is known of a track when it is scored.
+    """The scores of a track, and remarks about them.
 
     Attributes:
         track: its name.

@@ -76,18 +76,15 @@ def check_settings(
     """
     chosen = {"mode": (mode, MODES), "protocol": (protocol, PROTOCOLS), "engine": (engine, ENGINES)}
     silent = ("museval" if protocol == "musdb" else "nan") if silent is None else silent
-    for name, (value, known) in {**chosen, "silent": (silent, SILENT)}.items():
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    for name, (value, choices) in {**chosen, "silent": (silent, SILENT)}.items():
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     if not all(is_number(value) and 0 < value < math.inf for value in (window, hop)):
         raise ValueError(f"window and hop must be > 0 s and finite, got {window} and {hop}")
-    ordered = _ordered([metrics] if isinstance(metrics, str) else metrics)
-    return Settings(ordered, mode, float(window), float(hop), silent, protocol, engine)
-
-
-def _ordered(metrics: Sequence[str]) -> tuple[str, ...]:
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
         hint = did_you_mean(unknown[0], METRICS, 0.4) if unknown else ""
         raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}{hint}")
-    return tuple(name for name in METRICS if name in metrics)
+    ordered = tuple(name for name in METRICS if name in metrics)
+    return Settings(ordered, mode, float(window), float(hop), silent, protocol, engine)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INTERVAL_NOTE = f"intervals: {INTERVAL}"
 _ABSENT = "-"  # where no track has a score
-_EXACT = 100  # dB, above which a score says no more than that rounding is left
+_EXACT = 100  # dB, above which a score is rounding alone
 _PAGE = 80  # characters
 _GAP = 2  # characters between columns
 
