@@ -59,7 +59,7 @@ def surviving_streams() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Connect what was closed before the start to the null device, lest the next file that is opened takes its place."""
+    """Connect what was closed before the start to the null device, lest the next open file takes its place."""
     for number in range(3):
         try:
             os.fstat(number)

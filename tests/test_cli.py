@@ -311,8 +311,7 @@ def test_a_catalogue_is_separated_from_python_and_its_failures_are_listed(place)
     assert {name: stems.stems for name, stems in result.separated.items()} == {
         "one": {"drums": Path("out/one/drums.wav")}
     }
-    assert [failure.recording for failure in result.failures] == [Path("album/two.wav")]
-    assert "Cannot read audio from album/two.wav" in result.failures[0].reason
+    assert [failure.partition(":")[0] for failure in result.failures] == ["Cannot read audio from album/two.wav"]
 
 
 @pytest.mark.parametrize(

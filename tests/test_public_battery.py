@@ -52,7 +52,7 @@ MODULES = (
 PASSIVE = {
     "errors and what calls return": (
         "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Excerpt ModelError "
-        "CatalogueResult Failure Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
+        "CatalogueResult Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
         "vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (

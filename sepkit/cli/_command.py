@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sepkit import __version__
 from sepkit.terminal import ending_on_signals, surviving_streams
@@ -25,14 +25,7 @@ DEVICES = "auto (CUDA, else MPS, else CPU), cpu, cuda or mps"
 
 
 def make_parser(name: str, description: str, examples: str, note: str = "") -> argparse.ArgumentParser:
-    """Make a parser with what all commands share.
-
-    Args:
-        name: of the command.
-        description: what it does.
-        examples: calls, a line each.
-        note: shown above them.
-    """
+    """Make a parser with what all commands share."""
     parser = argparse.ArgumentParser(
         name,
         description=description,
@@ -80,6 +73,11 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
     return model, folder
 
 
+def pick(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Select options by name, as keyword arguments."""
+    return {name: getattr(options, name) for name in names}
+
+
 def _behind_dashes(arguments: Sequence[str]) -> list[str]:
     """Write -n.wav behind `--` as ./-n.wav, because argparse forgets the dashes where options may come anywhere."""
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
@@ -92,13 +90,7 @@ def run_command(
     job: Callable[[argparse.Namespace], int],
     arguments: Sequence[str] | None,
 ) -> int:
-    """Run a command: exit code 2 for a wrong call, 1 for a failed job, each with one line.
-
-    Args:
-        parser: of its arguments.
-        job: what it does; returns the exit code.
-        arguments: None: those of the process.
-    """
+    """Run a command: exit code 2 for a wrong call, 1 for a failed job, each with one line."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(AttributeError, OSError, ValueError):  # notebooks have other streams; one may be closed
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text, nor in its encoding

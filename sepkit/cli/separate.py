@@ -10,6 +10,7 @@ from sepkit.cli._command import (
     check_chunking,
     load_model,
     make_parser,
+    pick,
     print_line,
     run_command,
 )
@@ -50,20 +51,8 @@ def _separate(options: argparse.Namespace) -> int:
     check_chunking(options)
     recordings = find_recordings(options.recordings, options.output, print_line)
     model, folder = load_model(options)
-    result = separate_catalogue(
-        model,
-        recordings,
-        options.output,
-        stems=options.stems,
-        residual=options.residual,
-        batch_size=options.batch_size,
-        overlap=options.overlap,
-        format=options.format,
-        existing=options.existing,
-        report=options.report,
-        run=folder,
-        log=print_line,
-    )
+    shared = pick(options, "stems", "residual", "batch_size", "overlap", "format", "existing", "report")
+    result = separate_catalogue(model, recordings, options.output, **shared, run=folder, log=print_line)
     for failure in result.failures:
-        print(f"failed: {failure.reason}", file=sys.stderr)
+        print(f"failed: {failure}", file=sys.stderr)
     return 1 if result.failures else 0

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sepkit.cli._command import DEVICES, make_parser, print_line, run_command
+from sepkit.cli._command import DEVICES, make_parser, pick, print_line, run_command
 
 
 def train_command(arguments: Sequence[str] | None = None) -> int:
@@ -39,14 +39,9 @@ def _train(options: argparse.Namespace) -> int:
     from sepkit.processes import retain_freed_memory
 
     retain_freed_memory()
+    shared = pick(options, "overrides", "data", "initial", "device")
     if options.dry_run:
-        result = training.dry_run(
-            options.recipe,
-            overrides=options.overrides,
-            data=options.data,
-            initial=options.initial,
-            device=options.device,
-        )
+        result = training.dry_run(options.recipe, **shared)
         print(result.description)
         for name, shape in result.shapes.items():
             print(f"  {name:12} {' x '.join(map(str, shape))}")
@@ -54,18 +49,9 @@ def _train(options: argparse.Namespace) -> int:
         print(f"  loss         {result.loss:.4f}\n  peak memory  {peak}")
         return 0
     try:
-        folder = training.train(
-            options.recipe,
-            options.run,
-            overrides=options.overrides,
-            data=options.data,
-            restart=options.restart,
-            initial=options.initial,
-            device=options.device,
-            quiet=options.quiet,
-            verbose=options.verbose,
-            log=(lambda _line: None) if options.quiet else print_line,
-        )
+        more = pick(options, "restart", "quiet", "verbose")
+        log = (lambda _line: None) if options.quiet else print_line
+        folder = training.train(options.recipe, options.run, **shared, **more, log=log)
     except training.TrainingInterrupted as stop:
         print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
         return 128 + stop.signal

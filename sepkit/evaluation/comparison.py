@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from sepkit.arguments import check_path
 from sepkit.disk import writing
@@ -58,15 +58,14 @@ class Comparison:
         """List the paired differences, others minus first, by target, metric and evaluation."""
         value = {row[:4]: row.value for row in self.rows}
         first, *others = self.names
-        cells = dict.fromkeys((row.target, row.metric) for row in self.rows)
-        return [self._difference(value, first, name, target, metric) for target, metric in cells for name in others]
-
-    def _difference(self, value: Mapping[tuple, float], first: str, name: str, target: str, metric: str) -> Difference:
-        pairs = [(value[name, track, target, metric], value[first, track, target, metric]) for track in self.tracks]
-        gains = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
-        return Difference(
-            name, target, metric, len(gains), bootstrap_interval(gains, "median"), bootstrap_interval(gains, "mean")
-        )
+        differences = []
+        for target, metric in dict.fromkeys((row.target, row.metric) for row in self.rows):
+            for name in others:
+                gains = [value[name, t, target, metric] - value[first, t, target, metric] for t in self.tracks]
+                gains = list(filter(math.isfinite, gains))
+                intervals = (bootstrap_interval(gains, statistic) for statistic in ("median", "mean"))
+                differences.append(Difference(name, target, metric, len(gains), *intervals))
+        return differences
 
     def table(self) -> str:
         """Format the differences, 80 columns wide."""
@@ -90,25 +89,18 @@ class Comparison:
         output = Path(output)
         with writing(output, "choose another output"):
             output.mkdir(parents=True, exist_ok=True)
-            with (
-                atomic_file(output / "comparison.csv") as temporary,
-                temporary.open("w", newline="", encoding="utf-8") as file,
-            ):
-                self._write_differences(file)
+            with atomic_file(output / "comparison.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
+                writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
+                for each in self.differences():
+                    numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
+                    writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
         try:
             with atomic_file(output / "comparison.png", durable=False) as temporary:
                 _draw(self.rows, temporary)
         except Exception as error:  # whatever it is, the numbers are there
             warnings.warn(f"there is no picture of the comparison ({type(error).__name__}: {error})", stacklevel=2)
-
-    def _write_differences(self, file: TextIO) -> None:
-        """Write one line a difference."""
-        writer = csv.writer(file)
-        labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
-        writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
-        for each in self.differences():
-            numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
-            writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
 
 
 def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | None = None) -> Comparison:

@@ -43,14 +43,7 @@ def hash_model(model: Separator) -> str:
 def describe_origin(
     track: Track, settings: Settings, model: str | None, separation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Describe what the scores of a track are made of; equal, they need not be made again.
-
-    Args:
-        track: what is scored.
-        settings: how.
-        model: its hash; None: there is none.
-        separation: what else the estimates depend on.
-    """
+    """Describe what the scores of a track are made of; equal, they need not be made again."""
     statuses = [(os.path.abspath(path), os.stat(path)) for path in track.files]
     files = [[path, status.st_size, status.st_mtime_ns] for path, status in statuses]
     scoring = {**asdict(settings), "targets": track.targets.names}
@@ -60,14 +53,7 @@ def describe_origin(
 
 
 def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[str, Any]) -> None:
-    """Write both files of a track; a reader finds the old ones or the new ones, never half of them.
-
-    Args:
-        output: folder of the evaluation.
-        split: folder in it.
-        scores: of the track.
-        origin: of the scores, as `describe_origin` gives it.
-    """
+    """Write both files of a track; a reader finds the old ones or the new ones, never half of them."""
     window, hop = (origin["scoring"][name] for name in ("window", "hop"))
     targets = [{"name": name, "frames": _museval_frames(frames, window, hop)} for name, frames in scores.frames.items()]
     made_by = {"museval_version": _MUSEVAL, "sepkit_version": __version__}
@@ -93,11 +79,7 @@ def file_name(track: str) -> str:
 
 
 def check_files(tracks: Sequence[str]) -> None:
-    """Refuse tracks whose files would be one.
-
-    Raises:
-        ValueError: with all of them.
-    """
+    """Refuse tracks whose files would be one."""
     met: dict[str, list[str]] = {}
     for track in tracks:
         met.setdefault(same_file_key(file_name(track)), []).append(track)
@@ -132,11 +114,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def read_track(path: Path) -> tuple[TrackScores, dict[str, Any]] | None:
-    """Read the scores of a track and their origin, frames excepted; None: there are none that this version wrote.
-
-    Args:
-        path: `tracks/<split>/<track>.json`.
-    """
+    """Read the scores of a track and their origin, frames excepted; None: there are none that this version wrote."""
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -167,27 +145,14 @@ class OutputFolder(NamedTuple):
             yield
 
     def write(self, scores: TrackScores, origin: Mapping[str, Any]) -> None:
-        """Write a track.
-
-        Args:
-            scores: of the track.
-            origin: of the scores.
-        """
+        """Write a track."""
         with writing(self.output, _KEPT):
             write_track(self.output, self.split, scores, origin)
 
     def find(
         self, names: Sequence[str], origins: Sequence[Mapping[str, Any]]
     ) -> tuple[dict[int, TrackScores], list[str]]:
-        """Find tracks that are scored already, and describe how many there are, and why others are not taken.
-
-        Args:
-            names: of the tracks.
-            origins: what their scores would now be made of.
-
-        Returns:
-            Scores by the number of the track; notes.
-        """
+        """Find tracks that are scored already, and describe how many there are, and why others are not taken."""
         check_files(names)
         kept, changed = {}, set()
         for number, (name, origin) in enumerate(zip(names, origins, strict=True)):
@@ -204,12 +169,7 @@ class OutputFolder(NamedTuple):
         return kept, notes
 
     def finish(self, scores: Scores, tracks: Sequence[str]) -> None:
-        """Write the table, and note where everything lies.
-
-        Args:
-            scores: of all tracks.
-            tracks: their names.
-        """
+        """Write the table, and note where everything lies."""
         files = self.output / self.split
         scores.folder = self.output
         with writing(self.output, _KEPT):

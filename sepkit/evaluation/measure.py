@@ -68,12 +68,6 @@ def measure(
 
     A reference that is silent throughout has no score but log_wmse. An estimate that is silent throughout scores
     0 dB in SDR, ISR, uSDR and SNR, and nothing scale-invariant. Where one reference alone sounds there is no SIR.
-
-    Args:
-        material: of the track.
-        sample_rate: Hz.
-        settings: what is measured, and how.
-        groups: which targets are scored together; all targets are kept by one of them.
     """
     n_sources = len(material.reference)
     by_source = {}
@@ -197,16 +191,7 @@ def museval_engine() -> Callable[[TrackAudio, float, float, Settings], Tensor]:
 def expected_memory(
     n_targets: int, n_channels: int, n_samples: int, sample_rate: int, settings: Settings, baselines: bool
 ) -> int:
-    """Estimate the memory that scoring a track takes, in bytes, beside the model and the libraries.
-
-    Args:
-        n_targets: S, scored together.
-        n_channels: C.
-        n_samples: T.
-        sample_rate: Hz.
-        settings: what is measured, and how.
-        baselines: the oracle is scored, too.
-    """
+    """Estimate the memory that scoring a track takes, in bytes, beside the model and the libraries."""
     waveform = 4 * n_channels * n_samples
     whole = set(settings.metrics) - set(FRAMEWISE)
     copies = 3 if whole & {"SI-SIR", "SI-SAR"} else int(bool(whole - set(NOT_DECIBELS)))

@@ -22,16 +22,7 @@ def report_evaluation(
     run: Path | None,
     cost: Mapping[str, object],
 ) -> Path:
-    """Write `report.html` of an evaluation, with excerpts of its best, its middle and its worst track.
-
-    Args:
-        scores: of all systems.
-        system: what the evaluation is about.
-        tracks: which are read, and separated, again where an excerpt of them is shown.
-        output: folder.
-        run: folder of the model's training; None: nothing is known of it.
-        cost: names and values about what it took.
-    """
+    """Write `report.html` of an evaluation, with excerpts of its best, its middle and its worst track."""
     remarks = choose_tracks(scores.rows, system)
     model = next((track.model for track in tracks if isinstance(track, ModelTrack)), None)
     device = next((part.device for part in model.parameters()), None) if model else None
@@ -52,15 +43,7 @@ def report_evaluation(
 
 
 def choose_tracks(rows: Iterable[Score], system: str) -> dict[str, str]:
-    """Choose tracks that show how good a system is: the best, the middle and the worst one of its first target.
-
-    Args:
-        rows: all scores.
-        system: which one.
-
-    Returns:
-        By name of the track, what it is.
-    """
+    """Choose tracks that show how good a system is: the best, the middle and the worst one of its first target."""
     own = [row for row in rows if row.system == system and math.isfinite(row.value)]
     metric = main_metric(own)
     target = next((row.target for row in own if row.metric == metric), "")

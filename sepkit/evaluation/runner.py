@@ -71,9 +71,6 @@ class TrackScorer:
     def score(self, number: int) -> TrackScores:
         """Score a track.
 
-        Args:
-            number: of the track.
-
         Raises:
             ValueError: its stems are silent and the settings forbid it, or its samples are not finite.
         """
@@ -140,12 +137,6 @@ def score_tracks(
     scorer: TrackScorer, numbers: Sequence[int], workers: int, done: Callable[[int, TrackScores], None]
 ) -> None:
     """Score tracks, and report each as soon as it is scored, in any order.
-
-    Args:
-        scorer: of the tracks.
-        numbers: which of them.
-        workers: processes, of one thread each, that score at the same time; 1: none but this one.
-        done: called with the number and the scores.
 
     Raises:
         WorkerError: a process broke off.

@@ -62,15 +62,6 @@ def check_settings(
 ) -> Settings:
     """Check settings and return them together.
 
-    Args:
-        metrics: in any order.
-        mode: see `Settings`.
-        window: seconds per frame.
-        hop: seconds between frames.
-        silent: None: "nan", and with the protocol of musdb "museval".
-        protocol: see `Settings`.
-        engine: see `Settings`.
-
     Raises:
         ValueError: a name is unknown, or window or hop is out of range.
     """

@@ -20,12 +20,7 @@ _GAP = 2  # characters between columns
 
 
 def title(settings: Settings, n_tracks: int) -> str:
-    """Describe above the table what is measured and how.
-
-    Args:
-        settings: of the scores.
-        n_tracks: that are scored.
-    """
+    """Describe above the table what is measured and how."""
     tracks = f"{n_tracks} {'track' if n_tracks == 1 else 'tracks'}"
     lines = [f"{tracks}, in dB, medians over tracks{' [95 % interval]' if n_tracks > 1 else ''}."]
     if settings.framewise:
@@ -48,9 +43,6 @@ def lay_out_medians(scores: "Scores") -> list[str]:
     """Write medians over tracks, a block a target and a line a system.
 
     The first metrics have intervals, `2.83 [1.72, 3.84]`, as many of them as there is room for, at least one.
-
-    Args:
-        scores: of at least one track.
     """
     targets, metrics = scores.names("target"), scores.names("metric")
     lines = [(target, system) for target in targets for system in scores.systems(target)]
@@ -67,13 +59,7 @@ def lay_out_medians(scores: "Scores") -> list[str]:
 
 
 class _Column:
-    """The medians of a metric, with or without their intervals, aligned.
-
-    Args:
-        metric: the heading.
-        intervals: median and both ends of its interval, by target and system.
-        has_intervals: whether they are written.
-    """
+    """The medians of a metric, with or without their intervals, aligned."""
 
     def __init__(
         self, metric: str, intervals: Mapping[tuple[str, str], tuple[float, ...]], has_intervals: bool
@@ -115,11 +101,7 @@ def _groups(columns: Sequence[_Column], room: int) -> list[list[_Column]]:
 
 
 def lay_out_statistics(scores: "Scores") -> list[str]:
-    """Write median and mean over tracks, each with its interval below it, a block a target.
-
-    Args:
-        scores: of at least one track.
-    """
+    """Write median and mean over tracks, each with its interval below it, a block a target."""
     metrics = scores.names("metric")
     first = max(len(name) for name in ["mixture/4", *scores.names("target"), *scores.names("system")])
     column = max(8, *(len(metric) + 1 for metric in metrics))

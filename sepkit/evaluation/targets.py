@@ -37,21 +37,12 @@ class Targets(NamedTuple):
         return self.residual is not None and len(self.stems) > 1
 
     def estimated(self, available: Collection[str]) -> tuple[str, ...]:
-        """List the targets that a model estimates itself: the first rows.
-
-        Args:
-            available: what it estimates.
-        """
+        """List the targets that a model estimates itself: the first rows."""
         own = self.residual if self.summed and self.residual in available else None
         return (*self.stems, own) if own else self.stems
 
     def recorded_residual(self, stems: Collection[str], parts: Collection[str]) -> list[str]:
-        """List the stems whose sum is the residual; none: it is the mixture without the first stem.
-
-        Args:
-            stems: that are recorded.
-            parts: those of them whose sum is the mixture.
-        """
+        """List the stems whose sum is the residual; none: it is the mixture without the first stem."""
         if not self.summed:
             return []
         return [self.residual] if self.residual in stems else [name for name in parts if name != VOCALS]

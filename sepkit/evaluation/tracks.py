@@ -70,11 +70,7 @@ class Track:
         return TrackAudio(mixture if self.mixed else None, reference, estimate, self.targets.names)
 
     def reference(self, mixture: Tensor) -> Tensor:
-        """Read the references (S, C, T).
-
-        Args:
-            mixture: (C, T), from which the first stem is subtracted where the residual is not recorded.
-        """
+        """Read the references (S, C, T)."""
         targets, song = self.targets, self.song
         rows = mixture.new_empty(self.shape)
         for row, name in zip(rows, targets.stems, strict=False):
@@ -135,11 +131,7 @@ class FileTrack(Track):
 
 
 def describe_tracks(tracks: Sequence[Track]) -> list[str]:
-    """Describe what ten seconds of the recorded stems show, and what is left out where no mixture is known.
-
-    Args:
-        tracks: all.
-    """
+    """Describe what ten seconds of the recorded stems show, and what is left out where no mixture is known."""
     targets = {name for track in tracks for name in track.targets.stems}
     shown, refused = describe_looks([track.song for track in tracks], targets)
     unmixed = [track.name for track in tracks if not track.mixed]

@@ -2,15 +2,12 @@
 
 from sepkit.inference.catalogue import (
     CatalogueResult,
-    Failure,
     describe_separated,
     find_model,
     find_recordings,
     separate_catalogue,
 )
 from sepkit.inference.files import (
-    EXISTING,
-    FORMATS,
     Separated,
     choose_stems,
     output_name,
@@ -22,11 +19,8 @@ from sepkit.inference.overlap_add import Chunking, Separates
 from sepkit.inference.streaming import StreamSeparator
 
 __all__ = [
-    "EXISTING",
-    "FORMATS",
     "CatalogueResult",
     "Chunking",
-    "Failure",
     "Separated",
     "Separates",
     "StreamSeparator",

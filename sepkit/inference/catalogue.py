@@ -29,24 +29,16 @@ Log = Callable[[str], object]
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A recording that was not separated, and a sentence about why."""
-
-    recording: Path
-    reason: str
-
-
-@dataclass(frozen=True)
 class CatalogueResult:
     """The outcome for each recording of a catalogue.
 
     Attributes:
         separated: stems by the name of the recording, also where they were there already.
-        failures: of the other recordings.
+        failures: of the other recordings, a sentence each.
     """
 
     separated: dict[str, Separated] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 def separate_catalogue(
@@ -131,7 +123,7 @@ def _keeping_failures(result: CatalogueResult, recording: Path, output: str | os
             reason = f"{recording}: {error}"
         elif isinstance(error, OSError | UnicodeError) and not isinstance(error, FileExistsError):
             reason = f"{recording} cannot be separated into {output}: {error}"
-        result.failures.append(Failure(recording, reason))
+        result.failures.append(reason)
 
 
 def _report(model: Separator, run: str | os.PathLike, name: str, separated: Separated, watch: "Stopwatch") -> list[str]:
@@ -161,11 +153,7 @@ def _report(model: Separator, run: str | os.PathLike, name: str, separated: Sepa
 
 
 def describe_separated(separated: Separated) -> list[str]:
-    """Describe in lines where the stems of a recording lie, and what had to be done to them.
-
-    Args:
-        separated: the stems.
-    """
+    """Describe in lines where the stems of a recording lie, and what had to be done to them."""
     if separated.skipped:
         return []
     paths = list(separated.stems.values())

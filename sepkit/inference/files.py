@@ -195,11 +195,6 @@ def separate_file(
 class Destination:
     """Where the stems of recordings are written.
 
-    Args:
-        output: folder, created if need be.
-        format: of the files, a key of `FORMATS`.
-        existing: of stems that are there, one of `EXISTING`.
-
     Raises:
         ValueError: an argument is none of these, or the output is a file.
     """
@@ -215,10 +210,6 @@ class Destination:
     def paths(self, name: str, stems: Sequence[str]) -> list[Path]:
         """List the files of a recording's stems.
 
-        Args:
-            name: of its folder in the output, "/" between folders.
-            stems: their names.
-
         Raises:
             ValueError: some system does not take the name, or a file is in the place of the folder.
         """
@@ -231,9 +222,6 @@ class Destination:
 
     def may_skip(self, paths: Sequence[Path]) -> bool:
         """Return whether all stems of a recording are there and stay.
-
-        Args:
-            paths: of the stems.
 
         Raises:
             FileExistsError: a file is there and may not be replaced, or a folder is.

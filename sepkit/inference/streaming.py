@@ -93,16 +93,7 @@ class StreamSeparator:
 
 
 def check_channels(recording: str, n_channels: int, model: Separates) -> None:
-    """Refuse a number of channels that a model cannot take.
-
-    Args:
-        recording: its name, which begins the sentence.
-        n_channels: that it has.
-        model: which is to separate it.
-
-    Raises:
-        sepkit.audio.AudioError: the channels do not fit.
-    """
+    """Refuse a number of channels that a model cannot take."""
     wanted = model.n_channels
     if n_channels % wanted > 1:
         raise audio.AudioError(
