@@ -46,7 +46,7 @@ class Quarter(nn.Module):
 
 def stream(song: Path, folder: Path, n_stems: int) -> None:
     network = {"class": "separation.Quarter"}
-    separate_file(Separator(STEMS[:n_stems], network, RATE).eval(), song, folder, overwrite=True)
+    separate_file(Separator(STEMS[:n_stems], network, RATE).eval(), song, folder, existing="overwrite")
 
 
 @torch.inference_mode()

@@ -57,7 +57,7 @@ def available_cores() -> int:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Largest memory so far, bytes: of the device on CUDA, else of the process; None where nothing tells."""
+    """Return the largest memory so far, bytes: of the device on CUDA, else of the process; None where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform.startswith("linux"):  # the counter of `resource` starts with what the parent process had
@@ -65,8 +65,8 @@ def peak_memory(device: torch.device) -> int | None:
             status = Path("/proc/self/status").read_text()
         except OSError:
             return None
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        return int(found[1]) * 1024 if found else None
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+        return int(peak[1]) * 1024 if peak else None
     try:
         import resource  # not on Windows
     except ImportError:

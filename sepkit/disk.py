@@ -25,7 +25,7 @@ def writing(folder: str | os.PathLike, remedy: str) -> Iterator[None]:
         remedy: ends the sentence: what is safe, and what to do.
 
     Raises:
-        OutputError: of any OSError, and of what soundfile and torch make of one, which do not say why.
+        OutputError: of any OSError, and of what soundfile and torch make of one, without its reason.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def not_left_empty(folder: Path) -> Iterator[None]:
 
 
 def explain(error: BaseException, folder: str | os.PathLike) -> str | None:
-    """Say why a folder cannot be written to; None where it is not for the disk.
+    """Describe why a folder cannot be written to; None where it is not for the disk.
 
     Args:
         error: an OSError, or what a library made of one.
@@ -73,7 +73,7 @@ def explain(error: BaseException, folder: str | os.PathLike) -> str | None:
 
 
 def free_space(folder: str | os.PathLike) -> int | None:
-    """Bytes that are free where a folder is, or would be; None where nothing tells."""
+    """Return the bytes that are free where a folder is, or would be; None where the system does not know."""
     path = Path(os.path.abspath(folder))
     for place in (path, *path.parents):
         try:

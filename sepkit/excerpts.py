@@ -1,4 +1,4 @@
-"""A few seconds of a song to look at and listen to."""
+"""A few seconds of a song, to see and hear."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ _GRAIN = 0.1  # s
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What was mixed, what was wanted and what came out.
+    """Mixture, targets and estimates of a few seconds of a song.
 
     Attributes:
         track: name of the song.
@@ -21,7 +21,7 @@ class Excerpt:
         start: where the excerpt begins in the song, in s.
         mixture: (C, T).
         estimates: (S, C, T).
-        targets: (S, C, T); None where nobody knows them.
+        targets: (S, C, T); None where unknown.
     """
 
     track: str
@@ -34,7 +34,7 @@ class Excerpt:
 
 
 def shorten(excerpt: Excerpt, seconds: float) -> Excerpt:
-    """Copy the seconds in which all targets are there to be heard.
+    """Copy the seconds in which all targets are audible.
 
     Args:
         excerpt: with targets; a shorter one is copied as a whole.
@@ -88,5 +88,5 @@ def best_part(power: Tensor, n_samples: int, grain: int, wanted: int) -> tuple[i
     level = power.double().unfold(-1, n_grains, 1).mean(-1)  # (S, K - n_grains + 1)
     share = level / level.amax(-1, keepdim=True).clamp(min=1e-12)
     sounding = level.amax(-1) > 0
-    found = int(share[sounding].amin(0).argmax()) if sounding.any() else 0
-    return min(found * grain, n_samples - wanted), wanted
+    first = int(share[sounding].amin(0).argmax()) if sounding.any() else 0
+    return min(first * grain, n_samples - wanted), wanted

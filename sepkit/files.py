@@ -22,7 +22,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])
 
 @contextmanager
 def atomic_file(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]:
-    """Give a path to write to, which becomes `path` when the block ends, and is removed when it raises.
+    """Yield a path to write to, which becomes `path` when the block ends, and is removed when it raises.
 
     A reader finds the old file or the new one. What is half written bears a short name of its own.
 
@@ -46,7 +46,7 @@ def atomic_file(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a folder to write into, which becomes `path` when the block ends, and is removed when it raises.
+    """Yield a folder to write into, which becomes `path` when the block ends, and is removed when it raises.
 
     Several processes may make the same folder: what the fastest made stays. What processes that died left is removed.
 
@@ -128,7 +128,7 @@ def safe_name(name: str, suffix: str = "", longest: int = _LONGEST) -> str:
 
 
 def is_safe_name(name: str, suffix: str = "") -> bool:
-    """Say whether every system takes a name as it is.
+    """Return whether every system takes a name as it is.
 
     Args:
         name: any text.
@@ -138,7 +138,7 @@ def is_safe_name(name: str, suffix: str = "") -> bool:
 
 
 def same_file_key(name: str) -> str:
-    """Give what is equal of names that some system takes for one: they differ in case or normal form alone."""
+    """Return a key that is equal for names that some system takes for one: they differ in case or normal form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: locks that say who holds them and end with their process."""
+"""One process at a time in a folder: locks that name their holder and end with their process."""
 
 import errno
 import json
@@ -38,8 +38,8 @@ class Holder(NamedTuple):
         pid: its number.
         host: name of its machine.
         since: when it took the folder, in words.
-        boot: which start of which system it runs in; empty where nothing says so.
-        start: when it was started, in the system's units, since numbers come again; empty where nothing says so.
+        boot: which start of which system it runs in; empty where unknown.
+        start: when it was started, in the system's units, since numbers come again; empty where unknown.
     """
 
     pid: int
@@ -132,7 +132,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _acquire(path: str, folder: str, remedy: str) -> tuple[int, Holder | None]:
-    """Open and lock the file; say whose it was."""
+    """Open and lock the file, and return it and its former holder."""
     if _held.get(path) == os.getpid():
         raise LockedError(f"{folder} is in use by this process itself: {remedy}")
     holder = None
@@ -192,7 +192,7 @@ def _is_free(alone: bool | None, is_new: bool, holder: Holder | None) -> bool:
 
 
 def _sign(handle: int, alone: bool | None) -> bool:
-    """Write this process into the file; without locks, look whether another did the same meanwhile."""
+    """Write this process into the file; without locks, check whether another did the same meanwhile."""
     own = Holder(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M"), _boot(), _start(os.getpid()))
     os.ftruncate(handle, 0)
     os.lseek(handle, 0, os.SEEK_SET)
@@ -212,7 +212,7 @@ def _read(handle: int) -> Holder | None:
 
 
 def _is_at(path: str, handle: int) -> bool:
-    """Tell whether an open file still bears its name."""
+    """Return whether an open file still bears its name."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except OSError:
@@ -220,12 +220,12 @@ def _is_at(path: str, handle: int) -> bool:
 
 
 def _is_here(holder: Holder) -> bool:
-    """Tell whether a process runs, or ran, on this machine, in whatever container."""
+    """Return whether a process runs, or ran, on this machine, in whatever container."""
     return holder.host == socket.gethostname() or (holder.boot != "" and holder.boot == _boot())
 
 
 def _is_alive(holder: Holder) -> bool:
-    """Tell whether a process may be running."""
+    """Return whether a process may be running."""
     if not _is_here(holder) or os.name != "posix":
         return True
     if holder.boot != _boot():

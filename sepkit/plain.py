@@ -22,7 +22,7 @@ class BoundedLoader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        """Compose a list, a mapping or a value.
+        """Build the node of a list, a mapping or a value.
 
         Args:
             parent: that holds it.
@@ -68,11 +68,11 @@ def parse_json(text: str) -> Any:
         ValueError: it is not strict JSON, or nested too deep.
     """
     try:
-        found = json.loads(text, parse_constant=_refuse_constant)
-        check_bounds(found, most=None)
+        content = json.loads(text, parse_constant=_refuse_constant)
+        check_bounds(content, most=None)
     except RecursionError:
         raise ValueError(f"{TOO_DEEP}, on line {_line_too_deep(text)}") from None
-    return found
+    return content
 
 
 def parse_yaml(text: str) -> Any:
@@ -82,13 +82,13 @@ def parse_yaml(text: str) -> Any:
         ValueError: it is not YAML, nested too deep, or too much.
     """
     try:
-        found = yaml.load(text, _Loader)
-        check_bounds(found)
+        content = yaml.load(text, _Loader)
+        check_bounds(content)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     except (yaml.YAMLError, LookupError, TypeError, OverflowError) as error:
         raise ValueError(" ".join(str(error).split())) from error
-    return found
+    return content
 
 
 def check_bounds(value: Any, most: int | None = MOST) -> None:
@@ -121,8 +121,8 @@ def _refuse_constant(name: str) -> None:
 def _line_too_deep(text: str) -> int:
     """Find the line on which brackets become too many."""
     depth = 0
-    for found in _BRACKETS.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+    for bracket in _BRACKETS.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket[0], 0)
         if depth > DEEPEST:
-            return text.count("\n", 0, found.start()) + 1
+            return text.count("\n", 0, bracket.start()) + 1
     return text.count("\n") + 1

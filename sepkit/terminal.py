@@ -14,13 +14,13 @@ HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows; shells and the syste
 
 
 def is_wanted(number: int) -> bool:
-    """Tell whether a signal may be handled: not where `nohup`, or a shell for jobs in the background, ignores it."""
+    """Return whether a signal may be handled: not where `nohup`, or a shell for jobs in the background, ignores it."""
     return signal.getsignal(number) not in (signal.SIG_IGN, None)
 
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the command as an exception does, so that what is half written is removed.
+    """Turn SIGTERM and SIGHUP into an exception that ends the command, so that what is half written is removed.
 
     The exit code is 128 and the signal's number.
     """
@@ -44,7 +44,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Let nothing that becomes of stdout and stderr end the work: a closed pipe or terminal, a log on a full disk."""
+    """Guard the work against what becomes of stdout and stderr: a closed pipe or terminal, a log on a full disk."""
     _open_closed()
     former = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_Survivor(stream) for stream in former)
@@ -59,7 +59,7 @@ def surviving_streams() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Give what was closed before the start to the null device, lest the next file that is opened takes its place."""
+    """Connect what was closed before the start to the null device, lest the next open file takes its place."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -90,7 +90,7 @@ class _Survivor:
         return len(text)
 
     def flush(self) -> None:
-        """Hand over what can be handed over."""
+        """Flush what can be flushed."""
         with suppress(OSError):
             self._stream.flush()
 

@@ -18,7 +18,8 @@ from songs import noise, write_song
 from training import RECIPE, song, weights
 
 from sepkit import __version__, audio
-from sepkit.cli import evaluate_command, find_recordings, separate_command, train_command
+from sepkit.cli import evaluate_command, separate_command, train_command
+from sepkit.inference import find_recordings, separate_catalogue
 from sepkit.model_folder import load_model, save_model
 from sepkit.separator import Separator
 
@@ -103,7 +104,7 @@ def test_a_folder_is_separated_at_any_depth():
         write(name)
     Path("album/notes.txt").write_text("no audio")
     assert separate("album", "--stems", "vocals") == 0
-    assert stems_below() == ["one/vocals.wav", "three/vocals.wav", "two/vocals.wav"]
+    assert stems_below() == ["cover.jpg/three/vocals.wav", "deep/two/vocals.wav", "one/vocals.wav"]
 
 
 def test_of_a_folder_of_songs_the_mixtures_are_separated():
@@ -180,7 +181,7 @@ def test_links_to_folders_are_followed_and_those_that_lead_back_are_told(capsys)
     ]:
         Path(link).symlink_to(target)
     assert separate("album", "--output", "album/out", "--stems", "drums") == 0
-    assert sorted(Path("album/out").glob("*/drums.wav")) == [Path(f"album/out/{name}/drums.wav") for name in "abc"]
+    assert stems_below("album/out") == ["c/drums.wav", "cd1/a/drums.wav", "cd2/deep/b/drums.wav"]
     assert "passed over: 4 linked folders\n" in capsys.readouterr().out
 
 
@@ -260,6 +261,71 @@ def test_a_file_that_is_no_audio_by_name_is_tried_when_it_is_named(capsys):
     Path("letter.txt").write_text("dear reader " * 100)
     assert separate("letter.txt") == 1
     assert "Cannot read audio from letter.txt" in capsys.readouterr().err
+
+
+def test_recordings_of_one_name_in_two_folders_keep_theirs():
+    for name in ["music/a/01.wav", "music/b/01.wav", "music/b/live/01.wav"]:
+        write(name)
+    assert separate("music", "--stems", "drums") == 0
+    assert stems_below() == ["a/01/drums.wav", "b/01/drums.wav", "b/live/01/drums.wav"]
+
+
+def test_folders_of_names_that_some_system_does_not_take_get_safe_ones():
+    write("in/it.wav").rename("it.wav")
+    Path("in/a?. ").mkdir()
+    Path("it.wav").rename("in/a?. /it.wav")
+    assert separate("in", "--stems", "drums") == 0
+    assert stems_below() == ["a___/it/drums.wav"]
+
+
+@pytest.mark.parametrize(
+    "names", [["A/01.wav", "a/01.flac"], ["a?/01.wav", "a*/01.wav"], ["\u00e9/1.wav", "e\u0301/1.wav"]]
+)
+def test_folders_that_some_system_takes_for_one_are_refused(capsys, names):
+    for name in names:
+        write(f"in/{name}")
+    assert separate("in") == 2
+    assert "recordings of the same name would be written to one folder" in capsys.readouterr().err
+
+
+def test_recordings_whose_stems_are_there_are_skipped_and_counted_in_a_line(capsys):
+    for name in ["one.wav", "two.wav", "three.wav"]:
+        write(f"album/{name}")
+    assert separate("album/one.wav", "album/two.wav") == 0
+    before = Path("separated/one/vocals.wav").stat().st_mtime_ns
+    capsys.readouterr()
+    assert separate("album", "--existing", "skip") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "album/three.wav -> separated/three/{vocals.wav,drums.wav}",
+        "skipped: 2 recordings whose stems are there already",
+    ]
+    assert Path("separated/one/vocals.wav").stat().st_mtime_ns == before
+
+
+def test_a_catalogue_is_separated_from_python_and_its_failures_are_listed(place):
+    write("album/one.wav")
+    Path("album/two.wav").write_bytes(b"no audio at all")
+    recordings = find_recordings(["album"], "out")
+    assert recordings == {"one": Path("album/one.wav"), "two": Path("album/two.wav")}
+    result = separate_catalogue(load_model(place / "model", trust=True), recordings, "out", stems=["drums"])
+    assert {name: stems.stems for name, stems in result.separated.items()} == {
+        "one": {"drums": Path("out/one/drums.wav")}
+    }
+    assert [failure.partition(":")[0] for failure in result.failures] == ["Cannot read audio from album/two.wav"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "m4a"}, "format must be"),
+        ({"existing": "ask"}, "existing must be"),
+        ({"overlap": 1}, "overlap must"),
+    ],
+)
+def test_an_option_of_a_catalogue_that_cannot_be_meant_is_refused_before_work(place, options, message):
+    model = load_model(place / "model", trust=True)
+    with pytest.raises(ValueError, match=message):
+        separate_catalogue(model, {"song": write("song.wav")}, "out", **options)
 
 
 def test_existing_stems_are_refused_without_overwrite(capsys):
@@ -575,7 +641,7 @@ def test_a_training_that_cannot_be_is_answered_without_traceback(recipe, capsys,
     ],
 )
 def test_what_the_system_refuses_is_a_failed_job_in_a_sentence(capsys, monkeypatch, error, sentence):
-    monkeypatch.setattr("sepkit.cli._separate", lambda _: (_ for _ in ()).throw(error))
+    monkeypatch.setattr("sepkit.cli.separate._separate", lambda _: (_ for _ in ()).throw(error))
     assert separate_command(["song.wav"]) == 1
     assert capsys.readouterr().err.startswith(f"sepkit-separate: {sentence}")
 

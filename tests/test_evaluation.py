@@ -545,9 +545,13 @@ def spoil(folders, case):
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("track", "no reference track 'secnd' for the estimates, nearest is 'second'"),
-        ("track", "no estimates of track 'second', nearest is 'secnd'"),
-        ("stem", "first: no reference for the estimate 'vocal', nearest is 'vocals'"),
+        ("track", "no reference track 'secnd' for the estimates; did you mean 'second'?"),
+        ("track", "no estimates of track 'second'; did you mean 'secnd'?"),
+        (
+            "stem",
+            "first: no reference for the estimate 'vocal': rename it, add the reference, or choose others as "
+            "targets; did you mean 'vocals'?",
+        ),
         ("missing", "second: no estimate of 'drums', which other tracks have"),
         ("rate", "first: all files need the same number of Hz, .*estimate of drums 16000"),
         ("channels", "second: all files need the same number of channels, .*reference vocals 1"),

@@ -390,7 +390,12 @@ def test_one_target_may_be_named_without_a_list():
 @pytest.mark.parametrize(
     ("available", "chosen", "protocol", "message"),
     [
-        (("vocals", "drums"), ["vocal"], "sepkit", "targets must be among vocals, drums, accompaniment, got vocal, "),
+        (
+            ("vocals", "drums"),
+            ["vocal"],
+            "sepkit",
+            "targets must be among .*, got vocal; did you mean 'vocals'",
+        ),
         (MUSDB, ["vocals", "drums", "accompaniment"], "sepkit", "accompaniment stands beside vocals alone"),
         (("vocals", "guitar"), None, "musdb", "protocol musdb knows the targets .*, got guitar"),
         (("drums",), None, "musdb", "protocol musdb needs vocals, or two targets, got drums"),
@@ -405,7 +410,7 @@ def test_targets_that_cannot_be_scored_are_refused(available, chosen, protocol, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": ["SDR", "SI-SRD"]}, "metrics must be some of SDR, .* got SI-SRD, nearest is SI-S"),
+        ({"metrics": ["SDR", "SI-SRD"]}, "metrics must be some of SDR, .* got SI-SRD; did you mean 'SI-S"),
         ({"metrics": []}, "metrics must be some of .* got none"),
         ({"mode": "v5"}, "mode must be one of v4, v3, got 'v5'"),
         ({"silent": "zero"}, "silent must be one of nan, museval, error, got 'zero'"),
@@ -710,11 +715,11 @@ def test_processes_do_not_outlive_their_parent(tmp_path):
     write_songs(tmp_path / "data", [f"song {k}" for k in range(40)])
     save_model(separator(), tmp_path / "model")
     code = (
-        "import sys, os, signal, multiprocessing, sepkit.evaluation as e\n"
+        "import sys, os, signal, multiprocessing, sepkit.evaluation as e, sepkit.evaluation.files as files\n"
         "def write(*_):\n"
         "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "e.write_track = write\n"
+        "files.write_track = write\n"
         "if __name__ == '__main__':\n"
         f"    e.evaluate({str(tmp_path / 'model')!r}, {str(tmp_path / 'data')!r}, output={str(tmp_path / 'out')!r}, "
         "workers=2)\n"
@@ -965,7 +970,7 @@ def test_the_options_of_the_command_reach_the_scores(shared, tmp_path, monkeypat
     [
         ("--references r --data d", "--estimates and --references belong together"),
         ("--estimates e", "--estimates needs what they are compared with"),
-        ("", "say what is scored"),
+        ("", "choose what is scored"),
         ("--estimates e --references r --model m", "--model and --estimates exclude each other"),
         ("--compare a b --data d", "--compare takes evaluations that are done"),
         ("--compare a", "compare needs two or more different folders"),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.disk import OutputError
-from sepkit.inference import choose_stems, output_name, separate, separate_blocks, separate_file
+from sepkit.inference import StreamSeparator, choose_stems, output_name, separate, separate_file
 from sepkit.separator import Separator
 
 RATE = 8000
@@ -180,7 +180,7 @@ def test_the_given_waveform_stays_as_it_is():
 
 def test_estimates_come_while_the_recording_is_read():
     blocks = iter([noise(SEGMENT)] * 3)
-    first = next(separate_blocks(make(), blocks, RATE, ["vocals"]))
+    first = next(StreamSeparator(make(), RATE, 2, ["vocals"]).run(blocks))
     assert first.shape == (1, 2, 600)
     assert len(list(blocks)) == 2
 
@@ -206,7 +206,7 @@ def test_what_is_left_over_is_accompaniment_of_vocals_alone():
         (["vocals", "drums"], None, True, ["vocals", "drums", "residual"]),
         (["vocals", "drums"], ["drums", "vocals"], False, ["vocals", "drums"]),
         (["vocals", "drums"], ["drums", "residual"], False, ["drums", "residual"]),
-        (["residual"], None, True, ["residual", "rest"]),
+        (["residual"], None, True, ["residual", "residual_"]),
     ],
 )
 def test_the_chosen_stems_come_in_the_order_of_the_sources(sources, stems, residual, wanted):
@@ -421,7 +421,7 @@ def test_an_error_in_the_middle_leaves_the_former_stems(song, tmp_path):
     former = separate_file(make(), song, tmp_path / "out").stems
     before = {path: path.read_bytes() for path in former.values()}
     with pytest.raises(RuntimeError, match="broke"):
-        separate_file(make("test_inference.Failing"), song, tmp_path / "out", overwrite=True)
+        separate_file(make("test_inference.Failing"), song, tmp_path / "out", existing="overwrite")
     assert {path: path.read_bytes() for path in former.values()} == before
 
 
@@ -429,11 +429,52 @@ def test_existing_stems_are_replaced_only_when_told_to(song, tmp_path):
     separate_file(make(), song, tmp_path / "out", stems=["vocals"])
     with pytest.raises(FileExistsError, match=r"vocals\.wav is there already: choose another output, or pass --over"):
         separate_file(make(), song, tmp_path / "out")
-    separate_file(make(vocals=0.1, drums=0.2), song, tmp_path / "out", overwrite=True)
-    with pytest.raises(FileExistsError, match=r"drums\.wav are there already: .* pass --overwrite \(overwrite=True\)"):
+    separate_file(make(vocals=0.1, drums=0.2), song, tmp_path / "out", existing="overwrite")
+    with pytest.raises(
+        FileExistsError, match=r"drums\.wav are there already: .* pass --overwrite \(existing='overwrite'\)"
+    ):
         separate_file(make(), song, tmp_path / "out")
     assert files_below(tmp_path / "out") == ["song/drums.wav", "song/vocals.wav"]
     torch.testing.assert_close(audio.read(tmp_path / "out/song/vocals.wav")[0], 0.1 * audio.read(song)[0])
+
+
+def test_a_recording_all_of_whose_stems_are_there_may_be_skipped(song, tmp_path):
+    first = separate_file(make(), song, tmp_path / "out", existing="skip")
+    before = {path: path.stat().st_mtime_ns for path in first.stems.values()}
+    second = separate_file(make("test_inference.Failing"), song, tmp_path / "out", existing="skip")
+    assert (first.skipped, second.skipped) == (False, True)
+    assert second.stems == first.stems
+    assert {path: path.stat().st_mtime_ns for path in second.stems.values()} == before
+
+
+def test_a_recording_that_misses_a_stem_is_not_skipped_and_none_is_replaced(song, tmp_path):
+    separate_file(make(), song, tmp_path / "out", stems=["vocals"])
+    with pytest.raises(FileExistsError, match=r"vocals\.wav is there already"):
+        separate_file(make(), song, tmp_path / "out", existing="skip")
+    assert separate_file(make(), song, tmp_path / "out", existing="skip", format="flac").skipped is False
+
+
+def test_stems_that_another_process_just_wrote_are_skipped(song, tmp_path, monkeypatch):
+    is_free = iter([False, True])
+    monkeypatch.setattr("sepkit.inference.files.Destination.may_skip", lambda *_: next(is_free))
+    assert separate_file(make("test_inference.Failing"), song, tmp_path / "out", existing="skip").skipped
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_treatment_of_existing_stems_is_refused(song, tmp_path):
+    with pytest.raises(ValueError, match="existing must be one of error, skip, overwrite, got 'ask'"):
+        separate_file(make(), song, tmp_path / "out", existing="ask")
+
+
+def test_a_name_may_hold_folders(song, tmp_path):
+    result = separate_file(make(), song, tmp_path / "out", name="album/disc 1/01")
+    assert result.stems["drums"] == tmp_path / "out" / "album" / "disc 1" / "01" / "drums.wav"
+
+
+@pytest.mark.parametrize("name", ["", "a//b", "/a", "../a", "a/..", "a/b.", "a:b"])
+def test_a_name_that_some_system_does_not_take_is_refused(song, tmp_path, name):
+    with pytest.raises(ValueError, match="name must be one that a folder can have on every system"):
+        separate_file(make(), song, tmp_path / "out", name=name)
 
 
 @pytest.mark.parametrize("place", ["out", "out/song"])

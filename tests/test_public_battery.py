@@ -36,7 +36,6 @@ from sepkit import (
     metrics,
     model_folder,
     models,
-    overlap_add,
     plots,
     report,
     schedules,
@@ -48,12 +47,13 @@ ROOT = Path(sepkit.__file__).parent
 RATE, LENGTH = 8000, 2000
 MODULES = (
     audio, augment, auralflow, baselines, datasets, devices, evaluation, excerpts, inference, masks, metrics,
-    model_folder, models, overlap_add, plots, report, schedules, separator, transforms,
+    model_folder, models, plots, report, schedules, separator, transforms,
 )  # fmt: skip
 PASSIVE = {
     "errors and what calls return": (
         "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Excerpt ModelError "
-        "Plan Score Scores Separated Separation Song Summary WorkerError changed vanished"
+        "CatalogueResult Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
+        "vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
@@ -61,11 +61,11 @@ PASSIVE = {
         "peak_memory available_cores load_matplotlib"
     ),
     "called by the functions above with what these have checked": (
-        "Queue best_part check_unchanged describe_damage evaluating hash_tensors overlap_add separate_blocks "
-        "separate_chunks load_weights save_model write_card shorten"
+        "StreamSeparator best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
+        "separate_catalogue load_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": (
-        "choose_stems output_name residual_name is_audio_name main_metric summarize"
+        "choose_stems find_model find_recordings output_name residual_name is_audio_name main_metric summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
 }
@@ -178,15 +178,15 @@ def cases(folder: Path) -> dict[str, Case]:
         ),
         "separate_file": Case(
             lambda recording, output, **more: inference.separate_file(
-                model(), recording, output, overwrite=True, **more
+                model(), recording, output, existing="overwrite", **more
             ),
             {"recording": song, "output": folder / "out", "batch_size": 2, "overlap": 0.25},
             counts=("batch_size",),
             numbers=("overlap",),
             paths=("recording", "output"),
         ),
-        "check_chunks": Case(
-            inference.check_chunks, {"batch_size": 1, "overlap": 0.5}, counts=("batch_size",), numbers=("overlap",)
+        "Chunking": Case(
+            inference.Chunking, {"batch_size": 1, "overlap": 0.5}, counts=("batch_size",), numbers=("overlap",)
         ),
         "Separator": Case(lambda mixture: model()(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)),
         "resample": Case(

@@ -22,8 +22,10 @@ from sepkit.datasets import (
 from sepkit.datasets.roles import describe_roles, sort_stems, untag
 from sepkit.datasets.songs import RESIDUAL
 from sepkit.evaluation import evaluate
+from sepkit.evaluation.pairing import folder_tracks
 from sepkit.evaluation.targets import choose_targets
-from sepkit.evaluation.tracks import folder_tracks, song_tracks
+from sepkit.evaluation.tracks import ModelTrack
+from sepkit.inference import Chunking
 from sepkit.recipe import load_recipe
 from sepkit.separator import Separator
 from sepkit.training import TrainingError, dry_run, train
@@ -139,7 +141,7 @@ def mixtures_of_all_doors(root: Path, targets: list[str]) -> dict[str, torch.Ten
     model = Separator(**recipe.to_dict()["separator"])
     chosen = choose_targets(targets, None, "sepkit")
     songs = open_songs(root, "train", targets, RATE, 2)
-    (by_model,) = song_tracks(model, songs, chosen, 1, 0.25)
+    (by_model,) = (ModelTrack(song, chosen, model, Chunking()) for song in songs)
     given = {"chosen": targets, "protocol": "sepkit", "split": "train"}
     (by_files,), _ = folder_tracks(root.parent / "estimates", root / "train", None, **given)
     (by_songs,), _ = folder_tracks(root.parent / "estimates", None, root, **given)

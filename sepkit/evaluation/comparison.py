@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from sepkit.arguments import check_path
 from sepkit.disk import writing
@@ -58,25 +58,24 @@ class Comparison:
         """List the paired differences, others minus first, by target, metric and evaluation."""
         value = {row[:4]: row.value for row in self.rows}
         first, *others = self.names
-        cells = dict.fromkeys((row.target, row.metric) for row in self.rows)
-        return [self._difference(value, first, name, target, metric) for target, metric in cells for name in others]
-
-    def _difference(self, value: Mapping[tuple, float], first: str, name: str, target: str, metric: str) -> Difference:
-        pairs = [(value[name, track, target, metric], value[first, track, target, metric]) for track in self.tracks]
-        found = [ours - theirs for ours, theirs in pairs if math.isfinite(ours - theirs)]
-        return Difference(
-            name, target, metric, len(found), bootstrap_interval(found, "median"), bootstrap_interval(found, "mean")
-        )
+        differences = []
+        for target, metric in dict.fromkeys((row.target, row.metric) for row in self.rows):
+            for name in others:
+                gains = [value[name, t, target, metric] - value[first, t, target, metric] for t in self.tracks]
+                gains = list(filter(math.isfinite, gains))
+                intervals = (bootstrap_interval(gains, statistic) for statistic in ("median", "mean"))
+                differences.append(Difference(name, target, metric, len(gains), *intervals))
+        return differences
 
     def table(self) -> str:
-        """Lay out the differences, 80 columns wide."""
-        first, found = self.names[0], self.differences()
+        """Format the differences, 80 columns wide."""
+        first, differences = self.names[0], self.differences()
         width = max(len(name) for name in self.names)
         lines = [f"{len(self.tracks)} common tracks; each score minus that of {first}, track by track"]
-        for target in dict.fromkeys(each.target for each in found):
+        for target in dict.fromkeys(difference.target for difference in differences):
             labels = "".join(f"{label:>8}" for label in ("median", "from", "to", "mean", "from", "to", "tracks"))
             lines += ["", f"{target:{width + 11}}{labels}"]
-            for each in (each for each in found if each.target == target):
+            for each in (each for each in differences if each.target == target):
                 cells = "".join(f"{_cell(number):>8}" for number in (*each.median, *each.mean))
                 lines.append(f"{each.name:{width}} {each.metric:10}{cells}{each.n_tracks:8}")
         return "\n".join([*lines, "", *self.notes])
@@ -90,25 +89,18 @@ class Comparison:
         output = Path(output)
         with writing(output, "choose another output"):
             output.mkdir(parents=True, exist_ok=True)
-            with (
-                atomic_file(output / "comparison.csv") as temporary,
-                temporary.open("w", newline="", encoding="utf-8") as file,
-            ):
-                self._write_differences(file)
+            with atomic_file(output / "comparison.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
+                writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
+                for each in self.differences():
+                    numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
+                    writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
         try:
             with atomic_file(output / "comparison.png", durable=False) as temporary:
                 _draw(self.rows, temporary)
         except Exception as error:  # whatever it is, the numbers are there
             warnings.warn(f"there is no picture of the comparison ({type(error).__name__}: {error})", stacklevel=2)
-
-    def _write_differences(self, file: TextIO) -> None:
-        """Write one line a difference."""
-        writer = csv.writer(file)
-        labels = [f"{statistic}{end}" for statistic in ("median", "mean") for end in ("", "_from", "_to")]
-        writer.writerow(["name", "minus", "target", "metric", "tracks", *labels])
-        for each in self.differences():
-            numbers = ["" if math.isnan(value) else f"{value:.5f}" for value in (*each.median, *each.mean)]
-            writer.writerow([each.name, self.names[0], each.target, each.metric, each.n_tracks, *numbers])
 
 
 def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | None = None) -> Comparison:
@@ -124,20 +116,20 @@ def compare(folders: Sequence[str | os.PathLike], output: str | os.PathLike | No
         ValueError: there are fewer than two folders, or one is named twice.
     """
     names = _name_folders(folders)
-    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
-    common = [key for key in next(iter(found.values())) if all(key in tracks for tracks in found.values())]
+    scored = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    common = [key for key in next(iter(scored.values())) if all(key in tracks for tracks in scored.values())]
     if not common:
         raise ComparisonError(f"{', '.join(names)} have no track in common: evaluate them on the same songs")
-    _check_alike(found, common)
+    _check_alike(scored, common)
     rows = [
         Score(name, "/".join(key), *row[2:])
-        for name, tracks in found.items()
+        for name, tracks in scored.items()
         for key in common
         for row in tracks[key][0].rows
         if row.system in OWN_SYSTEMS
     ]
     comparison = Comparison(names, rows, ["/".join(key) for key in common], [INTERVAL_NOTE])
-    left_out = {name: len(tracks) - len(common) for name, tracks in found.items() if len(tracks) > len(common)}
+    left_out = {name: len(tracks) - len(common) for name, tracks in scored.items() if len(tracks) > len(common)}
     comparison.notes += [f"{name} holds {number} more tracks, left out" for name, number in left_out.items()]
     if output is not None:
         comparison.write(output)
@@ -159,25 +151,25 @@ def _name_folders(folders: Sequence[str | os.PathLike]) -> list[str]:
 def _read_folder(folder: Path) -> dict[tuple[str, str], tuple]:
     """Read scores and origins by split and track."""
     paths = sorted((folder / TRACKS).glob("*/*.json"))
-    found = {(path.parent.name, path.stem): read_track(path) for path in paths}
-    if not found or None in found.values():
-        bad = [folder / TRACKS / split / f"{name}.json" for (split, name), track in found.items() if not track]
+    scored = {(path.parent.name, path.stem): read_track(path) for path in paths}
+    if not scored or None in scored.values():
+        bad = [folder / TRACKS / split / f"{name}.json" for (split, name), track in scored.items() if not track]
         what = f"{bad[0]} cannot be read" if bad else f"{folder} holds no {TRACKS}/<split>/<track>.json"
         raise ComparisonError(f"{what}: evaluate again with this version")
-    return found
+    return scored
 
 
-def _check_alike(found: Mapping[str, Mapping], common: Sequence[tuple[str, str]]) -> None:
+def _check_alike(scored: Mapping[str, Mapping], common: Sequence[tuple[str, str]]) -> None:
     """Refuse what was scored in different ways."""
-    first, *others = found
+    first, *others = scored
     for key in common:
-        wanted = _flat(found[first][key][1])
+        wanted = _flat(scored[first][key][1])
         for name in others:
-            given = _flat(found[name][key][1])
+            present = _flat(scored[name][key][1])
             differing = [
-                f"{setting} {_said(wanted[setting])} and {_said(given.get(setting))}"
+                f"{setting} {_show(wanted[setting])} and {_show(present.get(setting))}"
                 for setting in wanted
-                if wanted[setting] != given.get(setting)
+                if wanted[setting] != present.get(setting)
             ]
             if differing:
                 raise ComparisonError(
@@ -190,7 +182,7 @@ def _flat(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {**origin["scoring"], **origin["shape"]}
 
 
-def _said(value: Any) -> str:
+def _show(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -8,24 +8,28 @@ on, and evaluations are compared. The file of a track whose name not every syste
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sepkit import __version__
+from sepkit.disk import not_left_empty, writing
 from sepkit.evaluation.measure import FRAMEWISE
 from sepkit.evaluation.runner import TrackScores
-from sepkit.evaluation.scores import Score
+from sepkit.evaluation.scores import Score, Scores
 from sepkit.evaluation.settings import Settings
 from sepkit.evaluation.tracks import Track
 from sepkit.files import atomic_file, safe_name, same_file_key
+from sepkit.locks import locked
 from sepkit.model_folder import hash_tensors
 from sepkit.plain import parse_json
 from sepkit.separator import Separator
 
 FORMAT = 1
 TRACKS = "tracks"  # folder of the strict JSON
+_KEPT = "the tracks written before are kept: make room, or choose another output, and evaluate again"
 _MUSEVAL = "0.4.1"  # the version of museval whose files these are like
 _DECIMALS = 5
 _INFINITE = {math.inf: "inf", -math.inf: "-inf"}
@@ -39,35 +43,17 @@ def hash_model(model: Separator) -> str:
 def describe_origin(
     track: Track, settings: Settings, model: str | None, separation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Say what the scores of a track are made of; equal, they need not be made again.
-
-    Args:
-        track: what is scored.
-        settings: how.
-        model: its hash; None: there is none.
-        separation: what else the estimates depend on.
-    """
-    files = [[os.path.abspath(path), *_status(path)] for path in track.files]
+    """Describe what the scores of a track are made of; equal, they need not be made again."""
+    statuses = [(os.path.abspath(path), os.stat(path)) for path in track.files]
+    files = [[path, status.st_size, status.st_mtime_ns] for path, status in statuses]
     scoring = {**asdict(settings), "targets": track.targets.names}
-    shape = {"sample_rate": track.sample_rate, "n_samples": track.n_samples}
+    shape = {"sample_rate": track.sample_rate, "n_samples": track.shape[-1]}
     origin = {"scoring": scoring, "shape": shape, "model": model, "separation": dict(separation), "files": files}
     return json.loads(json.dumps({**origin, "sepkit": __version__}))  # as it is read back
 
 
-def _status(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
 def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[str, Any]) -> None:
-    """Write both files of a track; a reader finds the old ones or the new ones, never half of them.
-
-    Args:
-        output: folder of the evaluation.
-        split: folder in it.
-        scores: of the track.
-        origin: of the scores, as `describe_origin` gives it.
-    """
+    """Write both files of a track; a reader finds the old ones or the new ones, never half of them."""
     window, hop = (origin["scoring"][name] for name in ("window", "hop"))
     targets = [{"name": name, "frames": _museval_frames(frames, window, hop)} for name, frames in scores.frames.items()]
     made_by = {"museval_version": _MUSEVAL, "sepkit_version": __version__}
@@ -77,7 +63,7 @@ def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[s
         "targets": _without_nan(targets),
         **made_by,
         "origin": origin,
-        "scores": [[*row[:-1], _strict_value(row.value)] for row in scores.rows],
+        "scores": [[*row[:-1], _INFINITE.get(row.value, _without_nan(row.value))] for row in scores.rows],
         "remarks": scores.remarks,
         "warnings": scores.warnings,
     }
@@ -93,11 +79,7 @@ def file_name(track: str) -> str:
 
 
 def check_files(tracks: Sequence[str]) -> None:
-    """Refuse tracks whose files would be one.
-
-    Raises:
-        ValueError: with all of them.
-    """
+    """Refuse tracks whose files would be one."""
     met: dict[str, list[str]] = {}
     for track in tracks:
         met.setdefault(same_file_key(file_name(track)), []).append(track)
@@ -131,21 +113,15 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _strict_value(value: float) -> float | str | None:
-    return None if math.isnan(value) else _INFINITE.get(value, value)
-
-
 def read_track(path: Path) -> tuple[TrackScores, dict[str, Any]] | None:
-    """Read the scores of a track and their origin, frames excepted; None: there are none that this version wrote.
-
-    Args:
-        path: `tracks/<split>/<track>.json`.
-    """
+    """Read the scores of a track and their origin, frames excepted; None: there are none that this version wrote."""
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             return None
-        rows = [_read_score(*row) for row in content["scores"]]
+        rows = [
+            Score(*map(str, names), math.nan if value is None else float(value)) for *names, value in content["scores"]
+        ]
         remarks = [(str(target), str(case)) for target, case in content["remarks"]]
         origin = {**content["origin"], **{part: {**content["origin"][part]} for part in ("scoring", "shape")}}
         return TrackScores(str(content["track"]), {}, rows, remarks, list(map(str, content["warnings"]))), origin
@@ -153,30 +129,53 @@ def read_track(path: Path) -> tuple[TrackScores, dict[str, Any]] | None:
         return None
 
 
-def _read_score(system: str, track: str, target: str, metric: str, value: float | str | None) -> Score:
-    names = (str(name) for name in (system, track, target, metric))
-    return Score(*names, math.nan if value is None else float(value))
+class OutputFolder(NamedTuple):
+    """The folder into which an evaluation is written, and the split that names a folder in it."""
 
+    output: Path
+    split: str
 
-def find_tracks(
-    output: Path, split: str, names: Sequence[str], origins: Sequence[Mapping[str, Any]]
-) -> tuple[dict[int, TrackScores], set[str]]:
-    """Find the tracks that need not be scored again, and what changed of the others.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lock other processes out while the context lasts; folders that are made for nothing are removed."""
+        with ExitStack() as stack:
+            with writing(self.output, "choose another output"):
+                stack.enter_context(not_left_empty(self.output))
+                stack.enter_context(locked(self.output, "wait for it, or choose another output"))
+            yield
 
-    Args:
-        output: folder of the evaluation.
-        split: folder in it.
-        names: of the tracks.
-        origins: what they would now be made of.
+    def write(self, scores: TrackScores, origin: Mapping[str, Any]) -> None:
+        """Write a track."""
+        with writing(self.output, _KEPT):
+            write_track(self.output, self.split, scores, origin)
 
-    Returns:
-        scores by the number of the track; names of what differs from earlier scores.
-    """
-    kept, changed = {}, set()
-    for number, (name, origin) in enumerate(zip(names, origins, strict=True)):
-        found = read_track(output / TRACKS / split / file_name(name))
-        if found and found[1] == origin and (output / split / file_name(name)).is_file():
-            kept[number] = found[0]
-        elif found:
-            changed |= {key for key in origin if found[1].get(key) != origin[key]}
-    return kept, changed
+    def find(
+        self, names: Sequence[str], origins: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[int, TrackScores], list[str]]:
+        """Find tracks that are scored already, and describe how many there are, and why others are not taken."""
+        check_files(names)
+        kept, changed = {}, set()
+        for number, (name, origin) in enumerate(zip(names, origins, strict=True)):
+            earlier = read_track(self.output / TRACKS / self.split / file_name(name))
+            if earlier and earlier[1] == origin and (self.output / self.split / file_name(name)).is_file():
+                kept[number] = earlier[0]
+            elif earlier:
+                changed |= {key for key in origin if earlier[1].get(key) != origin[key]}
+        notes = []
+        if kept:
+            notes.append(f"{len(kept)} of {len(names)} tracks are taken over from an earlier evaluation")
+        if changed:
+            notes.append(f"earlier scores are replaced, made with other {', '.join(sorted(changed))}")
+        return kept, notes
+
+    def finish(self, scores: Scores, tracks: Sequence[str]) -> None:
+        """Write the table, and note where everything lies."""
+        files = self.output / self.split
+        scores.folder = self.output
+        with writing(self.output, _KEPT):
+            self.output.mkdir(parents=True, exist_ok=True)
+            scores.to_csv(self.output / "scores.csv")
+        scores.notes.append(f"scores: {self.output / 'scores.csv'}; museval's JSON: {files}; all numbers: {TRACKS}/")
+        others = {path.name for path in files.glob("*.json")} - set(map(file_name, tracks))
+        if others:
+            scores.notes.append(f"{files} holds JSON of {len(others)} more tracks, from an earlier evaluation")

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sepkit import metrics
 from sepkit.baselines import ORACLE_BLOCK, ORACLE_MARGIN
-from sepkit.evaluation.settings import FRAMEWISE, NOT_DECIBELS, Settings
+from sepkit.evaluation.settings import FRAMEWISE, Settings
 from sepkit.metrics.bootstrap import median
 from sepkit.metrics.frames import frame_bounds, is_silent, silence
+from sepkit.metrics.units import NOT_DECIBELS
 
 # Bytes: correlations that the metrics keep at most, and all else they need; the oracle's spectrograms, a sample;
 # those of the metrics that compare spectrograms, a sample.
@@ -25,7 +26,7 @@ _KEPT, _WORK, _ORACLE, _SPECTRA = 512 * 2**20, 75 * 2**20, 40, 50
 class TrackAudio(NamedTuple):
     """The waveforms of one track."""
 
-    mixture: Tensor | None  # (C, T); None: nobody knows it
+    mixture: Tensor | None  # (C, T); None: unknown
     reference: Tensor  # (S, C, T)
     estimate: Tensor  # (S, C, T)
     names: Sequence[str] | None = None  # of the S targets, for warnings
@@ -54,7 +55,7 @@ class Measurement:
     whole: dict[str, Tensor]
 
     def value(self, metric: str, source: int) -> float:
-        """Give one number; of frames the median of those that have a score."""
+        """Return one number; of frames the median of those that have a score."""
         if metric in FRAMEWISE:
             return float(median(self.frames[FRAMEWISE.index(metric), source]))
         return float(self.whole[metric][source])
@@ -67,22 +68,16 @@ def measure(
 
     A reference that is silent throughout has no score but log_wmse. An estimate that is silent throughout scores
     0 dB in SDR, ISR, uSDR and SNR, and nothing scale-invariant. Where one reference alone sounds there is no SIR.
-
-    Args:
-        material: of the track.
-        sample_rate: Hz.
-        settings: what is measured, and how.
-        groups: which targets are scored together; all targets are kept by one of them.
     """
     n_sources = len(material.reference)
-    found = {}
+    by_source = {}
     for together, kept in groups:
         names = material.names and material.names[together]
         part = TrackAudio(material.mixture, material.reference[together], material.estimate[together], names)
         measured = _measure_together(part, sample_rate, settings)
         places = list(enumerate(range(n_sources)[together]))[kept]
-        found.update({source: (measured, place) for place, source in places})
-    chosen = [found[source] for source in range(n_sources)]
+        by_source.update({source: (measured, place) for place, source in places})
+    chosen = [by_source[source] for source in range(n_sources)]
     metric_names = chosen[0][0].whole
     return Measurement(
         torch.stack([measured.frames[:, place] for measured, place in chosen], dim=1),
@@ -106,35 +101,32 @@ def _measure_together(material: TrackAudio, sample_rate: int, settings: Settings
     return Measurement(frames, whole)
 
 
-def _mixed(material: TrackAudio) -> Tensor:
-    return material.mixture.expand_as(material.reference)
-
-
 def _si_sdr_improvement(material: TrackAudio, _sample_rate: int) -> Tensor:
+    mixture = material.mixture.expand_as(material.reference)
     score = metrics.si_sdr(material.estimate, material.reference)
-    return metrics.improvement(score, metrics.si_sdr(_mixed(material), material.reference))
+    return metrics.improvement(score, metrics.si_sdr(mixture, material.reference))
 
 
-def _stem_by_stem(metric: Callable[..., Tensor], material: TrackAudio, *given: object) -> Tensor:
+def _stem_by_stem(metric: Callable[..., Tensor], material: TrackAudio, *arguments: object) -> Tensor:
     """Hold the spectrograms of one stem at a time."""
     pairs = zip(material.estimate, material.reference, strict=True)
-    return torch.stack([metric(estimate, reference, *given) for estimate, reference in pairs])
+    return torch.stack([metric(estimate, reference, *arguments) for estimate, reference in pairs])
 
 
 WHOLE: dict[str, Callable[[TrackAudio, int], Tensor]] = {
-    "SI-SDR": lambda given, _: metrics.si_sdr(given.estimate, given.reference),
+    "SI-SDR": lambda track, _: metrics.si_sdr(track.estimate, track.reference),
     "SI-SDRi": _si_sdr_improvement,
-    "uSDR": lambda given, _: metrics.sdr(given.estimate, given.reference),
-    "SNR": lambda given, _: metrics.snr(given.estimate, given.reference),
-    "SD-SDR": lambda given, _: metrics.sd_sdr(given.estimate, given.reference),
-    "SI-SIR": lambda given, _: metrics.si_sir(given.estimate, given.reference),
-    "SI-SAR": lambda given, _: metrics.si_sar(given.estimate, given.reference),
-    "l1_freq": lambda given, _: _stem_by_stem(metrics.l1_freq, given),
-    "bleedless": lambda given, rate: _stem_by_stem(metrics.bleedless, given, rate),
-    "fullness": lambda given, rate: _stem_by_stem(metrics.fullness, given, rate),
-    "log_wmse": lambda given, rate: _stem_by_stem(metrics.log_wmse, given, given.mixture, rate),
-    "PESQ": lambda given, rate: metrics.pesq(given.estimate, given.reference, rate),
-    "STOI": lambda given, rate: metrics.stoi(given.estimate, given.reference, rate),
+    "uSDR": lambda track, _: metrics.sdr(track.estimate, track.reference),
+    "SNR": lambda track, _: metrics.snr(track.estimate, track.reference),
+    "SD-SDR": lambda track, _: metrics.sd_sdr(track.estimate, track.reference),
+    "SI-SIR": lambda track, _: metrics.si_sir(track.estimate, track.reference),
+    "SI-SAR": lambda track, _: metrics.si_sar(track.estimate, track.reference),
+    "l1_freq": lambda track, _: _stem_by_stem(metrics.l1_freq, track),
+    "bleedless": lambda track, rate: _stem_by_stem(metrics.bleedless, track, rate),
+    "fullness": lambda track, rate: _stem_by_stem(metrics.fullness, track, rate),
+    "log_wmse": lambda track, rate: _stem_by_stem(metrics.log_wmse, track, track.mixture, rate),
+    "PESQ": lambda track, rate: metrics.pesq(track.estimate, track.reference, rate),
+    "STOI": lambda track, rate: metrics.stoi(track.estimate, track.reference, rate),
 }
 _SCALED = frozenset(("SI-SDR", "SI-SDRi", "SI-SIR", "SI-SAR", "SD-SDR"))  # mean nothing of a silent estimate
 _LEVELLED = frozenset(("l1_freq", "bleedless", "fullness"))  # have a value for a silent reference, but no meaning
@@ -146,7 +138,7 @@ def score_frames(material: TrackAudio, window: float, hop: float, settings: Sett
     if not settings.framewise:
         n_frames = len(frame_bounds(reference.shape[-1], window, hop))
         return torch.full((len(FRAMEWISE), len(reference), n_frames), torch.nan, dtype=torch.float64)
-    found = metrics.bss_eval(
+    scores = metrics.bss_eval(
         material.estimate,
         reference,
         window,
@@ -156,7 +148,7 @@ def score_frames(material: TrackAudio, window: float, hop: float, settings: Sett
         silent=settings.silent,
         names=material.names,
     )
-    return torch.stack(found[: len(FRAMEWISE)])
+    return torch.stack(scores[: len(FRAMEWISE)])
 
 
 @cache
@@ -184,11 +176,11 @@ def museval_engine() -> Callable[[TrackAudio, float, float, Settings], Tensor]:
         if (sounding & ~quiet).any():
             # Other estimates matter to the scores of a source by their silence only: references stand in for those.
             audible = torch.where(quiet[:, None, None], reference, estimate)[sounding].transpose(1, 2)  # (S, T, C)
-            given = (reference[sounding].transpose(1, 2).double().numpy(), audible.double().numpy())
+            waveforms = (reference[sounding].transpose(1, 2).double().numpy(), audible.double().numpy())
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                found = original(*given, window=window, hop=hop, framewise_filters=settings.mode == "v3")
-            frames[:, sounding] = torch.from_numpy(np.stack(found[:4]))
+                scores = original(*waveforms, window=window, hop=hop, framewise_filters=settings.mode == "v3")
+            frames[:, sounding] = torch.from_numpy(np.stack(scores[:4]))
         frames[:2, quiet], frames[2:, quiet] = of_silence, torch.nan
         frames[[i for i, name in enumerate(FRAMEWISE) if name not in settings.metrics]] = torch.nan
         return frames
@@ -199,16 +191,7 @@ def museval_engine() -> Callable[[TrackAudio, float, float, Settings], Tensor]:
 def expected_memory(
     n_targets: int, n_channels: int, n_samples: int, sample_rate: int, settings: Settings, baselines: bool
 ) -> int:
-    """Estimate the memory that scoring a track takes, in bytes, beside the model and the libraries.
-
-    Args:
-        n_targets: S, scored together.
-        n_channels: C.
-        n_samples: T.
-        sample_rate: Hz.
-        settings: what is measured, and how.
-        baselines: the oracle is scored, too.
-    """
+    """Estimate the memory that scoring a track takes, in bytes, beside the model and the libraries."""
     waveform = 4 * n_channels * n_samples
     whole = set(settings.metrics) - set(FRAMEWISE)
     copies = 3 if whole & {"SI-SIR", "SI-SAR"} else int(bool(whole - set(NOT_DECIBELS)))

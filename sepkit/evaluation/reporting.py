@@ -9,7 +9,7 @@ import torch
 from sepkit.evaluation.comparison import Comparison
 from sepkit.evaluation.scores import Score, Scores
 from sepkit.evaluation.table import INTERVAL_NOTE
-from sepkit.evaluation.tracks import Track
+from sepkit.evaluation.tracks import ModelTrack, Track
 from sepkit.excerpts import Excerpt, shorten
 from sepkit.report import FILE, SECONDS, Summary, main_metric, report_comparison, report_scores, summarize
 
@@ -21,20 +21,11 @@ def report_evaluation(
     output: Path,
     run: Path | None,
     cost: Mapping[str, object],
-    device: torch.device,
 ) -> Path:
-    """Write `report.html` of an evaluation, with excerpts of its best, its middle and its worst track.
-
-    Args:
-        scores: of all systems.
-        system: what the evaluation is about.
-        tracks: which are read, and separated, again where an excerpt of them is shown.
-        output: folder.
-        run: folder of the model's training; None: nothing is known of it.
-        cost: names and values about what it took.
-        device: on which the model ran.
-    """
+    """Write `report.html` of an evaluation, with excerpts of its best, its middle and its worst track."""
     remarks = choose_tracks(scores.rows, system)
+    model = next((track.model for track in tracks if isinstance(track, ModelTrack)), None)
+    device = next((part.device for part in model.parameters()), None) if model else None
     return report_scores(
         output / FILE,
         (run or output).resolve().name,
@@ -47,29 +38,21 @@ def report_evaluation(
         remarks=remarks,
         run=run,
         cost=cost,
-        device=device,
+        device=device or torch.device("cpu"),
     )
 
 
 def choose_tracks(rows: Iterable[Score], system: str) -> dict[str, str]:
-    """Choose tracks that show how good a system is: the best, the middle and the worst one of its first target.
-
-    Args:
-        rows: all scores.
-        system: which one.
-
-    Returns:
-        By name of the track, what it is.
-    """
+    """Choose tracks that show how good a system is: the best, the middle and the worst one of its first target."""
     own = [row for row in rows if row.system == system and math.isfinite(row.value)]
     metric = main_metric(own)
     target = next((row.target for row in own if row.metric == metric), "")
-    found = sorted((row.value, row.track) for row in own if (row.metric, row.target) == (metric, target))
-    places = {"the best": -1, "the middle": (len(found) - 1) // 2, "the worst": 0} if found else {}
+    ranked = sorted((row.value, row.track) for row in own if (row.metric, row.target) == (metric, target))
+    places = {"the best": -1, "the middle": (len(ranked) - 1) // 2, "the worst": 0} if ranked else {}
     chosen: dict[str, str] = {}
     for label, place in places.items():
-        value, track = found[place]
-        what = f"{label} of {len(found)} tracks, " if len(found) > 1 else ""
+        value, track = ranked[place]
+        what = f"{label} of {len(ranked)} tracks, " if len(ranked) > 1 else ""
         chosen.setdefault(track, f"{what}{metric} of {target} {value:.2f}")
     return chosen
 
@@ -94,5 +77,5 @@ def report_compared(comparison: Comparison, output: Path) -> Path:
 
 
 def _for_pages(notes: Iterable[str]) -> list[str]:
-    """Leave out what explains the columns of the terminal's table; a page explains its own."""
+    """Remove what explains the columns of the terminal's table; a page explains its own."""
     return [note for note in notes if note != INTERVAL_NOTE]

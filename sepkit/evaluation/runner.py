@@ -35,7 +35,7 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrackScores:
-    """All that is known of a track when it is scored.
+    """The scores of a track, and remarks about them.
 
     Attributes:
         track: its name.
@@ -71,9 +71,6 @@ class TrackScorer:
     def score(self, number: int) -> TrackScores:
         """Score a track.
 
-        Args:
-            number: of the track.
-
         Raises:
             ValueError: its stems are silent and the settings forbid it, or its samples are not finite.
         """
@@ -81,7 +78,7 @@ class TrackScorer:
         material = track.read()
         settings = self.settings if track.mixed else without_mixture(self.settings)
         try:
-            measured, said = _measure_quietly(material, track, settings)
+            measured, messages = _measure_quietly(material, track, settings)
         except ValueError as error:
             raise ValueError(f"{track.name}: {error}") from error
         frames = {
@@ -92,14 +89,16 @@ class TrackScorer:
         for name, rated in self._baselines(material, track):
             of_baselines = replace(settings, silent="nan")
             rows += _rows(name, track, _measure_quietly(rated, track, of_baselines)[0], settings)
-        return TrackScores(track.name, frames, rows, list(_remarks(track, material, measured, settings)), said)
+        return TrackScores(track.name, frames, rows, list(_remarks(track, material, measured, settings)), messages)
 
     def _baselines(self, material: TrackAudio, track: Track) -> Iterator[tuple[str, TrackAudio]]:
         if self.transform is not None and not track.mixed:
             yield "silence", material._replace(estimate=torch.zeros_like(material.estimate))
         elif self.transform is not None:
-            given = (material.mixture, material.reference, self.transform, track.sample_rate)
-            estimates = baseline_estimates(*given, track.targets.overlapping)
+            mixture, reference = material.mixture, material.reference
+            estimates = baseline_estimates(
+                mixture, reference, self.transform, track.sample_rate, track.targets.overlapping
+            )
             yield from ((name, material._replace(estimate=estimate)) for name, estimate in estimates)
 
 
@@ -116,13 +115,13 @@ def _measure_quietly(material: TrackAudio, track: Track, settings: Settings) -> 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         measured = measure(material, track.sample_rate, settings, track.targets.groups)
-    return measured, list(dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning))
+    return measured, list(dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning))
 
 
 def _remarks(
     track: Track, material: TrackAudio, measured: Measurement, settings: Settings
 ) -> Iterator[tuple[str, str]]:
-    """Say which targets have no score, and why."""
+    """Describe which targets have no score, and why."""
     absent = (material.reference == 0).flatten(1).all(1)
     for source, target in enumerate(track.targets.names):
         if absent[source]:
@@ -135,27 +134,21 @@ def _remarks(
 
 
 def score_tracks(
-    job: TrackScorer, numbers: Sequence[int], workers: int, done: Callable[[int, TrackScores], None]
+    scorer: TrackScorer, numbers: Sequence[int], workers: int, done: Callable[[int, TrackScores], None]
 ) -> None:
-    """Score tracks, and hand over each as soon as it is scored, in any order.
-
-    Args:
-        job: the tracks.
-        numbers: which of them.
-        workers: processes, of one thread each, that score at the same time; 1: none but this one.
-        done: called with the number and the scores.
+    """Score tracks, and report each as soon as it is scored, in any order.
 
     Raises:
         WorkerError: a process broke off.
     """
     if workers == 1 or len(numbers) < 2:
         for number in numbers:
-            done(number, job.score(number))
+            done(number, scorer.score(number))
         return
     before, context, n_workers = set(active_children()), get_context("spawn"), min(workers, len(numbers))
-    jobs = context.SimpleQueue()
-    threading.Thread(target=_hand_over, args=(job, jobs, n_workers), daemon=True).start()
-    pool = ProcessPoolExecutor(n_workers, context, _start_worker, (jobs,))
+    queue = context.SimpleQueue()
+    threading.Thread(target=_send, args=(scorer, queue, n_workers), daemon=True).start()
+    pool = ProcessPoolExecutor(n_workers, context, _start_worker, (queue,))
     try:
         with starting_processes():
             with _interrupts_later():
@@ -188,23 +181,23 @@ def _interrupts_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def _hand_over(job: TrackScorer, jobs: SimpleQueue, n_workers: int) -> None:
-    """Send a job to the workers; with what starts a process, one that ends early would let this one wait for ever."""
-    given = pickle.dumps(job)  # once, and not through shared memory, of which containers have little
+def _send(scorer: TrackScorer, queue: SimpleQueue, n_workers: int) -> None:
+    """Send a scorer to the workers; sent with what starts a process, one that ends early would block this one."""
+    content = pickle.dumps(scorer)  # once, and not through shared memory, of which containers have little
     for _ in range(n_workers):
-        jobs.put(given)
+        queue.put(content)
 
 
-_job: TrackScorer | None = None  # of this worker process
+_scorer: TrackScorer | None = None  # of this worker process
 
 
-def _start_worker(jobs: SimpleQueue) -> None:
+def _start_worker(queue: SimpleQueue) -> None:
     """Set up a process that scores: one thread, Ctrl-C is left to the parent, and it does not outlive that."""
-    global _job
+    global _scorer
     init_worker(0)
     retain_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _job = pickle.loads(jobs.get())
+    _scorer = pickle.loads(queue.get())
 
 
 def _end_with_parent() -> None:
@@ -213,4 +206,4 @@ def _end_with_parent() -> None:
 
 
 def _score_in_worker(number: int) -> TrackScores:
-    return _job.score(number)
+    return _scorer.score(number)

@@ -45,7 +45,7 @@ class Scores:
         return list(dict.fromkeys(getattr(row, column) for row in self.rows))
 
     def values(self, system: str, target: str, metric: str) -> dict[str, float]:
-        """Give the scores that exist, by track."""
+        """Return the scores that exist, by track."""
         wanted = (system, target, metric)
         return {
             row.track: row.value
@@ -62,11 +62,11 @@ class Scores:
         return bootstrap_interval(self.values(system, target, metric).values(), "mean")[0]
 
     def interval(self, system: str, target: str, metric: str, statistic: str = "median") -> tuple[float, float]:
-        """Give the 95 % interval of the "median" or "mean" over tracks; NaN with fewer than two."""
+        """Return the 95 % interval of the "median" or "mean" over tracks; NaN with fewer than two."""
         return bootstrap_interval(self.values(system, target, metric).values(), statistic)[1:]
 
     def table(self, verbose: bool = False) -> str:
-        """Lay out the scores of every target, 80 columns wide.
+        """Format the scores of every target, 80 columns wide.
 
         Args:
             verbose: median and mean, each with its interval below it; False: a line a system, medians over tracks,

@@ -3,21 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from sepkit.arguments import is_number
-from sepkit.plots import NOT_DECIBELS
+from sepkit.instantiate import did_you_mean
+from sepkit.metrics.units import NOT_DECIBELS
 
 FRAMEWISE = ("SDR", "ISR", "SIR", "SAR")
 DEFAULT_METRICS = (*FRAMEWISE, "SI-SDR", "SI-SDRi", "uSDR")
-METRICS = (
-    *DEFAULT_METRICS,
-    "SNR",
-    "SD-SDR",
-    "SI-SIR",
-    "SI-SAR",
-    *NOT_DECIBELS,
-)
+METRICS = (*DEFAULT_METRICS, "SNR", "SD-SDR", "SI-SIR", "SI-SAR", *NOT_DECIBELS)
 WITH_MIXTURE = ("SI-SDRi", "log_wmse")  # metrics that need the mixture
 ENGINES = ("sepkit", "museval")
 MODES = ("v4", "v3")
@@ -49,12 +42,12 @@ class Settings:
 
     @property
     def framewise(self) -> tuple[str, ...]:
-        """Those metrics that are measured in frames."""
+        """Return those metrics that are measured in frames."""
         return tuple(name for name in self.metrics if name in FRAMEWISE)
 
 
 def without_mixture(settings: Settings) -> Settings:
-    """Leave out the metrics that need the mixture."""
+    """Remove the metrics that need the mixture."""
     return replace(settings, metrics=tuple(name for name in settings.metrics if name not in WITH_MIXTURE))
 
 
@@ -67,35 +60,22 @@ def check_settings(
     protocol: str,
     engine: str,
 ) -> Settings:
-    """Put settings together.
-
-    Args:
-        metrics: in any order.
-        mode: see `Settings`.
-        window: seconds per frame.
-        hop: seconds between frames.
-        silent: None: "nan", and with the protocol of musdb "museval".
-        protocol: see `Settings`.
-        engine: see `Settings`.
+    """Check settings and return them together.
 
     Raises:
         ValueError: a name is unknown, or window or hop is out of range.
     """
     chosen = {"mode": (mode, MODES), "protocol": (protocol, PROTOCOLS), "engine": (engine, ENGINES)}
     silent = ("museval" if protocol == "musdb" else "nan") if silent is None else silent
-    for name, (value, known) in {**chosen, "silent": (silent, SILENT)}.items():
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    for name, (value, choices) in {**chosen, "silent": (silent, SILENT)}.items():
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     if not all(is_number(value) and 0 < value < math.inf for value in (window, hop)):
         raise ValueError(f"window and hop must be > 0 s and finite, got {window} and {hop}")
-    ordered = _ordered([metrics] if isinstance(metrics, str) else metrics)
-    return Settings(ordered, mode, float(window), float(hop), silent, protocol, engine)
-
-
-def _ordered(metrics: Sequence[str]) -> tuple[str, ...]:
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
-        nearest = get_close_matches(unknown[0], METRICS, 1, 0.4) if unknown else []
-        hint = f", nearest is {nearest[0]}" if nearest else ""
+        hint = did_you_mean(unknown[0], METRICS, 0.4) if unknown else ""
         raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}{hint}")
-    return tuple(name for name in METRICS if name in metrics)
+    ordered = tuple(name for name in METRICS if name in metrics)
+    return Settings(ordered, mode, float(window), float(hop), silent, protocol, engine)

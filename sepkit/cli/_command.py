@@ -1,0 +1,163 @@
+"""What the commands share: the parser, exit codes, errors in a sentence.
+
+Only the standard library is imported before a command knows what it has to do.
+"""
+
+import argparse
+import errno
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+from sepkit import __version__
+from sepkit.terminal import ending_on_signals, surviving_streams
+
+if TYPE_CHECKING:
+    from sepkit.separator import Separator
+
+DEVICES = "auto (CUDA, else MPS, else CPU), cpu, cuda or mps"
+
+
+def make_parser(name: str, description: str, examples: str, note: str = "") -> argparse.ArgumentParser:
+    """Make a parser with what all commands share."""
+    parser = argparse.ArgumentParser(
+        name,
+        description=description,
+        epilog=f"{note}\n\nexamples:\n" + "\n".join(f"  {line}" for line in examples.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sepkit {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def add_chunking(parser: argparse.ArgumentParser) -> None:
+    """Add the options about chunks."""
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="chunks at once (default: 1)")
+    parser.add_argument("--overlap", type=float, default=0.25, metavar="X", help="of chunks, 0 to 0.9 (default: 0.25)")
+
+
+def check_chunking(options: argparse.Namespace) -> None:
+    """Refuse --batch-size and --overlap out of range under these names, before a model is loaded."""
+    from sepkit.inference import Chunking
+
+    try:
+        Chunking(options.batch_size, options.overlap)
+    except ValueError as error:
+        raise ValueError(f"--{error}".replace("batch_size", "batch-size")) from None
+
+
+def add_model(parser: argparse.ArgumentParser, description: str) -> None:
+    """Add the options about the model, which `load_model` reads."""
+    parser.add_argument("--model", metavar="DIR", help=description)
+    parser.add_argument("--device", default="auto", help=DEVICES)
+    parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
+
+
+def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
+    """Load the model and print from which folder."""
+    from sepkit import model_folder
+    from sepkit.devices import choose_device
+    from sepkit.inference import find_model
+
+    folder = Path(options.model or find_model())
+    model = model_folder.load_model(folder, choose_device(options.device), options.trust)
+    print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
+    return model, folder
+
+
+def pick(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Select options by name, as keyword arguments."""
+    return {name: getattr(options, name) for name in names}
+
+
+def _behind_dashes(arguments: Sequence[str]) -> list[str]:
+    """Write -n.wav behind `--` as ./-n.wav, because argparse forgets the dashes where options may come anywhere."""
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    paths = (os.path.join(os.curdir, text) if text.startswith("-") else text for text in arguments[cut + 1 :])
+    return [*arguments[: cut + 1], *paths]
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    job: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Run a command: exit code 2 for a wrong call, 1 for a failed job, each with one line."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(AttributeError, OSError, ValueError):  # notebooks have other streams; one may be closed
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text, nor in its encoding
+    with surviving_streams():
+        options = parser.parse_intermixed_args(_behind_dashes(sys.argv[1:] if arguments is None else arguments))
+        try:
+            _check_current_folder()
+            if getattr(options, "trust", False):
+                sys.path.insert(0, os.getcwd())  # where `python` looks for modules too
+            with warnings.catch_warnings(), ending_on_signals():
+                warnings.showwarning = _show_warning
+                return job(options)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if options.debug:
+                raise
+            print(f"{parser.prog}: {explain(error)}", file=sys.stderr)
+            return _exit_code(error)
+
+
+def print_line(line: str) -> None:
+    """Print a line at once, also into a file that somebody watches."""
+    print(line, flush=True)
+
+
+def _check_current_folder() -> None:
+    """Refuse to work in a folder that was removed, which torch and others stumble over where nobody expects it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        from sepkit.disk import OutputError
+
+        raise OutputError("the current folder is gone: change into one that is there") from None
+
+
+def _exit_code(error: Exception) -> int:
+    """Return 2 for a wrong call, 1 for a failed job."""
+    if not isinstance(error, ValueError):  # torch may be what cannot be imported
+        return 1
+    from sepkit.audio import AudioError
+    from sepkit.datasets import DatasetError
+
+    return 1 if isinstance(error, AudioError | DatasetError | UnicodeError) else 2
+
+
+def explain(error: Exception) -> str:
+    """Describe an error in a sentence; one that this package did not foresee is called by its name."""
+    unmapped = isinstance(error, ImportError) and re.search("map segment|allocate memory", str(error))
+    if "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or unmapped:
+        return "out of memory: lower training.batch_size or raise training.accumulate; for separation, --batch-size 1"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "no more files may be open at once: `ulimit -n` allows more"
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}, check its permissions"
+    foreseen = type(error).__module__.startswith("sepkit") or isinstance(error, ValueError)
+    foreseen = foreseen and not isinstance(error, UnicodeError)
+    return str(error) if foreseen else f"{type(error).__name__}: {shorten(str(error), 300)} (--debug shows where)"
+
+
+def _show_warning(message, category, _filename, _line_number, _file=None, _line=None) -> None:
+    """Print what users can act on in a line, and leave out what is meant for the developers of libraries."""
+    if not issubclass(category, DeprecationWarning | FutureWarning | ImportWarning | ResourceWarning):
+        print_note(message)
+
+
+def print_note(message: object) -> None:
+    """Print what may need an action, and stops nothing."""
+    print(f"note: {message}", file=sys.stderr)

@@ -1,0 +1,130 @@
+"""The command sepkit-evaluate."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sepkit.cli._command import (
+    add_chunking,
+    add_model,
+    check_chunking,
+    explain,
+    load_model,
+    make_parser,
+    pick,
+    print_line,
+    print_note,
+    run_command,
+)
+
+
+def evaluate_command(arguments: Sequence[str] | None = None) -> int:
+    """Run `sepkit-evaluate`."""
+    parser = make_parser(
+        "sepkit-evaluate",
+        "Score a model on songs, or estimates against references: museval's SDR, ISR, SIR and SAR, SI-SDR, uSDR, ...",
+        "sepkit-evaluate --model runs/vocals --data demo\n"
+        "sepkit-evaluate --model runs/vocals --musdb musdb18 --protocol musdb --workers 8 --output scores\n"
+        "sepkit-evaluate --model runs/vocals --data my_songs --metrics SDR\n"
+        "sepkit-evaluate --estimates separated --references my_songs/test\n"
+        "sepkit-evaluate --compare evaluation/first evaluation/second --output comparison",
+        "SDR, ISR, SIR and SAR are medians over frames of a second; the table gives medians over tracks.\n"
+        "Beside a model stand the mixture divided by the number of targets, silence, and the ideal ratio mask.\n"
+        "Stopped, the same command goes on: tracks of the same model, settings and files are not scored again.",
+    )
+    _add_material(parser)
+    _add_scoring(parser)
+    add_chunking(parser)
+    parser.add_argument("--resample", action="store_true", help="let songs have another sample rate than the model")
+    parser.add_argument("--verbose", action="store_true", help="means and the interval of every number, too")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes over tracks (default: 1)")
+    add_model(parser, "model folder (default: as for sepkit-separate)")
+    return run_command(parser, _evaluate, arguments)
+
+
+def _add_material(parser: argparse.ArgumentParser) -> None:
+    """Add the options about what is scored, and where the scores go."""
+    songs = parser.add_mutually_exclusive_group()
+    songs.add_argument("--data", metavar="ROOT", help="folder of songs, or demo for the built-in ones")
+    songs.add_argument("--musdb", metavar="ROOT", dest="data", help="the same: MUSDB18, of stem.mp4 or wav")
+    parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="default: test")
+    parser.add_argument("--estimates", metavar="DIR", help="score these files: DIR/<track>/<stem>.wav")
+    parser.add_argument("--references", metavar="DIR", help="against these of the same names, or against --data")
+    parser.add_argument("--targets", nargs="+", metavar="STEM", help="only these, accompaniment among them")
+    parser.add_argument("--compare", nargs="+", metavar="DIR", help="compare evaluations with the first of them")
+    parser.add_argument("--output", metavar="DIR", help="for CSV and JSON (default: evaluation/<name>)")
+    parser.add_argument("--report", action="store_true", help="also write report.html there, to see and hear")
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add the options about how it is scored."""
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="of SDR ISR SIR SAR SI-SDR SI-SDRi uSDR (these by default) SNR SD-SDR SI-SIR SI-SAR l1_freq bleedless "
+        "fullness log_wmse PESQ STOI; only these are computed, SDR alone a hundred times faster",
+    )
+    parser.add_argument("--mode", default="v4", choices=("v4", "v3"), help="filters of the track or of each frame")
+    parser.add_argument("--window", type=float, default=1.0, metavar="S", help="seconds per frame (default: 1)")
+    parser.add_argument("--hop", type=float, default=1.0, metavar="S", help="seconds between frames (default: 1)")
+    parser.add_argument("--silent", choices=("nan", "museval", "error"), help="what silent stems are (default: nan)")
+    parser.add_argument("--protocol", default="sepkit", choices=("sepkit", "musdb"), help="what is scored together")
+    parser.add_argument("--engine", default="sepkit", choices=("sepkit", "museval"), help="what computes the scores")
+    parser.add_argument("--no-baselines", action="store_true", help="score the model alone")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if options.compare:
+        return _compare(options)
+    if options.references is not None and (options.estimates is None or options.data is not None):
+        raise ValueError("--estimates and --references belong together: give both, without --data")
+    if options.estimates is None and options.data is None:
+        raise ValueError("choose what is scored: --data ROOT for a model, or --estimates DIR and --references DIR")
+    if options.estimates is not None and options.references is None and options.data is None:
+        raise ValueError("--estimates needs what they are compared with: give --references DIR or --data ROOT")
+    if options.estimates is not None and options.model is not None:
+        raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
+    from sepkit.evaluation import DEFAULT_METRICS, evaluate
+    from sepkit.processes import retain_freed_memory
+    from sepkit.report import FILE
+
+    retain_freed_memory()
+    model = folder = None
+    if options.estimates is None:
+        check_chunking(options)
+        model, folder = load_model(options)
+    name = folder.resolve().name if folder else "estimates"
+    output = Path(options.output or Path("evaluation") / name)
+    scores = evaluate(
+        model,
+        options.data,
+        output=output,
+        metrics=options.metrics or DEFAULT_METRICS,
+        baselines=not options.no_baselines,
+        run=folder if options.report else None,
+        log=print_line,
+        **pick(options, "split", "estimates", "references", "targets", "mode", "window", "hop", "silent", "protocol"),
+        **pick(options, "engine", "batch_size", "overlap", "resample", "workers", "report"),
+    )
+    print(scores.table(options.verbose))
+    print(f"scores     {output / 'scores.csv'}")
+    if options.report and (output / FILE).is_file():
+        print(f"report     {output / FILE}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.model or options.data or options.estimates or options.references:
+        raise ValueError("--compare takes evaluations that are done: leave out --model, --data and --estimates")
+    from sepkit.evaluation import compare, report_compared
+
+    output = Path(options.output or Path("evaluation") / "comparison")
+    comparison = compare(options.compare, output)
+    print(comparison.table())
+    if options.report:
+        try:
+            print(f"report     {report_compared(comparison, output)}")
+        except Exception as error:  # whatever it is, the comparison is there
+            print_note(f"there is no report of the comparison: {explain(error)}")
+    return 0

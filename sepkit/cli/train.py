@@ -1,0 +1,66 @@
+"""The command sepkit-train."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sepkit.cli._command import DEVICES, make_parser, pick, print_line, run_command
+
+
+def train_command(arguments: Sequence[str] | None = None) -> int:
+    """Run `sepkit-train`."""
+    parser = make_parser(
+        "sepkit-train",
+        "Train a separator from a recipe; the same command goes on with an unfinished run.",
+        "sepkit-train vocals\n"
+        "sepkit-train vocals --data my_songs --run runs/mine\n"
+        "sepkit-train my_recipe.yaml training.epochs=10 training.optimizer.lr=1e-3\n"
+        "sepkit-train my_recipe.yaml --dry-run",
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a recipe that comes with sepkit")
+    # Without `default`, argparse calls the values required where the recipe is missing.
+    parser.add_argument(
+        "overrides", metavar="KEY.SUB=VALUE", nargs="*", default=[], help="values that replace the recipe's"
+    )
+    parser.add_argument("--data", metavar="ROOT", help="folder of songs that replaces the recipe's data.root")
+    parser.add_argument("--run", metavar="DIR", help="run folder (default: runs/<recipe name>)")
+    parser.add_argument("--restart", action="store_true", help="remove the run in the folder and train anew")
+    parser.add_argument("--from", metavar="DIR", dest="initial", help="start from the weights of this model folder")
+    parser.add_argument("--device", default="auto", help=DEVICES)
+    parser.add_argument("--dry-run", action="store_true", help="build everything, do one step, write nothing")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--quiet", action="store_true", help="no progress bar, no line an epoch")
+    loudness.add_argument("--verbose", action="store_true", help="each epoch's losses by source, rate, memory, too")
+    return run_command(parser, _train, arguments)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from sepkit import training
+    from sepkit.processes import retain_freed_memory
+
+    retain_freed_memory()
+    shared = pick(options, "overrides", "data", "initial", "device")
+    if options.dry_run:
+        result = training.dry_run(options.recipe, **shared)
+        print(result.description)
+        for name, shape in result.shapes.items():
+            print(f"  {name:12} {' x '.join(map(str, shape))}")
+        peak = "unknown" if result.peak_memory is None else f"{result.peak_memory / 2**20:.0f} MB"
+        print(f"  loss         {result.loss:.4f}\n  peak memory  {peak}")
+        return 0
+    try:
+        more = pick(options, "restart", "quiet", "verbose")
+        log = (lambda _line: None) if options.quiet else print_line
+        folder = training.train(options.recipe, options.run, **shared, **more, log=log)
+    except training.TrainingInterrupted as stop:
+        print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
+        return 128 + stop.signal
+    print(f"model      {folder / 'model.safetensors'}")
+    if (folder / "history.png").is_file():
+        print(f"curves     {folder / 'history.png'}")
+    if (folder / "report.html").is_file():
+        print(f"report     {folder / 'report.html'}")
+    if any(folder.glob("events.out.tfevents.*")):
+        print(f"watch      tensorboard --logdir {folder.parent if folder.parent.name == 'runs' else folder}")
+    print(f"next       sepkit-separate SONG --model {folder}")
+    return 0
