@@ -8,6 +8,7 @@ takes and returns a dictionary of the weighted terms by name, each reduced like 
 """
 
 from sepkit.losses.complex_stft import MultiResolutionComplexSTFTLoss
+from sepkit.losses.composite import CompositeLoss
 from sepkit.losses.filters import FIRFilter, SumAndDifference
 from sepkit.losses.l1snr import L1SNRDBLoss, L1SNRLoss, L2SNRLoss, dbrms
 from sepkit.losses.l1snr_spectra import MultiL1SNRDBLoss, STFTL1SNRDBLoss
@@ -37,6 +38,7 @@ from sepkit.losses.waveform import DCLoss, ESRLoss, LogCoshLoss, SDSDRLoss, SISD
 __all__ = [
     "ChromaSTFTLoss",
     "ComponentLoss",
+    "CompositeLoss",
     "DCLoss",
     "ESRLoss",
     "FIRFilter",

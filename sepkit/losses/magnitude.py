@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.losses._check import (
+    check_above_0,
+    check_at_least_0,
     check_choice,
     check_complex,
-    check_flag,
+    check_flags,
     check_range,
     check_real,
     check_reduction,
@@ -79,7 +81,7 @@ class RMSELoss(nn.Module):
 
     def __init__(self, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -104,7 +106,7 @@ class LogL1Loss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -129,7 +131,7 @@ class LogL2Loss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -241,11 +243,11 @@ class STFTMagnitudeLoss(nn.Module):
         log_fac: float = 1.0,
     ) -> None:
         super().__init__()
-        check_flag("log", log)
+        check_flags(log=log)
         check_choice("distance", distance, ("L1", "L2"))
         check_reduction(reduction)
-        check_range("log_eps", log_eps)
-        check_range("log_fac", log_fac, above=True)
+        check_at_least_0(log_eps=log_eps)
+        check_above_0(log_fac=log_fac)
         self.log, self.squared, self.reduction = log, distance == "L2", reduction
         self.log_eps, self.log_fac = log_eps, log_fac
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_flag, check_range, check_reduction, check_waveforms
+from sepkit.losses._check import check_above_0, check_at_least_0, check_flags, check_reduction, check_waveforms
 from sepkit.losses._numeric import full_precision, item_sum, reduce
 
 
@@ -30,7 +30,7 @@ def si_sdr_loss(estimate: Tensor, target: Tensor, reduction: str = "mean", eps: 
     """
     check_waveforms(estimate, target, n_dims=2)
     check_reduction(reduction)
-    check_range("eps", eps, above=True)
+    check_above_0(eps=eps)
     gain = (estimate * target).sum(-1, keepdim=True) / (target.square().sum(-1, keepdim=True) + eps)
     projection = gain * target
     kept, lost = item_sum(projection.square()), item_sum((estimate - projection).square())
@@ -50,7 +50,7 @@ class ESRLoss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -76,7 +76,7 @@ class DCLoss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -103,8 +103,8 @@ class LogCoshLoss(nn.Module):
 
     def __init__(self, a: float = 1.0, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("a", a, above=True)
-        check_range("eps", eps)
+        check_above_0(a=a)
+        check_at_least_0(eps=eps)
         check_reduction(reduction)
         self.a, self.eps, self.reduction = a, eps, reduction
 
@@ -172,8 +172,8 @@ class SNRLoss(nn.Module):
 
     def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_flag("zero_mean", zero_mean)
-        check_range("eps", eps, above=True)
+        check_flags(zero_mean=zero_mean)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
 
@@ -209,8 +209,8 @@ class SISDRLoss(nn.Module):
 
     def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_flag("zero_mean", zero_mean)
-        check_range("eps", eps, above=True)
+        check_flags(zero_mean=zero_mean)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
 
@@ -239,8 +239,8 @@ class SDSDRLoss(nn.Module):
 
     def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_flag("zero_mean", zero_mean)
-        check_range("eps", eps, above=True)
+        check_flags(zero_mean=zero_mean)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
 
