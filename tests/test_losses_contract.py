@@ -21,6 +21,8 @@ def _wrapped(reduction):
 
 
 WAVEFORM = {
+    "WaveformL1Loss": losses.WaveformL1Loss,
+    "WaveformL2Loss": losses.WaveformL2Loss,
     "DCLoss": losses.DCLoss,
     "ESRLoss": losses.ESRLoss,
     "LogCoshLoss": losses.LogCoshLoss,
@@ -82,7 +84,10 @@ WAVEFORM = {
 }
 MAGNITUDE = {
     name: getattr(losses, name)
-    for name in ("L1Loss", "L2Loss", "RMSELoss", "LogL1Loss", "LogL2Loss", "SpectralConvergenceLoss")
+    for name in (
+        *("MagnitudeL1Loss", "MagnitudeL2Loss", "MagnitudeRMSELoss", "MagnitudeLogL1Loss", "MagnitudeLogL2Loss"),
+        *("L1Loss", "L2Loss", "RMSELoss", "LogL1Loss", "LogL2Loss", "SpectralConvergenceLoss"),
+    )
 } | {
     "STFTMagnitudeLoss": lambda **kw: losses.STFTMagnitudeLoss(log_eps=1e-4, **kw),
     "Wasserstein1DLoss identity": lambda **kw: losses.Wasserstein1DLoss("identity", **kw),

@@ -16,9 +16,8 @@ from sepkit.losses._check import (
     check_real,
     check_reduction,
     check_same_shape,
-    choose_reduction,
 )
-from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, safe_sqrt
+from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, reduce_elements, safe_sqrt
 
 
 def _difference(estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
@@ -31,47 +30,43 @@ def _difference(estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
 _SILENCE = 1e-20
 
 
-def _reduce_elements(distances: Tensor, reduction: str) -> Tensor:
-    return item_sum(distances).sum() if reduction == "sum" else reduce(item_mean(distances), reduction)
-
-
-class L1Loss(nn.Module):
+class MagnitudeL1Loss(nn.Module):
     """Compare magnitudes by their mean absolute difference.
 
     Args:
-        reduce_mean: False, as in auralflow, is another word for the reduction sum.
         reduction: mean or sum over elements; none: the mean over each item.
     """
 
-    def __init__(self, reduce_mean: bool = True, reduction: str = "mean") -> None:
+    def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = choose_reduction(reduce_mean, reduction)
+        check_reduction(reduction)
+        self.reduction = reduction
 
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
-        return _reduce_elements(_difference(estimate_magnitude, target_magnitude).abs(), self.reduction)
+        return reduce_elements(_difference(estimate_magnitude, target_magnitude).abs(), self.reduction)
 
 
-class L2Loss(nn.Module):
+class MagnitudeL2Loss(nn.Module):
     """Compare magnitudes by their mean squared difference.
 
     Args:
-        reduce_mean: False, as in auralflow, is another word for the reduction sum.
         reduction: mean or sum over elements; none: the mean over each item.
     """
 
-    def __init__(self, reduce_mean: bool = True, reduction: str = "mean") -> None:
+    def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = choose_reduction(reduce_mean, reduction)
+        check_reduction(reduction)
+        self.reduction = reduction
 
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
-        return _reduce_elements(_difference(estimate_magnitude, target_magnitude).square(), self.reduction)
+        return reduce_elements(_difference(estimate_magnitude, target_magnitude).square(), self.reduction)
 
 
-class RMSELoss(nn.Module):
+class MagnitudeRMSELoss(nn.Module):
     """Compare magnitudes by the root of each item's mean squared difference.
 
     Args:
@@ -92,7 +87,7 @@ class RMSELoss(nn.Module):
         return reduce((square + self.eps).sqrt(), self.reduction)
 
 
-class LogL1Loss(nn.Module):
+class MagnitudeLogL1Loss(nn.Module):
     """Compare magnitudes by each item's mean absolute difference, in dB.
 
     Args:
@@ -117,7 +112,7 @@ class LogL1Loss(nn.Module):
         return reduce(10.0 * (difference + self.eps).log10(), self.reduction)
 
 
-class LogL2Loss(nn.Module):
+class MagnitudeLogL2Loss(nn.Module):
     """Compare magnitudes by each item's mean squared difference, in dB.
 
     Args:
@@ -262,4 +257,4 @@ class STFTMagnitudeLoss(nn.Module):
                 for magnitude in (estimate_magnitude, target_magnitude)
             )
             difference = next(logarithms) - next(logarithms)
-        return _reduce_elements(difference.square() if self.squared else difference.abs(), self.reduction)
+        return reduce_elements(difference.square() if self.squared else difference.abs(), self.reduction)

@@ -15,7 +15,7 @@ from sepkit.losses._check import (
     check_same_shape,
     choose_reduction,
 )
-from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce
+from sepkit.losses._numeric import full_precision, item_mean, reduce, reduce_elements
 from sepkit.losses.composite import CompositeLoss
 
 UNITS = ("item", "all", "frame")
@@ -177,7 +177,7 @@ def mask_loss(
     _check_mask(mask)
     check_real(mask=mask, mixture=mixture, target=target)
     distance = _DISTANCES[loss_fn](mask - target / mixture.clamp(min=eps))
-    return item_sum(distance).sum() if reduction == "sum" else reduce(item_mean(distance), reduction)
+    return reduce_elements(distance, reduction)
 
 
 class MaskLoss(nn.Module):
