@@ -1,11 +1,9 @@
 """Losses on magnitudes of spectra at one resolution, taken from waveforms: auraloss's family."""
 
-import warnings
-
 import torch
 from torch import Tensor
 
-from sepkit.losses._bank import chroma_bank, mel_bank
+from sepkit.losses._bank import chroma_bank, mel_bank, warn_of_empty_bands
 from sepkit.losses._check import (
     check_above_0,
     check_at_least_0,
@@ -42,13 +40,7 @@ def _make_bank(scale: str | None, sample_rate: float | None, n_fft: int, n_bins:
     if n_bins > n_fft:
         raise ValueError(f"n_bins must be 1 to the FFT size, {n_fft}, got {n_bins}")
     bank = (mel_bank if scale == "mel" else chroma_bank)(sample_rate, n_fft, n_bins)
-    n_empty = int((bank.sum(0) == 0).sum())
-    if n_empty:
-        warnings.warn(
-            f"{n_empty} of {n_bins} bands hold no bin of a transform of {n_fft} samples and count as equal; "
-            "take fewer bands or a longer transform",
-            stacklevel=4,
-        )
+    warn_of_empty_bands(bank, n_fft)
     return Constant(bank)
 
 

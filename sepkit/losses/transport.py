@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._bank import htk_mel_bank
+from sepkit.losses._bank import htk_mel_bank, warn_of_empty_bands
 from sepkit.losses._check import (
     check_above_0,
     check_at_least_0,
@@ -159,7 +159,9 @@ class Wasserstein1DLoss(nn.Module):
             self.resolution = Resolution(fft_size, hop_length, make_window(window, win_length))
         elif self.transform == "mel":
             self.resolution = Resolution(fft_size, hop_length, make_window("hann_window", fft_size))
-            self.bank = Constant(htk_mel_bank(sample_rate, fft_size, n_mels))
+            bank = htk_mel_bank(sample_rate, fft_size, n_mels)
+            warn_of_empty_bands(bank, fft_size)
+            self.bank = Constant(bank)
         elif self.transform != "identity":
             sizes = take(locals(), "sample_rate", "hop_length", "fmin", "fmax", "n_bins", "gamma", "window")
             self.cqt = CQT(bins_per_octave=12 * bins_per_semitone, **sizes)
