@@ -206,7 +206,10 @@ def beside_compiled(bench: Bench) -> Iterator[str]:
 
 def small_cases() -> list[str]:
     """Name quick losses that have their originals here, and one that has none."""
-    return [*(case for case in ("ESRLoss()", "SNRLoss()") if losses.is_installed(losses.CASES[case][0])), "L1Loss()"]
+    return [
+        *(case for case in ("ESRLoss()", "SNRLoss()") if losses.is_installed(losses.CASES[case][0])),
+        "MagnitudeL1Loss()",
+    ]
 
 
 def shape(bench: Bench) -> tuple[int, int, int]:

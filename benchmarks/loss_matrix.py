@@ -30,7 +30,6 @@ from sepkit.separator import Separator
 from sepkit.training import train
 
 SIZES = {"fft_sizes": [1024, 2048, 512], "hop_sizes": [120, 240, 50], "win_lengths": [600, 1200, 240]}
-WAVEFORM_L1 = {"class": "torch.nn.L1Loss", "inputs": {"input": "estimate"}}
 # Each at its defaults. A constant-Q transport takes 13 s a step at its own, so it is left out.
 TRAINED = {
     name.removesuffix("Loss"): [{"class": name}]
@@ -38,16 +37,16 @@ TRAINED = {
         "ESRLoss", "LogCoshLoss", "SNRLoss", "SISDRLoss", "SDSDRLoss", "L1SNRLoss", "L2SNRLoss", "L1SNRDBLoss",
         "STFTL1SNRDBLoss", "MultiL1SNRDBLoss", "STFTLoss", "MelSTFTLoss", "ChromaSTFTLoss", "MultiResolutionSTFTLoss",
         "RandomResolutionSTFTLoss", "MultiResolutionComplexSTFTLoss", "Wasserstein1DLoss", "MultiResolutionSOTLoss",
-        "L1Loss", "L2Loss", "RMSELoss", "LogL1Loss", "LogL2Loss", "SpectralConvergenceLoss", "STFTMagnitudeLoss",
-        "RelativeSpectralLoss", "MaskLoss",
+        "MagnitudeL1Loss", "MagnitudeL2Loss", "MagnitudeRMSELoss", "MagnitudeLogL1Loss", "MagnitudeLogL2Loss",
+        "SpectralConvergenceLoss", "STFTMagnitudeLoss", "RelativeSpectralLoss", "MaskLoss",
     )
 }  # fmt: skip
 TRAINED |= {
     "SumAndDifferenceSTFT": [{"class": "SumAndDifferenceSTFTLoss", **SIZES}],
     "Wasserstein1D mel": [{"class": "Wasserstein1DLoss", "transform": "mel"}],
     "Component 0.1 0.8": [{"class": "ComponentLoss", "alpha": 0.1, "beta": 0.8}],
-    "waveform L1": [WAVEFORM_L1],
-    "RoFormer": [{"class": "MultiResolutionComplexSTFTLoss"}, {**WAVEFORM_L1, "name": "waveform"}],
+    "WaveformL1": [{"class": "WaveformL1Loss"}],
+    "RoFormer": [{"class": "MultiResolutionComplexSTFTLoss"}, {"class": "WaveformL1Loss"}],
 }
 HEARD_ONLY = {"DC": [{"class": "DCLoss"}]}  # the means alone: nothing to train a separator with
 RATIOS = {"SDR": metrics.sdr, "SI-SDR": metrics.si_sdr}
@@ -140,7 +139,7 @@ def excerpt(song: Song) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def measure(separator: Separator, songs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Take every loss of one separator, the median over the songs."""
+    """Compute every loss of one separator, the median over the songs."""
     losses = [{"name": name, **terms[0]} for name, terms in (TRAINED | HEARD_ONLY).items() if len(terms) == 1]
     objective = Objective(losses, separator)
     values = []
@@ -197,7 +196,7 @@ class Results:
         return sorted(names, key=lambda name: sign * self.mean(name, kind, measured))
 
     def ranks(self, names: list[str], kind: str, measured: str) -> list[int]:
-        """Say who is first, second, ... by one measure."""
+        """Return the place of each loss by one measure, from 1."""
         ordered = self.ranked(names, kind, measured)
         return [1 + ordered.index(name) for name in names]
 
@@ -213,7 +212,7 @@ def write_csv(path: Path, results: Results, names: list[str], kinds: list[str], 
 
 
 def table(results: Results, names: list[str], kinds: list[str], columns: list[str]) -> list[str]:
-    """Lay out what matters most: ratios, the mean place by all measures, the place by the loss's own."""
+    """Format what matters most: ratios, the mean place by all measures, the place by the loss's own."""
     headings = [f"{ratio}, {kind}" for kind in kinds for ratio in RATIOS]
     lines = ["| trained with | " + " | ".join(headings) + " | mean rank | own rank |"]
     lines.append("|---|" + "---|" * (len(headings) + 2))

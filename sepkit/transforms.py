@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sepkit.arguments import check_count, check_is_tensor, check_range, check_waveform, is_integer, is_number
 from sepkit.constant import Constant
 from sepkit.lazy import lazy_names
+from sepkit.mel import mel_bands
 
 _WINDOWS = {
     "hann": torch.hann_window,
@@ -34,7 +35,7 @@ class STFT(nn.Module):
         window: "hann", "hamming", "blackman" or "rectangular", all periodic.
         normalized: divide the spectrogram by sqrt(n_fft), and multiply in the inverse.
         center: frame n is centred on sample n * hop_length; False: it ends where hop n ends, so that no
-            frame looks ahead.
+            frame holds later samples.
         pad_mode: what stands before the first sample, and with `center` also after the last: "reflect",
             "constant" (zeros) or "replicate".
 
@@ -73,20 +74,20 @@ class STFT(nn.Module):
 
     @property
     def window(self) -> Tensor:
-        """The window with the zeros around it, (n_fft,) float32."""
+        """Return the window with the zeros around it, (n_fft,) float32."""
         return self._window.values
 
     @property
     def n_bins(self) -> int:
-        """Number of frequency bins F."""
+        """Return the number of frequency bins F."""
         return self.n_fft // 2 + 1
 
     def n_frames(self, length: int) -> int:
-        """Number of frames N of a waveform of `length` samples."""
+        """Count the frames N of a waveform of `length` samples."""
         return max(1, math.ceil(check_count("length", length, 0) / self.hop_length)) + self._extra_frames
 
     def padded_length(self, length: int, frame_multiple: int = 1) -> int:
-        """Length in samples, >= `length`, that fills whole hops and a multiple of `frame_multiple` frames."""
+        """Compute the samples, at least `length`, that fill whole hops and a multiple of `frame_multiple` frames."""
         n_frames = math.ceil(self.n_frames(length) / frame_multiple) * frame_multiple
         return (n_frames - self._extra_frames) * self.hop_length
 
@@ -151,12 +152,12 @@ class STFT(nn.Module):
 
     @property
     def _left(self) -> int:
-        """Samples before the first one."""
+        """Return the number of samples before the first one."""
         return self.n_fft // 2 if self.center else max(0, self.n_fft - self.hop_length)
 
     @property
     def _extra_frames(self) -> int:
-        """Frames beyond one per hop."""
+        """Return the number of frames beyond one per hop."""
         return 1 if self.center else math.ceil(self._left / self.hop_length)
 
     def _pad(self, flat: Tensor) -> Tensor:
@@ -210,13 +211,8 @@ def mel_filters(n_bins: int, n_mels: int, sample_rate: int, lowest: float, highe
     if not all(map(is_number, (lowest, highest))) or not 0 <= lowest < highest <= sample_rate / 2:
         wanted = f"rise from 0 to at most half of sample_rate {sample_rate}"
         raise ValueError(f"lowest and highest must {wanted}, got {lowest} and {highest} Hz")
-    bins = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
-    ends = [2595 * math.log10(1 + edge / 700) for edge in (lowest, highest)]
-    edges = 700 * (10 ** (torch.linspace(*ends, n_mels + 2, dtype=torch.float64) / 2595) - 1)
-    widths = edges.diff()[:, None]
-    slopes = bins - edges[:, None]  # (M + 2, F)
-    rising, falling = slopes[:-2] / widths[:-1], -slopes[2:] / widths[1:]
-    return torch.minimum(rising, falling).clamp(min=0).float()
+    frequencies = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
+    return mel_bands(frequencies, n_mels, lowest=lowest, highest=highest)
 
 
 def _check_sizes(n_fft: int, hop_length: int, window_size: int) -> None:
@@ -232,7 +228,7 @@ def _check_sizes(n_fft: int, hop_length: int, window_size: int) -> None:
 
 
 def _lowest_overlap(window: Tensor, hop_length: int) -> float:
-    """Smallest sum of squared windows that a sample can lie under."""
+    """Find the smallest sum of squared windows that a sample can lie under."""
     padded = F.pad(window**2, (0, -len(window) % hop_length))
     return float(padded.reshape(-1, hop_length).sum(0).min())
 

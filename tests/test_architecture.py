@@ -174,7 +174,13 @@ def test_a_command_answers_without_importing_torch(command, option):
 def test_a_loss_costs_no_more_than_torch():
     loaded = _loaded("from sepkit.losses import component_loss", before="import torch, numpy, scipy")
     assert _packages(loaded) - set(sys.stdlib_module_names) <= {"sepkit", "torch", "torchaudio", "numpy", "scipy"}
-    assert {_room(module) for module in loaded if module.startswith("sepkit.")} == {"losses", "constant", "lazy"}
+    assert {_room(module) for module in loaded if module.startswith("sepkit.")} == {
+        "losses",
+        "arguments",
+        "constant",
+        "lazy",
+        "mel",
+    }
 
 
 @pytest.mark.parametrize("room", ["losses", "models", "transforms", "masks"])

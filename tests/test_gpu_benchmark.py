@@ -39,7 +39,7 @@ def test_every_section_is_measured_whatever_becomes_of_an_original(tmp_path):
     broken, same, alone = rows(text, "Losses beside the originals")
     assert broken[:2] == ["`ESRLoss()`", "the original fails, TypeError: 'NoneType' object is not callable"]
     assert (same[0], *same[-2:]) == ("`SNRLoss()`", "0", "0")  # the stand-in is the loss itself
-    assert alone[:2] == ["`L1Loss()`", ""]
+    assert alone[:2] == ["`MagnitudeL1Loss()`", ""]
     broken, same = rows(text, "Losses beside compiled originals")
     assert broken[:2] == ["`ESRLoss()`", "is not compiled, TypeError: 'NoneType' object is not callable"]
     assert same[0] == "`SNRLoss()`"

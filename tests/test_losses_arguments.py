@@ -2,12 +2,14 @@
 
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from sepkit import losses
+from sepkit import auralflow, losses
 
 # Of auraloss 0.4.0, torch-l1-snr 0.2.1, sot-loss 0.1.5 and auralflow, read from the installed packages; keywords are
 # those of auraloss's development version, and those that sot-loss takes from **kwargs.
@@ -49,6 +51,27 @@ def test_masks_are_added_up_where_reduce_mean_is_false():
     mask, mixture, target = torch.rand(3, 2, 1, 5, 7)
     expected = losses.mask_loss(mask, mixture, target, "l2", reduction="sum")
     assert losses.MaskLoss("l2", False)(mask, mixture, target) == expected
+
+
+@pytest.mark.parametrize(("name", "magnitudes"), [("L1Loss", "MagnitudeL1Loss"), ("LogL2Loss", "MagnitudeLogL2Loss")])
+def test_names_of_auralflow_are_found_in_its_room_and_compare_the_same(name, magnitudes):
+    cls = getattr(losses, name)
+    assert cls is getattr(auralflow, name)
+    assert cls.__module__ == "sepkit.auralflow.losses"
+    spectra = torch.rand(2, 3, 1, 5, 7)
+    assert cls()(*spectra) == getattr(losses, magnitudes)()(*spectra)
+
+
+def test_a_loss_of_auralflow_costs_none_of_its_datasets_and_callbacks():
+    code = "from sepkit.losses import L1Loss; import sys; sys.exit('sepkit.datasets' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(("cls", "plain"), [("WaveformL1Loss", torch.nn.L1Loss), ("WaveformL2Loss", torch.nn.MSELoss)])
+def test_distances_of_waveforms_are_those_of_torch(cls, plain, reduction):
+    signals = torch.rand(2, 3, 2, 500)
+    torch.testing.assert_close(getattr(losses, cls)(reduction)(*signals), plain(reduction=reduction)(*signals))
 
 
 @pytest.mark.parametrize("cls", [losses.L1Loss, losses.L2Loss, losses.MaskLoss])

@@ -513,8 +513,8 @@ def plain(calls) -> Callable[[str], Any]:
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.problems",
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
-    "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.objective", "sepkit.observers",
-    "sepkit.plain", "sepkit.processes", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
+    "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.objective",
+    "sepkit.observers", "sepkit.plain", "sepkit.processes", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
 }  # fmt: skip
 NAMES = cases(Path())  # without the files: for the names of tests
 

@@ -49,7 +49,7 @@ def test_the_second_derivative_of_a_loss_is_that_of_finite_differences(name):
     way = double(*estimate.shape, complex_=estimate.is_complex())
     gradient = slope(name, estimate, others, create_graph=True)
     if not gradient.requires_grad:  # a straight line, as of torch.nn.L1Loss
-        assert name in {"L1Loss", "MaskLoss"}
+        assert name in {"L1Loss", "MagnitudeL1Loss", "WaveformL1Loss", "MaskLoss"}
     product = (gradient * way.conj()).real.sum()
     found = torch.autograd.grad(product, estimate)[0] if product.requires_grad else torch.zeros_like(estimate)
     step = 1e-6

@@ -1,37 +1,44 @@
 """The names of auralflow, an earlier package, with its arguments: what its users import goes on working.
 
 Each is built on this package's own parts, and is also found where auralflow's users look for it
-(`sepkit.datasets.AudioFolder`, `sepkit.transforms.AudioTransform`, `sepkit.observers.LossCallback`).
+(`sepkit.datasets.AudioFolder`, `sepkit.transforms.AudioTransform`, `sepkit.losses.L1Loss`).
 """
 
-from sepkit.auralflow.callbacks import (
-    AudioPlayerCallback,
-    LayersVisualCallback,
-    LossCallback,
-    SpectrogramVisualCallback,
-    WaveformVisualCallback,
-)
-from sepkit.auralflow.datasets import (
-    AudioDataset,
-    AudioFolder,
-    create_audio_dataset,
-    create_audio_folder,
-    load_stems,
-    verify_dataset,
-)
-from sepkit.auralflow.transforms import AudioTransform
+from sepkit.lazy import lazy_names
 
-__all__ = [
-    "AudioDataset",
-    "AudioFolder",
-    "AudioPlayerCallback",
-    "AudioTransform",
-    "LayersVisualCallback",
-    "LossCallback",
-    "SpectrogramVisualCallback",
-    "WaveformVisualCallback",
-    "create_audio_dataset",
-    "create_audio_folder",
-    "load_stems",
-    "verify_dataset",
-]
+_NAMES = {
+    "callbacks": (
+        "AudioPlayerCallback",
+        "LayersVisualCallback",
+        "LossCallback",
+        "SpectrogramVisualCallback",
+        "WaveformVisualCallback",
+    ),
+    "datasets": (
+        "AudioDataset",
+        "AudioFolder",
+        "create_audio_dataset",
+        "create_audio_folder",
+        "load_stems",
+        "verify_dataset",
+    ),
+    "losses": (
+        "ComponentLoss",
+        "KLDivergenceLoss",
+        "L1Loss",
+        "L2Loss",
+        "LogL1Loss",
+        "LogL2Loss",
+        "MaskLoss",
+        "RMSELoss",
+        "component_loss",
+        "kl_div_loss",
+        "mask_loss",
+        "si_sdr_loss",
+    ),
+    "transforms": ("AudioTransform",),
+}
+_HOMES = {name: f"sepkit.auralflow.{module}" for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

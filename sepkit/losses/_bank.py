@@ -1,59 +1,40 @@
 """Filter banks that turn the bins of a Fourier transform into mel bands or pitch classes."""
 
+import warnings
+
 import numpy as np
+import torch
 
-
-def _hz_to_slaney(frequency: np.ndarray) -> np.ndarray:
-    logarithmic = 15.0 + 27.0 * np.log(np.maximum(frequency, 1000.0) / 1000.0) / np.log(6.4)
-    return np.where(frequency < 1000.0, frequency * 3.0 / 200.0, logarithmic)
-
-
-def _slaney_to_hz(mel: np.ndarray) -> np.ndarray:
-    logarithmic = 1000.0 * np.exp(np.log(6.4) / 27.0 * (np.maximum(mel, 15.0) - 15.0))
-    return np.where(mel < 15.0, mel * 200.0 / 3.0, logarithmic)
+from sepkit.mel import mel_bands
 
 
 def mel_bank(sample_rate: float, n_fft: int, n_mels: int) -> np.ndarray:
-    """Make triangular filters, evenly spaced in Slaney's mel from 0 to half the sample rate, with areas of 1 / Hz.
-
-    Args:
-        sample_rate: Hz.
-        n_fft: samples.
-        n_mels: number of filters.
-
-    Returns:
-        (F, M), in the precision of float32.
-
-    Source:
-        librosa 0.11, filters.mel with its defaults.
-    """
-    top = _hz_to_slaney(np.array(sample_rate / 2.0))
-    edges = _slaney_to_hz(np.linspace(0.0, top, n_mels + 2))
-    bins = (np.arange(n_fft // 2 + 1) * (sample_rate / n_fft))[:, None]
-    widths = np.diff(edges)
-    rising, falling = (bins - edges[:-2]) / widths[:-1], (edges[2:] - bins) / widths[1:]
-    bank = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
-    return (bank * (2.0 / (edges[2:] - edges[:-2]))).astype(np.float32)
+    """Build (F, M) filters from 0 to half the sample rate, as librosa 0.11 does: filters.mel with its defaults."""
+    frequencies = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
+    bank = mel_bands(frequencies, n_mels, lowest=0.0, highest=sample_rate / 2.0, scale="slaney", area=True)
+    return np.ascontiguousarray(bank.numpy().T)
 
 
 def htk_mel_bank(sample_rate: float, n_fft: int, n_mels: int) -> np.ndarray:
-    """Make triangular filters, evenly spaced in HTK's mel from 0 to half the sample rate, with peaks of 1.
+    """Build (F, M) filters as torchaudio's MelSpectrogram does, which takes an odd n_fft for the even one below."""
+    frequencies = torch.linspace(0.0, int(sample_rate) // 2, n_fft // 2 + 1)
+    bank = mel_bands(frequencies, n_mels, lowest=0.0, highest=sample_rate / 2.0)
+    return np.ascontiguousarray(bank.numpy().T)
 
-    Args:
-        sample_rate: Hz.
-        n_fft: samples.
-        n_mels: number of filters.
 
-    Returns:
-        (F, M), those of torchaudio's MelSpectrogram, which takes the last bin of an odd n_fft for half the sample rate.
-    """
-    from torchaudio.functional import melscale_fbanks  # 0.5 s, for this filter bank alone
-
-    return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2.0, n_mels, int(sample_rate)).numpy()
+def warn_of_empty_bands(bank: np.ndarray, n_fft: int) -> None:
+    """Warn of bands (F, M) without any bin."""
+    n_empty = int((bank.sum(0) == 0).sum())
+    if n_empty:
+        warnings.warn(
+            f"{n_empty} of {bank.shape[1]} bands hold no bin of a transform of {n_fft} samples and count as equal; "
+            "take fewer bands or a longer transform",
+            stacklevel=4,
+        )
 
 
 def chroma_bank(sample_rate: float, n_fft: int, n_chroma: int) -> np.ndarray:
-    """Make filters for the pitch classes from C, in A = 440 Hz tuning, strongest five octaves above 27.5 Hz.
+    """Build filters for the pitch classes from C, in A = 440 Hz tuning, strongest five octaves above 27.5 Hz.
 
     Args:
         sample_rate: Hz.

@@ -1,12 +1,13 @@
-"""The checks at the door of every loss: one sentence each."""
+"""Checks of what a loss is built with and compares: one sentence each."""
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sepkit.arguments import is_integer, is_number
 from sepkit.losses._numeric import REDUCTIONS
 
 # A last dimension as short as this beside one as long as that is of channels: time has been put before it.
@@ -26,7 +27,7 @@ def check_reduction(reduction: str) -> None:
 
 def check_range(name: str, value: float, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
     """Refuse a number outside [low, high], or outside (low, high] with `above`, and one that is not finite."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    if not is_number(value) or math.isinf(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if not low <= value <= high or (above and value == low):
         wanted = f"above {low:g}" if above else f"at least {low:g}"
@@ -34,28 +35,36 @@ def check_range(name: str, value: float, low: float = 0.0, high: float = math.in
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
-def _is_size(value: object, low: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= low
+def check_above_0(**numbers: float) -> None:
+    """Refuse numbers, by name, of 0 and below."""
+    for name, value in numbers.items():
+        check_range(name, value, above=True)
 
 
-def check_size(name: str, value: int, low: int = 1) -> None:
-    """Refuse anything but a whole number from `low` on."""
-    if not _is_size(value, low):
-        raise ValueError(f"{name} must be a whole number, at least {low}, got {value!r}")
+def check_at_least_0(**numbers: float) -> None:
+    """Refuse numbers, by name, below 0."""
+    for name, value in numbers.items():
+        check_range(name, value)
+
+
+def check_sizes(low: int = 1, **sizes: int) -> None:
+    """Refuse anything but whole numbers, by name, from `low` on."""
+    for name, value in sizes.items():
+        if not is_integer(value) or value < low:
+            raise ValueError(f"{name} must be a whole number, at least {low}, got {value!r}")
 
 
 def check_transform(**sizes: int) -> None:
     """Refuse sizes of a transform, of its hop and of its window, by the names they have where they come from."""
     (n_fft_name, n_fft), (hop_name, hop_length), (win_name, win_length) = sizes.items()
-    check_size(n_fft_name, n_fft, 2)
-    check_size(hop_name, hop_length)
-    check_size(win_name, win_length)
+    check_sizes(2, **{n_fft_name: n_fft})
+    check_sizes(**{hop_name: hop_length, win_name: win_length})
     if win_length > n_fft:
         raise ValueError(f"{win_name} must be at most {n_fft_name}, {n_fft}, got {win_length}")
 
 
 def check_resolutions(**sizes: Iterable[int]) -> list[tuple[int, ...]]:
-    """Refuse anything but lists of sizes, of one length; give the sizes of each resolution."""
+    """Refuse anything but lists of sizes, of one length; return the sizes of each resolution."""
     names = list(sizes)
     wanted = f"{', '.join(names[:-1])} and {names[-1]} must be lists of one length" if names[1:] else names[0]
     lists = [list(value) if _is_list(value) else None for value in sizes.values()]
@@ -64,7 +73,7 @@ def check_resolutions(**sizes: Iterable[int]) -> list[tuple[int, ...]]:
         raise ValueError(f"{wanted}, got {', '.join(repr(value) for value in sizes.values())}")
     for name, values in zip(names, lists, strict=True):
         for value in values:
-            check_size(f"each of {name}", value)
+            check_sizes(**{f"each of {name}": value})
     return list(zip(*lists, strict=True))
 
 
@@ -73,7 +82,7 @@ def _is_list(value: object) -> bool:
 
 
 def check_device(device: torch.device | str | None) -> None:
-    """Refuse what torch knows no device by."""
+    """Refuse what names no device of torch."""
     try:
         torch.device("cpu" if device is None else device)
     except (RuntimeError, TypeError) as error:
@@ -88,15 +97,11 @@ def check_tensors(**tensors: Tensor) -> None:
             kind = type(tensor).__name__
             raise ValueError(f"{name} must be a tensor, got {kind}; convert it by torch.as_tensor")
         if tensor.layout != torch.strided or tensor.is_nested:
-            raise ValueError(f"{name} must be a dense tensor, got {kind_of(tensor)}; make it one")
+            kind = "a nested one" if tensor.is_nested else f"one of layout {tensor.layout}"
+            raise ValueError(f"{name} must be a dense tensor, got {kind}; make it one")
         if device is not None and tensor.device != device:
             raise ValueError(f"{name} must be on the device of {first}, {device}, got {tensor.device}")
         first, device = first or name, tensor.device
-
-
-def kind_of(tensor: Tensor) -> str:
-    """Say how a tensor that is not dense lies in memory."""
-    return "a nested one" if tensor.is_nested else f"one of layout {tensor.layout}"
 
 
 def check_real(**tensors: Tensor) -> None:
@@ -142,15 +147,21 @@ def check_waveforms(estimate: Tensor, target: Tensor, n_dims: int = 1) -> None:
         raise ValueError(f"estimate must be {letters} with time last, got {tuple(estimate.shape)}; transpose it")
 
 
-def check_flag(name: str, value: object) -> None:
-    """Refuse anything but True and False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
+def check_flags(**flags: object) -> None:
+    """Refuse anything, by name, but True and False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def take(arguments: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Take those of a constructor's arguments that another constructor takes, too."""
+    return {name: arguments[name] for name in names}
 
 
 def choose_reduction(reduce_mean: bool, reduction: str) -> str:
     """Choose between auralflow's `reduce_mean`, of which False means a sum, and `reduction`; refuse both at once."""
-    check_flag("reduce_mean", reduce_mean)
+    check_flags(reduce_mean=reduce_mean)
     check_reduction(reduction)
     if not reduce_mean and reduction != "mean":
         raise ValueError(f'reduction must be left at "mean" with reduce_mean=False, got {reduction!r}; set one of them')

@@ -1,4 +1,4 @@
-"""What every loss does with its numbers: widen half precision, reduce, divide and take roots safely."""
+"""Numerics of all losses: half precision is widened, values are reduced, roots have finite gradients."""
 
 import functools
 from collections.abc import Callable
@@ -49,14 +49,14 @@ def full_precision(function: _Call) -> _Call:
 
 
 def differentiated_once() -> None:
-    """Refuse to hand on a slope that would count as constant when it is differentiated again."""
+    """Refuse to return a gradient that would count as constant when it is differentiated again."""
     # Below a compiler's graph torch itself refuses.
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         raise ValueError("this loss must be differentiated once, got create_graph=True; leave it out")
 
 
 def reduce(values: Tensor, reduction: str) -> Tensor:
-    """Average, add up, or hand over the values of a loss.
+    """Average, add up, or return the values of a loss.
 
     Args:
         values: one value per item, or per item and channel.
@@ -78,6 +78,11 @@ def item_mean(values: Tensor) -> Tensor:
 def item_sum(values: Tensor) -> Tensor:
     """Add up everything but the first dimension: (B, ...) to (B,)."""
     return values.reshape(values.shape[0], -1).sum(1)
+
+
+def reduce_elements(distances: Tensor, reduction: str) -> Tensor:
+    """Average or add up all elements of (B, ...); for reduction none, average those of each item: (B,)."""
+    return item_sum(distances).sum() if reduction == "sum" else reduce(item_mean(distances), reduction)
 
 
 def safe_sqrt(power: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""One short-time Fourier transform for all losses: sums over bins and their exact slopes, in bounded memory.
+"""One short-time Fourier transform for all losses: sums over bins and their exact gradients, in bounded memory.
 
 A loss on spectra is a function of a few sums over bins and frames. They are taken chunk by chunk, so that a whole
-spectrogram never exists; and the slope of each sum with respect to the waveform is formed in the same pass, while
+spectrogram never exists; and the gradient of each sum with respect to the waveform is formed in the same pass, while
 the chunk is at hand, by the adjoint transform (an inverse FFT and an overlap-add). The backward pass is then a
 weighted sum of waveforms, and it needs no spectra.
 """
@@ -22,21 +22,28 @@ from sepkit.losses._numeric import differentiated_once
 _CHUNK, _CHUNK_ELSEWHERE = 1 << 17, 1 << 24
 
 
+class KernelSettings(NamedTuple):
+    """What a kernel is given beside spectra: numbers, filter banks, and whether estimate and target need gradients."""
+
+    options: Sequence[float]
+    tables: Sequence[Tensor]
+    needs: Sequence[bool]
+
+
 class ChunkSums(NamedTuple):
     """What a kernel makes of the spectra of one chunk.
 
-    `sums` depend on the estimate, `references` on the target alone: (R,) each. The slopes are complex (R, N, F), one
-    for each sum; those with respect to the target go on with one for each reference. Not needed: empty.
+    `sums` depend on the estimate, `target_sums` on the target alone: (R,) each. The gradients are complex (R, N, F),
+    one for each sum; those with respect to the target go on with one for each target sum. Not needed: empty.
     """
 
     sums: list[Tensor]
-    references: list[Tensor]
-    estimate_slopes: list[Tensor]
-    target_slopes: list[Tensor]
+    target_sums: list[Tensor]
+    estimate_gradients: list[Tensor]
+    target_gradients: list[Tensor]
 
 
-# (estimate, target: complex (R, N, F); options; tables; whether the estimate and the target need slopes)
-Kernel = Callable[[Tensor, Tensor, Sequence[float], Sequence[Tensor], Sequence[bool]], ChunkSums]
+Kernel = Callable[[Tensor, Tensor, KernelSettings], ChunkSums]  # estimate, target: complex (R, N, F)
 
 
 class Resolution(nn.Module):
@@ -69,7 +76,8 @@ class Resolution(nn.Module):
         operator: Callable,
         estimate: Tensor,
         target: Tensor,
-        options: Sequence[float] = (0.0,),
+        *,
+        options: Sequence[float] = (0.0,),  # torch takes an empty list for one of tensors
         tables: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor]:
         """Apply a `spectral_operator`.
@@ -82,14 +90,16 @@ class Resolution(nn.Module):
             tables: of the operator.
 
         Returns:
-            Sums (R, K) and references (R, L), differentiable once, backward.
+            Sums (R, K) and target sums (R, L), differentiable once, backward.
         """
         self.check_length(estimate.shape[1])
         refuse_other_modes(estimate, target)
         needs = [torch.is_grad_enabled() and signal.requires_grad for signal in (estimate, target)]
-        sizes = self.window(estimate), self.n_fft, self.hop_length
-        sums, references, _ = operator(estimate, target, *sizes, list(options), list(tables), needs)
-        return sums, references
+        sums, target_sums, _ = operator(
+            estimate, target, window=self.window(estimate), n_fft=self.n_fft, hop_length=self.hop_length,
+            options=list(map(float, options)), tables=list(tables), needs=needs,
+        )  # fmt: skip
+        return sums, target_sums
 
     def spectrum(self, signal: Tensor) -> Tensor:
         """Transform a whole signal by torch's own, differentiable transform: (R, T) to (R, N, F)."""
@@ -119,7 +129,7 @@ def _n_frames(n_samples: int, n_fft: int, hop_length: int) -> int:
 
 
 def reflect(signal: Tensor, n: int) -> Tensor:
-    """Mirror n samples at both ends: (R, T) to (R, T + 2 n)."""
+    """Pad by mirroring n samples at both ends: (R, T) to (R, T + 2 n)."""
     n_rows, n_samples = signal.shape
     padded = signal.new_empty(n_rows, n_samples + 2 * n)
     padded[:, n : n + n_samples] = signal
@@ -128,18 +138,10 @@ def reflect(signal: Tensor, n: int) -> Tensor:
     return padded
 
 
-def _fold(padded: Tensor, n: int, signal: Tensor) -> None:
-    """Undo `reflect` for slopes: what the mirrored samples did counts for the samples they came from."""
-    n_samples = signal.shape[1]
-    signal.copy_(padded[:, n : n + n_samples])
-    signal[:, 1 : n + 1] += padded[:, :n].flip(1)
-    signal[:, n_samples - 1 - n : n_samples - 1] += padded[:, n + n_samples : 2 * n + n_samples].flip(1)
-
-
 class _Transform:
     """The transform of one resolution, forth and back, a few frames at a time."""
 
-    def __init__(self, n_fft: int, hop_length: int, window: Tensor, n_samples: int) -> None:
+    def __init__(self, window: Tensor, *, n_fft: int, hop_length: int, n_samples: int) -> None:
         self.n_fft, self.hop, self.window, self.n_samples = n_fft, hop_length, window, n_samples
         self.win = len(window)
         self.left = (n_fft - self.win) // 2
@@ -186,30 +188,27 @@ class _Transform:
             place[..., : piece.shape[2]] += piece
 
     def fold(self, accumulator: Tensor, signal: Tensor) -> None:
-        """Write a finished sum of frames as slopes of the samples (R, T)."""
-        _fold(accumulator, self.n_fft // 2, signal)
+        """Write a finished sum of frames as gradients of the samples (R, T), reversing `reflect`."""
+        n, n_samples = self.n_fft // 2, self.n_samples
+        signal.copy_(accumulator[:, n : n + n_samples])
+        signal[:, 1 : n + 1] += accumulator[:, :n].flip(1)
+        signal[:, n_samples - 1 - n : n_samples - 1] += accumulator[:, n + n_samples : 2 * n + n_samples].flip(1)
 
 
 def _all_sums(
-    kernel: Kernel,
-    transform: _Transform,
-    signals: list[Tensor],
-    options: Sequence[float],
-    tables: Sequence[Tensor],
-    needs: Sequence[bool],
+    kernel: Kernel, transform: _Transform, signals: list[Tensor], *, settings: KernelSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a kernel over all chunks: its sums (R, K), its references (R, L), its slopes (J, R, T)."""
+    """Run a kernel over all chunks: its sums (R, K), its target sums (R, L), its gradients (J, R, T)."""
     padded = [reflect(signal, transform.n_fft // 2) for signal in signals]
     totals, accumulators, n_sums = 0.0, [], 0
     for start, stop in transform.chunks(len(signals[0])):
-        estimate, target = (transform.spectrum(signal, start, stop) for signal in padded)
-        chunk = kernel(estimate, target, options, tables, needs)
+        chunk = kernel(*(transform.spectrum(signal, start, stop) for signal in padded), settings)
         n_sums = len(chunk.sums)
-        totals = totals + torch.stack(chunk.sums + chunk.references, 1)
-        slopes = chunk.estimate_slopes + chunk.target_slopes
-        accumulators = accumulators or [transform.accumulator(padded[0]) for _ in slopes]
-        for accumulator, slope in zip(accumulators, slopes, strict=True):
-            transform.add_adjoint(accumulator, slope, start)
+        totals = totals + torch.stack(chunk.sums + chunk.target_sums, 1)
+        gradients = chunk.estimate_gradients + chunk.target_gradients
+        accumulators = accumulators or [transform.accumulator(padded[0]) for _ in gradients]
+        for accumulator, gradient in zip(accumulators, gradients, strict=True):
+            transform.add_adjoint(accumulator, gradient, start)
     stacked = signals[0].new_empty(len(accumulators), *signals[0].shape)
     for accumulator, place in zip(accumulators, stacked, strict=True):
         transform.fold(accumulator, place)
@@ -227,11 +226,11 @@ def spectral_operator(name: str, count: Callable[[Sequence[float]], tuple[int, i
     """Make an operator of torch, opaque to compilers, of a kernel.
 
     The operator takes estimate and target (R, T), window, n_fft, hop_length, options, tables and needs, and returns
-    sums (R, K) and references (R, L), differentiable once with respect to both signals; and their slopes (J, R, T).
+    sums (R, K) and target sums (R, L), differentiable once with respect to both signals; and their gradients (J, R, T).
 
     Args:
         name: of the operator.
-        count: tells K and L from the options.
+        count: returns K and L for options.
     """
 
     def make(kernel: Kernel) -> Callable:
@@ -245,34 +244,34 @@ def spectral_operator(name: str, count: Callable[[Sequence[float]], tuple[int, i
             tables: list[Tensor],
             needs: list[bool],
         ) -> tuple[Tensor, Tensor, Tensor]:
-            transform = _Transform(n_fft, hop_length, window, estimate.shape[1])
-            return _all_sums(kernel, transform, [estimate, target], options, tables, needs)
+            transform = _Transform(window, n_fft=n_fft, hop_length=hop_length, n_samples=estimate.shape[1])
+            return _all_sums(kernel, transform, [estimate, target], settings=KernelSettings(options, tables, needs))
 
         def fake(estimate: Tensor, *arguments: object) -> tuple[Tensor, Tensor, Tensor]:
             options, _, needs = arguments[4:]
-            n_sums, n_references = count(options)
-            n_slopes = needs[0] * n_sums + needs[1] * (n_sums + n_references)
+            n_sums, n_target_sums = count(options)
+            n_gradients = needs[0] * n_sums + needs[1] * (n_sums + n_target_sums)
             n_rows = estimate.shape[0]
-            shapes = (n_rows, n_sums), (n_rows, n_references), (n_slopes, *estimate.shape)
+            shapes = (n_rows, n_sums), (n_rows, n_target_sums), (n_gradients, *estimate.shape)
             return tuple(estimate.new_empty(shape) for shape in shapes)
 
         free = _free_name(name)
         _LIBRARY.define(free + _SCHEMA)
         _LIBRARY.impl(free, run, "CompositeExplicitAutograd")
         torch.library.register_fake(f"sepkit::{free}", fake, lib=_LIBRARY)
-        torch.library.register_autograd(f"sepkit::{free}", _backward, setup_context=_keep_slopes, lib=_LIBRARY)
+        torch.library.register_autograd(f"sepkit::{free}", _backward, setup_context=_keep_gradients, lib=_LIBRARY)
         return getattr(torch.ops.sepkit, free)
 
     return make
 
 
 def _free_name(name: str) -> str:
-    """Give a name that no operator has: those of a module that is imported again are still there, and in use."""
+    """Find a name that no operator has: those of a module that is imported again are still there, and in use."""
     names = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))
     return next(free for free in names if not hasattr(torch.ops.sepkit, free))
 
 
-def _keep_slopes(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _keep_gradients(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.needs, ctx.n_tables = inputs[7], len(inputs[6])
     ctx.shapes = [part.shape for part in output[:2]]
@@ -280,24 +279,24 @@ def _keep_slopes(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output
 
 
 def _backward(
-    ctx: torch.autograd.function.FunctionCtx, sums: Tensor | None, references: Tensor | None, _: None
+    ctx: torch.autograd.function.FunctionCtx, of_sums: Tensor | None, of_target_sums: Tensor | None, _: None
 ) -> tuple:
     differentiated_once()
-    (slopes,) = ctx.saved_tensors
-    given = zip((sums, references), ctx.shapes, strict=True)
-    weights = [slopes.new_zeros(shape) if part is None else part for part, shape in given]
+    (gradients,) = ctx.saved_tensors
+    outer = zip((of_sums, of_target_sums), ctx.shapes, strict=True)
+    weights = [gradients.new_zeros(shape) if part is None else part for part, shape in outer]
     n_sums = ctx.shapes[0][1]
-    estimate = _weighted_sum(slopes[:n_sums], weights[0]) if ctx.needs[0] else None
-    of_target = slopes[n_sums if ctx.needs[0] else 0 :]
-    target = _weighted_sum(of_target, torch.cat(weights, 1)) if ctx.needs[1] else None
+    estimate = _weighted_sum(gradients[:n_sums], weights[0]) if ctx.needs[0] else None
+    target_gradients = gradients[n_sums if ctx.needs[0] else 0 :]
+    target = _weighted_sum(target_gradients, torch.cat(weights, 1)) if ctx.needs[1] else None
     return estimate, target, None, None, None, None, [None] * ctx.n_tables, None
 
 
-def _weighted_sum(slopes: Tensor, weights: Tensor) -> Tensor:
-    """Add up slopes (J, R, T) with weights (R, J): (R, T)."""
-    result = slopes[0] * weights[:, :1]
-    for slope, weight in zip(slopes[1:], weights.unbind(1)[1:], strict=True):
-        result.addcmul_(slope, weight[:, None])
+def _weighted_sum(gradients: Tensor, weights: Tensor) -> Tensor:
+    """Add up gradients (J, R, T) with weights (R, J): (R, T)."""
+    result = gradients[0] * weights[:, :1]
+    for gradient, weight in zip(gradients[1:], weights.unbind(1)[1:], strict=True):
+        result.addcmul_(gradient, weight[:, None])
     return result
 
 
@@ -307,6 +306,6 @@ def total(values: Tensor) -> Tensor:
 
 
 def power(spectrum: Tensor) -> Tensor:
-    """Square magnitudes, twice as fast as `abs`."""
+    """Compute squared magnitudes, twice as fast as `abs`."""
     real, imaginary = spectrum.real, spectrum.imag
     return (real * real).addcmul_(imaginary, imaginary)

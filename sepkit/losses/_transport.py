@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sepkit.losses._numeric import differentiated_once
-from sepkit.losses._stft import ChunkSums, power, spectral_operator, total
+from sepkit.losses._stft import ChunkSums, KernelSettings, power, spectral_operator, total
 
 
 def passed(levels: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def _cost(distance: Tensor, p: float) -> Tensor:
 
 
 def _step(distance: Tensor, moved: Tensor, p: float) -> Tensor:
-    """Give what a unit of level costs less once its own point is passed: |d|^p - |d + moved|^p."""
+    """Compute what a unit of level costs less once its own point is passed: |d|^p - |d + moved|^p."""
     if p == 2:
         return (2.0 * distance + moved).mul_(moved).neg_()
     return _cost(distance, p) - _cost(distance + moved, p)
@@ -43,19 +43,15 @@ def _at(positions: Tensor, index: Tensor) -> Tensor:
     return positions.expand(index.shape[0], -1).gather(1, index.clamp_(max=positions.shape[1] - 1))
 
 
-def _slopes(positions: Tensor, other_positions: Tensor, counts: Tensor, p: float) -> Tensor:
+def _gradients(positions: Tensor, other_positions: Tensor, counts: Tensor, *, p: float) -> Tensor:
     moved = torch.nn.functional.pad(positions.diff(dim=1), (0, 1))
     return _step(positions - _at(other_positions, counts), moved, p)
 
 
-def level_slopes(
-    estimate: Tensor,
-    target: Tensor,
-    estimate_positions: Tensor,
-    target_positions: Tensor,
-    p: float,
+def level_gradients(
+    estimate: Tensor, target: Tensor, *, estimate_positions: Tensor, target_positions: Tensor, p: float
 ) -> tuple[Tensor, Tensor]:
-    """Give the slopes of the transport cost with respect to the levels; the cost is levels times slopes, summed.
+    """Compute the gradients of the transport cost with respect to the levels; the cost is levels times these, summed.
 
     The cost is the integral of |X(q) - Y(q)|^p over q, with the quantile functions X and Y, that stay at the last
     point beyond the last level. As q passes a level, its own quantile moves on to the next point.
@@ -71,8 +67,8 @@ def level_slopes(
         (R, n) and (R, m); zero where the distributions are equal.
     """
     below, at_or_below = passed(estimate, target)
-    of_estimate = _slopes(estimate_positions, target_positions, below, p)
-    of_target = _slopes(target_positions, estimate_positions, at_or_below, p)
+    of_estimate = _gradients(estimate_positions, target_positions, below, p=p)
+    of_target = _gradients(target_positions, estimate_positions, at_or_below, p=p)
     # The integral ends at the higher total, where both wait at their last points.
     end = _cost(estimate_positions[:, -1] - target_positions[:, -1], p)
     estimate_is_higher = estimate[:, -1] >= target[:, -1]
@@ -84,18 +80,18 @@ def level_slopes(
     return of_estimate, of_target
 
 
-def line_slopes(estimate: Tensor, target: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the slopes as `level_slopes` does for p = 1 and one set of points, where no merging is needed."""
+def line_gradients(estimate: Tensor, target: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute what `level_gradients` does for p = 1 and one set of points, where no merging is needed."""
     moves = torch.nn.functional.pad(positions.diff(dim=1), (0, 1))
     of_estimate = (estimate - target).sgn_().mul_(moves)
     return of_estimate, -of_estimate
 
 
-def from_below(slopes: Tensor) -> Tensor:
-    """Turn slopes with respect to cumulative weights into slopes with respect to weights: (R, n)."""
-    # slope_j = sum over k >= j; the running sum is taken from the total, which costs no flips.
-    running = slopes.cumsum(1)
-    return running[:, -1:] - running + slopes
+def from_below(gradients: Tensor) -> Tensor:
+    """Turn gradients with respect to cumulative weights into gradients with respect to weights: (R, n)."""
+    # gradient_j = sum over k >= j; the running sum is taken from the total, which costs no flips.
+    running = gradients.cumsum(1)
+    return running[:, -1:] - running + gradients
 
 
 class Transport(torch.autograd.Function):
@@ -111,25 +107,15 @@ class Transport(torch.autograd.Function):
         p: float,
     ) -> Tensor:
         levels = estimate.cumsum(1), target.cumsum(1)
-        slopes = level_slopes(*levels, estimate_positions, target_positions, p)
-        ctx.save_for_backward(*map(from_below, slopes))
-        return sum((level * slope).sum(1) for level, slope in zip(levels, slopes, strict=True))
+        positions = {"estimate_positions": estimate_positions, "target_positions": target_positions}
+        gradients = level_gradients(*levels, **positions, p=p)
+        ctx.save_for_backward(*map(from_below, gradients))
+        return sum((level * gradient).sum(1) for level, gradient in zip(levels, gradients, strict=True))
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
         differentiated_once()
-        of_estimate, of_target = (slopes * gradient[:, None] for slopes in ctx.saved_tensors)
-        return of_estimate, of_target, None, None, None
-
-
-def _divided(
-    slopes: tuple[Tensor, Tensor], masses: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Turn slopes with respect to weights into those of the masses that were divided by their totals."""
-    return tuple(
-        (slope - (slope * weight).sum(2, keepdim=True)).div_(mass)
-        for slope, mass, weight in zip(slopes, masses, weights, strict=True)
-    )
+        return *(saved * gradient[:, None] for saved in ctx.saved_tensors), None, None, None
 
 
 def _count(_: Sequence[float]) -> tuple[int, int]:
@@ -137,47 +123,49 @@ def _count(_: Sequence[float]) -> tuple[int, int]:
 
 
 @spectral_operator("transport_sums", _count)
-def transport_sums(
-    estimate: Tensor,
-    target: Tensor,
-    options: Sequence[float],
-    tables: Sequence[Tensor],
-    needs: Sequence[bool],
-) -> ChunkSums:
+def transport_sums(estimate: Tensor, target: Tensor, settings: KernelSettings) -> ChunkSums:
     """Sum the transport costs of the frames; both spectra are divided by their totals."""
-    p, eps, squared, root = options
-    positions, *banks = tables
+    p, eps, squared, root = settings.options
+    positions, *banks = settings.tables
     powers = [power(spectrum) for spectrum in (estimate, target)]
-    bins = powers if squared or banks else [it.sqrt() for it in powers]
-    bands = [it @ banks[0] for it in bins] if banks else bins
-    masses = [it * it for it in bands] if banks and squared else bands
+    bins = powers if squared or banks else [bin_powers.sqrt() for bin_powers in powers]
+    bands = [magnitudes @ banks[0] for magnitudes in bins] if banks else bins
+    masses = [band * band for band in bands] if banks and squared else bands
     totals = [mass.sum(2, keepdim=True) + eps for mass in masses]
-    weights = [mass / sum_ for mass, sum_ in zip(masses, totals, strict=True)]
+    weights = [mass / mass_total for mass, mass_total in zip(masses, totals, strict=True)]
     levels = [weight.flatten(0, 1).cumsum(1) for weight in weights]
-    slopes = line_slopes(*levels, positions) if p == 1 else level_slopes(*levels, positions, positions, p)
-    costs = sum((level * slope).sum(1) for level, slope in zip(levels, slopes, strict=True))
+    if p == 1:
+        of_levels = line_gradients(*levels, positions)
+    else:
+        of_levels = level_gradients(*levels, estimate_positions=positions, target_positions=positions, p=p)
+    costs = sum((level * gradient).sum(1) for level, gradient in zip(levels, of_levels, strict=True))
     costs, factor = _rooted(costs, p, eps) if root else (costs, None)
-    found: list[list[Tensor]] = []
-    of_masses = _divided([from_below(slope).view_as(weights[0]) for slope in slopes], totals, weights)
-    for spectrum, it, band, slope, need in zip((estimate, target), powers, bands, of_masses, needs, strict=True):
+    gradients: list[list[Tensor]] = []
+    sides = zip((estimate, target), powers, bands, of_levels, totals, weights, settings.needs, strict=True)
+    for spectrum, bin_powers, band, of_level, mass_total, weight, need in sides:
         if not need:
-            found.append([])
+            gradients.append([])
             continue
-        slope = slope if factor is None else slope * factor.view(*band.shape[:2], 1)
-        slope = 2.0 * slope * band if banks and squared else slope
-        slope = 2.0 * (slope @ banks[0].T) if banks else 2.0 * slope if squared else _over(slope, it)
-        found.append([spectrum * slope])
-    return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], *found)
+        gradient = from_below(of_level).view_as(weight)
+        gradient = (gradient - (gradient * weight).sum(2, keepdim=True)).div_(mass_total)
+        if factor is not None:
+            gradient = gradient * factor.view(*band.shape[:2], 1)
+        if banks:
+            gradient = 2.0 * ((2.0 * gradient * band if squared else gradient) @ banks[0].T)
+        else:
+            gradient = 2.0 * gradient if squared else _over(gradient, bin_powers)
+        gradients.append([spectrum * gradient])
+    return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], *gradients)
 
 
-def _over(slope: Tensor, powers: Tensor) -> Tensor:
-    """Divide by magnitudes, giving 0 where they are 0."""
+def _over(gradient: Tensor, powers: Tensor) -> Tensor:
+    """Divide by magnitudes, with 0 where they are 0."""
     inverse = powers.rsqrt()
-    return slope.mul_(inverse.masked_fill_(powers == 0, 0.0))
+    return gradient.mul_(inverse.masked_fill_(powers == 0, 0.0))
 
 
 def _rooted(costs: Tensor, p: float, eps: float) -> tuple[Tensor, Tensor]:
-    """Take the p-th root of costs, and its slope: for p = 2 of the cost plus eps."""
+    """Take the p-th root of costs, and its gradient: for p = 2 of the cost plus eps."""
     if p == 1:
         return costs, torch.ones_like(costs)
     if p == 2:

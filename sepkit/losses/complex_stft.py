@@ -1,29 +1,27 @@
-"""The distance of complex spectra at several resolutions, which hears phases: that of the RoFormers."""
+"""The distance of complex spectra at several resolutions, phases included: that of the RoFormers."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_flag, check_reduction, check_resolutions, check_transform, check_waveforms
-from sepkit.losses._numeric import full_precision, reduce
-from sepkit.losses._stft import ChunkSums, Resolution, power, spectral_operator, total
+from sepkit.losses._check import check_flags, check_reduction, check_resolutions, check_transform, check_waveforms
+from sepkit.losses._stft import ChunkSums, KernelSettings, Resolution, power, spectral_operator, total
 from sepkit.losses._window import make_window
+from sepkit.losses.composite import CompositeLoss
 
 
 @spectral_operator("complex_distance", lambda _: (1, 0))
-def _complex_distance(
-    estimate: Tensor, target: Tensor, _: Sequence[float], __: Sequence[Tensor], needs: Sequence[bool]
-) -> ChunkSums:
+def _complex_distance(estimate: Tensor, target: Tensor, settings: KernelSettings) -> ChunkSums:
     """Sum the magnitudes of the error."""
     error = estimate - target
     magnitude = power(error).sqrt_()
     direction = error / torch.where(magnitude > 0, magnitude, 1.0)
-    slopes = [[sign * direction] if need else [] for sign, need in zip((1.0, -1.0), needs, strict=True)]
-    return ChunkSums([total(magnitude)], [], *slopes)
+    gradients = [[sign * direction] if need else [] for sign, need in zip((1.0, -1.0), settings.needs, strict=True)]
+    return ChunkSums([total(magnitude)], [], *gradients)
 
 
-class MultiResolutionComplexSTFTLoss(nn.Module):
+class MultiResolutionComplexSTFTLoss(CompositeLoss):
     """Add up the mean magnitudes of the error's complex spectra at several resolutions.
 
     Args:
@@ -36,7 +34,7 @@ class MultiResolutionComplexSTFTLoss(nn.Module):
 
     Source:
         W. Lu, J. Wang, Q. Kong, Y. Hung, Music source separation with band-split RoPE transformer, 2024, section 3.4,
-        as in the widely used code of the RoFormers, there beside a plain L1 of waveforms.
+        as in the widely used code of the RoFormers, there with `WaveformL1Loss`.
     """
 
     def __init__(
@@ -49,7 +47,7 @@ class MultiResolutionComplexSTFTLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_flag("normalized", normalized)
+        check_flags(normalized=normalized)
         check_reduction(reduction)
         window_sizes = [size for (size,) in check_resolutions(window_sizes=window_sizes)]
         check_transform(n_fft=n_fft, hop_length=hop_length, win_length=1)
@@ -59,25 +57,14 @@ class MultiResolutionComplexSTFTLoss(nn.Module):
         self.names = [f"window_{size}" for size in window_sizes]
         self.normalized, self.reduction = normalized, reduction
 
-    def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Compare at each resolution: (B,) each."""
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compare (B, ..., T) at each resolution, window_4096 and so on: (B,) each."""
         check_waveforms(estimate, target, n_dims=2)
         rows = [signal.reshape(-1, signal.shape[-1]) for signal in (estimate, target)]
-        found = {}
+        terms = {}
         for name, resolution in zip(self.names, self.resolutions, strict=True):
             sums, _ = resolution.sums(_complex_distance, *rows)
             n_bins = resolution.n_frames(rows[0].shape[1]) * (resolution.n_fft // 2 + 1)
             scale = resolution.n_fft**-0.5 if self.normalized else 1.0
-            found[name] = (sums * (scale / n_bins)).view(len(estimate), -1).mean(1)
-        return found
-
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the terms that add up to the loss: window_4096 and so on."""
-        return {name: reduce(term, self.reduction) for name, term in self._terms(estimate, target).items()}
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
-        first, *others = self._terms(estimate, target).values()
-        return reduce(sum(others, first), self.reduction)
+            terms[name] = (sums * (scale / n_bins)).view(len(estimate), -1).mean(1)
+        return terms

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.losses._check import (
+    check_above_0,
     check_choice,
-    check_flag,
+    check_flags,
     check_range,
     check_real,
     check_same_shape,
-    check_size,
+    check_sizes,
     check_waveforms,
 )
 from sepkit.losses._numeric import full_precision
@@ -89,9 +90,9 @@ class FIRFilter(nn.Module):
         super().__init__()
         check_choice("filter_type", filter_type, ("hp", "fd", "aw"))
         check_range("coef", coef, -math.inf)
-        check_range("fs", fs, above=True)
-        check_size("ntaps", ntaps)
-        check_flag("plot", plot)
+        check_above_0(fs=fs)
+        check_sizes(ntaps=ntaps)
+        check_flags(plot=plot)
         if plot:
             raise ValueError("plot must be False, got True; plot the spectrum of this filter's taps yourself")
         if ntaps % 2 == 0:

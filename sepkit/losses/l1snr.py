@@ -5,8 +5,18 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_flag, check_range, check_real, check_reduction, check_same_shape, check_waveforms
+from sepkit.losses._check import (
+    check_above_0,
+    check_at_least_0,
+    check_flags,
+    check_range,
+    check_real,
+    check_reduction,
+    check_same_shape,
+    check_waveforms,
+)
 from sepkit.losses._numeric import full_precision, item_mean, reduce
+from sepkit.losses.composite import CompositeLoss
 
 DB_PER_NEPER = 10.0 / math.log(10.0)
 
@@ -24,7 +34,7 @@ def dbrms(x: Tensor, eps: float = 1e-8) -> Tensor:
     """
     check_same_shape(1, "(B, ...)", x=x)
     check_real(x=x)
-    check_range("eps", eps)
+    check_at_least_0(eps=eps)
     rows = x.reshape(x.shape[0], -1)
     # A norm keeps no squares for the backward pass.
     return 10.0 * (torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1] + eps).log10()
@@ -36,11 +46,11 @@ def scale_gradient(loss: Tensor, grad_scale: float) -> Tensor:
 
 
 def l1_snr(error: Tensor, reference: Tensor, eps: float) -> Tensor:
-    """Relate a mean absolute error to a mean absolute reference, in dB; eps is added to both."""
+    """Divide a mean absolute error by a mean absolute reference, in dB; eps is added to both."""
     return 10.0 * ((error + eps) / (reference + eps)).log10()
 
 
-def blend_l1(snr: Tensor, error: Tensor, l1_weight: float, slope: float) -> Tensor:
+def blend_l1(snr: Tensor, error: Tensor, *, l1_weight: float, slope: float) -> Tensor:
     """Mix a ratio in dB with a plain L1 error that has the slope (dB per unit) of a typical target.
 
     At l1_weight 1 it is the plain error alone, without the slope: the blend is not continuous there.
@@ -53,9 +63,9 @@ def blend_l1(snr: Tensor, error: Tensor, l1_weight: float, slope: float) -> Tens
 
 
 def level_penalty(
-    estimate_level: Tensor, target_level: Tensor, lambda0: float, delta_lambda: float, lmin: float
+    estimate_level: Tensor, target_level: Tensor, *, lambda0: float, delta_lambda: float, lmin: float
 ) -> Tensor:
-    """Weigh the difference of two levels, the more the quieter an estimate is than an audible target.
+    """Weight the difference of two levels, the more the quieter an estimate is than an audible target.
 
     Args:
         estimate_level: (B,), dB.
@@ -77,7 +87,7 @@ def level_penalty(
 
 
 class _Weighed(torch.autograd.Function):
-    """The product of two, whose slope takes the weight for a constant; the slope of the slope does not."""
+    """The product of two, whose gradient takes the weight for a constant; its second derivative does not."""
 
     generate_vmap_rule = True
 
@@ -107,7 +117,7 @@ class L1SNRLoss(nn.Module):
     Args:
         name: a label, kept as an attribute.
         weight: factor of the loss.
-        eps: added to both means, full scale 1; a target quieter than this is hardly heard.
+        eps: added to both means, full scale 1; a target quieter than this hardly counts.
         l1_weight: share of a plain L1 error, 0 to 1; at 1 nothing else remains, and the slope is lost.
         ref_level: mean absolute value of a typical target, which sets the slope of the L1 share.
         grad_scale: factor of the gradient alone.
@@ -128,11 +138,9 @@ class L1SNRLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_range("weight", weight)
-        check_range("eps", eps, above=True)
-        check_range("l1_weight", l1_weight, 0.0, 1.0)
-        check_range("ref_level", ref_level, above=True)
-        check_range("grad_scale", grad_scale, above=True)
+        check_at_least_0(weight=weight)
+        check_above_0(eps=eps, ref_level=ref_level, grad_scale=grad_scale)
+        check_range("l1_weight", l1_weight, high=1.0)
         check_reduction(reduction)
         self.name, self.weight, self.eps, self.reduction = name, weight, eps, reduction
         self.l1_weight, self.ref_level, self.grad_scale = l1_weight, ref_level, grad_scale
@@ -143,7 +151,8 @@ class L1SNRLoss(nn.Module):
         check_waveforms(estimate, target, n_dims=2)
         error = item_mean((estimate - target).abs())
         snr = l1_snr(error, item_mean(target.abs()), self.eps)
-        loss = blend_l1(snr, error, self.l1_weight, DB_PER_NEPER / (self.ref_level + self.eps))
+        slope = DB_PER_NEPER / (self.ref_level + self.eps)
+        loss = blend_l1(snr, error, l1_weight=self.l1_weight, slope=slope)
         return reduce(scale_gradient(self.weight * loss, self.grad_scale), self.reduction)
 
 
@@ -172,10 +181,8 @@ class L2SNRLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_range("weight", weight)
-        check_range("eps", eps, above=True)
-        check_range("tau", tau)
-        check_range("grad_scale", grad_scale, above=True)
+        check_at_least_0(weight=weight, tau=tau)
+        check_above_0(eps=eps, grad_scale=grad_scale)
         check_reduction(reduction)
         self.name, self.weight, self.eps, self.tau = name, weight, eps, tau
         self.grad_scale, self.reduction = grad_scale, reduction
@@ -189,7 +196,7 @@ class L2SNRLoss(nn.Module):
         return reduce(scale_gradient(self.weight * 10.0 * ratio.log10(), self.grad_scale), self.reduction)
 
 
-class L1SNRDBLoss(nn.Module):
+class L1SNRDBLoss(CompositeLoss):
     """Add to `L1SNRLoss` a penalty on the difference of the levels, stronger for estimates too quiet.
 
     Args:
@@ -228,42 +235,21 @@ class L1SNRDBLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_range("weight", weight)
-        check_range("lambda0", lambda0)
-        check_range("delta_lambda", delta_lambda)
-        check_range("l1snr_eps", l1snr_eps, above=True)
-        check_range("dbrms_eps", dbrms_eps, above=True)
+        check_at_least_0(weight=weight, lambda0=lambda0, delta_lambda=delta_lambda, reg_coef=reg_coef)
+        check_above_0(l1snr_eps=l1snr_eps, dbrms_eps=dbrms_eps, grad_scale=grad_scale)
         check_range("lmin", lmin, -math.inf)
-        check_flag("use_regularization", use_regularization)
-        check_range("reg_coef", reg_coef)
-        check_range("grad_scale", grad_scale, above=True)
+        check_flags(use_regularization=use_regularization)
         check_reduction(reduction)
-        self.ratio = L1SNRLoss(name, 1.0, l1snr_eps, l1_weight, ref_level, 1.0, "none")
+        self.ratio = L1SNRLoss(eps=l1snr_eps, l1_weight=l1_weight, ref_level=ref_level, reduction="none")
         self.name, self.weight, self.grad_scale, self.reduction = name, weight, grad_scale, reduction
-        self.lambda0, self.delta_lambda, self.lmin, self.dbrms_eps = lambda0, delta_lambda, lmin, dbrms_eps
+        self.penalty = {"lambda0": lambda0, "delta_lambda": delta_lambda, "lmin": lmin}
+        self.dbrms_eps = dbrms_eps
         self.penalty_weight = (1.0 - l1_weight) * reg_coef if use_regularization else 0.0
 
-    def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Weigh the terms of each item: (B,) each."""
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms of each item of (B, ..., T), ratio and level: (B,) each."""
         terms = {"ratio": self.ratio(estimate, target)}
         if self.penalty_weight:
             levels = dbrms(estimate, self.dbrms_eps), dbrms(target, self.dbrms_eps)
-            penalty = level_penalty(*levels, self.lambda0, self.delta_lambda, self.lmin)
-            terms["level"] = self.penalty_weight * penalty
+            terms["level"] = self.penalty_weight * level_penalty(*levels, **self.penalty)
         return {name: scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
-
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss: ratio, level."""
-        return {name: reduce(term, self.reduction) for name, term in self._terms(estimate, target).items()}
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
-        return reduce(add_terms(self._terms(estimate, target)), self.reduction)
-
-
-def add_terms(terms: dict[str, Tensor]) -> Tensor:
-    """Add up the terms of a loss."""
-    first, *others = terms.values()
-    return sum(others, first)

@@ -10,20 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.losses._check import (
+    check_above_0,
+    check_at_least_0,
     check_choice,
-    check_flag,
+    check_flags,
     check_range,
     check_reduction,
     check_resolutions,
-    check_size,
+    check_sizes,
     check_transform,
     check_waveforms,
+    take,
 )
-from sepkit.losses._numeric import full_precision, item_mean, reduce
-from sepkit.losses._stft import ChunkSums, Resolution, power, spectral_operator, total
+from sepkit.losses._numeric import item_mean
+from sepkit.losses._stft import ChunkSums, KernelSettings, Resolution, power, spectral_operator, total
 from sepkit.losses._window import make_window
-from sepkit.losses.l1snr import DB_PER_NEPER, L1SNRDBLoss, add_terms, blend_l1, l1_snr, level_penalty, scale_gradient
+from sepkit.losses.composite import CompositeLoss
+from sepkit.losses.l1snr import DB_PER_NEPER, L1SNRDBLoss, blend_l1, l1_snr, level_penalty, scale_gradient
 
+# What both losses of a mix take.
+_SHARED = ("lambda0", "delta_lambda", "l1snr_eps", "dbrms_eps", "lmin", "l1_weight", "ref_level")
+_SPECTRAL = (
+    "n_ffts", "hop_lengths", "win_lengths", "window_fn", "min_audio_length", "spec_reg_coef", "spec_ref_level",
+    "mps_cpu_fallback",
+)  # fmt: skip
 # Mean absolute value of real stems' spectra (window of norm 1) over that of their waveforms.
 _SPECTRAL_LEVEL = 0.19
 
@@ -34,38 +44,37 @@ def _plane_sums(spectrum: Tensor) -> list[Tensor]:
     return list(planes.sum(1).sum(1).unbind(1))  # frames first, along memory
 
 
-def _plane_slopes(spectrum: Tensor, sign: float) -> list[Tensor]:
+def _plane_gradients(spectrum: Tensor, sign: float) -> list[Tensor]:
     real, imaginary = spectrum.real.sgn().mul_(sign), spectrum.imag.sgn().mul_(sign)
     nothing = torch.zeros_like(real)
     return [torch.complex(real, nothing), torch.complex(nothing, imaginary)]
 
 
 @spectral_operator("complex_l1", lambda options: (3, 3) if options[0] else (2, 2))
-def _complex_l1(
-    estimate: Tensor, target: Tensor, options: Sequence[float], _: Sequence[Tensor], needs: Sequence[bool]
-) -> ChunkSums:
+def _complex_l1(estimate: Tensor, target: Tensor, settings: KernelSettings) -> ChunkSums:
     """Sum |Re E| and |Im E| of the error, and |Re Y| and |Im Y|; with an option |X|^2 and |Y|^2 as well."""
+    need_estimate, need_target = settings.needs
     error = estimate - target
-    sums, references = _plane_sums(error), _plane_sums(target)
-    estimate_slopes = _plane_slopes(error, 1.0) if needs[0] else []
-    target_slopes = _plane_slopes(error, -1.0) if needs[1] else []
-    reference_slopes = _plane_slopes(target, 1.0) if needs[1] else []
-    if options[0]:
+    sums, target_sums = _plane_sums(error), _plane_sums(target)
+    of_estimate = _plane_gradients(error, 1.0) if need_estimate else []
+    of_target = _plane_gradients(error, -1.0) if need_target else []
+    of_target_sums = _plane_gradients(target, 1.0) if need_target else []
+    if settings.options[0]:
         sums.append(total(power(estimate)))
-        references.append(total(power(target)))
-        if needs[0]:
-            estimate_slopes.append(2.0 * estimate)
-        if needs[1]:
-            target_slopes.append(torch.zeros_like(target))
-            reference_slopes.append(2.0 * target)
-    return ChunkSums(sums, references, estimate_slopes, target_slopes + reference_slopes)
+        target_sums.append(total(power(target)))
+        if need_estimate:
+            of_estimate.append(2.0 * estimate)
+        if need_target:
+            of_target.append(torch.zeros_like(target))
+            of_target_sums.append(2.0 * target)
+    return ChunkSums(sums, target_sums, of_estimate, of_target + of_target_sums)
 
 
 def _finite(signal: Tensor) -> Tensor:
     return torch.nan_to_num(signal, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
-class STFTL1SNRDBLoss(nn.Module):
+class STFTL1SNRDBLoss(CompositeLoss):
     """Compare spectra at several resolutions by the L1-SNR of real plus that of imaginary parts, in dB, per item.
 
     A signal too short for a resolution (n_fft // 2 samples or less, or less than one hop) leaves it out; one that is
@@ -127,17 +136,15 @@ class STFTL1SNRDBLoss(nn.Module):
         for n_fft, hop_length, win_length in resolutions:
             check_transform(n_ffts=n_fft, hop_lengths=hop_length, win_lengths=win_length)
         check_choice("window_fn", window_fn, ("hann", "hamming", "blackman", "bartlett", "kaiser"))
-        check_size("min_audio_length", min_audio_length, 0)
-        check_range("spec_reg_coef", spec_reg_coef)
-        check_range("spec_ref_level", 1.0 if spec_ref_level is None else spec_ref_level, above=True)
-        check_flag("check_finite", check_finite)
+        check_sizes(0, min_audio_length=min_audio_length)
+        check_at_least_0(spec_reg_coef=spec_reg_coef)
+        check_above_0(spec_ref_level=1.0 if spec_ref_level is None else spec_ref_level)
+        check_flags(check_finite=check_finite)
         if not mps_cpu_fallback:
             raise ValueError("mps_cpu_fallback must be True, got False; leave it out, nothing is moved to the CPU")
         # Its checks are those of this class, and it takes over where signals are too short.
-        self.waveform_loss = L1SNRDBLoss(
-            name, weight, lambda0, delta_lambda, l1snr_eps, dbrms_eps, lmin, use_regularization, l1_weight,
-            spec_reg_coef, ref_level, grad_scale, reduction,
-        )  # fmt: skip
+        shared = take(locals(), *_SHARED, "name", "weight", "use_regularization", "grad_scale", "reduction")
+        self.waveform_loss = L1SNRDBLoss(reg_coef=spec_reg_coef, **shared)
         self.resolutions = nn.ModuleList(
             Resolution(n_fft, hop_length, _unit_window(window_fn, win_length))
             for n_fft, hop_length, win_length in resolutions
@@ -149,54 +156,38 @@ class STFTL1SNRDBLoss(nn.Module):
         self.l1_slope = 2.0 * DB_PER_NEPER / (level + l1snr_eps)
         self.penalty_weight = (1.0 - l1_weight) * spec_reg_coef if use_regularization else 0.0
 
-    def _usable(self, n_samples: int) -> list[Resolution]:
-        if n_samples < self.min_audio_length:
-            return []
-        return [
-            resolution
-            for resolution in self.resolutions
-            if n_samples > resolution.n_fft // 2 and n_samples >= resolution.hop_length
-        ]
-
     def _resolution_terms(self, resolution: Resolution, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Compare (B, C, T) at one resolution: (B,) each."""
         n_items, n_channels, n_samples = estimate.shape
         penalize = self.penalty_weight > 0.0
         signals = (signal.reshape(-1, n_samples) for signal in (estimate, target))
-        both = resolution.sums(_complex_l1, *signals, [float(penalize)])
+        both = resolution.sums(_complex_l1, *signals, options=[penalize])
         n_bins = n_channels * resolution.n_frames(n_samples) * (resolution.n_fft // 2 + 1)
         errors, references = (part.view(n_items, n_channels, -1).sum(1) / n_bins for part in both)  # (B, 2 or 3)
         ratio = l1_snr(errors[:, :2], references[:, :2], self.eps).sum(1)
-        terms = {"ratio": blend_l1(ratio, errors[:, :2].mean(1), self.l1_weight, self.l1_slope)}
-        if penalize:
-            levels = (10.0 * (part[:, 2] + self.dbrms_eps).log10() for part in (errors, references))
-            loss = self.waveform_loss
-            penalty = level_penalty(*levels, loss.lambda0, loss.delta_lambda, loss.lmin)
-            terms["level"] = self.penalty_weight * penalty
-        return terms
+        blended = blend_l1(ratio, errors[:, :2].mean(1), l1_weight=self.l1_weight, slope=self.l1_slope)
+        if not penalize:
+            return {"ratio": blended}
+        levels = (10.0 * (part[:, 2] + self.dbrms_eps).log10() for part in (errors, references))
+        return {"ratio": blended, "level": self.penalty_weight * level_penalty(*levels, **self.waveform_loss.penalty)}
 
-    def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Weigh the terms of each item: (B,) each."""
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms of each item of (B, ..., T), ratio and level: (B,) each."""
         check_waveforms(estimate, target, n_dims=2)
         if self.check_finite:
             estimate, target = _finite(estimate), _finite(target)
-        shape = estimate.shape[0], -1, estimate.shape[-1]
-        usable = self._usable(estimate.shape[-1])
+        n_samples = estimate.shape[-1]
+        usable = [
+            resolution
+            for resolution in self.resolutions
+            if n_samples >= max(self.min_audio_length, resolution.n_fft // 2 + 1, resolution.hop_length)
+        ]
         if not usable:
-            return self.waveform_loss._terms(estimate, target)
-        found = [self._resolution_terms(which, estimate.reshape(shape), target.reshape(shape)) for which in usable]
-        terms = {name: torch.stack([terms[name] for terms in found]).mean(0) for name in found[0]}
-        return {name: scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
-
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss: ratio, level."""
-        return {name: reduce(term, self.reduction) for name, term in self._terms(estimate, target).items()}
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
-        return reduce(add_terms(self._terms(estimate, target)), self.reduction)
+            return self.waveform_loss.terms(estimate, target)
+        signals = [signal.reshape(len(signal), -1, n_samples) for signal in (estimate, target)]
+        all_terms = [self._resolution_terms(resolution, *signals) for resolution in usable]
+        means = {name: torch.stack([terms[name] for terms in all_terms]).mean(0) for name in all_terms[0]}
+        return {name: scale_gradient(self.weight * term, self.grad_scale) for name, term in means.items()}
 
 
 def _unit_window(name: str, length: int) -> np.ndarray:
@@ -204,7 +195,7 @@ def _unit_window(name: str, length: int) -> np.ndarray:
     return (window / math.sqrt(float((window * window).sum()))).astype(np.float32)
 
 
-class MultiL1SNRDBLoss(nn.Module):
+class MultiL1SNRDBLoss(CompositeLoss):
     """Mix `L1SNRDBLoss` of waveforms and `STFTL1SNRDBLoss` of spectra.
 
     Args:
@@ -232,7 +223,7 @@ class MultiL1SNRDBLoss(nn.Module):
         spec_ref_level: the same of its spectrum; None: 0.19 ref_level.
         check_finite: replace NaN by 0 and infinity by 1.
         time_loss_module: an object that takes the place of `L1SNRDBLoss`, used as it is: without the penalty on levels
-            and without `l1_weight`, of which a warning tells unless both are off.
+            and without `l1_weight`, with a warning unless both are off.
         grad_scale: factor of the gradient alone.
         reduction: mean, sum or none, over items.
 
@@ -270,25 +261,18 @@ class MultiL1SNRDBLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_range("weight", weight)
-        check_range("spec_weight", spec_weight, 0.0, 1.0)
-        check_range("grad_scale", grad_scale, above=True)
+        check_at_least_0(weight=weight)
+        check_range("spec_weight", spec_weight, high=1.0)
+        check_above_0(grad_scale=grad_scale)
         check_reduction(reduction)
-        check_flag("check_finite", check_finite)
-        both = {
-            "lambda0": lambda0, "delta_lambda": delta_lambda, "l1snr_eps": l1snr_eps, "dbrms_eps": dbrms_eps,
-            "lmin": lmin, "l1_weight": l1_weight, "ref_level": ref_level,
-        }  # fmt: skip
-        in_time = {**both, "use_regularization": use_time_regularization, **(time_loss_params or {})}
-        in_bins = {
-            **both, "n_ffts": n_ffts, "hop_lengths": hop_lengths, "win_lengths": win_lengths,
-            "window_fn": window_fn, "min_audio_length": min_audio_length, "spec_reg_coef": spec_reg_coef,
-            "use_regularization": use_spec_regularization, "spec_ref_level": spec_ref_level,
-            "mps_cpu_fallback": mps_cpu_fallback, **(spec_loss_params or {}),
-        }  # fmt: skip
+        check_flags(check_finite=check_finite)
+        shared = take(locals(), *_SHARED)
+        spectral = take(locals(), *_SPECTRAL)
         _check_time_loss(time_loss_module, time_loss_params, reduction)
         if time_loss_module is not None:
             _warn_of_dropped(use_time_regularization, l1_weight)
+        in_time = {**shared, "use_regularization": use_time_regularization, **(time_loss_params or {})}
+        in_bins = {**shared, **spectral, "use_regularization": use_spec_regularization, **(spec_loss_params or {})}
         self.time_loss = time_loss_module or L1SNRDBLoss(name, reduction="none", **in_time)
         self.spec_loss = STFTL1SNRDBLoss(name, reduction="none", **in_bins)
         self.name, self.weight, self.spec_weight = name, weight, spec_weight
@@ -305,8 +289,8 @@ class MultiL1SNRDBLoss(nn.Module):
             )
         return item_mean(values)
 
-    def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Weigh the terms of each item: (B,) each."""
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms of each item of (B, ..., T), time and spectrum: (B,) each."""
         check_waveforms(estimate, target, n_dims=2)
         if self.check_finite:
             estimate, target = _finite(estimate), _finite(target)
@@ -317,19 +301,9 @@ class MultiL1SNRDBLoss(nn.Module):
             terms["spectrum"] = self.spec_weight * self.spec_loss(estimate, target)
         return {name: scale_gradient(self.weight * term, self.grad_scale) for name, term in terms.items()}
 
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss: time, spectrum."""
-        return {name: reduce(term, self.reduction) for name, term in self._terms(estimate, target).items()}
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
-        return reduce(add_terms(self._terms(estimate, target)), self.reduction)
-
 
 def _warn_of_dropped(use_time_regularization: bool, l1_weight: float) -> None:
-    """Tell what the built-in loss of waveforms would have done, and another one in its place does not."""
+    """Warn of what the built-in loss of waveforms computes, and the one in its place does not."""
     dropped = ["the penalty on levels (use_time_regularization)"] if use_time_regularization else []
     dropped += ["the share of a plain L1 error (l1_weight)"] if l1_weight else []
     if dropped:

@@ -7,16 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.losses._check import (
+    check_above_0,
+    check_at_least_0,
     check_choice,
     check_complex,
-    check_flag,
+    check_flags,
     check_range,
     check_real,
     check_reduction,
     check_same_shape,
-    choose_reduction,
 )
-from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, safe_sqrt
+from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, reduce_elements, safe_sqrt
 
 
 def _difference(estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
@@ -29,47 +30,43 @@ def _difference(estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
 _SILENCE = 1e-20
 
 
-def _reduce_elements(distances: Tensor, reduction: str) -> Tensor:
-    return item_sum(distances).sum() if reduction == "sum" else reduce(item_mean(distances), reduction)
-
-
-class L1Loss(nn.Module):
+class MagnitudeL1Loss(nn.Module):
     """Compare magnitudes by their mean absolute difference.
 
     Args:
-        reduce_mean: False, as in auralflow, is another word for the reduction sum.
         reduction: mean or sum over elements; none: the mean over each item.
     """
 
-    def __init__(self, reduce_mean: bool = True, reduction: str = "mean") -> None:
+    def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = choose_reduction(reduce_mean, reduction)
+        check_reduction(reduction)
+        self.reduction = reduction
 
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
-        return _reduce_elements(_difference(estimate_magnitude, target_magnitude).abs(), self.reduction)
+        return reduce_elements(_difference(estimate_magnitude, target_magnitude).abs(), self.reduction)
 
 
-class L2Loss(nn.Module):
+class MagnitudeL2Loss(nn.Module):
     """Compare magnitudes by their mean squared difference.
 
     Args:
-        reduce_mean: False, as in auralflow, is another word for the reduction sum.
         reduction: mean or sum over elements; none: the mean over each item.
     """
 
-    def __init__(self, reduce_mean: bool = True, reduction: str = "mean") -> None:
+    def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = choose_reduction(reduce_mean, reduction)
+        check_reduction(reduction)
+        self.reduction = reduction
 
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
-        return _reduce_elements(_difference(estimate_magnitude, target_magnitude).square(), self.reduction)
+        return reduce_elements(_difference(estimate_magnitude, target_magnitude).square(), self.reduction)
 
 
-class RMSELoss(nn.Module):
+class MagnitudeRMSELoss(nn.Module):
     """Compare magnitudes by the root of each item's mean squared difference.
 
     Args:
@@ -79,7 +76,7 @@ class RMSELoss(nn.Module):
 
     def __init__(self, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -90,7 +87,7 @@ class RMSELoss(nn.Module):
         return reduce((square + self.eps).sqrt(), self.reduction)
 
 
-class LogL1Loss(nn.Module):
+class MagnitudeLogL1Loss(nn.Module):
     """Compare magnitudes by each item's mean absolute difference, in dB.
 
     Args:
@@ -104,7 +101,7 @@ class LogL1Loss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -115,7 +112,7 @@ class LogL1Loss(nn.Module):
         return reduce(10.0 * (difference + self.eps).log10(), self.reduction)
 
 
-class LogL2Loss(nn.Module):
+class MagnitudeLogL2Loss(nn.Module):
     """Compare magnitudes by each item's mean squared difference, in dB.
 
     Args:
@@ -129,7 +126,7 @@ class LogL2Loss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -241,11 +238,11 @@ class STFTMagnitudeLoss(nn.Module):
         log_fac: float = 1.0,
     ) -> None:
         super().__init__()
-        check_flag("log", log)
+        check_flags(log=log)
         check_choice("distance", distance, ("L1", "L2"))
         check_reduction(reduction)
-        check_range("log_eps", log_eps)
-        check_range("log_fac", log_fac, above=True)
+        check_at_least_0(log_eps=log_eps)
+        check_above_0(log_fac=log_fac)
         self.log, self.squared, self.reduction = log, distance == "L2", reduction
         self.log_eps, self.log_fac = log_eps, log_fac
 
@@ -260,4 +257,4 @@ class STFTMagnitudeLoss(nn.Module):
                 for magnitude in (estimate_magnitude, target_magnitude)
             )
             difference = next(logarithms) - next(logarithms)
-        return _reduce_elements(difference.square() if self.squared else difference.abs(), self.reduction)
+        return reduce_elements(difference.square() if self.squared else difference.abs(), self.reduction)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.losses._check import (
+    check_above_0,
     check_choice,
     check_range,
     check_real,
@@ -14,14 +15,15 @@ from sepkit.losses._check import (
     check_same_shape,
     choose_reduction,
 )
-from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce
+from sepkit.losses._numeric import full_precision, item_mean, reduce, reduce_elements
+from sepkit.losses.composite import CompositeLoss
 
 UNITS = ("item", "all", "frame")
 
 
 def _weights(alpha: float, beta: float | None) -> tuple[float, float, float]:
-    check_range("alpha", alpha, 0.0, 1.0)
-    check_range("beta", 0.0 if beta is None else beta, 0.0, 1.0)
+    check_range("alpha", alpha, high=1.0)
+    check_range("beta", 0.0 if beta is None else beta, high=1.0)
     separation = 1.0 - alpha - (beta or 0.0)
     if separation < -1e-6:
         raise ValueError(f"alpha + beta must be at most 1, got {alpha} + {beta}; lower one of them")
@@ -47,9 +49,13 @@ def _unit(spectrogram: Tensor, unit: str) -> Tensor:
 
 
 def _component_terms(
-    mask: Tensor, target: Tensor, residual: Tensor, weights: tuple[float, float, float], unit: str
+    mask: Tensor, target: Tensor, residual: Tensor, *, weights: tuple[float, float, float], unit: str
 ) -> dict[str, Tensor]:
-    """Weigh the terms of each item: (B,) each, only those whose weight is not 0."""
+    """Compute the weighted terms of each item: (B,) each, only those whose weight is not 0."""
+    n_dims, letters = (3, "(B, ..., F, N)") if unit == "frame" else (2, "(B, ...)")
+    check_same_shape(n_dims, letters, mask=mask, target=target, residual=residual)
+    _check_mask(mask)
+    check_real(mask=mask, target=target, residual=residual)
     separation, attenuation, quality = weights
     leaked = mask * residual
     terms = {}
@@ -67,14 +73,6 @@ def _check_mask(mask: Tensor) -> None:
         raise ValueError(f"mask must be real, got {mask.dtype}; use a loss on estimate_spectrogram instead")
 
 
-def _check_components(mask: Tensor, target: Tensor, residual: Tensor, unit: str) -> None:
-    n_dims = 3 if unit == "frame" else 2
-    letters = "(B, ..., F, N)" if unit == "frame" else "(B, ...)"
-    check_same_shape(n_dims, letters, mask=mask, target=target, residual=residual)
-    _check_mask(mask)
-    check_real(mask=mask, target=target, residual=residual)
-
-
 @full_precision
 def component_loss(
     mask: Tensor,
@@ -85,7 +83,7 @@ def component_loss(
     unit: str = "item",
     reduction: str = "mean",
 ) -> Tensor:
-    """Weigh what a mask takes from the target against what it leaves of the rest, and of its character.
+    """Measure what a mask takes from the target, what it leaves of the residual, and how it changes its shape.
 
     With y the target, r the residual and m the mask, the mean over elements of (1 - alpha - beta) (m y - y)^2 +
     alpha (m r)^2 + beta (m r / |m r| - r / |r|)^2. The defaults give the first term the weight 0, which rewards
@@ -114,12 +112,11 @@ def component_loss(
     check_reduction(reduction)
     weights = _weights(alpha, beta)
     _warn_without_separation(alpha, beta)
-    _check_components(mask, target, residual, unit)
-    terms = _component_terms(mask, target, residual, weights, unit)
+    terms = _component_terms(mask, target, residual, weights=weights, unit=unit)
     return reduce(torch.stack(list(terms.values())).sum(0), reduction)
 
 
-class ComponentLoss(nn.Module):
+class ComponentLoss(CompositeLoss):
     """Apply `component_loss` to a mask and the magnitudes of target and residual.
 
     Args:
@@ -139,16 +136,10 @@ class ComponentLoss(nn.Module):
         _warn_without_separation(alpha, beta)
         self.unit, self.reduction = unit, reduction
 
-    @full_precision
-    def parts(self, mask: Tensor, target_magnitude: Tensor, interference_magnitude: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss: separation, attenuation, quality."""
-        _check_components(mask, target_magnitude, interference_magnitude, self.unit)
-        terms = _component_terms(mask, target_magnitude, interference_magnitude, self.weights, self.unit)
-        return {name: reduce(term, self.reduction) for name, term in terms.items()}
-
-    def forward(self, mask: Tensor, target_magnitude: Tensor, interference_magnitude: Tensor) -> Tensor:
-        """Compare (B, ...) masks; returns a scalar, or (B,) for reduction none."""
-        return torch.stack(list(self.parts(mask, target_magnitude, interference_magnitude).values())).sum(0)
+    def terms(self, mask: Tensor, target_magnitude: Tensor, interference_magnitude: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms of each item of (B, ...), separation, attenuation and quality: (B,) each."""
+        spectra = mask, target_magnitude, interference_magnitude
+        return _component_terms(*spectra, weights=self.weights, unit=self.unit)
 
 
 _DISTANCES = {"l1": torch.abs, "l2": torch.square}
@@ -180,13 +171,13 @@ def mask_loss(
         auralflow, MaskLoss.
     """
     check_choice("loss_fn", loss_fn, tuple(_DISTANCES))
-    check_range("eps", eps, above=True)
+    check_above_0(eps=eps)
     check_reduction(reduction)
     check_same_shape(2, "(B, ...)", mask=mask, mixture=mixture, target=target)
     _check_mask(mask)
     check_real(mask=mask, mixture=mixture, target=target)
     distance = _DISTANCES[loss_fn](mask - target / mixture.clamp(min=eps))
-    return item_sum(distance).sum() if reduction == "sum" else reduce(item_mean(distance), reduction)
+    return reduce_elements(distance, reduction)
 
 
 class MaskLoss(nn.Module):
@@ -204,9 +195,10 @@ class MaskLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("loss_fn", loss_fn, tuple(_DISTANCES))
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         self.loss_fn, self.eps, self.reduction = loss_fn, eps, choose_reduction(reduce_mean, reduction)
 
     def forward(self, mask: Tensor, mixture_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...) masks; returns a scalar, or (B,) for reduction none."""
-        return mask_loss(mask, mixture_magnitude, target_magnitude, self.loss_fn, self.eps, self.reduction)
+        options = {"loss_fn": self.loss_fn, "eps": self.eps, "reduction": self.reduction}
+        return mask_loss(mask, mixture_magnitude, target_magnitude, **options)

@@ -7,47 +7,35 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_choice, check_range, check_resolutions, check_size, check_waveforms
+from sepkit.losses._check import (
+    check_above_0,
+    check_at_least_0,
+    check_choice,
+    check_range,
+    check_resolutions,
+    check_sizes,
+    check_waveforms,
+    take,
+)
 from sepkit.losses._numeric import full_precision
 from sepkit.losses._window import make_window
+from sepkit.losses.composite import CompositeLoss
 from sepkit.losses.filters import SumAndDifference
-from sepkit.losses.stft import TERMS, STFTLoss, filtered, make_prefilter, weighted
+from sepkit.losses.stft import SHARED, TERMS, STFTLoss, filtered, make_prefilter, weighted
 
 _DEFAULT_WINDOWS = ("hann_window", "bartlett_window", "blackman_window", "hamming_window", "kaiser_window")
 
 
-def _each(value: object, n: int) -> list:
-    """Repeat a single value, or take a list of n."""
-    return list(value) if isinstance(value, (list, tuple)) else [value] * n
+def _means(all_terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Average each term over resolutions."""
+    return {name: torch.stack([terms[name] for terms in all_terms]).mean(0) for name in all_terms[0]}
 
 
-class MultiResolutionSTFTLoss(nn.Module):
-    """Average `STFTLoss` over several resolutions.
+class MultiResolutionSTFTLoss(CompositeLoss):
+    """Average `STFTLoss`, where the arguments are explained, over several resolutions.
 
-    Args:
-        fft_sizes: samples, one for each resolution.
-        hop_sizes: samples.
-        win_lengths: samples.
-        window: a window of torch or scipy.
-        w_sc: weight of spectral convergence.
-        w_log_mag: weight of the distance of logarithms.
-        w_lin_mag: weight of the distance of magnitudes.
-        w_phs: weight of the distance of phases.
-        sample_rate: Hz, for `scale` and `perceptual_weighting`.
-        scale: None, mel or chroma.
-        n_bins: number of bands, or a list with one number for each resolution.
-        perceptual_weighting: A-weight the waveforms first.
-        scale_invariance: scale the target's magnitudes to fit.
-        eps: least power of a bin.
-        output: loss, or full: the loss and a list for each term.
-        reduction: mean, sum or none.
-        mag_distance: L1 or L2.
-        device: where constants are put.
-        log_eps: added inside the logarithm.
-        log_fac: factor inside the logarithm.
-        sc_reduction: batch or item.
-        floor: clamp or live.
-        phase: mse or cosine.
+    `fft_sizes`, `hop_sizes` and `win_lengths` are lists, in samples; `n_bins` is one number or a list; `output` full
+    returns the loss, and a list for each term.
 
     Source:
         R. Yamamoto, E. Song, J. Kim, Parallel WaveGAN, 2020, eq. 6, as in auraloss.
@@ -81,75 +69,41 @@ class MultiResolutionSTFTLoss(nn.Module):
     ) -> None:
         super().__init__()
         sizes = check_resolutions(fft_sizes=fft_sizes, hop_sizes=hop_sizes, win_lengths=win_lengths)
-        bands = _each(n_bins, len(sizes))
+        bands = list(n_bins) if isinstance(n_bins, (list, tuple)) else [n_bins] * len(sizes)
         if len(bands) != len(sizes):
             raise ValueError(f"n_bins must be one number, or a list of {len(sizes)}, got {n_bins!r}")
+        shared = take(locals(), *SHARED, "window", "scale", "output")
         self.stft_losses = nn.ModuleList(
-            STFTLoss(
-                *size, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, scale, bins,
-                False, scale_invariance, eps, output, reduction, mag_distance, device, log_eps, log_fac,
-                sc_reduction, floor, phase,
-            )
-            for size, bins in zip(sizes, bands, strict=True)
-        )  # fmt: skip
+            STFTLoss(*size, n_bins=n_bands, **shared) for size, n_bands in zip(sizes, bands, strict=True)
+        )
         # The filter is the same at all resolutions, so it runs once.
         self.prefilter = make_prefilter(perceptual_weighting, sample_rate)
-        self.output, self.reduction = output, reduction
+        self.weights, self.output, self.reduction = self.stft_losses[0].weights, output, reduction
 
-    def _terms(self, estimate: Tensor, target: Tensor) -> list[dict[str, Tensor]]:
+    def _all_terms(self, estimate: Tensor, target: Tensor) -> list[dict[str, Tensor]]:
         check_waveforms(estimate, target)
         estimate, target = filtered(self.prefilter, estimate, target)
-        return [loss.terms(estimate, target) for loss in self.stft_losses]
+        return [loss.unweighted(estimate, target) for loss in self.stft_losses]
 
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss, of those in `TERMS` that have a weight."""
-        found, weights = self._terms(estimate, target), self.stft_losses[0].weights
-        return {name: weights[name] * _mean([terms[name] for terms in found]) for name in found[0]}
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms, of those in `TERMS` that have a weight."""
+        return weighted(_means(self._all_terms(estimate, target)), self.weights)
 
     @full_precision
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor | tuple:
         """Compare (..., T); returns a scalar, or (...) for reduction none; a tuple for output full."""
-        found, weights = self._terms(estimate, target), self.stft_losses[0].weights
-        loss = _mean([weighted(terms, weights) for terms in found])
         if self.output == "loss":
-            return loss
+            return super().forward(estimate, target)
+        found = self._all_terms(estimate, target)
+        loss = sum(weighted(_means(found), self.weights).values())
         return loss, *([terms.get(name, 0.0) for terms in found] for name in TERMS)
 
 
-def _mean(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).mean(0)
+class SumAndDifferenceSTFTLoss(CompositeLoss):
+    """Compare the sum and the difference of two channels by `MultiResolutionSTFTLoss`, whose arguments it takes.
 
-
-class SumAndDifferenceSTFTLoss(nn.Module):
-    """Compare the sum and the difference of two channels by `MultiResolutionSTFTLoss`, and average the two.
-
-    Args:
-        fft_sizes: samples, one for each resolution.
-        hop_sizes: samples.
-        win_lengths: samples.
-        window: a window of torch or scipy.
-        w_sum: weight of the sum.
-        w_diff: weight of the difference.
-        output: loss, or full: the loss, that of the sum, that of the difference, without weights.
-        w_sc: weight of spectral convergence.
-        w_log_mag: weight of the distance of logarithms.
-        w_lin_mag: weight of the distance of magnitudes.
-        w_phs: weight of the distance of phases.
-        sample_rate: Hz, for `scale` and `perceptual_weighting`.
-        scale: None, mel or chroma.
-        n_bins: number of bands, or a list with one number for each resolution.
-        perceptual_weighting: A-weight the waveforms first.
-        scale_invariance: scale the target's magnitudes to fit.
-        eps: least power of a bin.
-        reduction: mean, sum or none.
-        mag_distance: L1 or L2.
-        device: where constants are put.
-        log_eps: added inside the logarithm.
-        log_fac: factor inside the logarithm.
-        sc_reduction: batch or item.
-        floor: clamp or live.
-        phase: mse or cosine.
+    `w_sum` and `w_diff` are the weights of the two, which are averaged; `output` full returns the loss, that of the sum
+    and that of the difference, without weights.
 
     Source:
         C. Steinmetz, J. Pons, S. Pascual, J. Serra, Automatic multitrack mixing with a differentiable mixing console
@@ -185,93 +139,40 @@ class SumAndDifferenceSTFTLoss(nn.Module):
         phase: str = "mse",
     ) -> None:
         super().__init__()
-        check_range("w_sum", w_sum)
-        check_range("w_diff", w_diff)
+        check_at_least_0(w_sum=w_sum, w_diff=w_diff)
         check_choice("output", output, ("loss", "full"))
-        self.split = SumAndDifference()
-        self.loss = MultiResolutionSTFTLoss(
-            fft_sizes, hop_sizes, win_lengths, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, scale, n_bins,
-            perceptual_weighting, scale_invariance, eps, "loss", reduction, mag_distance, device, log_eps, log_fac,
-            sc_reduction, floor, phase,
-        )  # fmt: skip
+        sizes = ("fft_sizes", "hop_sizes", "win_lengths")
+        shared = take(locals(), *SHARED, *sizes, "window", "scale", "n_bins", "perceptual_weighting")
+        self.loss, self.split = MultiResolutionSTFTLoss(**shared), SumAndDifference()
         self.weights = {"sum": w_sum / 2.0, "difference": w_diff / 2.0}
         self.output, self.reduction = output, reduction
 
-    def _terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _both(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         check_waveforms(estimate, target, n_dims=2)
-        signals = zip(self.split(estimate), self.split(target), strict=True)
-        found = [self.loss(*pair) for pair in signals]
-        if self.reduction == "none":
-            found = [values.squeeze(-1) for values in found]
-        return dict(zip(("sum", "difference"), found, strict=True))
+        signals = zip(("sum", "difference"), self.split(estimate), self.split(target), strict=True)
+        values = {name: self.loss(*pair) for name, *pair in signals}
+        return {name: value.squeeze(-1) for name, value in values.items()} if self.reduction == "none" else values
 
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss: sum, difference."""
-        return {name: self.weights[name] * term for name, term in self._terms(estimate, target).items()}
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms: sum, difference."""
+        return weighted(self._both(estimate, target), self.weights)
 
     @full_precision
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor | tuple:
         """Compare (..., 2, T); returns a scalar, or (...) for reduction none; a tuple for output full."""
-        found = self._terms(estimate, target)
-        loss = weighted(found, self.weights)
-        return loss if self.output == "loss" else (loss, *found.values())
+        if self.output == "loss":
+            return super().forward(estimate, target)
+        both = self._both(estimate, target)
+        return sum(weighted(both, self.weights).values()), *both.values()
 
 
-def _check_draws(
-    resolutions: int,
-    min_fft_size: int,
-    max_fft_size: int,
-    min_hop_size: float,
-    max_hop_size: float,
-    windows: Sequence[str],
-    randomize_rate: int,
-    seed: int,
-) -> None:
-    check_size("resolutions", resolutions)
-    check_size("max_fft_size", max_fft_size, 4)
-    check_size("min_fft_size", min_fft_size, 4)
-    check_range("min_fft_size", min_fft_size, 4, max_fft_size)
-    check_range("max_hop_size", max_hop_size, above=True)
-    check_range("min_hop_size", min_hop_size, 0.0, max_hop_size, above=True)
-    check_size("randomize_rate", randomize_rate)
-    check_size("seed", seed, 0)
-    if isinstance(windows, str) or not windows:
-        raise ValueError(f"windows must be a list of at least one name, got {windows!r}")
-    for window in windows:
-        make_window(window, min_fft_size)
+class RandomResolutionSTFTLoss(CompositeLoss):
+    """Average `STFTLoss`, where the arguments are explained, over resolutions that are drawn anew every few calls.
 
-
-class RandomResolutionSTFTLoss(nn.Module):
-    """Average `STFTLoss` over resolutions that are drawn anew every few calls.
-
-    Args:
-        resolutions: number of resolutions.
-        min_fft_size: smallest transform, a power of 2.
-        max_fft_size: largest transform, a power of 2; a signal needs more than half of its samples.
-        min_hop_size: smallest hop, as a share of the transform.
-        max_hop_size: largest hop.
-        windows: names to draw from.
-        w_sc: weight of spectral convergence.
-        w_log_mag: weight of the distance of logarithms.
-        w_lin_mag: weight of the distance of magnitudes.
-        w_phs: weight of the distance of phases.
-        sample_rate: Hz, for `scale` and `perceptual_weighting`.
-        scale: None, mel or chroma.
-        n_mels: number of bands; at most an eighth of a transform is used.
-        randomize_rate: calls between draws.
-        perceptual_weighting: A-weight the waveforms first.
-        scale_invariance: scale the target's magnitudes to fit.
-        eps: least power of a bin.
-        reduction: mean, sum or none.
-        mag_distance: L1 or L2.
-        device: where constants are put.
-        log_eps: added inside the logarithm.
-        log_fac: factor inside the logarithm.
-        sc_reduction: batch or item.
-        floor: clamp or live.
-        phase: mse or cosine.
-        seed: of the loss's own draws.
+    `resolutions` are drawn every `randomize_rate` calls by a generator of the loss's own, from `seed`. Transforms are
+    powers of 2 from `min_fft_size` to `max_fft_size` (a signal needs more than half of its samples), hops a share of
+    them from `min_hop_size` to `max_hop_size`, windows one of `windows`, with at most `n_mels` bands (an eighth of the
+    transform where that is less).
 
     Source:
         C. Steinmetz, J. Reiss, auraloss: audio focused loss functions in PyTorch, 2020; the largest size is drawn
@@ -308,17 +209,21 @@ class RandomResolutionSTFTLoss(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_draws(resolutions, min_fft_size, max_fft_size, min_hop_size, max_hop_size, windows, randomize_rate, seed)
-        if n_mels is not None:
-            check_size("n_mels", n_mels)
+        check_sizes(resolutions=resolutions, randomize_rate=randomize_rate)
+        check_sizes(4, min_fft_size=min_fft_size, max_fft_size=max_fft_size)
+        check_sizes(0, seed=seed)
+        check_range("min_fft_size", min_fft_size, 4, max_fft_size)
+        check_above_0(max_hop_size=max_hop_size)
+        check_range("min_hop_size", min_hop_size, high=max_hop_size, above=True)
+        check_sizes(**({} if n_mels is None else {"n_mels": n_mels}))
+        if isinstance(windows, str) or not windows:
+            raise ValueError(f"windows must be a list of at least one name, got {windows!r}")
+        for window in windows:
+            make_window(window, min_fft_size)
         self.resolutions, self.windows, self.randomize_rate = resolutions, tuple(windows), randomize_rate
         self.exponents = (min_fft_size.bit_length() - 1, max_fft_size.bit_length() - 1)
         self.hops, self.n_mels, self.max_fft_size = (min_hop_size, max_hop_size), n_mels, max_fft_size
-        self._before = (w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, scale)
-        self._after = (
-            scale_invariance, eps, "loss", reduction, mag_distance, device, log_eps, log_fac, sc_reduction, floor,
-            phase,
-        )  # fmt: skip
+        self._shared = take(locals(), *SHARED, "scale")
         self.prefilter = make_prefilter(perceptual_weighting, sample_rate)
         self.reduction, self.n_forwards, self._random = reduction, 0, random.Random(seed)
         self.stft_losses = self._draw()
@@ -328,7 +233,7 @@ class RandomResolutionSTFTLoss(nn.Module):
         return {"n_forwards": self.n_forwards, "drawn_from": self._drawn_from}
 
     def set_extra_state(self, state: dict[str, object]) -> None:
-        """Go back to what `get_extra_state` gave."""
+        """Restore the state that `get_extra_state` returned."""
         version, numbers, spare = state["drawn_from"]
         self._random.setstate((version, tuple(numbers), spare))
         self.n_forwards = state["n_forwards"]
@@ -350,9 +255,10 @@ class RandomResolutionSTFTLoss(nn.Module):
         n_bins = None if self.n_mels is None else max(1, min(self.n_mels, fft_size // 8))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty bands, which cannot be helped here
-            return STFTLoss(fft_size, hop_size, win_length, window, *self._before, n_bins, False, *self._after)
+            return STFTLoss(fft_size, hop_size, win_length, window=window, n_bins=n_bins, **self._shared)
 
-    def _terms(self, estimate: Tensor, target: Tensor) -> list[dict[str, Tensor]]:
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms, of those in `TERMS` that have a weight; this counts as a call."""
         check_waveforms(estimate, target)
         if estimate.shape[-1] <= self.max_fft_size // 2:
             raise ValueError(
@@ -363,16 +269,5 @@ class RandomResolutionSTFTLoss(nn.Module):
             self._redraw()
         self.n_forwards += 1
         estimate, target = filtered(self.prefilter, estimate, target)
-        return [loss.terms(estimate, target) for loss in self.stft_losses]
-
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss; like `forward`, it counts as a call."""
-        found, weights = self._terms(estimate, target), self.stft_losses[0].weights
-        return {name: weights[name] * _mean([terms[name] for terms in found]) for name in found[0]}
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (..., T); returns a scalar, or (...) for reduction none."""
-        found, weights = self._terms(estimate, target), self.stft_losses[0].weights
-        return _mean([weighted(terms, weights) for terms in found])
+        found = [loss.unweighted(estimate, target) for loss in self.stft_losses]
+        return weighted(_means(found), self.stft_losses[0].weights)

@@ -1,32 +1,37 @@
 """Losses on magnitudes of spectra at one resolution, taken from waveforms: auraloss's family."""
 
-import warnings
-
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sepkit.losses._bank import chroma_bank, mel_bank
+from sepkit.losses._bank import chroma_bank, mel_bank, warn_of_empty_bands
 from sepkit.losses._check import (
+    check_above_0,
+    check_at_least_0,
     check_choice,
     check_device,
-    check_flag,
-    check_range,
+    check_flags,
     check_reduction,
-    check_size,
+    check_sizes,
     check_transform,
     check_waveforms,
+    take,
 )
 from sepkit.losses._magnitude_terms import NO_BAND, Magnitudes, Options, angle_terms, magnitude_sums, magnitude_terms
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
 from sepkit.losses._stft import Constant, Resolution, power, total
 from sepkit.losses._window import make_window
+from sepkit.losses.composite import CompositeLoss
 from sepkit.losses.filters import FIRFilter
 
 TERMS = ("spectral_convergence", "log_magnitude", "linear_magnitude", "phase")
+# What every loss that is made of `STFTLoss` hands on to it.
+SHARED = (
+    "w_sc", "w_log_mag", "w_lin_mag", "w_phs", "sample_rate", "scale_invariance", "eps", "reduction", "mag_distance",
+    "device", "log_eps", "log_fac", "sc_reduction", "floor", "phase",
+)  # fmt: skip
 
 
-def _make_bank(scale: str | None, sample_rate: float | None, n_fft: int, n_bins: int | None) -> np.ndarray | None:
+def _make_bank(scale: str | None, sample_rate: float | None, n_fft: int, n_bins: int | None) -> Constant | None:
     check_choice("scale", scale, (None, "mel", "chroma"))
     if scale is None:
         return None
@@ -34,20 +39,12 @@ def _make_bank(scale: str | None, sample_rate: float | None, n_fft: int, n_bins:
         raise ValueError(f"scale {scale!r} needs sample_rate and n_bins, got {sample_rate} and {n_bins}; name both")
     if n_bins > n_fft:
         raise ValueError(f"n_bins must be 1 to the FFT size, {n_fft}, got {n_bins}")
-    return (mel_bank if scale == "mel" else chroma_bank)(sample_rate, n_fft, n_bins)
+    bank = (mel_bank if scale == "mel" else chroma_bank)(sample_rate, n_fft, n_bins)
+    warn_of_empty_bands(bank, n_fft)
+    return Constant(bank)
 
 
-def _warn_of_empty_bands(bank: np.ndarray | None, n_fft: int) -> None:
-    n_empty = 0 if bank is None else int((bank.sum(0) == 0).sum())
-    if n_empty:
-        warnings.warn(
-            f"{n_empty} of {bank.shape[1]} bands hold no bin of a transform of {n_fft} samples and count as equal; "
-            "take fewer bands or a longer transform",
-            stacklevel=4,
-        )
-
-
-class STFTLoss(nn.Module):
+class STFTLoss(CompositeLoss):
     """Compare magnitudes of spectra: by their relative error, by their logarithms, linearly, and by phase.
 
     Spectral convergence is one ratio over the whole batch unless `sc_reduction` is item: then an item's value does
@@ -77,7 +74,7 @@ class STFTLoss(nn.Module):
         log_fac: factor inside the logarithm.
         sc_reduction: batch or item, see above.
         floor: clamp or live: below the floor gradients flow as if at it, towards the target's phase.
-        phase: mse, of unwrapped angles, which hears noise above all; or cosine, 1 - cos of the difference.
+        phase: mse, of angles as they are, which noise decides; or cosine, 1 - cos of the difference.
 
     Source:
         R. Yamamoto, E. Song, J. Kim, Probability density distillation with generative adversarial networks, 2019;
@@ -111,9 +108,16 @@ class STFTLoss(nn.Module):
         phase: str = "mse",
     ) -> None:
         super().__init__()
-        _check_terms(w_sc, w_log_mag, w_lin_mag, w_phs, eps, log_eps, log_fac)
+        self.weights = dict(zip(TERMS, (w_sc, w_log_mag, w_lin_mag, w_phs), strict=True))
+        check_at_least_0(w_sc=w_sc, w_log_mag=w_log_mag, w_lin_mag=w_lin_mag, w_phs=w_phs, log_eps=log_eps)
+        check_above_0(eps=eps, log_fac=log_fac)
+        if not any(self.weights.values()):
+            raise ValueError(
+                "one of w_sc, w_log_mag, w_lin_mag, w_phs must be above 0, got 0 for all; nothing is compared"
+            )
         check_transform(fft_size=fft_size, hop_size=hop_size, win_length=win_length)
-        _check_bands(sample_rate, n_bins)
+        check_above_0(**({} if sample_rate is None else {"sample_rate": sample_rate}))
+        check_sizes(**({} if n_bins is None else {"n_bins": n_bins}))
         check_device(device)
         check_reduction(reduction)
         check_choice("output", output, ("loss", "full"))
@@ -121,115 +125,84 @@ class STFTLoss(nn.Module):
         check_choice("sc_reduction", sc_reduction, ("batch", "item"))
         check_choice("floor", floor, ("clamp", "live"))
         check_choice("phase", phase, ("mse", "cosine"))
-        check_flag("scale_invariance", scale_invariance)
+        check_flags(scale_invariance=scale_invariance)
         if scale_invariance and floor == "live":
             raise ValueError('floor must be "clamp" with scale_invariance, got "live"; leave one out')
         self.resolution = Resolution(fft_size, hop_size, make_window(window, win_length))
-        bank = _make_bank(scale, sample_rate, fft_size, n_bins)
-        _warn_of_empty_bands(bank, fft_size)
-        self.bank = None if bank is None else Constant(bank)
+        self.bank = _make_bank(scale, sample_rate, fft_size, n_bins)
         self.prefilter = make_prefilter(perceptual_weighting, sample_rate)
-        self.weights = dict(zip(TERMS, (w_sc, w_log_mag, w_lin_mag, w_phs), strict=True))
-        flags = *self.weights.values(), mag_distance == "L2", floor == "live", phase == "cosine"
-        self.options = [*(float(flag > 0) for flag in flags), eps, log_eps, log_fac]
+        flags = dict(zip(Options._fields, map(bool, self.weights.values()), strict=False))
+        self.options = Options(
+            **flags, squared=mag_distance == "L2", live=floor == "live", cosine=phase == "cosine",
+            eps=eps, log_eps=log_eps, log_fac=log_fac,
+        )  # fmt: skip
         self.scale_invariance, self.sc_reduction = scale_invariance, sc_reduction
         self.output, self.reduction = output, reduction
         self.to(device)
 
     def _scaled_sums(self, estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the terms after the target's magnitudes were fitted, for which a whole spectrogram is needed."""
-        which, bank = Options(self.options), self.bank and self.bank(estimate)
+        options, bank = self.options, self.bank and self.bank(estimate)
         spectra = [self.resolution.spectrum(signal) for signal in (estimate, target)]
-        bands = [power(spectrum).clamp(min=which.eps).sqrt() for spectrum in spectra]
+        bands = [power(spectrum).clamp(min=options.eps).sqrt() for spectrum in spectra]
         bands = [band if bank is None else (band @ bank).clamp(min=NO_BAND) for band in bands]
         gain = total(bands[0] * bands[1]) / total(bands[1] * bands[1])
         bands[1] = bands[1] * gain[:, None, None]
-        sums, *_ = magnitude_terms(*bands, which, False)
-        if which.phase:
-            both = [Magnitudes(spectrum, which.eps) for spectrum in spectra]
-            sums.append(angle_terms(*both, which.cosine, (False, False))[0])
-        references = [total(bands[1] * bands[1])] if which.convergence else []
-        return torch.stack(sums, 1), torch.stack(references, 1) if references else sums[0].new_empty(len(gain), 0)
+        sums, *_ = magnitude_terms(*bands, options, need_target=False)
+        if options.phase:
+            both = [Magnitudes(spectrum, options.eps) for spectrum in spectra]
+            sums.append(angle_terms(*both, cosine=options.cosine, needs=(False, False))[0])
+        target_sums = total(bands[1] * bands[1])[:, None] if options.convergence else gain.new_empty(len(gain), 0)
+        return torch.stack(sums, 1), target_sums
 
-    def _sums(self, estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        if self.scale_invariance:
-            return self._scaled_sums(estimate, target)
-        tables = [] if self.bank is None else [self.bank(estimate)]
-        return self.resolution.sums(magnitude_sums, estimate, target, self.options, tables)
-
-    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the terms without weights, each reduced like the loss, for filtered (..., T)."""
+    def unweighted(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the terms without weights, each reduced like the loss, of filtered (..., T)."""
         shape = estimate.shape[:-1]
         rows = [signal.reshape(-1, signal.shape[-1]) for signal in (estimate, target)]
-        sums, references = self._sums(*rows)
-        n_frames = self.resolution.n_frames(estimate.shape[-1])
-        n_elements = {name: n_frames * self._n_bands(name) for name in TERMS}
-        found, names = {}, [name for name in TERMS if self.weights[name]]
+        if self.scale_invariance:
+            sums, target_sums = self._scaled_sums(*rows)
+        else:
+            tables = [] if self.bank is None else [self.bank(estimate)]
+            sums, target_sums = self.resolution.sums(magnitude_sums, *rows, options=self.options, tables=tables)
+        n_frames, n_bins = self.resolution.n_frames(estimate.shape[-1]), self.resolution.n_fft // 2 + 1
+        n_bands = n_bins if self.bank is None else self.bank.values.shape[1]
+        terms, names = {}, [name for name in TERMS if self.weights[name]]
         for name, per_row in zip(names, sums.unbind(1), strict=True):
             if name == "spectral_convergence":
-                found[name] = self._convergence(per_row, references[:, 0], shape)
+                terms[name] = self._convergence(per_row, target_sums[:, 0], shape)
             elif self.reduction == "sum" and name != "phase":
-                found[name] = per_row.sum()
+                terms[name] = per_row.sum()
             else:
-                mean = (per_row / n_elements[name]).view(shape)
-                found[name] = mean if self.reduction == "none" else mean.mean()
-        return found
+                mean = (per_row / (n_frames * (n_bins if name == "phase" else n_bands))).view(shape)
+                terms[name] = mean if self.reduction == "none" else mean.mean()
+        return terms
 
-    def _n_bands(self, name: str) -> int:
-        if self.bank is None or name == "phase":
-            return self.resolution.n_fft // 2 + 1
-        return self.bank.values.shape[1]
-
-    def _convergence(self, error: Tensor, reference: Tensor, shape: torch.Size) -> Tensor:
+    def _convergence(self, error: Tensor, target_sum: Tensor, shape: torch.Size) -> Tensor:
         if self.sc_reduction == "item":
-            return reduce(safe_sqrt(error / reference).view(shape), self.reduction)
-        ratio = safe_sqrt(error.sum() / reference.sum())
+            return reduce(safe_sqrt(error / target_sum).view(shape), self.reduction)
+        ratio = safe_sqrt(error.sum() / target_sum.sum())
         return ratio.expand(shape) if self.reduction == "none" else ratio
 
-    @full_precision
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss, of those in `TERMS` that have a weight."""
+    def _compare(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         check_waveforms(estimate, target)
-        estimate, target = filtered(self.prefilter, estimate, target)
-        return {name: self.weights[name] * term for name, term in self.terms(estimate, target).items()}
+        return self.unweighted(*filtered(self.prefilter, estimate, target))
+
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the weighted terms, of those in `TERMS` that have a weight."""
+        return weighted(self._compare(estimate, target), self.weights)
 
     @full_precision
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor | tuple:
         """Compare (..., T); returns a scalar, or (...) for reduction none; a tuple for output full."""
-        check_waveforms(estimate, target)
-        estimate, target = filtered(self.prefilter, estimate, target)
-        found = self.terms(estimate, target)
-        loss = weighted(found, self.weights)
-        return loss if self.output == "loss" else (loss, *(found.get(name, 0.0) for name in TERMS))
-
-
-def _check_terms(
-    w_sc: float, w_log_mag: float, w_lin_mag: float, w_phs: float, eps: float, log_eps: float, log_fac: float
-) -> None:
-    for name, weight in (
-        ("w_sc", w_sc),
-        ("w_log_mag", w_log_mag),
-        ("w_lin_mag", w_lin_mag),
-        ("w_phs", w_phs),
-    ):
-        check_range(name, weight)
-    if not (w_sc or w_log_mag or w_lin_mag or w_phs):
-        raise ValueError("one of w_sc, w_log_mag, w_lin_mag, w_phs must be above 0, got 0 for all; nothing is compared")
-    check_range("eps", eps, above=True)
-    check_range("log_eps", log_eps)
-    check_range("log_fac", log_fac, above=True)
-
-
-def _check_bands(sample_rate: float | None, n_bins: int | None) -> None:
-    if sample_rate is not None:
-        check_range("sample_rate", sample_rate, above=True)
-    if n_bins is not None:
-        check_size("n_bins", n_bins)
+        if self.output == "loss":
+            return super().forward(estimate, target)
+        terms = self._compare(estimate, target)
+        return sum(weighted(terms, self.weights).values()), *(terms.get(name, 0.0) for name in TERMS)
 
 
 def make_prefilter(perceptual_weighting: bool, sample_rate: float | None) -> FIRFilter | None:
     """Make the A-weighting filter where it is wanted."""
-    check_flag("perceptual_weighting", perceptual_weighting)
+    check_flags(perceptual_weighting=perceptual_weighting)
     if not perceptual_weighting:
         return None
     if sample_rate is None:
@@ -242,39 +215,16 @@ def filtered(prefilter: FIRFilter | None, estimate: Tensor, target: Tensor) -> t
     return (estimate, target) if prefilter is None else prefilter(estimate, target)
 
 
-def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """Add up terms with their weights."""
-    first, *others = (weights[name] * term for name, term in terms.items())
-    return sum(others, first)
+def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> dict[str, Tensor]:
+    """Multiply terms by their weights."""
+    return {name: weights[name] * term for name, term in terms.items()}
 
 
-class MelSTFTLoss(nn.Module):
-    """Compare mel spectra: `STFTLoss` with `scale` mel, whose arguments it takes.
+_ONE_RESOLUTION = ("fft_size", "hop_size", "win_length", "window", "perceptual_weighting", "output")
 
-    Args:
-        sample_rate: Hz.
-        fft_size: samples of a Fourier transform.
-        hop_size: samples from frame to frame.
-        win_length: samples of the window.
-        window: a window of torch or scipy.
-        w_sc: weight of spectral convergence.
-        w_log_mag: weight of the distance of logarithms.
-        w_lin_mag: weight of the distance of magnitudes.
-        w_phs: weight of the distance of phases.
-        n_mels: number of bands.
-        perceptual_weighting: A-weight the waveforms first.
-        scale_invariance: scale the target's magnitudes to fit.
-        eps: least power of a bin.
-        output: loss or full.
-        reduction: mean, sum or none.
-        mag_distance: L1 or L2.
-        device: where constants are put.
-        log_eps: added inside the logarithm.
-        log_fac: factor inside the logarithm.
-        sc_reduction: batch or item.
-        floor: clamp or live.
-        phase: mse or cosine.
-    """
+
+class MelSTFTLoss(STFTLoss):
+    """Compare mel spectra: `STFTLoss` with `scale` mel and `n_mels` for `n_bins`; its arguments are explained there."""
 
     def __init__(
         self,
@@ -301,51 +251,15 @@ class MelSTFTLoss(nn.Module):
         floor: str = "clamp",
         phase: str = "mse",
     ) -> None:
-        super().__init__()
-        check_range("sample_rate", sample_rate, above=True)
-        check_size("n_mels", n_mels)
-        self.loss = STFTLoss(
-            fft_size, hop_size, win_length, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, "mel", n_mels,
-            perceptual_weighting, scale_invariance, eps, output, reduction, mag_distance, device, log_eps, log_fac,
-            sc_reduction, floor, phase,
-        )  # fmt: skip
-        self.reduction = reduction
-
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss."""
-        return self.loss.parts(estimate, target)
-
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor | tuple:
-        """Compare (..., T); returns what `STFTLoss` does."""
-        return self.loss(estimate, target)
+        check_above_0(sample_rate=sample_rate)
+        check_sizes(n_mels=n_mels)
+        super().__init__(scale="mel", n_bins=n_mels, **take(locals(), *_ONE_RESOLUTION, *SHARED))
 
 
-class ChromaSTFTLoss(nn.Module):
+class ChromaSTFTLoss(STFTLoss):
     """Compare spectra folded into pitch classes: `STFTLoss` with `scale` chroma, whose arguments it takes.
 
-    Args:
-        sample_rate: Hz.
-        fft_size: samples of a Fourier transform.
-        hop_size: samples from frame to frame.
-        win_length: samples of the window.
-        window: a window of torch or scipy.
-        w_sc: weight of spectral convergence.
-        w_log_mag: weight of the distance of logarithms.
-        w_lin_mag: weight of the distance of magnitudes.
-        w_phs: weight of the distance of phases.
-        n_chroma: classes in an octave.
-        perceptual_weighting: A-weight the waveforms first.
-        scale_invariance: scale the target's magnitudes to fit.
-        eps: least power of a bin.
-        output: loss or full.
-        reduction: mean, sum or none.
-        mag_distance: L1 or L2.
-        device: where constants are put.
-        log_eps: added inside the logarithm.
-        log_fac: factor inside the logarithm.
-        sc_reduction: batch or item.
-        floor: clamp or live.
-        phase: mse or cosine.
+    `n_chroma`, classes in an octave, stands for `n_bins`.
     """
 
     def __init__(
@@ -373,20 +287,6 @@ class ChromaSTFTLoss(nn.Module):
         floor: str = "clamp",
         phase: str = "mse",
     ) -> None:
-        super().__init__()
-        check_range("sample_rate", sample_rate, above=True)
-        check_size("n_chroma", n_chroma)
-        self.loss = STFTLoss(
-            fft_size, hop_size, win_length, window, w_sc, w_log_mag, w_lin_mag, w_phs, sample_rate, "chroma", n_chroma,
-            perceptual_weighting, scale_invariance, eps, output, reduction, mag_distance, device, log_eps, log_fac,
-            sc_reduction, floor, phase,
-        )  # fmt: skip
-        self.reduction = reduction
-
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the weighted terms that add up to the loss."""
-        return self.loss.parts(estimate, target)
-
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor | tuple:
-        """Compare (..., T); returns what `STFTLoss` does."""
-        return self.loss(estimate, target)
+        check_above_0(sample_rate=sample_rate)
+        check_sizes(n_chroma=n_chroma)
+        super().__init__(scale="chroma", n_bins=n_chroma, **take(locals(), *_ONE_RESOLUTION, *SHARED))

@@ -6,61 +6,51 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._bank import htk_mel_bank
+from sepkit.losses._bank import htk_mel_bank, warn_of_empty_bands
 from sepkit.losses._check import (
+    check_above_0,
+    check_at_least_0,
     check_choice,
     check_device,
-    check_flag,
+    check_flags,
     check_range,
     check_real,
     check_reduction,
     check_resolutions,
     check_same_shape,
-    check_size,
+    check_sizes,
     check_tensors,
     check_transform,
     check_waveforms,
+    take,
 )
 from sepkit.losses._cqt import CQT
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
 from sepkit.losses._stft import Constant, Resolution, power, refuse_other_modes
 from sepkit.losses._transport import Transport, transport_sums
 from sepkit.losses._window import make_window
+from sepkit.losses.composite import CompositeLoss
 from sepkit.losses.wasserstein import wasserstein_1d, wasserstein_1d_circle
 
 TRANSFORMS = ("stft", "mel", "cqt", "vqt", "identity")
+_FLAGS = (
+    "normalize", "balanced", "return_quantiles", "quantile_lowpass", "apply_root", "circular", "square_magnitude",
+    "reduce",
+)  # fmt: skip
+# What `MultiResolutionSOTLoss` hands on.
+_SHARED = (
+    "transform", "normalize", "balanced", "p", "quantile_lowpass", "eps", "dim", "apply_root", "device", "window",
+    "n_mels", "log", "sample_rate", "bin_position_scaling", "square_magnitude", "reduction",
+)  # fmt: skip
 SCALINGS = ("normalized", "absolute", "normalized_linear")
 
 
-def _check_options(
-    transform: str | None, dim: int, p: float, eps: float, flags: dict[str, bool], log: bool, scaling: str
-) -> None:
-    check_choice("transform", transform, (*TRANSFORMS, None))
-    check_choice("dim", dim, (-1, -2, 1, 2))
-    check_choice("bin_position_scaling", scaling, SCALINGS)
-    check_range("p", p, 1)
-    check_range("eps", eps, above=True)
-    for name, value in flags.items():
-        check_flag(name, value)
-    if log:
-        raise ValueError("log must be False, got True; logarithms below 0 are no distribution, compress by yourself")
-    if flags["circular"] and (flags["return_quantiles"] or flags["quantile_lowpass"] or flags["apply_root"]):
+def _check_circle(transform: str | None, flags: dict[str, bool]) -> None:
+    """Refuse what has no meaning on a circle."""
+    if flags["return_quantiles"] or flags["quantile_lowpass"] or flags["apply_root"]:
         raise ValueError("circular must be alone, got return_quantiles, quantile_lowpass or apply_root beside it")
-    if flags["circular"] and transform not in ("identity", None):
+    if transform not in ("identity", None):
         raise ValueError(f'circular needs transform "identity" and positions below 1, got {transform!r}')
-
-
-def _check_bins(
-    n_mels: int, n_bins: int, bins_per_semitone: int, gamma: float, fmin: float, fmax: float | None, sample_rate: float
-) -> None:
-    check_size("n_mels", n_mels)
-    check_size("n_bins", n_bins)
-    check_size("bins_per_semitone", bins_per_semitone)
-    check_range("gamma", gamma)
-    check_range("fmin", fmin, above=True)
-    if fmax is not None:
-        check_range("fmax", fmax, fmin, above=True)
-    check_range("sample_rate", sample_rate, above=True)
 
 
 class Wasserstein1DLoss(nn.Module):
@@ -136,15 +126,25 @@ class Wasserstein1DLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        flags = {
-            "normalize": normalize, "balanced": balanced, "return_quantiles": return_quantiles,
-            "quantile_lowpass": quantile_lowpass, "apply_root": apply_root, "circular": circular,
-            "square_magnitude": square_magnitude, "reduce": reduce,
-        }  # fmt: skip
-        _check_options(transform, dim, p, eps, flags, log, bin_position_scaling)
+        flags = take(locals(), *_FLAGS)
+        check_choice("transform", transform, (*TRANSFORMS, None))
+        check_choice("dim", dim, (-1, -2, 1, 2))
+        check_choice("bin_position_scaling", bin_position_scaling, SCALINGS)
+        check_range("p", p, 1)
+        check_above_0(eps=eps, fmin=fmin, sample_rate=sample_rate)
+        check_at_least_0(gamma=gamma)
+        check_flags(**flags)
+        if log:
+            raise ValueError(
+                "log must be False, got True; logarithms below 0 are no distribution, compress by yourself"
+            )
+        if circular:
+            _check_circle(transform, flags)
         win_length = fft_size if win_length is None else win_length
         check_transform(fft_size=fft_size, hop_length=hop_length, win_length=win_length)
-        _check_bins(n_mels, n_bins, bins_per_semitone, gamma, fmin, fmax, sample_rate)
+        check_sizes(n_mels=n_mels, n_bins=n_bins, bins_per_semitone=bins_per_semitone)
+        if fmax is not None:
+            check_range("fmax", fmax, fmin, above=True)
         check_device(device)
         check_reduction(reduction)
         if not reduce and reduction != "mean":
@@ -159,9 +159,12 @@ class Wasserstein1DLoss(nn.Module):
             self.resolution = Resolution(fft_size, hop_length, make_window(window, win_length))
         elif self.transform == "mel":
             self.resolution = Resolution(fft_size, hop_length, make_window("hann_window", fft_size))
-            self.bank = Constant(htk_mel_bank(sample_rate, fft_size, n_mels))
+            bank = htk_mel_bank(sample_rate, fft_size, n_mels)
+            warn_of_empty_bands(bank, fft_size)
+            self.bank = Constant(bank)
         elif self.transform != "identity":
-            self.cqt = CQT(sample_rate, hop_length, fmin, fmax, n_bins, 12 * bins_per_semitone, gamma, window)
+            sizes = take(locals(), "sample_rate", "hop_length", "fmin", "fmax", "n_bins", "gamma", "window")
+            self.cqt = CQT(bins_per_octave=12 * bins_per_semitone, **sizes)
         positions = self._own_positions(bin_position_scaling, sample_rate)
         self.positions = None if positions is None else Constant(positions.astype(np.float32))
         self.to(device)
@@ -186,7 +189,7 @@ class Wasserstein1DLoss(nn.Module):
         return (frequencies - frequencies[0]) / (frequencies[-1] - frequencies[0])
 
     def _spectrum(self, signal: Tensor) -> Tensor:
-        """Transform (R, T), or lay out spectra (R, F, N), to (R, N, F)."""
+        """Transform (R, T), or transpose spectra (R, F, N), to (R, N, F)."""
         if self.transform == "identity":
             return signal.mT
         if self.cqt is not None:
@@ -210,7 +213,7 @@ class Wasserstein1DLoss(nn.Module):
         return torch.where(equal, 0.0, torch.where(equal, 1.0, cost).pow(1.0 / self.p))
 
     def _rows(self, estimate: Tensor, target: Tensor) -> tuple[torch.Size, list[Tensor]]:
-        """Lay out distributions as (R, n), with the shape R had."""
+        """Join distributions as (R, n), with the shape R had."""
         spectra = [spectrum.mT if self.along_time else spectrum for spectrum in (estimate, target)]
         return spectra[0].shape[:-1], [mass.reshape(-1, mass.shape[-1]) for mass in self._masses(spectra)]
 
@@ -236,50 +239,42 @@ class Wasserstein1DLoss(nn.Module):
         _check_spectra("(batch, frames, bins)", x_positions is not None, x_spec=x_spec, y_spec=y_spec)
         shape, rows = self._rows(x_spec, y_spec)
         _check_positions(rows, x_positions=x_positions, y_positions=y_positions)
-        given = zip(rows, (x_positions, y_positions), strict=True)
-        positions = [
-            (torch.linspace(0, 1, row.shape[1], device=row.device) if place is None else place).to(row).expand_as(row)
-            for row, place in given
-        ]
+        places = zip(rows, (x_positions, y_positions), strict=True)
+        points = [_positions(row, place).expand_as(row) for row, place in places]
         if self.circular:
-            return wasserstein_1d_circle(*positions, *rows)
+            return wasserstein_1d_circle(*points, u_weights=rows[0], v_weights=rows[1])
         options = {"return_quantiles": self.return_quantiles, "limit_quantile_range": self.quantile_lowpass}
-        cost = wasserstein_1d(*positions, *rows, p=self.p, **options)
+        cost = wasserstein_1d(*points, u_weights=rows[0], v_weights=rows[1], p=self.p, **options)
         if self.return_quantiles:
             return [part.reshape(*shape, -1) for part in cost]
         return self._root(cost)
 
-    def _all_costs(
-        self, estimate: Tensor, target: Tensor, x_positions: Tensor | None, y_positions: Tensor | None
-    ) -> Tensor | list[Tensor]:
+    def _all_costs(self, estimate: Tensor, target: Tensor, places: list[Tensor | None]) -> Tensor | list[Tensor]:
         """Compare rows by whole spectrograms: (R, N) costs."""
         spectra = [self._spectrum(signal) for signal in (estimate, target)]
         if self.square_magnitude:
             spectra = [spectrum.square() for spectrum in spectra]
-        places = [x_positions, y_positions]
-        given = any(place is not None for place in places)
+        own = all(place is None for place in places)
         if self.along_time:
             frames = torch.arange(spectra[0].shape[1], device=estimate.device)
             places = [frames if place is None else place for place in places]
         elif self.positions is not None:
             places = [self.positions(estimate) if place is None else place for place in places]
-        if self.transform == "identity" or self.return_quantiles or self.quantile_lowpass or given:
-            costs = self.loss(*spectra, *places)
+        if self.transform == "identity" or self.return_quantiles or self.quantile_lowpass or not own:
+            costs = self.loss(*spectra, x_positions=places[0], y_positions=places[1])
             return costs if self.return_quantiles else costs.view(estimate.shape[0], -1)
         rows = self._rows(*spectra)[1]
         refuse_other_modes(*rows)
-        costs = Transport.apply(*rows, *(_places(row, place) for row, place in zip(rows, places, strict=True)), self.p)
-        return self._root(costs).view(estimate.shape[0], -1)
+        places = [_positions(row, place).reshape(-1, row.shape[1]) for row, place in zip(rows, places, strict=True)]
+        return self._root(Transport.apply(*rows, *places, self.p)).view(estimate.shape[0], -1)
 
-    def _row_means(
-        self, estimate: Tensor, target: Tensor, x_positions: Tensor | None, y_positions: Tensor | None
-    ) -> Tensor:
+    def _row_means(self, estimate: Tensor, target: Tensor, places: list[Tensor | None]) -> Tensor:
         plain = self.normalize and self.balanced and not (self.along_time or self.quantile_lowpass)
-        if self.resolution is None or not plain or x_positions is not None or y_positions is not None:
-            return self._all_costs(estimate, target, x_positions, y_positions).mean(1)
-        options = [float(self.p), self.eps, float(self.square_magnitude), float(self.apply_root)]
+        if self.resolution is None or not plain or any(place is not None for place in places):
+            return self._all_costs(estimate, target, places).mean(1)
+        options = [self.p, self.eps, self.square_magnitude, self.apply_root]
         tables = [self.positions(estimate)[None], *([] if self.bank is None else [self.bank(estimate)])]
-        sums, _ = self.resolution.sums(transport_sums, estimate, target, options, tables)
+        sums, _ = self.resolution.sums(transport_sums, estimate, target, options=options, tables=tables)
         return sums[:, 0] / self.resolution.n_frames(estimate.shape[1])
 
     @full_precision
@@ -308,18 +303,17 @@ class Wasserstein1DLoss(nn.Module):
             _check_spectra("(..., F, N)", x_positions is not None, estimate=estimate, target=target)
         rows = [signal.reshape(-1, *signal.shape[signal.dim() - n_inner :]) for signal in (estimate, target)]
         lead = estimate.shape[: estimate.dim() - n_inner]
+        places = [x_positions, y_positions]
         if self.return_quantiles:
-            return [part.view(*lead, *part.shape[1:]) for part in self._all_costs(*rows, x_positions, y_positions)]
+            return [part.view(*lead, *part.shape[1:]) for part in self._all_costs(*rows, places)]
         if not self.reduce:
-            return self._all_costs(*rows, x_positions, y_positions).view(*lead, -1)
-        return reduce(self._row_means(*rows, x_positions, y_positions).view(lead), self.reduction)
+            return self._all_costs(*rows, places).view(*lead, -1)
+        return reduce(self._row_means(*rows, places).view(lead), self.reduction)
 
 
-def _places(row: Tensor, positions: Tensor | None) -> Tensor:
-    """Give the positions of the points of (R, n): (1 or R, n)."""
-    if positions is None:
-        positions = torch.linspace(0, 1, row.shape[1], device=row.device)
-    return positions.to(row).reshape(-1, row.shape[1])
+def _positions(row: Tensor, positions: Tensor | None) -> Tensor:
+    """Return the positions of the points of (R, n), evenly from 0 to 1 where none are named."""
+    return (torch.linspace(0, 1, row.shape[1], device=row.device) if positions is None else positions).to(row)
 
 
 def _check_spectra(letters: str, bins_may_differ: bool, **spectra: Tensor) -> None:
@@ -347,29 +341,10 @@ def _check_positions(rows: Sequence[Tensor], **positions: Tensor | None) -> None
         raise ValueError(f"{wanted} must both be given for spectra of {rows[0].shape[1]} and {rows[1].shape[1]} bins")
 
 
-class MultiResolutionSOTLoss(nn.Module):
-    """Add up `Wasserstein1DLoss` over several resolutions.
+class MultiResolutionSOTLoss(CompositeLoss):
+    """Add up `Wasserstein1DLoss`, where the arguments are explained, over several resolutions.
 
-    Args:
-        transform: stft or mel.
-        fft_sizes: samples, one for each resolution.
-        hop_lengths: samples.
-        win_lengths: samples; None: fft_sizes.
-        normalize: divide spectra by their totals.
-        balanced: by each one's own total.
-        p: order, >= 1.
-        quantile_lowpass: leave out levels above 1.
-        eps: added to totals.
-        dim: -1: move energy along frequency; -2: along time.
-        apply_root: take the p-th root of each cost.
-        device: where constants are put.
-        window: of scipy.
-        n_mels: number of mel bands.
-        log: must be left at False.
-        sample_rate: Hz.
-        bin_position_scaling: normalized, absolute or normalized_linear.
-        square_magnitude: compare squares.
-        reduction: mean, sum or none.
+    `transform` is stft or mel; `fft_sizes`, `hop_lengths` and `win_lengths` (None: `fft_sizes`) are lists, in samples.
 
     Source:
         B. Torres, G. Peeters, G. Richard, Unsupervised harmonic parameter estimation using differentiable DSP and
@@ -402,22 +377,13 @@ class MultiResolutionSOTLoss(nn.Module):
         check_choice("transform", transform, ("stft", "mel"))
         win_lengths = fft_sizes if win_lengths is None else win_lengths
         sizes = check_resolutions(fft_sizes=fft_sizes, hop_lengths=hop_lengths, win_lengths=win_lengths)
+        names, shared = ("fft_size", "hop_length", "win_length"), take(locals(), *_SHARED)
         self.loss_modules = nn.ModuleList(
-            Wasserstein1DLoss(
-                transform, normalize, balanced, p, False, quantile_lowpass, eps, dim, apply_root, False, device,
-                *size, window, n_mels, log=log, sample_rate=sample_rate,
-                bin_position_scaling=bin_position_scaling, square_magnitude=square_magnitude, reduction=reduction,
-            )
-            for size in sizes
-        )  # fmt: skip
+            Wasserstein1DLoss(**dict(zip(names, size, strict=True)), **shared) for size in sizes
+        )
         self.names = [f"fft_{size[0]}" for size in sizes]
         self.reduction = reduction
 
-    def parts(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Give the terms that add up to the loss: fft_1024 and so on."""
+    def terms(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the loss of (..., T) at each resolution, fft_1024 and so on."""
         return {name: loss(estimate, target) for name, loss in zip(self.names, self.loss_modules, strict=True)}
-
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Compare (..., T); returns a scalar, or (...) for reduction none."""
-        first, *others = (loss(estimate, target) for loss in self.loss_modules)
-        return sum(others, first)

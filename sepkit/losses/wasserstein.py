@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sepkit.losses._check import check_flag, check_range, check_real, check_same_shape, check_tensors
+from sepkit.losses._check import check_flags, check_range, check_real, check_same_shape, check_tensors
 from sepkit.losses._numeric import full_precision
 
 
@@ -96,12 +96,7 @@ def wasserstein_1d(
         distribution waits at its last position.
     """
     check_range("p", p, 1)
-    for name, flag in (
-        ("require_sort", require_sort),
-        ("return_quantiles", return_quantiles),
-        ("limit_quantile_range", limit_quantile_range),
-    ):
-        check_flag(name, flag)
+    check_flags(require_sort=require_sort, return_quantiles=return_quantiles, limit_quantile_range=limit_quantile_range)
     _check_distributions(u_values, v_values, u_weights, v_weights)
     u_weights, v_weights = _uniform(u_values, u_weights), _uniform(v_values, v_weights)
     if require_sort:
@@ -142,7 +137,7 @@ def wasserstein_1d_circle(
     Source:
         J. Rabin, J. Delon, Y. Gousseau, Transportation distances on the circle, 2011: the level median formula.
     """
-    check_flag("require_sort", require_sort)
+    check_flags(require_sort=require_sort)
     _check_distributions(u_values, v_values, u_weights, v_weights)
     weights = torch.cat((_uniform(u_values, u_weights), -_uniform(v_values, v_weights)), 1)
     values, weights = _in_order(torch.cat((u_values, v_values), 1) % 1.0, weights)

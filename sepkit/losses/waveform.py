@@ -5,36 +5,53 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sepkit.losses._check import check_flag, check_range, check_reduction, check_waveforms
-from sepkit.losses._numeric import full_precision, item_sum, reduce
+from sepkit.losses._check import check_above_0, check_at_least_0, check_flags, check_reduction, check_waveforms
+from sepkit.losses._numeric import full_precision, reduce, reduce_elements
 
 
-@full_precision
-def si_sdr_loss(estimate: Tensor, target: Tensor, reduction: str = "mean", eps: float = 1e-12) -> Tensor:
-    """Measure the negative scale-invariant signal-to-distortion ratio of each item in dB.
-
-    Each channel of the target is scaled on its own, then energies are added up; means are not removed.
+class WaveformL1Loss(nn.Module):
+    """Compare waveforms by their mean absolute difference.
 
     Args:
-        estimate: (B, ..., T).
-        target: (B, ..., T).
-        reduction: mean, sum or none, over items.
-        eps: added to energies, which bounds the loss where one is zero.
-
-    Returns:
-        A scalar, or (B,) for none.
+        reduction: mean or sum over elements; none: the mean over each item.
 
     Source:
-        J. Le Roux, S. Wisdom, H. Erdogan, J. Hershey, SDR - half-baked or well done?, 2019, eq. 4;
-        channels as in auralflow.
+        A. Defossez, N. Usunier, L. Bottou, F. Bach, Music source separation in the waveform domain, 2019: the loss that
+        Demucs is trained with.
     """
-    check_waveforms(estimate, target, n_dims=2)
-    check_reduction(reduction)
-    check_range("eps", eps, above=True)
-    gain = (estimate * target).sum(-1, keepdim=True) / (target.square().sum(-1, keepdim=True) + eps)
-    projection = gain * target
-    kept, lost = item_sum(projection.square()), item_sum((estimate - projection).square())
-    return reduce(-10.0 * ((kept + eps) / (lost + eps)).log10(), reduction)
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
+        check_waveforms(estimate, target, n_dims=2)
+        return reduce_elements((estimate - target).abs(), self.reduction)
+
+
+class WaveformL2Loss(nn.Module):
+    """Compare waveforms by their mean squared difference.
+
+    Args:
+        reduction: mean or sum over elements; none: the mean over each item.
+
+    Source:
+        As `WaveformL1Loss`, with which it is compared there.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Compare (B, ..., T); returns a scalar, or (B,) for reduction none."""
+        check_waveforms(estimate, target, n_dims=2)
+        return reduce_elements((estimate - target).square(), self.reduction)
 
 
 class ESRLoss(nn.Module):
@@ -50,7 +67,7 @@ class ESRLoss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -76,7 +93,7 @@ class DCLoss(nn.Module):
 
     def __init__(self, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("eps", eps, above=True)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.eps, self.reduction = eps, reduction
 
@@ -103,8 +120,8 @@ class LogCoshLoss(nn.Module):
 
     def __init__(self, a: float = 1.0, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("a", a, above=True)
-        check_range("eps", eps)
+        check_above_0(a=a)
+        check_at_least_0(eps=eps)
         check_reduction(reduction)
         self.a, self.eps, self.reduction = a, eps, reduction
 
@@ -172,8 +189,8 @@ class SNRLoss(nn.Module):
 
     def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_flag("zero_mean", zero_mean)
-        check_range("eps", eps, above=True)
+        check_flags(zero_mean=zero_mean)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
 
@@ -196,7 +213,8 @@ def _project(estimate: Tensor, target: Tensor, eps: float) -> tuple[Tensor, Tens
 class SISDRLoss(nn.Module):
     """Compare waveforms by the negative scale-invariant signal-to-distortion ratio in dB, channel by channel.
 
-    It is blind to the gain of the estimate. A silent estimate has no direction, hence no gradient.
+    It is blind to the gain of the estimate. Unlike auralflow's `si_sdr_loss`, it removes means and judges each channel
+    by itself. A silent estimate has no direction, hence no gradient.
 
     Args:
         zero_mean: remove means first.
@@ -209,8 +227,8 @@ class SISDRLoss(nn.Module):
 
     def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_flag("zero_mean", zero_mean)
-        check_range("eps", eps, above=True)
+        check_flags(zero_mean=zero_mean)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
 
@@ -239,8 +257,8 @@ class SDSDRLoss(nn.Module):
 
     def __init__(self, zero_mean: bool = True, eps: float = 1e-8, reduction: str = "mean") -> None:
         super().__init__()
-        check_flag("zero_mean", zero_mean)
-        check_range("eps", eps, above=True)
+        check_flags(zero_mean=zero_mean)
+        check_above_0(eps=eps)
         check_reduction(reduction)
         self.zero_mean, self.eps, self.reduction = zero_mean, eps, reduction
 

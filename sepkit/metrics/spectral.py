@@ -1,11 +1,10 @@
 """Comparisons of magnitude spectrograms: l1_freq, bleedless, fullness. Waveforms in, scores of 0 .. 100 out."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from sepkit.arguments import check_count
+from sepkit.mel import mel_bands
 from sepkit.metrics.shapes import Waveform, take_waveforms
 
 
@@ -77,7 +76,7 @@ def fullness(estimate: Waveform, target: Waveform, sample_rate: int = 44100) -> 
 
 
 def _magnitude(waveform: Tensor, n_fft: int, hann: bool) -> Tensor:
-    """STFT with hop 1024: (..., C, T) -> (..., C, F, N), in float32 at least.
+    """Compute magnitudes of an STFT with hop 1024: (..., C, T) -> (..., C, F, N), in float32 at least.
 
     With a Hann window zeros stand at the ends, with a rectangular one a reflection.
     """
@@ -93,38 +92,20 @@ def _magnitude(waveform: Tensor, n_fft: int, hann: bool) -> Tensor:
 def _level_difference(estimate: Tensor, target: Tensor, sample_rate: int) -> Tensor:
     """Subtract the mel levels, (..., C, 512, N), in dB."""
     estimate, target = take_waveforms(estimate, target)
-    filters = _slaney_filters(4096, 512, check_count("sample_rate", sample_rate))
+    nyquist = check_count("sample_rate", sample_rate) / 2
+    frequencies = torch.linspace(0, nyquist, 2049, dtype=torch.float64)
+    filters = mel_bands(frequencies, 512, lowest=0, highest=nyquist, scale="slaney", area=True)
     return _mel_level(estimate, filters) - _mel_level(target, filters)
 
 
 def _mel_level(waveform: Tensor, filters: Tensor) -> Tensor:
-    """Levels in dB, at most 80 below the highest of all channels."""
+    """Compute levels in dB, at most 80 below the highest of all channels."""
     magnitude = _magnitude(waveform, 4096, hann=True)
     level = 20 * torch.log10((filters.to(magnitude) @ magnitude).clamp(min=1e-10))
     return torch.maximum(level, level.amax((-3, -2, -1), keepdim=True) - 80)
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values over the last three dimensions, 0 where there is none; NaN counts as chosen."""
+    """Average the chosen values over the last three dimensions, 0 where there is none; NaN counts as chosen."""
     total = torch.where(chosen, values, 0.0).sum((-3, -2, -1))
     return total / chosen.sum((-3, -2, -1)).clamp(min=1)
-
-
-def _slaney_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
-    """Triangles of unit area, equally spaced to 1 kHz and in log frequency above: (n_mels, F).
-
-    Source:
-        Slaney, Auditory Toolbox, 1998, as librosa.filters.mel builds them.
-    """
-    log_step = math.log(6.4) / 27
-
-    def to_hertz(mel: Tensor) -> Tensor:
-        return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp(log_step * (mel - 15)))
-
-    nyquist = sample_rate / 2
-    highest = nyquist * 3 / 200 if nyquist < 1000 else 15 + math.log(nyquist / 1000) / log_step
-    edges = to_hertz(torch.linspace(0, highest, n_mels + 2, dtype=torch.float64))
-    bins = torch.linspace(0, nyquist, n_fft // 2 + 1, dtype=torch.float64)
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    triangles = torch.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)).clamp(min=0)
-    return triangles * 2 / (upper - lower)
