@@ -376,10 +376,10 @@ def make_trainer(bench: Bench, name: str, root: str, precision: str, compiled: b
 
 def take_steps(trainer: Trainer, batches: Sequence, n_steps: int, done: int = 0) -> Tensor:
     """Do steps on batches that lie ready, over and over, and give their mean loss."""
-    trainer.sums = {}
+    trainer.totals.clear()
     for position in range(done, done + n_steps):
         trainer.take_step(iter([batches[position % len(batches)]]), position % len(batches))
-    return trainer.sums["loss"] / n_steps
+    return trainer.totals.shares()["loss"]
 
 
 def run_steps(bench: Bench, trainer: Trainer, batches: Sequence) -> tuple[float, float, float, float]:

@@ -35,8 +35,8 @@ from sepkit.observers import TensorBoard, TrainingView
 from sepkit.recipe import RecipeError, load_recipe
 from sepkit.terminal import STOPPING
 from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
-from sepkit.training.loop import average
 from sepkit.training.run_folder import RunFolder
+from sepkit.training.weight_average import WeightAverage
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ class Averages:
         self.weights: list[dict[str, torch.Tensor]] = []
 
     def on_epoch(self, view: TrainingView) -> None:
-        self.weights.append({name: value.clone() for name, value in view.separator.state_dict().items()})
+        self.weights.append({name: value.clone() for name, value in view.averaged.state_dict().items()})
 
 
 @pytest.mark.parametrize("scores", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (1.0, 3.0, 3.0)], ids=str)
@@ -136,12 +136,13 @@ def test_averaging_leaves_the_trained_weights_alone(run):
 
 
 def test_averaging_moves_towards_the_trained_weights_and_copies_buffers():
-    kept, trained = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    trained = torch.nn.BatchNorm1d(1)
+    average = WeightAverage(trained, 0.75)
     torch.nn.init.constant_(trained.weight, 3.0)
     trained.running_mean.fill_(7)
-    average(kept, trained, 0.75)
-    assert kept.weight.item() == pytest.approx(1.5)
-    assert kept.running_mean.item() == 7
+    average.update(step=10**6)  # behind the warm-up
+    assert average.averaged.weight.item() == pytest.approx(1.5)
+    assert average.averaged.running_mean.item() == 7
 
 
 def test_the_same_recipe_gives_the_same_weights_with_any_number_of_workers(run, monkeypatch):
@@ -448,12 +449,14 @@ def test_what_was_killed_before_it_saved_its_state_is_a_run(run, root, tmp_path,
     assert not (folder.path / "training" / ".sepkit-123.part").exists()
 
 
-def test_a_model_whose_state_was_deleted_can_be_trained_anew(run):
-    folder = run("training.epochs=1")
-    (folder / "training" / "state.pt").unlink()
-    (folder / "training").rmdir()
-    run("training.epochs=1", "training.seed=1", restart=True)
-    assert (folder / "training" / "state.pt").is_file()
+def test_what_was_killed_before_it_wrote_its_recipe_is_a_run(run, tmp_path):
+    (tmp_path / "run" / "training").mkdir(parents=True)
+    assert (run("training.epochs=1") / "model.json").is_file()
+    (tmp_path / "run" / "recipe.yaml").unlink()
+    with pytest.raises(ValueError, match=r"recipe\.yaml is damaged: start anew with --restart"):
+        run("training.epochs=1")
+    (tmp_path / "run" / "training" / "state.pt").unlink()
+    assert (run("training.epochs=1", "training.seed=1") / "recipe.yaml").is_file()
 
 
 @pytest.mark.parametrize("spelling", ["{name}", "./{name}/", "{parent}/{name}", "other/../{name}"])
@@ -479,12 +482,14 @@ def test_an_empty_folder_is_taken(run, tmp_path):
     assert (run("training.epochs=1") / "model.json").is_file()
 
 
-def test_a_shared_model_is_not_overwritten(run):
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_shared_model_is_not_overwritten(run, restart):
     folder = run("training.epochs=1")
-    (folder / "training" / "state.pt").unlink()
-    (folder / "training").rmdir()
+    shutil.rmtree(folder / "training")
+    before = contents(folder)
     with pytest.raises(ValueError, match="run holds a trained model without the state to go on from: choose another"):
-        run("training.epochs=1")
+        run("training.epochs=1", restart=restart)
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize("content", [b"", b"no state", b"PK\x03\x04 half a zip"])
@@ -499,7 +504,7 @@ def test_a_state_of_another_format_is_refused(run):
     folder = run("training.epochs=1")
     path = folder / "training" / "state.pt"
     torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
-    with pytest.raises(ValueError, match="run has format 99, sepkit goes on with 1: use --restart"):
+    with pytest.raises(ValueError, match="run has format 99, sepkit goes on with 2: use --restart"):
         run("training.epochs=1")
 
 
@@ -719,9 +724,9 @@ class Meddler:
         torch.rand(7)
         torch.manual_seed(3)
         assert not torch.is_grad_enabled()
-        assert not view.separator.training
-        view.separator.train()
-        view.separator(torch.rand(1, 2, 800))
+        assert not view.averaged.training
+        view.averaged.train()
+        view.averaged(torch.rand(1, 2, 800))
 
     on_epoch = on_step
 
@@ -745,7 +750,7 @@ def test_observers_are_called_after_steps_epochs_and_at_the_end(run):
     assert end.row == end.history[-1]
     assert (end.folder / "history.csv").is_file()
     assert end.recipe["training"]["epochs"] == 2
-    assert end.separator.sources == SOURCES
+    assert end.averaged.sources == SOURCES
 
 
 def test_observers_cannot_change_what_they_are_shown(run):
@@ -793,7 +798,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
         warnings.simplefilter("ignore")  # of the libraries that TensorBoard's reader imports
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        reader = EventAccumulator(str(folder), purge_orphaned_data=False).Reload()
+        reader = EventAccumulator(str(folder), purge_orphaned_data=True).Reload()
     return {name: [(event.step, event.value) for event in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
 
 
@@ -849,7 +854,7 @@ def test_a_run_folder_is_made_when_training_begins(tmp_path, root):
     assert folder.load() is None
     assert not folder.path.exists()
     folder.begin()
-    assert sorted(os.listdir(folder.path)) == ["recipe.yaml", "training"]
+    assert sorted(contents(folder.path)) == ["recipe.yaml", "training/run"]
 
 
 @pytest.mark.parametrize(("variable", "threads"), [(None, 2), ("2", 4)], ids=["by default", "told otherwise"])

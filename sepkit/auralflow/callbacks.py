@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class _Page:
-    """An event file of one's own in the run folder, opened when there is something to write."""
+    """An event file of one's own in the run folder, opened at the first value; `repeats`: steps may come again."""
 
-    def __init__(self, suffix: str) -> None:
-        self.suffix, self.file = suffix, None
+    def __init__(self, suffix: str, repeats: bool = False) -> None:
+        self.suffix, self.repeats, self.file = suffix, repeats, None
 
     def add(self, view: TrainingView, step: int, values: Iterable["Summary.Value"]) -> None:
         from sepkit.observers.events import EventFile
 
-        self.file = self.file or EventFile(view.folder, f".{self.suffix}", step)
+        self.file = self.file or EventFile(view.folder, f".{self.suffix}", step if self.repeats else None)
         self.file.add(step, values)
 
     def add_figure(self, view: TrainingView, name: str, figure: "Figure", file: Path | None) -> None:
@@ -49,7 +49,7 @@ class LossCallback:
     def __init__(self, event: Literal["iteration", "epoch"] = "epoch", main_tag: str | None = None) -> None:
         self.event, self.main_tag = event, main_tag or {"iteration": "loss/iter", "epoch": "loss/epoch"}[event]
         self.writes = re.sub(r"\W", "_", self.main_tag)
-        self._page = _Page(self.writes)
+        self._page = _Page(self.writes, repeats=event == "iteration")
 
     def on_step(self, view: TrainingView) -> None:
         """Draw a step."""
@@ -142,13 +142,13 @@ class SpectrogramVisualCallback:
         from sepkit.plots import plot_difference
 
         for source, estimate, target in _first_excerpt(view):
-            axes = plot_difference(estimate, target, view.separator.sample_rate)
+            axes = plot_difference(estimate, target, view.averaged.sample_rate)
             file = _file(view, self.save_dir, self.save_freq, f"{source}_{view.epoch}_spectrogram.png")
             self._page.add_figure(view, f"spectrogram/{source}", axes[0].figure, file)
 
 
 class AudioPlayerCallback:
-    """Let estimate and target be heard after each validation.
+    """Write estimate and target as sounds after each validation.
 
     Args:
         embed_residual: the mixture without either, too.
@@ -164,13 +164,13 @@ class AudioPlayerCallback:
         from sepkit.observers.events import sound
 
         for source, estimate, target in _first_excerpt(view):
-            heard = {f"{source}/estimate": estimate, f"{source}/true": target}
+            sounds = {f"{source}/estimate": estimate, f"{source}/true": target}
             if self.embed_residual:
                 mixture = view.excerpts[0].mixture
-                heard[f"{source}/residual/estimate"] = mixture - estimate
-                heard[f"{source}/residual/true"] = mixture - target
-            for name, waveform in heard.items():
-                self._page.add(view, view.epoch, [sound(name, waveform, view.separator.sample_rate)])
+                sounds[f"{source}/residual/estimate"] = mixture - estimate
+                sounds[f"{source}/residual/true"] = mixture - target
+            for name, waveform in sounds.items():
+                self._page.add(view, view.epoch, [sound(name, waveform, view.averaged.sample_rate)])
 
 
 def _first_excerpt(view: TrainingView) -> Iterable[tuple]:

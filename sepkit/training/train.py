@@ -1,4 +1,4 @@
-"""What users call: `train` and `dry_run`."""
+"""The entry points: `train` and `dry_run`."""
 
 import os
 import shlex
@@ -27,6 +27,7 @@ from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrup
 from sepkit.training.songs import check_recipe_songs
 from sepkit.training.validation import score_songs
 
+_FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
 _LOADING = 2  # cores that computing on the CPU leaves
 
 
@@ -54,9 +55,9 @@ def train(
         restart: start anew, and remove an earlier training from the folder once everything else is in order.
         initial: folder of a trained separator, whose weights are taken to start from.
         device: "auto", "cpu", "cuda" or "mps".
-        observers: objects that look on, see `sepkit.observers`, beside those that the recipe names.
+        observers: called during the training, see `sepkit.observers`, beside those that the recipe names.
         quiet: show no progress bar.
-        verbose: tell more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
+        verbose: log more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
         log: called with each line meant for the user.
 
     Returns:
@@ -73,16 +74,16 @@ def train(
         TrainingInterrupted: a signal stopped it; the state was saved.
     """
     end_if_spawned()
-    log = _undeterred(log)
+    log = _ignore_closed_output(log)
     checked = load_recipe(recipe, overrides, data)
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
-    beside = checked.path.parent if checked.path else None
-    with folder.held() as former, importable(beside), borrowed_generators(chosen):
+    recipe_folder = checked.path.parent if checked.path else None
+    with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen):
         state = folder.load()
-        if state and state["finished"]:
-            log(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
-            _complete(folder, state, chosen)
+        if state and (reason := state["progress"]["finished"]):
+            log(f"{folder.path} is finished ({reason}): nothing to do; --restart trains anew")
+            _write_missing(folder, state, chosen)
             return folder.path
         watch = Stopwatch()
         trainer = Trainer(checked, open_data(checked), chosen, folder, log, observers, verbose)
@@ -104,14 +105,14 @@ def train(
     return folder.path
 
 
-def _undeterred(log: Callable[[str], object]) -> Callable[[str], None]:
-    """Let lines get lost rather than the training, where the terminal or pipe that they go to is closed."""
+def _ignore_closed_output(log: Callable[[str], object]) -> Callable[[str], None]:
+    """Drop lines whose terminal or pipe is closed, so that the training goes on."""
 
-    def undeterred(line: str) -> None:
+    def log_if_open(line: str) -> None:
         with suppress(OSError):
             log(line)
 
-    return undeterred
+    return log_if_open
 
 
 def _draw(folder: RunFolder, history: Sequence[Mapping[str, Any]]) -> None:
@@ -127,16 +128,16 @@ def _warn_of_missing(what: str, error: Exception) -> None:
     warnings.warn(f"there is no {what} of the training ({reason}); the same command makes it again", stacklevel=3)
 
 
-def _complete(folder: RunFolder, state: Mapping[str, Any], device: torch.device) -> None:
-    """Make the picture and the report that a finished run lacks."""
+def _write_missing(folder: RunFolder, state: Mapping[str, Any], device: torch.device) -> None:
+    """Write the picture and the report that a finished run lacks."""
     watch = Stopwatch()
     if not (folder.path / PICTURE).is_file():
-        _draw(folder, state["history"])
+        _draw(folder, state["progress"]["history"])
     if (folder.path / REPORT).is_file():
         return
     try:
         trainer = Trainer(folder.recipe, open_data(folder.recipe), device)
-        trainer.load_state(state)
+        trainer.checkpointer.load_state(state)
     except Exception as error:
         _warn_of_missing("report", error)
     else:
@@ -160,9 +161,9 @@ def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
 
 
 def _prepare(trainer: Trainer, folder: RunFolder, state: Mapping[str, Any] | None, initial: str | Path | None) -> None:
-    """Bring a training to where it goes on, or to its first step."""
+    """Restore a training, or start it and mark its folder."""
     if state:
-        trainer.load_state(state)
+        trainer.checkpointer.load_state(state)
         trainer.log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
         return
     start(trainer, initial)
@@ -201,11 +202,11 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
 
 
 def _title(n_songs: int, excerpt: float | None) -> str:
-    """Say what the report's scores are."""
-    songs, them = ("song", "it") if n_songs == 1 else ("songs", "them")
+    """Describe the scores of the report."""
+    songs, pronoun = ("song", "it") if n_songs == 1 else ("songs", "them")
     part = "from beginning to end" if excerpt is None else f"the middle {excerpt:g} s"
     return (
-        f"{n_songs} validation {songs}, {part}. The best epoch was chosen by {them}, so that other songs may score "
+        f"{n_songs} validation {songs}, {part}. The best epoch was chosen by {pronoun}, so that other songs may score "
         "less. In dB, median and mean over songs; SDR: median over frames of 1 s."
     )
 
@@ -217,17 +218,21 @@ def _way_to_test_songs(recipe: Recipe, folder: Path) -> str:
 
 
 def start(trainer: Trainer, initial: str | Path | None) -> None:
-    """Let the network measure what it wants to know, or take over the weights of another separator.
+    """Load the weights of another separator, or fit the network's statistics to the first examples, if it has any.
 
     Raises:
         sepkit.model_folder.ModelError: names or shapes of the weights differ.
     """
-    if initial is None:
-        trainer.fit()
-        return
-    load_weights(trainer.separator, initial)
+    fit = getattr(trainer.separator.network, "fit", None)
+    if initial is not None:
+        load_weights(trainer.separator, initial)
+    elif fit is not None:
+        n_items = min(_FIT_ITEMS, len(trainer.dataset))
+        mixtures = (trainer.dataset[i][0][None].to(trainer.device) for i in range(n_items))
+        with torch.no_grad():
+            fit(trainer.separator.spectrogram(mixture) for mixture in mixtures)
     if trainer.ema:
-        trainer.ema.load_state_dict(trainer.separator.state_dict())
+        trainer.ema.reset()
 
 
 def open_data(recipe: Recipe) -> dict[str, list[Song]]:
@@ -275,7 +280,7 @@ def _check_sources(recipe: Recipe, stems: set[str]) -> None:
 
 
 def describe(trainer: Trainer) -> str:
-    """Say in a few lines what is trained on what."""
+    """Describe in a few lines what is trained on what."""
     songs, separator = trainer.dataset.songs, trainer.separator
     minutes = sum(song.n_samples for song in songs) / separator.sample_rate / 60
     return (
@@ -288,11 +293,11 @@ def describe(trainer: Trainer) -> str:
 
 
 def _learned(trainer: Trainer) -> str:
-    """Say in a line which losses have parameters, which are trained, too; nothing where none has."""
+    """Describe in a line the parameters of losses, which are trained too; empty where there are none."""
     terms = {term.name: term.loss.parameters() for term in trainer.objective.terms}
-    counts = {name: sum(each.numel() for each in found if each.requires_grad) for name, found in terms.items()}
-    told = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
-    return f"parameters of losses, which are trained with the network: {told}\n" if told else ""
+    counts = {name: sum(p.numel() for p in parameters if p.requires_grad) for name, parameters in terms.items()}
+    learned = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    return f"parameters of losses, which are trained with the network: {learned}\n" if learned else ""
 
 
 @dataclass(frozen=True)
@@ -304,7 +309,7 @@ class DryRun:
         loss: of the first batch.
         n_parameters: trainable values.
         shapes: of the tensors that flow, by name.
-        peak_memory: bytes, of the device on CUDA, else of the process; None where nothing tells.
+        peak_memory: bytes, of the device on CUDA, else of the process; None where it is not known.
     """
 
     description: str
@@ -348,7 +353,7 @@ def dry_run(
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))
     return DryRun(
         describe(trainer),
-        float(trainer.sums["loss"]),
+        trainer.totals.means()["loss"],
         trainer.separator.n_parameters,
         {
             "stems": (batch, len(trainer.dataset.stems), *mixture.shape),
