@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sepkit.audio import AudioError
-from sepkit.datasets import EpochSampler, Song, SongDataset, augment_and_mix
+from sepkit.datasets import EpochSampler, Example, Song, SongDataset, augment_and_mix
 from sepkit.devices import available_cores, choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import get_generators, seed_generators, set_generators
@@ -192,13 +192,13 @@ class Trainer:
         report: dict[str, Tensor] = {}
         seen = 0
         while seen < n_items:
-            stems, parameters = self._next(batches)
-            part = self._forward(stems, parameters)
-            share = len(stems) / n_items
+            example = self._next(batches)
+            part = self._forward(example)
+            share = len(example.stems) / n_items
             self.scaler.scale(part["loss"] * share).backward()
             for name, value in part.items():
                 report[name] = report.get(name, 0.0) + value.detach() * share
-            seen += len(stems)
+            seen += len(example.stems)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.schedule.factor(self.progress)
         report["grad_norm"] = self._update()
@@ -208,7 +208,7 @@ class Trainer:
         self._notify("on_step", report)
         self.seconds += time.perf_counter() - started
 
-    def _next(self, batches: Iterator) -> tuple[Tensor, Sequence[Tensor]]:
+    def _next(self, batches: Iterator) -> Example:
         """Wait for the next batch; a file that does not decode is named in its sentence, also by a worker."""
         started = time.perf_counter()
         try:
@@ -219,14 +219,15 @@ class Trainer:
         self._add("data_wait", time.perf_counter() - started)
         return batch
 
-    def _forward(self, stems: Tensor, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _forward(self, example: Example) -> dict[str, Tensor]:
         """Augment and sum stems (B, K, C, T), separate the mixture, and judge it."""
-        stems = stems.to(self.device, non_blocking=True)
-        mixture, targets = augment_and_mix(stems, parameters, self.augment, len(self.separator.sources))
+        stems = example.stems.to(self.device, non_blocking=True)
+        mixture, targets = augment_and_mix(stems, example.parameters, self.augment, len(self.separator.sources))
         enabled = self.precision is not torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=enabled):
             separation = self.separator.analyze(mixture, targets)
-        return self.objective(separation, epoch=self.step / self.steps_per_epoch)
+        present = None if example.present.numpy().all() else example.present  # on the CPU, without a wait
+        return self.objective(separation, present, self.step / self.steps_per_epoch)
 
     def _update(self) -> Tensor:
         """Clip the gradients, step the optimizer, average the weights; give the norm of the gradient."""
@@ -446,7 +447,7 @@ class StemItems(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, number: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def __getitem__(self, number: tuple[int, int]) -> Example:
         return self.dataset.read(number)
 
 
