@@ -620,14 +620,25 @@ def test_a_recipe_with_mistakes_is_refused_before_anything_is_written(run, tmp_p
 
 def test_missing_stems_are_named_in_one_message(run, tmp_path):
     for i, name in enumerate(["train/one", "train/two", "valid/three"]):
-        write_song(tmp_path / "data" / name, {"vocals": noise(i)})
+        write_song(tmp_path / "data" / name, {"bass" if "train" in name else "vocals": noise(i)})
     write_song(tmp_path / "data" / "train" / "four", {"vocals": noise(3), "drums": noise(4)})
     with pytest.raises(DatasetError) as raised:
         run(data=tmp_path / "data")
     assert "train/one: the stem 'drums' is missing" in str(raised.value)
     assert "train/two: the stem 'drums' is missing" in str(raised.value)
+    assert "train/two: the stem 'vocals' is missing" in str(raised.value)
     assert "no song of valid has the stem 'drums' (there are: vocals)" in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*one part stands alone")
+def test_training_songs_may_lack_stems_and_are_named(run, tmp_path):
+    for i, name in enumerate(["train/one", "valid/two"]):
+        write_song(tmp_path / "data" / name, {name: noise(2 * i + k) for k, name in enumerate(SOURCES)})
+    write_song(tmp_path / "data" / "train" / "three", {SOURCES[0]: noise(9)})
+    with pytest.warns(UserWarning, match=f"{SOURCES[1]} is in no loss of 1 songs of train, which lack it: three"):
+        folder = run("training.epochs=1", data=tmp_path / "data")
+    assert load_model(folder).sources == SOURCES
 
 
 @pytest.mark.parametrize("nothing_else", [True, False], ids=["alone", "beside other findings"])

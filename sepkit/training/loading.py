@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from sepkit.audio import AudioError
-from sepkit.datasets import SongDataset
+from sepkit.datasets import Example, SongDataset
 from sepkit.disk import FULL, OutputError, explain
 from sepkit.processes import GUARD, starting_processes
 from sepkit.training.signals import TrainingError
@@ -38,7 +37,7 @@ class StemItems(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, number: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def __getitem__(self, number: tuple[int, int]) -> Example:
         return self.dataset.read(number)
 
 

@@ -201,13 +201,14 @@ class Trainer:
         n_seen = 0
         while n_seen < n_items:
             asked = time.perf_counter()
-            stems, parameters = next(batches)
+            stems, parameters, present = next(batches)
             self.totals.add({"data_wait": time.perf_counter() - asked}, {})
             stems = stems.to(self.device, non_blocking=True)
             mixture, targets = augment_and_mix(stems, parameters, self.augment, len(self.separator.sources))
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                 separation = self.separator.analyze(mixture, targets)
-            report = self.objective(separation, epoch=self.step / self.steps_per_epoch)
+            present = None if present.numpy().all() else present  # on the CPU, without a wait
+            report = self.objective(separation, present, self.step / self.steps_per_epoch)
             self.scaler.scale(report["loss"] * (len(stems) / n_items)).backward()
             sums = {name: value.detach() * len(stems) for name, value in report.items()}
             step.add(sums, dict.fromkeys(sums, len(stems)))

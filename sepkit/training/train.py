@@ -250,7 +250,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
     findings: list[str] = []
     for subset in ("train", "valid"):
         try:
-            songs[subset] = open_songs(data.root, subset, *wanted, allow_damaged=data.allow_damaged)
+            songs[subset] = open_songs(data.root, subset, *wanted, allow_damaged=data.allow_damaged, allow_missing=True)
             stems[subset] = {name for song in songs[subset] for name in song.stems}
         except DatasetError as error:
             stems[subset] = set(error.stems)
