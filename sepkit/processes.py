@@ -64,7 +64,7 @@ def _read_job() -> None:
     while frame is not None and "from_parent" not in frame.f_locals:  # of `multiprocessing.spawn._main`
         frame = frame.f_back
     if frame is not None:
-        pipe = frame.f_locals["from_parent"]  # which the parent leaves open: nothing but the pickle tells its end
+        pipe = frame.f_locals["from_parent"]  # which the parent leaves open: only the pickle marks its end
         for _ in pickletools.genops(SimpleNamespace(read=pipe.read, readline=pipe.readline)):
             pass
 

@@ -56,7 +56,7 @@ def prepare(root):
 
 @pytest.fixture
 def deterministic():
-    """Ask torch for operations that give the same on every run."""
+    """Set torch to operations that give the same on every run."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     yield
@@ -141,8 +141,8 @@ def test_a_model_separates_on_cuda_what_it_separates_on_the_cpu(run, monkeypatch
         torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)  # other orders of float32 sums
 
 
-def test_nothing_is_told_of_waits_outside_a_step(prepare):
-    """The switch that the other test relies on does notice a wait."""
+def test_waits_are_noticed(prepare):
+    """Show that the switch of the other test notices a wait."""
     prepare()
     value = torch.ones((), device="cuda")
     torch.cuda.set_sync_debug_mode("warn")

@@ -138,7 +138,7 @@ def test_gradients_are_seen_after_steps_and_epochs_as_the_optimizer_used_them(ru
         assert clipped == pytest.approx(min(norm, 0.01), rel=1e-3)
 
 
-def test_no_excerpt_is_kept_where_nobody_looks(run, monkeypatch):
+def test_no_excerpt_is_held_without_observers(run, monkeypatch):
     monkeypatch.setattr("sepkit.training.validation.shorten", None)
     assert run("training.epochs=1").is_dir()
 
@@ -188,7 +188,7 @@ def test_what_is_due_follows_the_time_where_that_is_limited():
 
 
 def due_epochs(n_epochs: int, every: int, minutes: float | None, seconds: float) -> list[int]:
-    """The epochs at which something is due in a training of epochs of this many seconds."""
+    """List the epochs at which something is due in a training of epochs of this many seconds."""
     recipe = {"training": {"epochs": n_epochs, "max_minutes": minutes}}
     rows, due = [], []
     for epoch in range(1, n_epochs + 1):
@@ -221,7 +221,7 @@ def test_the_best_epoch_is_shown_at_the_end_unless_it_has_been(tmp_path):
     assert not list(schedule.at_end(replace(view, finished=None)))
 
 
-def test_numbers_and_sounds_are_shown_where_pictures_fail_which_is_told_once(tmp_path):
+def test_numbers_and_sounds_are_shown_where_pictures_fail_which_is_reported_once(tmp_path):
     (tmp_path / "pictures").write_text("a file where pictures would go")
     recipe = {"training": {"epochs": 3, "max_minutes": None}}
     rows = [{"epoch": epoch, "total_seconds": 1.0, "SDR": 0.0} for epoch in (1, 2, 3)]
@@ -232,9 +232,9 @@ def test_numbers_and_sounds_are_shown_where_pictures_fail_which_is_told_once(tmp
         for epoch in (1, 2, 3)
     ]
     schedule = MediaSchedule()
-    with pytest.warns(UserWarning, match=r"pictures fail and are left out from now on \(FileExistsError") as told:
+    with pytest.warns(UserWarning, match=r"pictures fail and are left out from now on \(FileExistsError") as caught:
         found = [media for view in views for media in schedule.after_epoch(view)]
-    assert len(told) == 1
+    assert len(caught) == 1
     assert [media.epoch for media in found] == [1, 2, 3]
     assert all(media.sounds and not media.pictures for media in found)
 

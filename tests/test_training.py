@@ -57,7 +57,7 @@ def run_all(root, tmp_path):
 
 @pytest.fixture
 def run(run_all, monkeypatch):
-    """The same without report and curves, which take most of the time of so small a training."""
+    """Train without report and curves, which take most of the time of so small a training."""
     monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
     return run_all
@@ -208,7 +208,7 @@ def test_the_last_epoch_is_validated_whatever_the_interval(run):
 
 
 def statistics(folder: Path) -> dict[str, torch.Tensor]:
-    """The buffers among the weights of a model."""
+    """Return the buffers among the weights of a model."""
     parameters = {name for name, _ in load_model(folder).named_parameters()}
     return {name: tensor for name, tensor in weights(folder).items() if name not in parameters}
 
@@ -253,7 +253,7 @@ def test_a_stopped_training_goes_on_with_accumulation_and_workers(run):
     assert_equal(weights(run(*settings, "data.workers=1")), weights(whole))
 
 
-def test_a_finished_training_says_so_and_does_nothing(run):
+def test_a_finished_training_reports_that_and_does_nothing(run):
     folder, lines = run(), []
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert run(log=lines.append) == folder
@@ -311,7 +311,7 @@ def test_neither_curves_nor_report_decide_over_a_training(run_all):
     assert (folder / "report.html").is_file()
 
 
-def test_a_run_folder_that_is_removed_meanwhile_is_told(run):
+def test_a_run_folder_that_is_removed_meanwhile_is_reported(run):
     class Removing:
         def on_end(self, view):
             shutil.rmtree(view.folder)
@@ -333,7 +333,7 @@ def test_a_second_training_in_a_folder_is_refused_while_the_first_one_runs(run):
     assert not list(folder.glob(".*"))
 
 
-def test_a_finished_training_that_cannot_be_written_to_says_that_it_is_finished(run):
+def test_a_finished_training_that_cannot_be_written_to_is_reported_as_finished(run):
     folder, lines = run("training.epochs=1"), []
     (folder / ".sepkit.lock").mkdir()
     run("training.epochs=1", log=lines.append)
@@ -342,7 +342,7 @@ def test_a_finished_training_that_cannot_be_written_to_says_that_it_is_finished(
         run("training.epochs=1", restart=True)
 
 
-def test_a_training_goes_on_though_nobody_hears_it(run):
+def test_a_training_goes_on_though_its_output_is_closed(run):
     def log(_line):
         raise BrokenPipeError(32, "Broken pipe")
 
@@ -411,7 +411,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("own", [False, True], ids=["another recipe", "the recipe in it"])
-def test_a_folder_with_somebody_s_recipe_is_no_run(run, root, tmp_path, restart, own):
+def test_a_folder_with_a_recipe_is_no_run(run, root, tmp_path, restart, own):
     before = written_by_hand(tmp_path / "run", root)
     recipe = tmp_path / "run" / "recipe.yaml" if own else RECIPE
     with pytest.raises(ValueError, match="run is not empty and holds no run: choose another folder with --run"):
@@ -641,7 +641,7 @@ def test_training_songs_may_lack_stems_and_are_named(run, tmp_path):
     assert load_model(folder).sources == SOURCES
 
 
-@pytest.mark.parametrize("nothing_else", [True, False], ids=["alone", "beside other findings"])
+@pytest.mark.parametrize("nothing_else", [True, False], ids=["alone", "with other findings"])
 def test_a_source_that_no_song_has_is_answered_in_the_recipe(run, root, tmp_path, nothing_else):
     settings = {**RECIPE, "separator": {**RECIPE["separator"], "sources": ["vocls", "drums", "accompaniment"]}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings, default_flow_style=None))
@@ -776,7 +776,7 @@ def test_observers_cannot_change_what_they_are_shown(run):
 
 
 @pytest.mark.parametrize("ema", ["null", "0.9"])
-def test_an_observer_changes_nothing_by_looking(run, ema):
+def test_an_observer_changes_nothing_by_drawing_and_switching(run, ema):
     alone, watched = run(f"training.ema={ema}", folder="alone"), run(f"training.ema={ema}", observers=[Meddler()])
     assert_equal(last_weights(watched), last_weights(alone))
 
@@ -868,7 +868,7 @@ def test_a_run_folder_is_made_when_training_begins(tmp_path, root):
     assert sorted(contents(folder.path)) == ["recipe.yaml", "training/run"]
 
 
-@pytest.mark.parametrize(("variable", "threads"), [(None, 2), ("2", 4)], ids=["by default", "told otherwise"])
+@pytest.mark.parametrize(("variable", "threads"), [(None, 2), ("2", 4)], ids=["by default", "by a variable"])
 def test_computing_leaves_cores_to_the_loading_processes(run, monkeypatch, variable, threads):
     class Threads:
         def on_epoch(self, view: TrainingView) -> None:  # noqa: ARG002

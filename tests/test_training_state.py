@@ -62,7 +62,7 @@ def make(root):
 
 
 def do_steps(trainer: Trainer, n_steps: int) -> Trainer:
-    """Do the next steps of the epoch."""
+    """Take the next steps of the epoch."""
     trainer.sampler.first_batch = trainer.step * trainer.recipe.training.accumulate
     batches = iter(trainer.load(0))
     for position in range(trainer.step, trainer.step + n_steps):
@@ -199,7 +199,7 @@ def test_a_training_with_any_loss_goes_on_where_it_stopped(make, loss, settings)
     assert going_on.totals.sums["loss"] == whole.totals.sums["loss"]
 
 
-def test_parameters_of_a_loss_are_trained_clipped_and_told(make):
+def test_parameters_of_a_loss_are_trained_clipped_and_described(make):
     trainer = make([own(Learning)], optimizer={"class": "SGD", "lr": 1.0}, clip=0.5)
     loss = trainer.objective.losses[0]
     do_steps(trainer, 1)
@@ -207,8 +207,8 @@ def test_parameters_of_a_loss_are_trained_clipped_and_told(make):
     assert loss.fixed == 1
     gradients = [parameter.grad for parameter in (*trainer.separator.parameters(), loss.log_variance)]
     assert torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt() <= 0.5 + 1e-5
-    told = describe(trainer).splitlines()[1]
-    assert told == "parameters of losses, which are trained with the network: 1 of Learning"
+    line = describe(trainer).splitlines()[1]
+    assert line == "parameters of losses, which are trained with the network: 1 of Learning"
     assert "losses" not in describe(make())
 
 
@@ -430,7 +430,7 @@ def test_a_compiled_network_trains_like_the_plain_one(make, monkeypatch, backend
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-6)
 
 
-# What a step costs beside its arithmetic
+# What a step costs besides its arithmetic
 
 
 class Watching:

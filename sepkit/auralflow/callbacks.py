@@ -1,4 +1,4 @@
-"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, and may stand beside the others."""
+"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, alone or with the others."""
 
 import io
 import re

@@ -12,7 +12,7 @@ from sepkit.excerpts import Excerpt
 from sepkit.observers.pictures import picture_file
 from sepkit.observers.training_view import TrainingView
 
-_INTERVALS = 9  # parts of a training at whose ends something is shown, beside its beginning
+_INTERVALS = 9  # parts of a training at whose ends something is shown, as after the first validation
 
 
 @dataclass(frozen=True)

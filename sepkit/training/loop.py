@@ -45,7 +45,7 @@ class Trainer:
         device: where.
         folder: of the run; None: nothing is written.
         log: called with a line for the user at the end of each epoch.
-        observers: beside those of the recipe; none is called where no folder is given.
+        observers: in addition to those of the recipe; none is called where no folder is given.
         verbose: log the terms of the loss, the rate, the gradient's norm and the memory too.
         processes: which train together.
     """

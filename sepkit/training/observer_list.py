@@ -22,7 +22,7 @@ class ObserverList:
 
     Args:
         observers: objects with one or more of the methods `on_step`, `on_epoch` and `on_end`.
-        device: whose random generator is restored, beside those of the process.
+        device: whose random generator is restored, as those of the process are.
 
     Raises:
         ValueError: an object has none of the methods, or two write the same.
@@ -37,7 +37,7 @@ class ObserverList:
             if writes in written:  # they would take the same file from each other
                 raise ValueError(
                     f"two observers {name} write {writes}: leave one out; observers=[] leaves out those "
-                    "of the recipe, which are TensorBoard unless it says otherwise"
+                    "of the recipe, which are TensorBoard unless it names others"
                 )
             written |= {writes} - {None}
         self.observers, self.device = list(observers), device

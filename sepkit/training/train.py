@@ -55,7 +55,7 @@ def train(
         restart: start anew, and remove an earlier training from the folder once everything else is in order.
         initial: folder of a trained separator, whose weights are taken to start from.
         device: "auto", "cpu", "cuda" or "mps".
-        observers: called during the training, see `sepkit.observers`, beside those that the recipe names.
+        observers: called during the training, see `sepkit.observers`, in addition to those of the recipe.
         quiet: show no progress bar.
         verbose: log more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
         log: called with each line meant for the user.
@@ -146,7 +146,7 @@ def _write_missing(folder: RunFolder, state: Mapping[str, Any], device: torch.de
 
 @contextmanager
 def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
-    """Compute on all cores but two, on which examples are loaded, unless OMP_NUM_THREADS says on how many.
+    """Compute on all cores but two, on which examples are loaded, unless OMP_NUM_THREADS sets their number.
 
     Threads that wait for a core which a loading process has spin, and cost more than they bring. How many processes
     load does not matter, so that it does not decide how sums are rounded.
