@@ -370,7 +370,7 @@ def make_trainer(bench: Bench, name: str, root: str, precision: str, compiled: b
     trainer = Trainer(checked, open_data(checked), bench.device)
     start(trainer, None)
     if compiled and bench.small:  # without waiting for a compiler
-        getattr(trainer.separator.network, "core", trainer.separator.network).compile(backend="eager")
+        trainer.separator.facts.core.compile(backend="eager")
     return trainer
 
 
@@ -379,7 +379,7 @@ def take_steps(trainer: Trainer, batches: Sequence, n_steps: int, done: int = 0)
     trainer.totals.clear()
     for position in range(done, done + n_steps):
         trainer.take_step(iter([batches[position % len(batches)]]), position % len(batches))
-    return trainer.totals.shares()["loss"]
+    return trainer.totals.sums["loss"] / trainer.totals.counts["loss"]
 
 
 def run_steps(bench: Bench, trainer: Trainer, batches: Sequence) -> tuple[float, float, float, float]:

@@ -146,7 +146,8 @@ def measure(separator: Separator, songs: dict[str, tuple[Tensor, Tensor]]) -> di
     values = []
     for mixture, target in songs.values():
         separation = separator.analyze(mixture, target)
-        report = {name: float(value) for name, value in objective(separation).items() if "/" not in name}
+        means = objective(separation).means()
+        report = {term.name: float(means[term.name]) for term in objective.terms}
         ratios = {name: float(ratio(separation.estimate, target)) for name, ratio in RATIOS.items()}
         values.append({**report, **ratios})
     return {name: statistics.median(song[name] for song in values) for name in values[0]}

@@ -39,9 +39,9 @@ class Quarter(nn.Module):
         super().__init__()
         self.n_sources = n_sources
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        shape = spectrogram.shape
-        return spectrogram.real.new_tensor(0.25).expand(shape[0], self.n_sources, *shape[1:])
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        shape = mixture_spectrogram.shape
+        return mixture_spectrogram.real.new_tensor(0.25).expand(shape[0], self.n_sources, *shape[1:])
 
 
 def stream(song: Path, folder: Path, n_stems: int) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.instantiate import instantiate, resolve_class
-from sepkit.separator import PER_SOURCE, QUANTITIES, Separation, Separator
+from sepkit.quantities import match_inputs
+from sepkit.separator import Separation, Separator
 
 _TERM_KEYS = ("weight", "sources", "inputs", "name")
 ITEM_WISE = {"reduction": "none", "sc_reduction": "item"}  # given to losses that know them: a value for each item alone
@@ -25,7 +26,7 @@ class Weight:
     epochs: int = 1
 
     def at(self, epoch: float) -> float:
-        """The weight at an epoch, counted from 0."""
+        """Return the weight at an epoch, counted from 0."""
         return self.start + (self.end - self.start) * min(1.0, max(0.0, epoch / self.epochs))
 
 
@@ -53,9 +54,38 @@ class Term:
     all_sources: bool = False
     per_source: bool = True
 
+    @property
+    def in_pairs(self) -> bool:
+        """Return whether it counts pairs of item and source; else it counts items."""
+        return self.per_source and not self.all_sources
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Sums of the values of a pass, and their counts: those of several passes add up.
+
+    Attributes:
+        sums: "term", differentiable, "term/source" where a term counts pairs of several sources, and "term/part"
+            where a loss has parts; all before weighting.
+        counts: pairs or items behind each sum.
+    """
+
+    sums: dict[str, Tensor]
+    counts: dict[str, int]
+
+    def __add__(self, other: "Judgement") -> "Judgement":
+        """Add another pass, without gradients."""
+        names = dict.fromkeys((*self.sums, *other.sums))
+        sums = {name: sum(part.sums[name].detach() for part in (self, other) if name in part.sums) for name in names}
+        return Judgement(sums, {name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in names})
+
+    def means(self) -> dict[str, Tensor]:
+        """Divide the sums by their counts; a mean of nothing is 0."""
+        return {name: total / max(1, self.counts[name]) for name, total in self.sums.items()}
+
 
 class Objective(nn.Module):
-    """Sum the weighted losses of a recipe over the present stems of a batch.
+    """Judge the present stems of a batch by the weighted losses of a recipe.
 
     Every pair of an item and one of its stems is an item of its own to the losses, so that no loss needs to
     know of stems, or of stems that a song does not have. A loss that takes nothing per source, as one on a
@@ -73,7 +103,7 @@ class Objective(nn.Module):
 
     def __init__(self, losses: Sequence[Mapping[str, Any]], separator: Separator) -> None:
         super().__init__()
-        self.sources = list(separator.sources)
+        self.sources, self.quantities = list(separator.sources), separator.quantities
         self.terms = [self._term(settings, separator) for settings in losses]
         names = [term.name for term in self.terms]
         if not names or len({*names, "loss"}) <= len(names):
@@ -82,74 +112,105 @@ class Objective(nn.Module):
             raise ValueError(f"losses must have a weight above 0, at least one of them, got 0 for {', '.join(names)}")
         self.losses = nn.ModuleList(term.loss for term in self.terms)
 
-    def forward(self, separation: Separation, present: Tensor | None = None, epoch: float = 0.0) -> dict[str, Tensor]:
+    def forward(self, separation: Separation, present: Tensor | None = None) -> Judgement:
         """Judge one pass.
 
         Args:
             separation: with targets.
             present: bool (B, S), which stems each item has, on the CPU, or a device has to be waited for; None: all.
-            epoch: at which the weights are taken, from 0.
 
         Returns:
-            Scalars: "loss", to be minimised; every term under its name, before weighting; "name/source" where
-            a term counts several sources; "name/part" where a loss reports parts. A term or a source without any
-            present stem is 0.
+            Sums and counts; the sum of a term without any present stem is a 0 that is connected with the network.
 
         Raises:
             ValueError: `present` has another shape, or a loss gives other than one value per item.
         """
-        wanted = (len(separation.mixture), len(self.sources))
+        n_items = len(separation.mixture)
+        wanted = (n_items, len(self.sources))
         if present is not None and (present.shape != wanted or present.dtype != torch.bool):
             raise ValueError(f"present must be bool {wanted}, got {present.dtype} {tuple(present.shape)}")
-        present = None if present is None else present.cpu()
-        report: dict[str, Tensor] = {}
-        total = separation.mixture.new_zeros(())
+        counts = self.count(n_items if present is None else present)
+        rows = None if present is None else present.tolist()
+        sums: dict[str, Tensor] = {}
         for term in self.terms:
-            judge = self._judge_pairs if term.per_source and not term.all_sources else self._judge_items
-            value = judge(term, separation, present, report)
-            report[term.name] = value.detach()
-            total = total + term.weight.at(epoch) * value
-        report["loss"] = total
-        return report
+            judged = self._judge(term, separation, rows)
+            sums.update(judged)
+            counts |= {name: counts[term.name] for name in judged if name not in counts}  # parts
+        return Judgement(sums, counts)
 
-    def _judge_items(
-        self, term: Term, separation: Separation, present: Tensor | None, report: dict[str, Tensor]
-    ) -> Tensor:
-        """Average a term over the items that have all of its sources, or any where it takes nothing per source."""
-        n_items = len(separation.mixture)
-        quantities = {
-            name: _of_sources(separation, quantity, term.columns)
-            if quantity in PER_SOURCE
-            else getattr(separation, quantity)
-            for name, quantity in term.inputs.items()
-        }
-        if present is not None:
-            counted = present[:, list(term.columns)].all(1) if term.all_sources else present.any(1)
-            items = counted.nonzero().flatten()
-            quantities, n_items = _take(quantities, items), len(items)
-        return _evaluate(term, quantities, n_items, report).mean() if n_items else _connected_zero(quantities)
+    def count(self, present: Tensor | int) -> dict[str, int]:
+        """Count the pairs or items behind each sum, without a pass.
 
-    def _judge_pairs(
-        self, term: Term, separation: Separation, present: Tensor | None, report: dict[str, Tensor]
-    ) -> Tensor:
-        """Average a term over pairs of item and source, and report it per source."""
-        n_columns, n_pairs = len(term.columns), len(separation.mixture) * len(term.columns)
-        folded = {name: _fold(separation, quantity, term.columns) for name, quantity in term.inputs.items()}
-        counts, places = [len(separation.mixture)] * n_columns, None
+        Args:
+            present: bool (B, S), as in `forward`; or B, where all items have all stems.
+
+        Returns:
+            By "term" and "term/source"; the parts of a term are as many as the term.
+        """
+        rows = [[True] * len(self.sources)] * present if isinstance(present, int) else present.tolist()
+        counts = {}
+        for term in self.terms:
+            counted = _counted(term, rows)
+            counts[term.name] = sum(counted)
+            for position, name in enumerate(self._names_by_source(term)):
+                counts[name] = sum(counted[position :: len(term.columns)])
+        return counts
+
+    def loss(self, judgement: Judgement, counts: Mapping[str, float] | None = None, epoch: float = 0.0) -> Tensor:
+        """Sum the weighted means of the terms.
+
+        Args:
+            judgement: of a pass, which may be a part of a batch.
+            counts: of the whole batch, as `count` gives them, so that the losses of its parts add up to that of the
+                whole; None: the pass is the whole batch.
+            epoch: at which the weights are taken, from 0.
+
+        Returns:
+            A scalar, to be minimised.
+        """
+        counts = judgement.counts if counts is None else counts
+        return sum(
+            term.weight.at(epoch) * (judgement.sums[term.name] / max(1, counts[term.name])) for term in self.terms
+        )
+
+    def _judge(self, term: Term, separation: Separation, present: list[list[bool]] | None) -> dict[str, Tensor]:
+        """Sum the values of a term over its pairs or items, altogether, by part and by source."""
+        quantities = {name: self._take(separation, quantity, term) for name, quantity in term.inputs.items()}
+        names, places = self._names_by_source(term), None
         if present is not None:
-            counted = present[:, list(term.columns)]
-            counts, places = counted.sum(0).tolist(), counted.flatten().nonzero().flatten()
-            folded, n_pairs = _take(folded, places), len(places)
-        if not n_pairs:
-            return _connected_zero(folded)
-        values = _evaluate(term, folded, n_pairs, report)
-        if n_columns > 1:
-            known = values.detach()
+            places = torch.tensor([i for i, counts in enumerate(_counted(term, present)) if counts], dtype=torch.int64)
+            quantities = {name: value.index_select(0, places.to(value.device)) for name, value in quantities.items()}
+        n_values = len(next(iter(quantities.values())))
+        if not n_values:
+            zero = sum(quantity.abs().sum() for quantity in quantities.values())
+            return {term.name: zero, **dict.fromkeys(names, zero.detach())}
+        values, parts = _evaluate(term, quantities, n_values)
+        sums = {f"{term.name}/{name}": part.detach().sum() for name, part in parts.items()}
+        if names:
+            pairs = values.detach()
             if places is not None:
-                known = known.new_zeros(counted.numel()).index_copy(0, places.to(known.device), known)
-            for column, count, total in zip(term.columns, counts, known.view(-1, n_columns).sum(0), strict=True):
-                report[f"{term.name}/{self.sources[column]}"] = total / max(1, count)
-        return values.mean()
+                n_pairs = len(separation.mixture) * len(names)
+                pairs = pairs.new_zeros(n_pairs).index_copy(0, places.to(pairs.device), pairs)
+            sums.update(zip(names, pairs.view(-1, len(names)).sum(0), strict=True))
+        return {**sums, term.name: values.sum()}
+
+    def _names_by_source(self, term: Term) -> list[str]:
+        """Name the sums of a term by source; none where it counts one source, or items."""
+        columns = term.columns if term.in_pairs and len(term.columns) > 1 else ()
+        return [f"{term.name}/{self.sources[column]}" for column in columns]
+
+    def _take(self, separation: Separation, quantity: str, term: Term) -> Tensor:
+        """Take a quantity for a term: (P, ...) of pairs, else (B, S', ...) of some sources, or (B, ...) of items."""
+        value, columns = getattr(separation, quantity), term.columns
+        if self.quantities[quantity] == "item":
+            return (
+                value.unsqueeze(1).expand(-1, len(columns), *value.shape[1:]).flatten(0, 1) if term.in_pairs else value
+            )
+        if len(columns) < value.shape[1]:
+            # By numbers of Python: an index that lies on a device has to be copied there first, in each step.
+            sources = [separation.of_source(quantity, column) for column in columns]
+            value = sources[0].unsqueeze(1) if len(sources) == 1 else torch.stack(sources, 1)  # one is not copied
+        return value.flatten(0, 1) if term.in_pairs else value
 
     def _term(self, settings: Mapping[str, Any], separator: Separator) -> Term:
         """Build one term from its settings."""
@@ -165,9 +226,8 @@ class Objective(nn.Module):
         unknown = sorted(set(limited) - set(self.sources))
         if unknown:
             raise ValueError(f"losses may only name sources {self.sources}, got {unknown}")
-        known = [name for name in (*QUANTITIES, *separator.outputs) if name != "mask" or name in separator.outputs]
-        inputs = match_inputs(loss, settings.get("inputs") or {}, known)
-        per_source = not PER_SOURCE.isdisjoint(inputs.values())
+        inputs = match_inputs(loss, settings.get("inputs") or {}, tuple(self.quantities))
+        per_source = any(self.quantities[quantity] == "source" for quantity in inputs.values())
         if settings.get("sources") and not per_source:
             raise ValueError(f"{cls.__name__} takes {', '.join(inputs.values())}, of no source: leave `sources` out")
         return Term(
@@ -183,7 +243,7 @@ class Objective(nn.Module):
 
 
 def find_pooling(loss: nn.Module) -> list[str]:
-    """Say which options of a loss, or of one within it, would let an item's value depend on the rest of its batch."""
+    """Describe the options of a loss, or of one within it, by which an item's value depends on its batch."""
     found = {
         (type(module).__name__, name, value): None
         for module in loss.modules()
@@ -201,38 +261,6 @@ def _is_own(module: nn.Module) -> bool:
     return any(cls.__module__.startswith("sepkit.losses.") for cls in type(module).__mro__)
 
 
-def match_inputs(loss: nn.Module, inputs: Mapping[str, str], known: Sequence[str]) -> dict[str, str]:
-    """Find the quantity that each argument of a loss takes: the one that `inputs` names, or its namesake.
-
-    Args:
-        loss: its `forward` is read.
-        inputs: argument -> quantity.
-        known: names of the quantities there are.
-
-    Raises:
-        ValueError: an argument without default has no quantity, or `inputs` names what there is not.
-    """
-    parameters = inspect.signature(loss.forward).parameters
-    unknown = sorted(set(inputs) - set(parameters))
-    if unknown:
-        raise ValueError(f"inputs of {type(loss).__name__} may name {', '.join(parameters)}, got {', '.join(unknown)}")
-    matched = {}
-    for name, parameter in parameters.items():
-        quantity = inputs.get(name, name)
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if quantity in known:
-            matched[name] = quantity
-        elif name in inputs or parameter.default is parameter.empty:
-            raise ValueError(
-                f"{type(loss).__name__} takes {quantity!r}, which is none of {', '.join(known)}: "
-                "name the quantity in `inputs`"
-            )
-    if not matched:
-        raise ValueError(f"{type(loss).__name__} takes no quantity: name its arguments in forward")
-    return matched
-
-
 def _weight(setting: float | Mapping[str, float]) -> Weight:
     if isinstance(setting, Mapping):
         if set(setting) != {"from", "to", "epochs"} or setting["epochs"] <= 0:
@@ -245,45 +273,26 @@ def _weight(setting: float | Mapping[str, float]) -> Weight:
     return weight
 
 
-# Sources are chosen by numbers of Python: an index that lies on a device has to be copied there first, in each step.
-def _of_sources(separation: Separation, quantity: str, columns: tuple[int, ...]) -> Tensor:
-    """Take (B, S', ...) of some sources."""
-    whole = getattr(separation, quantity)
-    if len(columns) == whole.shape[1]:
-        return whole
-    parts = [separation.of_source(quantity, column) for column in columns]
-    return parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(parts, 1)  # one is not copied
+def _counted(term: Term, present: Sequence[Sequence[bool]]) -> list[bool]:
+    """Return whether a term counts each pair, or each item: one with all of its sources, or with any of all."""
+    chosen = [[row[column] for column in term.columns] for row in present]
+    if term.in_pairs:
+        return [is_present for row in chosen for is_present in row]
+    return [all(row) for row in chosen] if term.all_sources else [any(row) for row in present]
 
 
-def _fold(separation: Separation, quantity: str, columns: tuple[int, ...]) -> Tensor:
-    """Put all pairs of item and source, or the item as often as it has sources, into the batch (P, ...)."""
-    if quantity in PER_SOURCE:
-        return _of_sources(separation, quantity, columns).flatten(0, 1)
-    value = getattr(separation, quantity)
-    return value.unsqueeze(1).expand(-1, len(columns), *value.shape[1:]).flatten(0, 1)
-
-
-def _take(quantities: Mapping[str, Tensor], places: Tensor) -> dict[str, Tensor]:
-    """Take the items at some places of the batch."""
-    return {name: quantity.index_select(0, places.to(quantity.device)) for name, quantity in quantities.items()}
-
-
-def _connected_zero(quantities: Mapping[str, Tensor]) -> Tensor:
-    """Sum quantities of no item: 0, from which backward() still reaches the network."""
-    return sum(quantity.abs().sum() for quantity in quantities.values())
-
-
-def _evaluate(term: Term, quantities: dict[str, Tensor], n_items: int, report: dict[str, Tensor]) -> Tensor:
-    """Ask a loss for one value per item (P,), and report its parts where it has some."""
+def _evaluate(term: Term, quantities: dict[str, Tensor], n_items: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute one value per item (P,) of a loss, and of each of its parts."""
     if not term.per_item:
         rows = ({name: q[i : i + 1] for name, q in quantities.items()} for i in range(n_items))
-        return torch.stack([term.loss(**row).mean() for row in rows])
+        return torch.stack([term.loss(**row).mean() for row in rows]), {}
     if inspect.ismethod(getattr(term.loss, "parts", None)):
-        parts = term.loss.parts(**quantities)
-        values = sum(parts.values())
-        report.update({f"{term.name}/{name}": part.detach().mean() for name, part in parts.items()})
-    else:
-        values = term.loss(**quantities)
+        parts = {name: _per_item(term, part, n_items) for name, part in term.loss.parts(**quantities).items()}
+        return sum(parts.values()), parts
+    return _per_item(term, term.loss(**quantities), n_items), {}
+
+
+def _per_item(term: Term, values: Tensor, n_items: int) -> Tensor:
     if values.dim() == 0 or len(values) != n_items:
         raise ValueError(
             f"{term.name} must give one value per item with reduction='none', "

@@ -1,4 +1,4 @@
-"""The heart: a Separator is an STFT, a network that estimates masks, and the inverse STFT."""
+"""The heart: a Separator is an STFT, a network that estimates the sources, and the inverse STFT."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,21 +15,8 @@ from sepkit.arguments import check_is_tensor, is_number, is_whole
 from sepkit.files import is_safe_name, same_file_key
 from sepkit.instantiate import instantiate
 from sepkit.masks import apply_mask
-
-QUANTITIES = (
-    "mixture",
-    "mixture_spectrogram",
-    "mixture_magnitude",
-    "mask",
-    "estimate",
-    "estimate_spectrogram",
-    "estimate_magnitude",
-    "target",
-    "target_spectrogram",
-    "target_magnitude",
-    "interference_magnitude",
-)
-PER_SOURCE = frozenset((*QUANTITIES[3:], "spectrum"))
+from sepkit.models.facts import describe_network
+from sepkit.quantities import QUANTITIES
 
 
 class Separator(nn.Module):
@@ -45,8 +32,11 @@ class Separator(nn.Module):
             defaults.
         trusted: let `class` be any importable class, not only one of this package.
 
+    Attributes:
+        facts: what the network declares, as `sepkit.models.facts` reads it.
+
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or what the network declares cannot be.
         sepkit.instantiate.InstantiationError: a class or its arguments cannot be used.
     """
 
@@ -71,7 +61,8 @@ class Separator(nn.Module):
         self.n_channels, self.segment = n_channels, segment
         self._transform, self._network = deepcopy(dict(transform or {"class": "STFT"})), deepcopy(dict(network))
         self.transform = instantiate(self._transform, "sepkit.transforms", trusted=trusted)
-        lacking = [name for name in ("n_bins", "padded_length", "inverse") if not hasattr(self.transform, name)]
+        methods = ("n_bins", "n_frames", "padded_length", "inverse")
+        lacking = [name for name in methods if not hasattr(self.transform, name)]
         if lacking:
             found = type(self.transform).__name__
             raise ValueError(f"transform must have {', '.join(lacking)}, as STFT has, got {found}")
@@ -80,18 +71,15 @@ class Separator(nn.Module):
             "n_sources": len(self.sources),
             "n_channels": n_channels,
             "n_bins": self.transform.n_bins,
+            "n_frames": self.transform.n_frames(round(segment * sample_rate)),
             "sample_rate": sample_rate,
         }
         self.network = instantiate(self._network, "sepkit.models", provided, trusted=trusted)
-        self.outputs = tuple(getattr(self.network, "outputs", ("mask",)))
-        self.frame_multiple = getattr(self.network, "frame_multiple", 1)
-        if len({"mask", "spectrum"} & set(self.outputs)) != 1:
-            found = f"{type(self.network).__name__} with {', '.join(self.outputs) or 'none'}"
-            raise ValueError(f"network must have either mask or spectrum among its outputs, got {found}")
+        self.facts = describe_network(self.network)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
+        """Return the constructor's arguments as plain data."""
         return {
             "sources": list(self.sources),
             "sample_rate": self.sample_rate,
@@ -103,8 +91,14 @@ class Separator(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Number of trainable values."""
+        """Return the number of trainable values."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    @property
+    def quantities(self) -> dict[str, str]:
+        """Return the names of what a `Separation` of this separator holds, "source" each or "item"."""
+        always = {name: kind for name, kind in QUANTITIES.items() if name != "mask"}
+        return {**always, **self.facts.outputs}
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate a mixture.
@@ -117,41 +111,43 @@ class Separator(nn.Module):
         """
         return self.analyze(mixture).estimate
 
-    def analyze(self, mixture: Tensor, targets: Tensor | None = None) -> "Separation":
-        """Run the network once and keep all that is known, for training.
+    def analyze(
+        self, mixture: Tensor, targets: Tensor | None = None, *, network: nn.Module | None = None
+    ) -> "Separation":
+        """Run the network once and keep all quantities, for training.
 
         Args:
             mixture: (B, C, T).
             targets: (B, S, C, T), or None.
+            network: run in place of the separator's own, as one that is wrapped; None: the own.
 
         Raises:
             ValueError: a shape is not this separator's, or the network returns other than it declares.
         """
         self._check(mixture, targets)
-        spectrogram = self.spectrogram(mixture)
-        outputs = self._run_network(spectrogram)
-        if isinstance(outputs, Tensor):
-            outputs = {self.outputs[0]: outputs}
-        self._check_outputs(outputs, spectrogram)
-        return Separation(self, mixture, targets, spectrogram, outputs)
-
-    def _run_network(self, spectrogram: Tensor) -> Tensor | Mapping[str, Tensor]:
-        """Run the network; where it fails on a mixture of another type or device than its weights, say so."""
+        separation = Separation(self, mixture, targets)
+        inputs = {name: getattr(separation, name) for name in self.facts.inputs}
         try:
-            return self.network(spectrogram)
+            outputs = (network or self.network)(**inputs)
         except RuntimeError as error:
-            weights, real = next(self.network.parameters(), spectrogram.real), spectrogram.real
-            if (weights.dtype, weights.device) == (real.dtype, real.device):
+            weights = next(self.network.parameters(), mixture)
+            if (weights.dtype, weights.device) == (mixture.dtype, mixture.device):
                 raise
             raise ValueError(
                 f"mixture must be of the weights' type and on their device, {weights.dtype} on {weights.device}, got "
-                f"{real.dtype} on {real.device}: convert one with .to(), and compute in half precision under autocast"
+                f"{mixture.dtype} on {mixture.device}: convert one with .to(), and compute in half precision under "
+                "autocast"
             ) from error
+        if isinstance(outputs, Tensor):
+            outputs = {next(iter(self.facts.outputs)): outputs}
+        self._check_outputs(outputs, separation)
+        separation.set_outputs(outputs)
+        return separation
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """Transform (..., T) into complex (..., F, N), N a multiple of what the network asks for."""
         length = waveform.shape[-1]
-        missing = self.transform.padded_length(length, self.frame_multiple) - length
+        missing = self.transform.padded_length(length, self.facts.frame_multiple) - length
         return self.transform(nn.functional.pad(waveform, (0, missing)) if missing else waveform)
 
     def _check(self, mixture: Tensor, targets: Tensor | None) -> None:
@@ -165,14 +161,23 @@ class Separator(nn.Module):
         if targets.shape != wanted:
             raise ValueError(f"targets must be {wanted} for this mixture, got {tuple(targets.shape)}")
 
-    def _check_outputs(self, outputs: Mapping[str, Tensor], spectrogram: Tensor) -> None:
-        if set(outputs) != set(self.outputs):
-            wanted, found = ", ".join(self.outputs), ", ".join(outputs)
-            raise ValueError(f"network must return what it declares in `outputs`, {wanted}, got {found}")
-        main = "mask" if "mask" in outputs else "spectrum"
-        wanted = (len(spectrogram), len(self.sources), *spectrogram.shape[1:])
-        if outputs[main].shape != wanted:
-            raise ValueError(f"network must return a {main} {wanted}, got {tuple(outputs[main].shape)}")
+    def _check_outputs(self, outputs: Mapping[str, Tensor], separation: "Separation") -> None:
+        if set(outputs) != set(self.facts.outputs):
+            wanted, returned = ", ".join(self.facts.outputs), ", ".join(outputs)
+            raise ValueError(f"network must return what it declares in `outputs`, {wanted}, got {returned}")
+        per_source = (len(separation.mixture), len(self.sources))
+        for name, kind in self.facts.outputs.items():
+            shape = tuple(outputs[name].shape)
+            if name in ("mask", "spectrum"):
+                wanted = (*per_source, *separation.mixture_spectrogram.shape[1:])
+            elif name in ("waveform", "estimate"):
+                wanted = (*per_source, *separation.mixture.shape[1:])
+            else:
+                leading = per_source if kind == "source" else per_source[:1]
+                wanted = (*leading, *shape[len(leading) :])
+            if shape != wanted:
+                article = "an" if name == "estimate" else "a"
+                raise ValueError(f"network must return {article} {name} {wanted}, got {shape}")
 
 
 @contextmanager
@@ -214,10 +219,10 @@ def _check_sources(sources: Sequence[str]) -> None:
 
 
 class Separation:
-    """What one pass through a Separator knows, under the field's names, each derived once on first use.
+    """Quantities of one pass through a Separator, under the field's names, each derived once on first use.
 
     Waveforms are (B, C, T) or, per source, (B, S, C, T); spectrograms (B, C, F, N) or (B, S, C, F, N). What the
-    network returned besides its mask or spectrum is here under the network's own names.
+    network returned is here under the names that it declares.
 
     Attributes:
         mixture: waveform.
@@ -225,7 +230,7 @@ class Separation:
         mixture_magnitude: its absolute value.
         mask: real or complex, per source; only where the network estimates masks.
         estimate: waveform per source.
-        estimate_spectrogram: complex, per source.
+        estimate_spectrogram: complex, per source; the estimate's transform where the network returns waveforms.
         estimate_magnitude: its absolute value.
         target: waveform per source; only where targets were given, as all below.
         target_spectrogram: complex, per source.
@@ -233,20 +238,20 @@ class Separation:
         interference_magnitude: mixture_magnitude - target_magnitude, per source, signed.
     """
 
-    def __init__(
-        self,
-        separator: Separator,
-        mixture: Tensor,
-        targets: Tensor | None,
-        mixture_spectrogram: Tensor,
-        outputs: Mapping[str, Tensor],
-    ) -> None:
+    def __init__(self, separator: Separator, mixture: Tensor, targets: Tensor | None) -> None:
         self._separator, self._targets = separator, targets
-        self.mixture, self.mixture_spectrogram = mixture, mixture_spectrogram
-        self._spectrum = outputs.get("spectrum")
+        self.mixture = mixture
+        self._outputs: Mapping[str, Tensor] = {}
         self._by_source: dict[str, tuple[Tensor, ...]] = {}
-        for name, value in outputs.items():
-            setattr(self, name, value)
+
+    def set_outputs(self, outputs: Mapping[str, Tensor]) -> None:
+        """Add what the network returned."""
+        self._outputs = outputs
+        vars(self).update(outputs)  # an "estimate" among them is the one that would be derived
+
+    @cached_property
+    def mixture_spectrogram(self) -> Tensor:  # noqa: D102
+        return self._separator.spectrogram(self.mixture)
 
     @cached_property
     def mixture_magnitude(self) -> Tensor:  # noqa: D102
@@ -254,25 +259,36 @@ class Separation:
 
     @cached_property
     def estimate_spectrogram(self) -> Tensor:  # noqa: D102
-        if self._spectrum is not None:
-            return self._spectrum
-        return apply_mask(self.mask, self.mixture_spectrogram)
+        if "waveform" in self._outputs or "estimate" in self._outputs:
+            return self._separator.spectrogram(self.estimate)
+        return self._output_spectrogram
 
     @cached_property
     def estimate_magnitude(self) -> Tensor:  # noqa: D102
-        if self._spectrum is not None:
-            return self._spectrum.abs()
+        if set(self._outputs) & {"spectrum", "waveform", "estimate"}:
+            return self.estimate_spectrogram.abs()
         return self.mask.abs() * self.mixture_magnitude.unsqueeze(1)
 
     @cached_property
     def estimate(self) -> Tensor:  # noqa: D102
-        if torch.is_grad_enabled() or "estimate_spectrogram" in vars(self):
-            return self._to_waveform(self.estimate_spectrogram)
-        if self._spectrum is not None:
-            spectrograms = iter(self._spectrum.split(1, 1))
-        else:
-            spectrograms = (apply_mask(mask, self.mixture_spectrogram) for mask in self.mask.split(1, 1))
-        return torch.cat([self._to_waveform(one) for one in spectrograms], 1)  # one source in memory at a time
+        if "mask" not in self._outputs and "spectrum" not in self._outputs:
+            return self.waveform
+        if torch.is_grad_enabled() or "_output_spectrogram" in vars(self):
+            estimate = self._to_waveform(self._output_spectrogram)
+        else:  # one source in memory at a time
+            if "spectrum" in self._outputs:
+                spectrograms = iter(self.spectrum.split(1, 1))
+            else:
+                spectrograms = (apply_mask(mask, self.mixture_spectrogram) for mask in self.mask.split(1, 1))
+            estimate = torch.cat([self._to_waveform(spectrogram) for spectrogram in spectrograms], 1)
+        return estimate + self.waveform if "waveform" in self._outputs else estimate
+
+    @cached_property
+    def _output_spectrogram(self) -> Tensor:
+        """Return the spectrum of each source, or the masked mixture."""
+        if "spectrum" in self._outputs:
+            return self.spectrum
+        return apply_mask(self.mask, self.mixture_spectrogram)
 
     def _to_waveform(self, spectrogram: Tensor) -> Tensor:
         return self._separator.transform.inverse(spectrogram, self.mixture.shape[-1])

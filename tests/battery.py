@@ -39,11 +39,11 @@ class Struck(Constant):
 
     n_chunks = 0
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         Struck.n_chunks += 1
         if Struck.n_chunks == 15:
             strike()
-        return super().forward(spectrogram)
+        return super().forward(mixture_spectrogram)
 
 
 class Striking:

@@ -1,10 +1,12 @@
-"""Networks for tests that need a separator whose output is known, or that does something to its process."""
+"""Networks for tests: with known outputs, with other inputs and outputs than masks, or that act on their process."""
 
 import os
 import signal
 import time
 from pathlib import Path
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -15,9 +17,9 @@ class Constant(nn.Module):
         super().__init__()
         self.gains = gains
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        gains = spectrogram.real.new_tensor(self.gains)[None, :, None, None, None]
-        return gains.expand(len(spectrogram), -1, *spectrogram.shape[1:])
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        gains = mixture_spectrogram.real.new_tensor(self.gains)[None, :, None, None, None]
+        return gains.expand(len(mixture_spectrogram), -1, *mixture_spectrogram.shape[1:])
 
 
 class Stuck(Constant):
@@ -27,7 +29,7 @@ class Stuck(Constant):
         super().__init__(gains)
         self.folder = folder
 
-    def forward(self, _spectrogram: Tensor) -> Tensor:
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:  # noqa: ARG002
         Path(self.folder, str(os.getpid())).touch()
         while True:
             time.sleep(1)
@@ -40,7 +42,75 @@ class Dying(Constant):
         super().__init__(gains)
         self.folder, self.n_tracks = folder, n_tracks
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         if len(list(Path(self.folder).glob("tracks/*/*.json"))) >= self.n_tracks:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(spectrogram)
+        return super().forward(mixture_spectrogram)
+
+
+class Filterbank(nn.Module):
+    """Estimate waveforms from the waveform alone, by filters of its own."""
+
+    outputs = ("estimate",)
+
+    def __init__(self, n_sources: int, n_channels: int) -> None:
+        super().__init__()
+        self.filter = nn.Conv1d(n_channels, n_sources * n_channels, 9, padding=4)
+        self.n_sources = n_sources
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        return self.filter(mixture).unflatten(1, (self.n_sources, -1))
+
+
+class Hybrid(nn.Module):
+    """Estimate spectra from the spectrogram and waveforms from the waveform, which are summed."""
+
+    outputs = ("spectrum", "waveform")
+
+    def __init__(self, n_sources: int, n_channels: int) -> None:
+        super().__init__()
+        self.filterbank = Filterbank(n_sources, n_channels)
+        self.gains = nn.Parameter(torch.linspace(0.2, 0.8, n_sources))
+
+    def forward(self, mixture: Tensor, mixture_spectrogram: Tensor) -> dict[str, Tensor]:
+        spectrum = self.gains[:, None, None, None] * mixture_spectrogram.unsqueeze(1)
+        return {"spectrum": spectrum, "waveform": self.filterbank(mixture)}
+
+
+class Talkative(nn.Module):
+    """Estimate masks, the level of each source, and two features of each item; name how many frames a segment has."""
+
+    outputs: ClassVar = {"mask": "source", "level": "source", "features": "item"}
+    frame_multiple = 4
+    lookahead = 0
+    blocks = (nn.Linear,)
+
+    def __init__(self, n_sources: int, n_frames: int) -> None:
+        super().__init__()
+        self.core, self.n_frames = nn.Linear(2, n_sources), n_frames
+
+    def forward(self, mixture_magnitude: Tensor, mixture: Tensor) -> dict[str, Tensor]:
+        features = torch.stack([mixture_magnitude.mean((1, 2, 3)), mixture.abs().mean((1, 2))], 1)  # (B, 2)
+        level = torch.sigmoid(self.core(features))  # (B, S)
+        mask = level[..., None, None, None].expand(-1, -1, *mixture_magnitude.shape[1:])
+        return {"mask": mask, "level": level[..., None], "features": features}
+
+
+class LevelLoss(nn.Module):
+    """Compare the level of a source, which a network estimates, with its target's."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, level: Tensor, target: Tensor) -> Tensor:
+        values = (level[:, 0] - target.abs().mean((1, 2))).square()
+        return values if self.reduction == "none" else values.mean()
+
+
+class FeatureLoss(LevelLoss):
+    """Keep the features of an item small."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = features.square().sum(1)
+        return values if self.reduction == "none" else values.mean()

@@ -31,13 +31,13 @@ ODD = json.loads((Path(__file__).parent / "data" / "odd_files.json").read_text(e
 class Interrupting(Constant):
     """Be interrupted while separating."""
 
-    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+    def forward(self, mixture_spectrogram: torch.Tensor) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGINT if self.gains[0] > 0 else signal.SIGTERM)
-        return super().forward(spectrogram)
+        return super().forward(mixture_spectrogram)
 
 
 class Breaking(Constant):
-    def forward(self, _spectrogram: torch.Tensor) -> torch.Tensor:
+    def forward(self, mixture_spectrogram: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         raise RuntimeError("a bug")
 
 

@@ -40,8 +40,8 @@ class Bands(nn.Module):
             mask[source, 0, part] = 0.75
         self.register_buffer("mask", mask)
 
-    def forward(self, spectrogram):
-        return self.mask.expand(len(spectrogram), -1, *spectrogram.shape[1:])
+    def forward(self, mixture_spectrogram):
+        return self.mask.expand(len(mixture_spectrogram), -1, *mixture_spectrogram.shape[1:])
 
 
 class Silence(nn.Module):
@@ -51,8 +51,8 @@ class Silence(nn.Module):
         super().__init__()
         self.n_sources = n_sources
 
-    def forward(self, spectrogram):
-        return torch.zeros(len(spectrogram), self.n_sources, *spectrogram.shape[1:])
+    def forward(self, mixture_spectrogram):
+        return torch.zeros(len(mixture_spectrogram), self.n_sources, *mixture_spectrogram.shape[1:])
 
 
 def separator(sources=("vocals", "drums"), network="Bands"):

@@ -29,10 +29,10 @@ TOLERANCE = 1e-6  # of values up to 1: some steps of float32
 class Shaped(Constant):
     """Give masks that differ by bin and frame, so that chunks differ where they overlap."""
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        n_bins, n_frames = spectrogram.shape[-2:]
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        n_bins, n_frames = mixture_spectrogram.shape[-2:]
         shape = torch.linspace(0.1, 1, n_bins)[:, None] * torch.linspace(1, 0.2, n_frames)
-        return super().forward(spectrogram) * shape
+        return super().forward(mixture_spectrogram) * shape
 
 
 class Failing(Constant):
@@ -40,16 +40,16 @@ class Failing(Constant):
 
     n_calls = 0
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         self.n_calls += 1
         if self.n_calls == 3:
             raise RuntimeError("the network broke")
-        return super().forward(spectrogram)
+        return super().forward(mixture_spectrogram)
 
 
 class NotANumber(Constant):
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return super().forward(spectrogram) * float("nan")
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return super().forward(mixture_spectrogram) * float("nan")
 
 
 def make(network: str = "networks.Constant", n_channels: int = 2, **gains: float) -> Separator:

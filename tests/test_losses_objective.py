@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from judging import costs
 
 from sepkit import losses
 from sepkit.objective import Objective
@@ -43,7 +44,7 @@ def separation(separator):
 @pytest.mark.parametrize("name", TERMS)
 def test_the_terms_of_a_loss_reach_the_objective_by_name_and_add_up(name, separator, separation):
     arguments, terms = TERMS[name]
-    found = Objective([{"class": name, **arguments}], separator)(separation)
+    found = costs(Objective([{"class": name, **arguments}], separator), separation)
     parts = {key: value for key, value in found.items() if key.startswith(f"{name}/")}
     assert set(parts) == {f"{name}/{term}" for term in terms}
     torch.testing.assert_close(sum(parts.values()), found[name])
@@ -69,6 +70,6 @@ def test_no_loss_with_terms_is_left_out():
     ids=lambda settings: settings["class"],
 )  # fmt: skip
 def test_the_sample_rate_is_the_separators_where_a_recipe_leaves_it_out(settings, separator, separation):
-    left_out = Objective([settings], separator)(separation)["loss"]
-    assert left_out == Objective([{**settings, "sample_rate": 8000}], separator)(separation)["loss"]
-    assert left_out != Objective([{**settings, "sample_rate": 16000}], separator)(separation)["loss"]
+    left_out = costs(Objective([settings], separator), separation)["loss"]
+    assert left_out == costs(Objective([{**settings, "sample_rate": 8000}], separator), separation)["loss"]
+    assert left_out != costs(Objective([{**settings, "sample_rate": 16000}], separator), separation)["loss"]

@@ -266,8 +266,8 @@ def test_a_mask_in_half_precision_is_applied_in_the_precision_of_the_mixture():
 class Panned(nn.Module):
     """Give the first source most of what is louder at the left, and the second of what is louder at the right."""
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        tilt = 0.5 * (spectrogram.abs() + 1e-6).log().diff(dim=1)  # (B, 1, F, N)
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        tilt = 0.5 * (mixture_spectrogram.abs() + 1e-6).log().diff(dim=1)  # (B, 1, F, N)
         return torch.stack([-tilt, tilt], 1).sigmoid().expand(-1, -1, 2, -1, -1)
 
 

@@ -38,8 +38,8 @@ class Tied(nn.Module):
         self.second = nn.Linear(n_bins, n_bins)
         self.second.weight = self.first.weight
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return torch.sigmoid(self.second(self.first(spectrogram.abs().mT)).mT).unsqueeze(1)
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return torch.sigmoid(self.second(self.first(mixture_spectrogram.abs().mT)).mT).unsqueeze(1)
 
 
 def make(seed: int = 0, sources=("vocals",), **network) -> Separator:

@@ -130,12 +130,12 @@ class Tabled(nn.Module):
         self.gain = nn.Parameter(torch.ones(()))
         self.tables: dict[int, Tensor] = {}
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        n_frames = spectrogram.shape[-1]
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        n_frames = mixture_spectrogram.shape[-1]
         if n_frames not in self.tables:
             self.tables[n_frames] = torch.linspace(0.1, 0.9, n_frames)
         mask = torch.sigmoid(self.gain * self.tables[n_frames])
-        return mask.expand(len(spectrogram), self.n_sources, *spectrogram.shape[1:])
+        return mask.expand(len(mixture_spectrogram), self.n_sources, *mixture_spectrogram.shape[1:])
 
 
 @pytest.mark.parametrize("context", [nullcontext, torch.inference_mode, torch.no_grad], ids=lambda each: each.__name__)

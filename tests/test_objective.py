@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
+from judging import costs
 from torch import Tensor, nn
 
 from sepkit import losses
 from sepkit.instantiate import InstantiationError
-from sepkit.objective import Objective, Weight
-from sepkit.separator import PER_SOURCE, Separator
+from sepkit.objective import Judgement, Objective, Weight
+from sepkit.separator import Separator
 
 SOURCES = ["vocals", "drums", "bass"]
 
@@ -17,23 +18,23 @@ SOURCES = ["vocals", "drums", "bass"]
 class Bend(nn.Module):
     """Give every source a mask of its own, which learns, and say something of its own besides."""
 
-    outputs = ("mask", "mu", "sigma")
+    outputs = {"mask": "source", "mu": "item", "sigma": "item"}  # noqa: RUF012
 
     def __init__(self, n_sources: int):
         super().__init__()
         self.gains = nn.Parameter(torch.linspace(0.2, 0.8, n_sources))
 
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        mask = self.gains[:, None, None, None] * torch.sigmoid(spectrogram.abs())[:, None]
-        mu = self.gains.mean() * spectrogram.abs().mean((1, 2))
-        return {"mask": mask, "mu": mu, "sigma": spectrogram.abs().amax((1, 2)) + 0.1}
+    def forward(self, mixture_spectrogram: Tensor) -> dict[str, Tensor]:
+        mask = self.gains[:, None, None, None] * torch.sigmoid(mixture_spectrogram.abs())[:, None]
+        mu = self.gains.mean() * mixture_spectrogram.abs().mean((1, 2))
+        return {"mask": mask, "mu": mu, "sigma": mixture_spectrogram.abs().amax((1, 2)) + 0.1}
 
 
 class SpectrumNetwork(Bend):
     outputs = ("spectrum",)
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return super().forward(spectrogram)["mask"] * spectrogram.unsqueeze(1)
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return super().forward(mixture_spectrogram)["mask"] * mixture_spectrogram.unsqueeze(1)
 
 
 class Plain(nn.Module):
@@ -119,7 +120,7 @@ def separation(separator):
 def pick(separation, quantity: str, item: int, column: int) -> Tensor:
     """Take what a quantity holds for one item and source, as a batch of one."""
     value = getattr(separation, quantity)
-    return value[item, column][None] if quantity in PER_SOURCE else value[item][None]
+    return value[item, column][None] if separation._separator.quantities[quantity] == "source" else value[item][None]
 
 
 PRESENT = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
@@ -141,7 +142,7 @@ PRESENT = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch
 )
 def test_a_term_is_the_mean_over_its_present_pairs(separator, separation, name, quantities, columns, present):
     objective = Objective([{"class": name, "sources": [SOURCES[column] for column in columns]}], separator)
-    found = objective(separation, present)
+    found = costs(objective, separation, present)
     loss = getattr(losses, name)(reduction="none")
     expected = [
         loss(*(pick(separation, quantity, item, column) for quantity in quantities)).mean()
@@ -154,7 +155,7 @@ def test_a_term_is_the_mean_over_its_present_pairs(separator, separation, name, 
 
 
 def test_each_source_is_reported(separator, separation):
-    found = Objective([{"class": "L1Loss", "name": "spectra"}], separator)(separation, PRESENT)
+    found = costs(Objective([{"class": "L1Loss", "name": "spectra"}], separator), separation, PRESENT)
     assert set(found) == {"loss", "spectra", "spectra/vocals", "spectra/drums", "spectra/bass"}
     distances = (separation.estimate_magnitude - separation.target_magnitude).abs().mean((2, 3, 4))
     expected = [distances[:, column][PRESENT[:, column]].mean() for column in range(3)]
@@ -162,19 +163,19 @@ def test_each_source_is_reported(separator, separation):
 
 
 def test_a_single_source_is_not_reported_twice(separator, separation):
-    found = Objective([{"class": "L1Loss", "sources": ["bass"]}], separator)(separation)
+    found = costs(Objective([{"class": "L1Loss", "sources": ["bass"]}], separator), separation)
     assert set(found) == {"loss", "L1Loss"}
 
 
-def test_reports_carry_no_gradient_but_the_loss(separator, separation):
-    found = Objective([{"class": "L1Loss"}, own(TwoParts)], separator)(separation)
-    assert {name for name, value in found.items() if value.requires_grad} == {"loss"}
-    assert all(value.shape == () for value in found.values())
+def test_only_the_sums_of_terms_carry_a_gradient(separator, separation):
+    judgement = Objective([{"class": "L1Loss"}, own(TwoParts)], separator)(separation)
+    assert {name for name, value in judgement.sums.items() if value.requires_grad} == {"L1Loss", "TwoParts"}
+    assert all(value.shape == () for value in judgement.sums.values())
 
 
 def test_weights_scale_the_sum_and_not_the_report(separator, separation):
     terms = [{"class": "L1Loss", "weight": 0.25}, {"class": "SISDRLoss", "weight": 2.0}]
-    found = Objective(terms, separator)(separation)
+    found = costs(Objective(terms, separator), separation)
     torch.testing.assert_close(found["loss"].detach(), 0.25 * found["L1Loss"] + 2.0 * found["SISDRLoss"])
 
 
@@ -182,7 +183,7 @@ def test_weights_scale_the_sum_and_not_the_report(separator, separation):
 def test_a_weight_may_move_in_a_straight_line(separator, separation, epoch, weight):
     assert Weight(1.0, 0.0, 4).at(epoch) == weight
     ramp = {"from": 1.0, "to": 0.0, "epochs": 4}
-    found = Objective([{"class": "L1Loss", "weight": ramp}], separator)(separation, epoch=epoch)
+    found = costs(Objective([{"class": "L1Loss", "weight": ramp}], separator), separation, epoch=epoch)
     torch.testing.assert_close(found["loss"].detach(), weight * found["L1Loss"])
 
 
@@ -191,31 +192,31 @@ def test_a_weight_may_move_in_a_straight_line(separator, separation, epoch, weig
 
 def test_a_loss_from_elsewhere_is_told_what_it_takes(separator, separation):
     term = {"class": "torch.nn.L1Loss", "inputs": {"input": "estimate", "target": "target"}}
-    found = Objective([term], separator)(separation)
+    found = costs(Objective([term], separator), separation)
     torch.testing.assert_close(found["loss"], (separation.estimate - separation.target).abs().mean())
 
 
 def test_a_loss_without_reduction_is_asked_item_by_item(separator, separation):
-    found = Objective([own(Plain)], separator)(separation, PRESENT)
+    found = costs(Objective([own(Plain)], separator), separation, PRESENT)
     peaks = (separation.estimate - separation.target).abs().amax((2, 3))[PRESENT]
     torch.testing.assert_close(found["loss"], peaks.mean())
 
 
 def test_a_loss_takes_what_the_network_says_besides(separator, separation):
-    found = Objective([{"class": "KLDivergenceLoss"}], separator)(separation)
+    found = costs(Objective([{"class": "KLDivergenceLoss"}], separator), separation)
     expected = losses.kl_div_loss(separation.mu, separation.sigma, reduction="none")
     torch.testing.assert_close(found["loss"], expected.mean())
 
 
 def test_a_loss_on_what_no_source_has_counts_each_item_with_any_stem_once(separator, separation):
-    found = Objective([{"class": "KLDivergenceLoss", "name": "kl"}], separator)(separation, PRESENT)
+    found = costs(Objective([{"class": "KLDivergenceLoss", "name": "kl"}], separator), separation, PRESENT)
     expected = losses.kl_div_loss(separation.mu, separation.sigma, reduction="none")[:3].mean()
     torch.testing.assert_close(found["loss"], expected)
     assert set(found) == {"loss", "kl"}
 
 
 def test_an_optional_argument_is_filled_where_there_is_a_quantity_of_its_name(separator, separation):
-    assert Objective([own(Optional, name="optional")], separator)(separation)["loss"] > 0
+    assert costs(Objective([own(Optional, name="optional")], separator), separation)["loss"] > 0
 
 
 def test_the_sample_rate_is_the_separators(separator):
@@ -235,7 +236,7 @@ class Rated(Plain):
 @pytest.mark.parametrize("sources", [SOURCES, ["vocals", "bass"]], ids=str)
 @pytest.mark.parametrize("present", [None, torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0]]).bool()])
 def test_a_loss_on_all_sources_sees_the_items_that_have_them(separator, separation, sources, present):
-    found = Objective([own(BestOrder, sources=sources)], separator)(separation, present)
+    found = costs(Objective([own(BestOrder, sources=sources)], separator), separation, present)
     columns = [SOURCES.index(source) for source in sources]
     items = [item for item in range(4) if present is None or present[item, columns].all()]
     estimate, target = (quantity[items][:, columns] for quantity in (separation.estimate, separation.target))
@@ -245,7 +246,7 @@ def test_a_loss_on_all_sources_sees_the_items_that_have_them(separator, separati
 
 @pytest.mark.parametrize("term", [own(TwoParts, name="both"), {"class": "ComponentLoss", "alpha": 0.1, "name": "both"}])
 def test_the_parts_of_a_loss_are_reported_and_add_up_to_it(separator, separation, term):
-    found = Objective([term], separator)(separation, PRESENT)
+    found = costs(Objective([term], separator), separation, PRESENT)
     parts = [value for name, value in found.items() if name.startswith("both/") and name[5:] not in SOURCES]
     assert len(parts) >= 2
     torch.testing.assert_close(sum(parts), found["both"])
@@ -256,7 +257,7 @@ def test_a_loss_with_parts_is_worth_what_its_forward_says(separator, separation)
     objective = Objective([{"class": "ComponentLoss", "alpha": 0.1}], separator)
     quantities = (separation.mask, separation.target_magnitude, separation.interference_magnitude)
     expected = losses.ComponentLoss(0.1)(*(quantity.flatten(0, 1) for quantity in quantities))
-    torch.testing.assert_close(objective(separation)["loss"], expected)
+    torch.testing.assert_close(costs(objective, separation)["loss"], expected)
 
 
 # Stems that are not there
@@ -269,15 +270,56 @@ TERMS = [{"class": "L1Loss"}, {"class": "SISDRLoss"}, own(Plain), own(BestOrder)
     "term", [*TERMS, {"class": "KLDivergenceLoss"}], ids=lambda term: term["class"].rpartition(".")[2]
 )
 def test_a_batch_without_any_present_stem_costs_nothing_and_can_be_stepped(separator, separation, term):
-    found = Objective([term], separator)(separation, torch.zeros(4, 3, dtype=torch.bool))
+    found = costs(Objective([term], separator), separation, torch.zeros(4, 3, dtype=torch.bool))
     assert all(value == 0 for value in found.values())
     found["loss"].backward()
     assert not separator.network.gains.grad.any()
 
 
+ALL_TERMS = [*TERMS, {"class": "KLDivergenceLoss", "name": "kl"}]
+PARTIAL_TERMS = [{"class": "L1Loss", "name": "two", "sources": ["vocals", "bass"]},
+                 own(BestOrder, name="order", sources=["vocals", "bass"]),
+                 own(Plain, name="one", sources=["drums"])]  # fmt: skip
+
+
+@pytest.mark.parametrize("present", [PRESENT, torch.tensor([[1, 1, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]]).bool()])
+def test_counts_are_known_without_a_pass(separator, separation, present):
+    objective = Objective([*ALL_TERMS, *PARTIAL_TERMS], separator)
+    known, judged = objective.count(present), objective(separation, present).counts
+    parts = {f"TwoParts/{name}" for name in ("near", "small")}
+    assert known == {name: count for name, count in judged.items() if name not in parts}
+    assert {judged[name] for name in parts} == {known["TwoParts"]} == {int(present.sum())}
+    assert known["L1Loss/drums"] == int(present[:, 1].sum())
+    assert known["kl"] == int(present.any(1).sum())
+    assert known["order"] == int(present[:, [0, 2]].all(1).sum())
+    assert objective.count(4) == objective.count(torch.ones(4, 3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("n_parts", [2, 4])
+@pytest.mark.parametrize("terms", [ALL_TERMS, PARTIAL_TERMS, [*ALL_TERMS, *PARTIAL_TERMS]], ids=["all", "some", "both"])
+@pytest.mark.parametrize("present", [None, PRESENT, torch.tensor([[1, 1, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]]).bool()])
+def test_a_batch_in_parts_of_unequal_presence_is_the_whole_batch(separator, separation, present, terms, n_parts):
+    objective, mixture, targets = Objective(terms, separator), separation.mixture, separation.target
+    counts = objective.count(len(mixture) if present is None else present)
+    whole = costs(objective, separation, present, epoch=1)
+    whole["loss"].backward()
+    expected = separator.network.gains.grad.clone()
+    separator.zero_grad()
+    judged, loss = Judgement({}, {}), 0.0
+    for items in torch.arange(4).chunk(n_parts):
+        part = objective(separator.analyze(mixture[items], targets[items]), None if present is None else present[items])
+        value = objective.loss(part, counts, epoch=1)
+        value.backward()
+        judged, loss = judged + part, loss + value.detach()
+    torch.testing.assert_close(loss, whole.pop("loss").detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(separator.network.gains.grad, expected, rtol=1e-6, atol=1e-6)
+    assert {name: judged.counts[name] for name in counts} == counts
+    torch.testing.assert_close(judged.means(), whole, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term["class"].rpartition(".")[2])
 def test_gradients_reach_only_the_sources_that_count(separator, separation, term):
-    Objective([{**term, "sources": ["vocals", "drums"]}], separator)(separation)["loss"].backward()
+    costs(Objective([{**term, "sources": ["vocals", "drums"]}], separator), separation)["loss"].backward()
     gradient = separator.network.gains.grad
     assert gradient[:2].all()
     assert gradient[2] == 0
@@ -285,16 +327,16 @@ def test_gradients_reach_only_the_sources_that_count(separator, separation, term
 
 def test_terms_of_single_sources_have_the_gradients_of_one_term_of_all(separator, separation):
     objective = Objective([{"class": "L2Loss"}], separator)
-    together = torch.autograd.grad(objective(separation)["loss"], separator.network.gains, retain_graph=True)[0]
+    together = torch.autograd.grad(costs(objective, separation)["loss"], separator.network.gains, retain_graph=True)[0]
     apart = [{"class": "L2Loss", "name": name, "sources": [name], "weight": 1 / 3} for name in separator.sources]
-    found = Objective(apart, separator)(separation)["loss"]
+    found = costs(Objective(apart, separator), separation)["loss"]
     torch.testing.assert_close(torch.autograd.grad(found, separator.network.gains)[0], together)
 
 
 @pytest.mark.parametrize("sources", [None, ["vocals"], ["vocals", "bass"]], ids=str)
 def test_gradients_of_some_sources_can_be_differentiated_again(separator, separation, sources):
     term = {"class": "torch.nn.MSELoss", "inputs": {"input": "estimate", "target": "target"}, "sources": sources}
-    loss, gains = Objective([term], separator)(separation)["loss"], separator.network.gains
+    loss, gains = costs(Objective([term], separator), separation)["loss"], separator.network.gains
     (slope,) = torch.autograd.grad(loss, gains, create_graph=True)
     (found,) = torch.autograd.grad(slope.sum(), gains)
     # The loss is a parabola of each gain, so that the second derivative is the first one's change from gain 0.
@@ -306,17 +348,17 @@ def test_gradients_of_some_sources_can_be_differentiated_again(separator, separa
 
 
 def test_targets_of_absent_stems_are_not_looked_at(separator, separation):
-    expected = Objective([{"class": "L1Loss"}], separator)(separation, PRESENT)["loss"]
+    expected = costs(Objective([{"class": "L1Loss"}], separator), separation, PRESENT)["loss"]
     targets = torch.where(PRESENT[:, :, None, None], separation.target, torch.tensor(float("nan")))
-    found = Objective([{"class": "L1Loss"}], separator)(separator.analyze(separation.mixture, targets), PRESENT)["loss"]
-    torch.testing.assert_close(found, expected)
+    found = costs(Objective([{"class": "L1Loss"}], separator), separator.analyze(separation.mixture, targets), PRESENT)
+    torch.testing.assert_close(found["loss"], expected)
 
 
 def test_the_objective_can_be_copied_and_moved(separator, separation):
     objective = Objective([{"class": "MultiL1SNRDBLoss"}], separator)
     duplicate = copy.deepcopy(objective)
     assert duplicate.terms[0].loss is duplicate.losses[0]
-    torch.testing.assert_close(duplicate(separation)["loss"], objective(separation)["loss"])
+    torch.testing.assert_close(costs(duplicate, separation)["loss"], costs(objective, separation)["loss"])
     assert all(buffer.is_meta for buffer in duplicate.to("meta").terms[0].loss.buffers())
 
 
@@ -388,7 +430,7 @@ def test_a_loss_on_masks_needs_a_network_that_estimates_masks():
 def test_a_loss_that_gives_one_value_for_all_items_is_refused(separator, separation):
     message = r"Total must give one value per item with reduction='none', got \(\) for 12 items"
     with pytest.raises(ValueError, match=message):
-        Objective([own(Total)], separator)(separation)
+        costs(Objective([own(Total)], separator), separation)
 
 
 @pytest.mark.parametrize(
@@ -400,12 +442,12 @@ def test_a_loss_that_gives_one_value_for_all_items_is_refused(separator, separat
 )
 def test_presence_of_another_shape_or_type_is_refused(separator, separation, present, message):
     with pytest.raises(ValueError, match=message):
-        Objective([{"class": "L1Loss"}], separator)(separation, present)
+        costs(Objective([{"class": "L1Loss"}], separator), separation, present)
 
 
 def test_sources_in_any_order_cost_what_the_best_order_costs(separator, separation):
     term = {"class": "PermutationInvariantLoss", "loss": {"class": "L1SNRLoss"}}
-    expected = Objective([term], separator)(separation)["loss"]
+    expected = costs(Objective([term], separator), separation)["loss"]
     shuffled = separator.analyze(separation.mixture, separation.target[:, [2, 0, 1]])
-    torch.testing.assert_close(Objective([term], separator)(shuffled)["loss"], expected)
-    assert expected <= Objective([{"class": "L1SNRLoss"}], separator)(separation)["loss"]
+    torch.testing.assert_close(costs(Objective([term], separator), shuffled)["loss"], expected)
+    assert expected <= costs(Objective([{"class": "L1SNRLoss"}], separator), separation)["loss"]

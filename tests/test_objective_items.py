@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from judging import costs
 from test_losses_contract import WAITING
 from test_objective import SOURCES, make_separator, noise
 
@@ -55,7 +56,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def judge(objective, separator, items: slice):
     mixture, targets = batch()
-    return objective(separator.analyze(mixture[items], targets[items]))
+    return costs(objective, separator.analyze(mixture[items], targets[items]))
 
 
 @every_loss
@@ -96,7 +97,7 @@ def test_the_objective_does_not_make_the_host_wait_for_a_device(name, sources):
     mixture, targets = batch()
     separation = separator.analyze(mixture, targets)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        objective(separation)["loss"].backward()
+        costs(objective, separation)["loss"].backward()
     waiting = {*WAITING, "aten::bincount", "aten::masked_select", "aten::unique_dim", "aten::_unique2"}
     assert not waiting & {event.key for event in profile.key_averages()}
 
@@ -108,7 +109,7 @@ def test_numbers_of_sources_are_not_copied_to_the_device(monkeypatch):
     separation = separator.analyze(mixture, targets)
     monkeypatch.setattr(torch, "tensor", None)
     monkeypatch.setattr(torch, "arange", None)
-    assert objective(separation)["loss"].isfinite()
+    assert costs(objective, separation)["loss"].isfinite()
 
 
 @pytest.mark.parametrize(

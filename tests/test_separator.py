@@ -5,11 +5,13 @@ import json
 
 import pytest
 import torch
+from judging import costs
 from torch import Tensor, nn
 
 from sepkit.instantiate import InstantiationError
 from sepkit.objective import Objective
-from sepkit.separator import PER_SOURCE, QUANTITIES, Separator
+from sepkit.quantities import QUANTITIES
+from sepkit.separator import Separator
 from sepkit.transforms import STFT
 
 
@@ -21,56 +23,56 @@ class Scale(nn.Module):
         self.n_sources = n_sources
         self.gain = nn.Parameter(torch.tensor(gain))
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        shape = (len(spectrogram), self.n_sources, *spectrogram.shape[1:])
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        shape = (len(mixture_spectrogram), self.n_sources, *mixture_spectrogram.shape[1:])
         return self.gain.expand(shape)
 
 
 class HalfPrecision(Scale):
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return super().forward(spectrogram).half()
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return super().forward(mixture_spectrogram).half()
 
 
 class Spectrum(Scale):
     outputs = ("spectrum",)
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return super().forward(spectrogram) * spectrogram.unsqueeze(1)
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return super().forward(mixture_spectrogram) * mixture_spectrogram.unsqueeze(1)
 
 
 class Turning(Scale):
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return super().forward(spectrogram) * 1j
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return super().forward(mixture_spectrogram) * 1j
 
 
 class Variational(Scale):
-    outputs = ("mask", "mu", "sigma")
+    outputs = {"mask": "source", "mu": "item", "sigma": "item"}  # noqa: RUF012
 
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        mu = spectrogram.abs().mean((1, 2, 3))
-        return {"mask": super().forward(spectrogram), "mu": mu, "sigma": mu + 1}
+    def forward(self, mixture_spectrogram: Tensor) -> dict[str, Tensor]:
+        mu = mixture_spectrogram.abs().mean((1, 2, 3))
+        return {"mask": super().forward(mixture_spectrogram), "mu": mu, "sigma": mu + 1}
 
 
 class Fours(Scale):
     frame_multiple = 4
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        assert spectrogram.shape[-1] % 4 == 0
-        return super().forward(spectrogram)
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        assert mixture_spectrogram.shape[-1] % 4 == 0
+        return super().forward(mixture_spectrogram)
 
 
 class WithoutSources(Scale):
     """Forget the dimension of the sources."""
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return self.gain.expand(spectrogram.shape)
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return self.gain.expand(mixture_spectrogram.shape)
 
 
 class Silent(Variational):
     """Return less than is declared."""
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        return super().forward(spectrogram)["mask"]
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
+        return super().forward(mixture_spectrogram)["mask"]
 
 
 class Nameless(Scale):
@@ -82,6 +84,7 @@ class Both(Scale):
 
 
 SMALL = {"class": "BLSTM", "hidden_size": 8, "n_layers": 1, "n_bands": 12}
+HOPS = {"hop_length": 16, "window_size": 64}
 TRANSFORM = {"class": "STFT", "n_fft": 64, "hop_length": 16}
 
 
@@ -182,12 +185,12 @@ def test_a_copy_separates_alike_and_shares_nothing():
         ({"n_channels": 0}, "sample_rate, n_channels and segment must be positive, got 8000, 0, 0.5"),
         ({"segment": 0.0}, "sample_rate, n_channels and segment must be positive, got 8000, 2, 0.0"),
         (
-            {"transform": {"class": "AudioTransform", "n_fft": 64, "hop_length": 16, "window_size": 64}},
-            "transform must have n_bins, padded_length, inverse, as STFT has, got AudioTransform",
+            {"transform": {"class": "sepkit.auralflow.AudioTransform", "num_fft": 64, **HOPS}},
+            "transform must have n_bins, n_frames, padded_length, inverse, as STFT has, got AudioTransform",
         ),
         (
             {"network": {"class": f"{__name__}.Nameless"}},
-            "network must have either mask or spectrum .* got Nameless with mu",
+            "network must have either mask or spectrum among its outputs, .* or estimate, got Nameless with mu",
         ),
         (
             {"network": {"class": f"{__name__}.Both"}},
@@ -340,7 +343,7 @@ def test_other_shapes_are_refused(mixture, targets, message):
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_every_quantity_is_there_with_its_shape(network, name):
     separation = make(network).analyze(sound(3, 2, 100), sound(3, 2, 2, 100, seed=1))
-    leading = (3, 2, 2) if name in PER_SOURCE else (3, 2)
+    leading = (3, 2, 2) if QUANTITIES[name] == "source" else (3, 2)
     trailing = (100,) if name in ("mixture", "estimate", "target") else (33, 8)
     assert getattr(separation, name).shape == (*leading, *trailing)
 
@@ -362,7 +365,7 @@ def test_nothing_is_transformed_twice_or_without_need(counted):
 @pytest.mark.parametrize(("losses", "calls"), [(["L1Loss"], ["forward"] * 2), (["L1SNRLoss"], ["forward", "inverse"])])
 def test_losses_pay_only_for_the_domain_that_they_compare(counted, losses, calls):
     objective = Objective([{"class": name} for name in losses], counted)
-    objective(counted.analyze(sound(2, 2, 100), sound(2, 2, 2, 100, seed=1)))
+    costs(objective, counted.analyze(sound(2, 2, 100), sound(2, 2, 2, 100, seed=1)))
     assert counted.transform.calls == calls
 
 
@@ -462,7 +465,7 @@ def test_a_few_steps_of_training_reduce_the_loss(mask):
     optimizer = torch.optim.Adam(separator.parameters(), 0.01)
     losses = []
     for _ in range(25):
-        report = objective(separator.analyze(targets.sum(1), targets))
+        report = costs(objective, separator.analyze(targets.sum(1), targets))
         optimizer.zero_grad()
         report["loss"].backward()
         optimizer.step()

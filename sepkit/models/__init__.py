@@ -1,8 +1,7 @@
-"""Networks, one a file: complex spectrogram (B, C, F, N) in, mask (B, S, C, F, N) out.
+"""Networks, one a file.
 
-A network may say more of itself by class attributes: `outputs`, the names of what its forward returns
-(default: the mask alone); `frame_multiple`, to which the Separator pads (default 1); and a method
-`fit(spectrograms)`, called once before the first step.
+A network names in `forward` which quantities it takes: "mixture", (B, C, T), "mixture_spectrogram", complex
+(B, C, F, N), "mixture_magnitude", or several. What else it declares is described by `sepkit.models.facts.NetworkFacts`.
 """
 
 from sepkit.models.blstm import BLSTM

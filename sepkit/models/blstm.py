@@ -92,20 +92,20 @@ class BLSTM(nn.Module):
             dropout,
         )
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         """Estimate the masks of a spectrogram.
 
         Args:
-            spectrogram: complex (B, C, F, N).
+            mixture_spectrogram: complex (B, C, F, N).
 
         Returns:
             (B, S, C, F, N), real, or complex where `mask="complex"`.
         """
-        magnitude = magnitude_of(spectrogram, self.core.n_channels, self.core.n_bins, self.core)
+        magnitude = magnitude_of(mixture_spectrogram, self.core.n_channels, self.core.n_bins, self.core)
         mask = self.core(magnitude[:, :, : self.core.n_used_bins])
         if self.core.mask != "complex":
             return mask
-        return torch.view_as_complex(mask.to(spectrogram.real.dtype).contiguous())
+        return torch.view_as_complex(mask.to(mixture_spectrogram.real.dtype).contiguous())
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Measure the mean and spread of the compressed bands over complex spectrograms (B, C, F, N)."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -103,9 +103,9 @@ class SpectrogramNetSimple(nn.Module):
         lowest = _Convolutions(inner)
         self.core = _UNet(grid, inner, lowest, normalize_input, normalize_output, mask_act_fn)
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         """Estimate the masks (B, S, C, F, N), real, of a complex spectrogram (B, C, F, N)."""
-        return self.core(self.core.magnitude_of(spectrogram))[0]
+        return self.core(self.core.magnitude_of(mixture_spectrogram))[0]
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
@@ -170,9 +170,9 @@ class SpectrogramNetLSTM(nn.Module):
         lowest = _Recurrence(inner, grid.n_lowest, recurrent_depth, hidden_size)
         self.core = _UNet(grid, inner, lowest, normalize_input, normalize_output, mask_act_fn)
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         """Estimate the masks (B, S, C, F, N), real, of a complex spectrogram (B, C, F, N)."""
-        return self.core(self.core.magnitude_of(spectrogram))[0]
+        return self.core(self.core.magnitude_of(mixture_spectrogram))[0]
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""
@@ -211,7 +211,7 @@ class SpectrogramNetVAE(nn.Module):
         2014, section 2.4.
     """
 
-    outputs = ("mask", "mu", "sigma")
+    outputs: ClassVar = {"mask": "source", "mu": "item", "sigma": "item"}
 
     def __init__(
         self,
@@ -238,13 +238,13 @@ class SpectrogramNetVAE(nn.Module):
         lowest = _Latent(inner, grid.n_lowest, recurrent_depth, hidden_size)
         self.core = _UNet(grid, inner, lowest, normalize_input, normalize_output, mask_act_fn)
 
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
+    def forward(self, mixture_spectrogram: Tensor) -> dict[str, Tensor]:
         """Estimate the masks of a complex spectrogram (B, C, F, N).
 
         Returns:
             "mask", (B, S, C, F, N), real; "mu" and "sigma" of the latent, (B, ceil(N / 32), `hidden_size`).
         """
-        return dict(zip(self.outputs, self.core(self.core.magnitude_of(spectrogram)), strict=True))
+        return dict(zip(self.outputs, self.core(self.core.magnitude_of(mixture_spectrogram)), strict=True))
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Start `normalize_input` from the statistics of complex spectrograms (B, C, F, N)."""

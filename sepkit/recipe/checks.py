@@ -19,16 +19,16 @@ from sepkit.instantiate import (
     show,
 )
 from sepkit.objective import ITEM_WISE, find_pooling
+from sepkit.quantities import QUANTITIES
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.settings import LossSettings, Ramp, Recipe, SeparatorSettings, TrainingSettings
-from sepkit.separator import QUANTITIES
 from sepkit.transforms import STFT
 
 _LOSS_KEYS = tuple(field.alias or name for name, field in LossSettings.model_fields.items())
 _TERM_KEYS = tuple(key for key in _LOSS_KEYS if key != "class")
 _SLOTS = (  # where a class mapping stands (* : each of a list), the shelf, the names that it is given
     (("separator", "transform"), "sepkit.transforms", ()),
-    (("separator", "network"), "sepkit.models", ("n_sources", "n_channels", "n_bins", "sample_rate")),
+    (("separator", "network"), "sepkit.models", ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")),
     (("data", "augment", "*"), "sepkit.augment", ()),
     (("losses", "*"), "sepkit.losses", ("reduction", "sample_rate")),
     (("training", "optimizer"), "torch.optim", ("params",)),
@@ -196,22 +196,30 @@ def _check_by_building(values: dict[str, Any], wrong: list[tuple[str | int, ...]
             yield from (problem.below(*path) for problem in problems)
             if slot[0] == "losses" and built is not None:
                 yield from (Problem(path, message) for message in find_pooling(built))
-            if slot == ("separator", "transform") and hasattr(built, "n_bins"):
-                facts["n_bins"] = built.n_bins
+            if slot == ("separator", "transform"):
+                facts |= _frame_facts(built, facts)
 
 
 def _facts(values: dict[str, Any], wrong: list[tuple[str | int, ...]]) -> dict[str, Any]:
     """List what constructors are given beside their arguments, as far as it is right."""
     facts = {**ITEM_WISE, "params": [nn.Parameter(torch.zeros(1))]}
-    if _get(values, "separator", "transform") is None:
-        facts["n_bins"] = STFT().n_bins
-    for key in ("sources", "sample_rate", "n_channels"):
+    for key in ("sources", "sample_rate", "n_channels", "segment"):
         if _is_right(("separator", key), wrong):
             given = _get(values, "separator", key)
             facts[key] = SeparatorSettings.model_fields[key].default if given is None else given
     if "sources" in facts:
         facts["n_sources"] = len(facts["sources"])
+    if _get(values, "separator", "transform") is None:
+        facts |= _frame_facts(STFT(), facts)
     return facts
+
+
+def _frame_facts(transform: object, facts: dict[str, Any]) -> dict[str, int]:
+    """Return the bins of a transform, and the frames of a segment, where both are right."""
+    if not hasattr(transform, "n_frames") or not {"segment", "sample_rate"} <= set(facts):
+        return {}
+    n_samples = round(facts["segment"] * facts["sample_rate"])
+    return {"n_bins": transform.n_bins, "n_frames": transform.n_frames(n_samples)}
 
 
 def _is_right(path: tuple[str | int, ...], wrong: list[tuple[str | int, ...]]) -> bool:
@@ -332,7 +340,7 @@ def _check_inputs(
             yield Problem(("inputs", name), wanted + did_you_mean(name, taken), at_key=True)
     network = _class_at(values, ("separator", "network"), "sepkit.models")
     declared = getattr(network, "outputs", ("mask",))
-    if network is None or not isinstance(declared, tuple | list):  # unknown before it is built
+    if network is None or not isinstance(declared, tuple | list | dict):  # unknown before it is built
         return
     known = [*dict.fromkeys([*(name for name in QUANTITIES if name != "mask"), *declared])]
     lacking = f"which neither every separation has nor {network.__name__} declares (it declares: {', '.join(declared)})"

@@ -17,7 +17,7 @@ from sepkit.excerpts import Excerpt
 from sepkit.generators import seed_generators
 from sepkit.instantiate import instantiate
 from sepkit.model_folder import save_model, write_card
-from sepkit.objective import Objective
+from sepkit.objective import Judgement, Objective
 from sepkit.processes import Processes, init_worker
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
@@ -99,7 +99,7 @@ class Trainer:
         self.excerpts: tuple[Excerpt, ...] = ()  # of the last validation
         self.table: EpochTable | None = None
         if settings.compile:
-            getattr(self.separator.network, "core", self.separator.network).compile()
+            self.separator.facts.core.compile()
         self.checkpointer = self._make_checkpointer()
 
     def _make_checkpointer(self) -> Checkpointer:
@@ -194,25 +194,24 @@ class Trainer:
     def take_step(self, batches: Iterator, position: int = 0) -> None:
         """Train on the next batches of stems, in the optimizer step with this position in its epoch."""
         started = time.perf_counter()
-        settings = self.recipe.training
-        n_items = min(settings.batch_size, len(self.dataset) - position * settings.batch_size)
-        step = Totals(self.processes)
+        settings, n_sources = self.recipe.training, len(self.separator.sources)
+        items = range(len(self.dataset))[position * settings.batch_size : (position + 1) * settings.batch_size]
+        planned = [self.dataset.plan((self.epoch, i)).present[:n_sources] for i in items]
+        counts, epoch = self.objective.count(torch.tensor(planned)), self.step / self.steps_per_epoch  # of all parts
         self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
-        n_seen = 0
-        while n_seen < n_items:
+        judged, total, n_seen = Judgement({}, {}), 0.0, 0
+        while n_seen < len(items):
             asked = time.perf_counter()
             stems, parameters, present = next(batches)
-            self.totals.add({"data_wait": time.perf_counter() - asked}, {})
+            self.totals.add({"data_wait": time.perf_counter() - asked})
             stems = stems.to(self.device, non_blocking=True)
-            mixture, targets = augment_and_mix(stems, parameters, self.augment, len(self.separator.sources))
+            mixture, targets = augment_and_mix(stems, parameters, self.augment, n_sources)
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                 separation = self.separator.analyze(mixture, targets)
-            present = None if present.numpy().all() else present  # on the CPU, without a wait
-            report = self.objective(separation, present, self.step / self.steps_per_epoch)
-            self.scaler.scale(report["loss"] * (len(stems) / n_items)).backward()
-            sums = {name: value.detach() * len(stems) for name, value in report.items()}
-            step.add(sums, dict.fromkeys(sums, len(stems)))
-            n_seen += len(stems)
+            judgement = self.objective(separation, None if present.numpy().all() else present)
+            loss = self.objective.loss(judgement, counts, epoch)
+            self.scaler.scale(loss).backward()
+            judged, total, n_seen = judged + judgement, total + loss.detach(), n_seen + len(stems)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.schedule.factor(self.progress)
         self.scaler.unscale_(self.optimizer)
@@ -224,11 +223,11 @@ class Trainer:
             norm = torch.zeros_like(norm)
         elif self.ema:
             self.ema.update(self.step)
-        step.add({"grad_norm": norm}, {"grad_norm": 1})
-        self.totals.add(step.sums, step.counts)
+        self.totals.add(judged.sums, judged.counts)
+        self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
         self.step += 1
         if self.observers.waits_for("on_step"):
-            self.observers.notify("on_step", self, step.shares())
+            self.observers.notify("on_step", self, {**judged.means(), "loss": total, "grad_norm": norm})
         self.seconds += time.perf_counter() - started
 
     def _check_loss(self) -> float:

@@ -1,6 +1,7 @@
 """What the steps of an epoch add up to, from which its means follow."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,15 +26,11 @@ class Totals:
         self.sums: dict[str, float | Tensor] = {}
         self.counts: dict[str, float] = {}
 
-    def add(self, sums: Mapping[str, float | Tensor], counts: Mapping[str, float]) -> None:
+    def add(self, sums: Mapping[str, float | Tensor], counts: Mapping[str, float] = MappingProxyType({})) -> None:
         """Add sums, on any device, and their counts."""
         for own, others in ((self.sums, sums), (self.counts, counts)):
             for name, value in others.items():
                 own[name] = own.get(name, 0) + value
-
-    def shares(self) -> dict[str, float | Tensor]:
-        """Divide the sums of this process by its counts, on their device; what was never counted is 0."""
-        return {name: value / max(1, self.counts.get(name, 1)) for name, value in self.sums.items()}
 
     def means(self) -> dict[str, float]:
         """Divide the sums of all processes by their counts; what was never counted is 0."""

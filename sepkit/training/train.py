@@ -223,14 +223,14 @@ def start(trainer: Trainer, initial: str | Path | None) -> None:
     Raises:
         sepkit.model_folder.ModelError: names or shapes of the weights differ.
     """
-    fit = getattr(trainer.separator.network, "fit", None)
+    separator = trainer.separator
     if initial is not None:
-        load_weights(trainer.separator, initial)
-    elif fit is not None:
+        load_weights(separator, initial)
+    elif separator.facts.has_fit:
         n_items = min(_FIT_ITEMS, len(trainer.dataset))
         mixtures = (trainer.dataset[i][0][None].to(trainer.device) for i in range(n_items))
         with torch.no_grad():
-            fit(trainer.separator.spectrogram(mixture) for mixture in mixtures)
+            separator.network.fit(separator.spectrogram(mixture) for mixture in mixtures)
     if trainer.ema:
         trainer.ema.reset()
 

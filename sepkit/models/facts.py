@@ -1,0 +1,85 @@
+"""Facts that a network declares by its signature and attributes, read and checked in one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from sepkit.arguments import is_whole
+from sepkit.quantities import NETWORK_INPUTS, QUANTITIES, match_inputs
+
+_WAYS = ({"mask"}, {"spectrum"}, {"mask", "waveform"}, {"spectrum", "waveform"}, {"waveform"}, {"estimate"})
+_KNOWN = frozenset().union(*_WAYS)  # outputs of which estimates are made, each per source
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What a network declares; attributes of its class, all of which may be left out.
+
+    Attributes:
+        inputs: quantities that `forward` takes, by their names.
+        outputs: what `forward` returns: name -> "source", (B, S, ...), or "item", (B, ...). "mask", "spectrum",
+            "waveform" or a sum of them, or "estimate" makes the estimate; others are for losses. Those four may be
+            declared as a tuple of names. Default: the mask alone.
+        frame_multiple: the number of frames is padded to a multiple of it; default 1.
+        lookahead: frames after its own that a frame of the output depends on; None, the default: all.
+        blocks: module types that are repeated in it; default: none.
+        has_fit: it has `fit(spectrograms)`, called once before the first step.
+        core: its real-valued submodule `core`, which is compiled; the whole network where there is none.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+    frame_multiple: int
+    lookahead: int | None
+    blocks: tuple[type[nn.Module], ...]
+    has_fit: bool
+    core: nn.Module
+
+
+def describe_network(network: nn.Module) -> NetworkFacts:
+    """Read what a network declares.
+
+    Raises:
+        ValueError: a declaration is not of its kind, an input is no quantity, or no estimate follows from the outputs.
+    """
+    name, blocks = type(network).__name__, getattr(network, "blocks", ())
+    frame_multiple, lookahead = getattr(network, "frame_multiple", 1), getattr(network, "lookahead", None)
+    if not is_whole(frame_multiple) or frame_multiple < 1:
+        raise ValueError(f"frame_multiple of {name} must be a whole number, at least 1, got {frame_multiple!r}")
+    if lookahead is not None and (not is_whole(lookahead) or lookahead < 0):
+        raise ValueError(f"lookahead of {name} must be a whole number of frames, or None for all, got {lookahead!r}")
+    if not isinstance(blocks, tuple) or not all(isinstance(b, type) and issubclass(b, nn.Module) for b in blocks):
+        raise ValueError(f"blocks of {name} must be a tuple of module types, got {blocks!r}")
+    remedy = "name the arguments of its forward after these"
+    return NetworkFacts(
+        inputs=tuple(match_inputs(network, {}, NETWORK_INPUTS, remedy)),
+        outputs=_outputs(name, getattr(network, "outputs", ("mask",))),
+        frame_multiple=frame_multiple,
+        lookahead=lookahead,
+        blocks=blocks,
+        has_fit=hasattr(network, "fit"),
+        core=getattr(network, "core", network),
+    )
+
+
+def _outputs(name: str, declared: object) -> dict[str, str]:
+    """Check the outputs that a network declares, and return them with whether each is per source or per item."""
+    names = list(declared) if isinstance(declared, tuple | list | Mapping) else []
+    if not names or not all(isinstance(output, str) and output.isidentifier() for output in names):
+        raise ValueError(f"outputs of {name} must be names, or map names to 'source' or 'item', got {declared!r}")
+    ways = _KNOWN.intersection(names)
+    if ways not in _WAYS:
+        raise ValueError(
+            f"network must have either mask or spectrum among its outputs, alone or with waveform, or waveform, or "
+            f"estimate, got {name} with {', '.join(names)}"
+        )
+    taken = {*QUANTITIES, "of_source"} - _KNOWN
+    for output in names:
+        if output in taken or output.startswith("_"):
+            raise ValueError(f"outputs of {name} must have names of their own, got {output!r}, another quantity's")
+        kind = declared[output] if isinstance(declared, Mapping) else "source" if output in _KNOWN else None
+        if kind not in ("source", "item") or (output in _KNOWN and kind != "source"):
+            wanted = "'source'" if output in _KNOWN else "'source', (B, S, ...), or 'item', (B, ...)"
+            raise ValueError(f"outputs of {name} must declare {output!r} as {wanted}, as in {{{output!r}: 'source'}}")
+    return dict(declared) if isinstance(declared, Mapping) else dict.fromkeys(names, "source")
