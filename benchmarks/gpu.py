@@ -40,6 +40,7 @@ from sepkit import inference, metrics, models
 from sepkit.devices import available_cores
 from sepkit.recipe import load_recipe
 from sepkit.separator import Separator
+from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.train import open_data, start
 
@@ -302,7 +303,7 @@ def networks(bench: Bench) -> Iterator[str]:
         for mode, name in bench.in_time(bench.choose([*itertools.product(MODES, models.__all__)], small_runs(MODES))):
             precision, compiled = MODES[mode]
             trainer = make_trainer(bench, name, root, precision, compiled)
-            batches = list(trainer.load(0))
+            batches = list(make_loader(trainer, 0))
             first, last, speed, memory = run_steps(bench, trainer, batches)
             waits, asked = count_waits(bench, trainer, batches)
             told = count_told(bench, trainer, batches)
@@ -448,7 +449,7 @@ def resume(bench: Bench) -> Iterator[str]:
 def go_on(bench: Bench, name: str, root: str, precision: str) -> bool:
     """Tell whether a training that was stopped ends where one ends that was not."""
     whole, stopped = (make_trainer(bench, name, root, precision) for _ in range(2))
-    batches = list(whole.load(0))
+    batches = list(make_loader(whole, 0))
     n_before = len(batches) // 2
     torch.manual_seed(0)
     take_steps(whole, batches, len(batches))

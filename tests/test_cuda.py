@@ -15,6 +15,7 @@ from sepkit.inference import separate
 from sepkit.model_folder import load_model
 from sepkit.recipe import load_recipe
 from sepkit.training import TrainingInterrupted, train
+from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.train import open_data
 
@@ -48,7 +49,7 @@ def prepare(root):
     def build(*overrides: str) -> tuple[Trainer, list]:
         checked = load_recipe(RECIPE, [FUSED, *overrides], root)
         trainer = Trainer(checked, open_data(checked), torch.device("cuda"))
-        loader: DataLoader = trainer.load(0)
+        loader: DataLoader = make_loader(trainer, 0)
         return trainer, list(loader)
 
     return build

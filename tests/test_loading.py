@@ -95,7 +95,7 @@ def test_a_dry_run_loads_as_training_does(root):
 def test_little_shared_memory_lets_fewer_processes_load(root, tmp_path, monkeypatch, megabytes, chosen):
     usage = collections.namedtuple("usage", "free")
     monkeypatch.setattr(SPACE, lambda _: usage(int(megabytes * 2**20)))
-    monkeypatch.setattr("sepkit.training.loop.available_cores", lambda: 4)
+    monkeypatch.setattr("sepkit.training.loading.available_cores", lambda: 4)
     if not Path("/dev/shm").is_dir():
         pytest.skip("this system has no /dev/shm")
     message = rf"/dev/shm has \d MB free, where 3 workers .*: {chosen} of them load.* --shm-size"

@@ -14,6 +14,7 @@ from sepkit.generators import borrowed_generators
 from sepkit.processes import Processes
 from sepkit.recipe import load_recipe
 from sepkit.training import train
+from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.signals import StopRequest
 from sepkit.training.songs import check_recipe_songs
@@ -72,7 +73,7 @@ def make(root):
 
 def take_steps(trainer: Trainer) -> dict[str, Tensor]:
     """Take the steps of an epoch, and return the weights."""
-    batches = iter(trainer.load(0))
+    batches = iter(make_loader(trainer, 0))
     for position in range(N_STEPS):
         trainer.take_step(batches, position)
     return trainer.separator.state_dict()

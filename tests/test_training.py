@@ -146,7 +146,7 @@ def test_averaging_moves_towards_the_trained_weights_and_copies_buffers():
 
 
 def test_the_same_recipe_gives_the_same_weights_with_any_number_of_workers(run, monkeypatch):
-    monkeypatch.setattr("sepkit.training.loop.available_cores", lambda: 2)
+    monkeypatch.setattr("sepkit.training.loading.available_cores", lambda: 2)
     assert_equal(weights(run(folder="none")), weights(run("data.workers=2", folder="two")))
 
 

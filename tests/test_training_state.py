@@ -22,6 +22,7 @@ from sepkit.observers import TrainingView
 from sepkit.recipe import load_recipe
 from sepkit.schedules import Constant
 from sepkit.training import dry_run, train
+from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.train import describe
@@ -64,7 +65,7 @@ def make(root):
 def do_steps(trainer: Trainer, n_steps: int) -> Trainer:
     """Take the next steps of the epoch."""
     trainer.sampler.first_batch = trainer.step * trainer.recipe.training.accumulate
-    batches = iter(trainer.load(0))
+    batches = iter(make_loader(trainer, 0))
     for position in range(trainer.step, trainer.step + n_steps):
         trainer.take_step(batches, position)
     return trainer
@@ -461,7 +462,7 @@ def test_recipe_and_history_are_made_once_an_epoch_for_those_who_watch_steps(mak
 def test_a_step_does_not_wait_for_the_device(make, settings):
     losses = [{"class": "RelativeSpectralLoss"}, {"class": "L1SNRLoss", "sources": ["drums"], "weight": 0.1}]
     trainer = make(losses, optimizer={"class": "SGD", "lr": 0.1}, **settings)  # Adam counts its steps on the CPU
-    batches = iter(trainer.load(0))
+    batches = iter(make_loader(trainer, 0))
     trainer.take_step(batches, 0)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         trainer.take_step(batches, 1)

@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,30 +14,16 @@ from sepkit.training.run_folder import RunFolder
 _OTHERS = {"separator": "the network is not what it was", "objective": "the losses are not what they were"}
 
 
-class Stateful(Protocol):
-    """A part of a training whose state is tensors and plain data."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> object:
-        """Restore a state."""
-
-
 class Attributes:
-    """Attributes of an object as its state.
-
-    Args:
-        owner: whose attributes.
-        names: which; None: all that it has.
-    """
+    """Attributes of an object as its state: those that are named, or all."""
 
     def __init__(self, owner: object, names: Sequence[str] | None = None) -> None:
         self.owner, self.names = owner, names
 
     def state_dict(self) -> dict[str, Any]:
         """Return the attributes by name."""
-        return dict(vars(self.owner)) if self.names is None else {n: getattr(self.owner, n) for n in self.names}
+        attributes = vars(self.owner)
+        return {name: attributes[name] for name in (attributes if self.names is None else self.names)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the attributes."""
@@ -44,29 +31,22 @@ class Attributes:
 
 
 class Generators:
-    """The global random generators of the process, and of a device."""
+    """The global random generators of the process, and of a device, as a part of a training."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the states of the generators."""
-        return get_generators(self.device)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the states of the generators."""
-        set_generators(state, self.device)
+        self.state_dict = partial(get_generators, device)
+        self.load_state_dict = partial(set_generators, device=device)
 
 
 class Checkpointer:
     """Save and restore a training by its parts.
 
     Args:
-        parts: what has a state, by name.
+        parts: what has `state_dict`, of tensors and plain data, and `load_state_dict`, by name.
         folder: of the run; None: nothing is written.
     """
 
-    def __init__(self, parts: Mapping[str, Stateful], folder: RunFolder | None) -> None:
+    def __init__(self, parts: Mapping[str, Any], folder: RunFolder | None) -> None:
         self.parts, self.folder = dict(parts), folder
 
     def state(self) -> dict[str, Any]:
@@ -95,14 +75,7 @@ class Checkpointer:
 
 
 def check_readable(states: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse parts of a user's own whose state could be written, but not be read again.
-
-    Args:
-        states: by name of the part.
-
-    Raises:
-        ValueError: with the part.
-    """
+    """Refuse states, by name of the part, that could be written, but not be read again: ValueError names the part."""
     for name, state in states.items():
         written = io.BytesIO()
         try:

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch.utils.data import Dataset
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from sepkit.audio import AudioError
 from sepkit.datasets import Example, SongDataset
+from sepkit.devices import available_cores
 from sepkit.disk import FULL, OutputError, explain
-from sepkit.processes import GUARD, starting_processes
+from sepkit.processes import GUARD, init_worker, starting_processes
 from sepkit.training.signals import TrainingError
 
 if TYPE_CHECKING:
@@ -41,20 +43,38 @@ class StemItems(Dataset):
         return self.dataset.read(number)
 
 
-def choose_workers(trainer: "Trainer", wanted: int) -> int:
-    """Choose how many processes load: as many as wanted, if there is shared memory for so many."""
+def make_loader(trainer: "Trainer", n_workers: int | None = None) -> DataLoader:
+    """Make a loader of batches of stems, from the epoch and the batch to which the sampler is set.
+
+    Args:
+        trainer: whose sampler and songs.
+        n_workers: processes that load; None: as many as the recipe asks for, if there are cores and shared memory.
+    """
+    n_workers = _choose_workers(trainer) if n_workers is None else n_workers
+    return DataLoader(
+        StemItems(trainer.dataset),
+        batch_sampler=trainer.sampler,
+        num_workers=n_workers,
+        worker_init_fn=init_worker,
+        persistent_workers=n_workers > 0,
+        pin_memory=trainer.device.type == "cuda",
+        generator=torch.Generator(),
+    )
+
+
+def _choose_workers(trainer: "Trainer") -> int:
+    wanted = min(trainer.recipe.data.workers, available_cores())
     if not wanted or not _SHARED_MEMORY.is_dir():
         return wanted
     separator, free = trainer.separator, shutil.disk_usage(_SHARED_MEMORY).free
-    n_values = separator.n_channels * trainer.dataset.segment * len(trainer.dataset.stems)
-    batch = 4 * trainer.sampler.batch_size * n_values  # bytes
-    needed = [(_AHEAD * n_workers + _IN_USE) * batch for n_workers in range(wanted + 1)]
+    n_values = separator.n_channels * round(separator.segment * separator.sample_rate) * len(trainer.dataset.stems)
+    needed = [(_AHEAD * n + _IN_USE) * 4 * trainer.sampler.batch_size * n_values for n in range(wanted + 1)]  # bytes
     chosen = max([0, *(n for n in range(1, wanted + 1) if needed[n] <= free)])
     if chosen < wanted:
         warnings.warn(
             f"{_SHARED_MEMORY} has {free / 2**20:.0f} MB free, where {wanted} workers may need "
             f"{needed[wanted] / 2**20:.0f} MB: {chosen or 'none'} of them load examples; {_MORE_SHARED_MEMORY}",
-            stacklevel=2,
+            stacklevel=3,
         )
     return chosen
 
@@ -81,7 +101,8 @@ def loading(trainer: "Trainer") -> Iterator[None]:
         if folder and _is_output_error(error, folder.path):
             reason = explain(error, folder.path)
             raise OutputError(f"{folder.path} cannot be written to: {reason}; {folder.way_on()}") from error
-        if trainer.step == first and _is_unstarted(error):
+        is_unstarted = isinstance(error, BrokenPipeError | EOFError) or "exited unexpectedly" in str(error)
+        if trainer.step == first and is_unstarted and multiprocessing.get_start_method() != "fork":
             sentence = f"a loading process ended as it started; {GUARD}; data.workers=0 does without processes"
             raise TrainingError(sentence) from None  # torch's traceback leads nowhere
         sentence = _explain(error)
@@ -124,10 +145,3 @@ def _explain(error: Exception) -> str | None:
     if "DataLoader worker" in message:
         return f"a loading process failed ({last}): with data.workers=0, --debug shows where"
     return None
-
-
-def _is_unstarted(error: Exception) -> bool:
-    """Return whether a spawned process ended before it came to load anything."""
-    if multiprocessing.get_start_method() == "fork":
-        return False
-    return isinstance(error, BrokenPipeError | EOFError) or "exited unexpectedly" in str(error)

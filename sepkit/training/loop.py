@@ -2,28 +2,27 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sepkit.datasets import EpochSampler, Song, SongDataset, augment_and_mix
-from sepkit.devices import available_cores, choose_precision, peak_memory
+from sepkit.devices import choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import seed_generators
 from sepkit.instantiate import instantiate
 from sepkit.model_folder import save_model, write_card
 from sepkit.objective import Judgement, Objective
-from sepkit.processes import Processes, init_worker
+from sepkit.processes import Processes
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
-from sepkit.training.loading import StemItems, choose_workers
+from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.signals import StopRequest, TrainingError
@@ -146,25 +145,13 @@ class Trainer:
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
         try:
-            loader = self.load(choose_workers(self, min(self.recipe.data.workers, available_cores())))
+            loader = make_loader(self)
             while not self.finished and not stop.requested:
                 self._run_epoch(loader, stop, quiet)
         finally:
             self.observers.notify("on_end", self, self.history[-1] if self.history else {})
 
-    def load(self, n_workers: int) -> DataLoader:
-        """Load batches of stems, from the epoch and the batch to which the sampler is set."""
-        return DataLoader(
-            StemItems(self.dataset),
-            batch_sampler=self.sampler,
-            num_workers=n_workers,
-            worker_init_fn=init_worker,
-            persistent_workers=n_workers > 0,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),
-        )
-
-    def _run_epoch(self, loader: DataLoader, stop: StopRequest, quiet: bool) -> None:
+    def _run_epoch(self, loader: Iterable, stop: StopRequest, quiet: bool) -> None:
         """Take the steps that an epoch still has, then validate; a requested stop ends it between two steps."""
         done = self.step - self.epoch * self.steps_per_epoch
         self.sampler.epoch = self.epoch
@@ -258,8 +245,7 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         row["seconds"] = round(self.seconds - (self.history[-1]["total_seconds"] if self.history else 0.0), 3)
         row["total_seconds"] = round(self.seconds, 3)
-        memory = peak_memory(self.device)
-        if memory is not None:
+        if (memory := peak_memory(self.device)) is not None:
             row["memory"] = round(memory / 2**20)
         self.history.append(row)
         self.totals.clear()

@@ -23,7 +23,7 @@ MARKER, STATE = Path("training") / "run", Path("training") / "state.pt"
 STATE_FORMAT = 2
 _MARK = "A training of sepkit lies in the folder around this one: --restart may remove it.\n"
 _FILES = (STATE, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
-FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
+FREE_KEYS = ("data.workers.", "observers.")  # may differ between the parts of one run, since they change no result
 
 
 class RunFolder:
@@ -106,7 +106,7 @@ class RunFolder:
             stored = None
         if not isinstance(stored, dict):
             raise ValueError(f"{path} is damaged: start anew with --restart, or choose another --run")
-        different = [key for key in self.recipe.differences(stored) if not _is_free(key)]
+        different = [key for key in self.recipe.differences(stored) if not f"{key}.".startswith(FREE_KEYS)]
         if "data.root" in different and _is_same_place(self.recipe.data.root, stored.get("data")):
             different.remove("data.root")
         if different:
@@ -198,10 +198,6 @@ def _is_same_place(root: str, data: object) -> bool:
     """Return whether stored settings of the data name the same folder, from the current one; `demo` is none."""
     other = data.get("root") if isinstance(data, Mapping) else None
     return isinstance(other, str) and "demo" not in (root, other) and Path(root).resolve() == Path(other).resolve()
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
-from sepkit.training.loading import choose_workers, loading
+from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
@@ -87,7 +87,14 @@ def train(
             return folder.path
         watch = Stopwatch()
         trainer = Trainer(checked, open_data(checked), chosen, folder, log, observers, verbose)
-        _prepare(trainer, folder, state, initial)
+        if state:
+            trainer.checkpointer.load_state(state)
+            log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
+        else:
+            start(trainer, initial)
+            if initial is not None:
+                log(f"starting from the weights of {initial}")
+            folder.begin()
         log(describe(trainer))
         if former is not None:
             log(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
@@ -160,18 +167,6 @@ def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
         torch.set_num_threads(former)
 
 
-def _prepare(trainer: Trainer, folder: RunFolder, state: Mapping[str, Any] | None, initial: str | Path | None) -> None:
-    """Restore a training, or start it and mark its folder."""
-    if state:
-        trainer.checkpointer.load_state(state)
-        trainer.log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
-        return
-    start(trainer, initial)
-    if initial is not None:
-        trainer.log(f"starting from the weights of {initial}")
-    folder.begin()
-
-
 def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
     """Write the report; a training is not lost with it."""
     try:
@@ -179,16 +174,21 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         minutes = sum(song.n_samples for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
         songs, valid = trainer.valid_songs, trainer.recipe.validation
         batch_size = valid.batch_size or trainer.sampler.batch_size
+        part = "from beginning to end" if valid.excerpt is None else f"the middle {valid.excerpt:g} s"
+        named, pronoun = ("song", "it") if len(songs) == 1 else ("songs", "them")
+        model, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.root))
+        resample = " --resample" if trainer.recipe.data.resample else ""
         rows, excerpts = score_songs(trainer.averaged, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
             folder,
             excerpts,
             rows,
-            title=_title(len(songs), valid.excerpt),
-            notes=[_way_to_test_songs(trainer.recipe, folder)],
+            title=f"{len(songs)} validation {named}, {part}. The best epoch was chosen by {pronoun}, so that other "
+            "songs may score less. In dB, median and mean over songs; SDR: median over frames of 1 s.",
+            notes=[f"Scores of test songs: sepkit-evaluate --model {model} --data {root}{resample} --report"],
             data={
                 "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
-                "songs to validate on": len(trainer.valid_songs),
+                "songs to validate on": len(songs),
             },
             cost={
                 "parameters": f"{trainer.separator.n_parameters / 1e6:.2f} M",
@@ -199,22 +199,6 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         )
     except Exception as error:
         _warn_of_missing("report", error)
-
-
-def _title(n_songs: int, excerpt: float | None) -> str:
-    """Describe the scores of the report."""
-    songs, pronoun = ("song", "it") if n_songs == 1 else ("songs", "them")
-    part = "from beginning to end" if excerpt is None else f"the middle {excerpt:g} s"
-    return (
-        f"{n_songs} validation {songs}, {part}. The best epoch was chosen by {pronoun}, so that other songs may score "
-        "less. In dB, median and mean over songs; SDR: median over frames of 1 s."
-    )
-
-
-def _way_to_test_songs(recipe: Recipe, folder: Path) -> str:
-    model, root = (shlex.quote(str(path)) for path in (folder, recipe.data.root))
-    resample = " --resample" if recipe.data.resample else ""
-    return f"Scores of test songs: sepkit-evaluate --model {model} --data {root}{resample} --report"
 
 
 def start(trainer: Trainer, initial: str | Path | None) -> None:
@@ -346,8 +330,7 @@ def dry_run(
         trainer = Trainer(checked, open_data(checked), chosen)
         start(trainer, initial)
         with loading(trainer):
-            n_workers = choose_workers(trainer, min(checked.data.workers, available_cores()))
-            trainer.take_step(iter(trainer.load(n_workers)))
+            trainer.take_step(iter(make_loader(trainer)))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))

@@ -23,37 +23,26 @@ def choose_excerpt(song: Song, n_samples: int | None) -> tuple[int, int]:
     return (song.n_samples - n_samples) // 2 // song.position_step * song.position_step, n_samples
 
 
-def separate_excerpt(separator: Separator, song: Song, n_samples: int | None, batch_size: int = 1) -> Excerpt:
-    """Separate the middle of a song into the sources that it has.
-
-    Args:
-        separator: that is scored.
-        song: with at least one of the sources.
-        n_samples: samples; None: the whole song.
-        batch_size: chunks that the network sees at once.
-    """
-    start, n_samples = choose_excerpt(song, n_samples)
-    sources, rate = list(filter(song.has, separator.sources)), separator.sample_rate
-    targets = torch.stack([song.read_stem(name, start, n_samples) for name in sources])
-    mixture = song.read_mixture(start, n_samples)
-    estimates = separate(separator, mixture, stems=sources, batch_size=batch_size)
-    estimates = torch.stack([estimates[name] for name in sources])
-    return Excerpt(song.name, tuple(sources), rate, start / rate, mixture, estimates, targets)
-
-
 def separate_songs(
     separator: Separator, songs: Iterable[Song], excerpt: float | None, batch_size: int
 ) -> Iterator[Excerpt]:
-    """Separate the middle of each song, one after the other.
+    """Separate the middle of each song, one after the other, into the sources that it has.
 
     Args:
-        separator: what separates.
-        songs: which.
+        separator: that is scored.
+        songs: with at least one of the sources each.
         excerpt: seconds; None: whole songs.
         batch_size: chunks that the network sees at once.
     """
-    n_samples = None if excerpt is None else round(excerpt * separator.sample_rate)
-    return (separate_excerpt(separator, song, n_samples, batch_size) for song in songs)
+    rate = separator.sample_rate
+    for song in songs:
+        sources = [name for name in separator.sources if song.has(name)]
+        start, n_samples = choose_excerpt(song, None if excerpt is None else round(excerpt * rate))
+        targets = torch.stack([song.read_stem(name, start, n_samples) for name in sources])
+        mixture = song.read_mixture(start, n_samples)
+        stems = separate(separator, mixture, stems=sources, batch_size=batch_size)
+        estimates = torch.stack([stems[name] for name in sources])
+        yield Excerpt(song.name, tuple(sources), rate, start / rate, mixture, estimates, targets)
 
 
 def median_sdr(excerpt: Excerpt, estimates: Tensor) -> list[float]:
