@@ -447,7 +447,7 @@ def resume(bench: Bench) -> Iterator[str]:
 
 
 def go_on(bench: Bench, name: str, root: str, precision: str) -> bool:
-    """Tell whether a training that was stopped ends where one ends that was not."""
+    """Return whether a training that was stopped ends where one ends that was not."""
     whole, stopped = (make_trainer(bench, name, root, precision) for _ in range(2))
     batches = list(make_loader(whole, 0))
     n_before = len(batches) // 2
@@ -456,12 +456,13 @@ def go_on(bench: Bench, name: str, root: str, precision: str) -> bool:
     torch.manual_seed(0)
     take_steps(stopped, batches, n_before)
     written = io.BytesIO()
-    torch.save(stopped.state(), written)
+    torch.save(stopped.checkpointer.state(), written)
     torch.manual_seed(1)
     other = make_trainer(bench, name, root, precision)
-    other.load_state(torch.load(io.BytesIO(written.getvalue()), weights_only=True))
+    other.checkpointer.load_state(torch.load(io.BytesIO(written.getvalue()), weights_only=True))
     take_steps(other, batches, len(batches) - n_before, n_before)
-    return same(*({key: each.state()[key] for key in ("separator", "ema", "optimizer")} for each in (whole, other)))
+    states = (trainer.checkpointer.state() for trainer in (whole, other))
+    return same(*({key: state.get(key) for key in ("separator", "ema", "optimizer")} for state in states))
 
 
 def same(some: object, others: object) -> bool:

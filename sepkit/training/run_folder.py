@@ -23,7 +23,7 @@ MARKER, STATE = Path("training") / "run", Path("training") / "state.pt"
 STATE_FORMAT = 2
 _MARK = "A training of sepkit lies in the folder around this one: --restart may remove it.\n"
 _FILES = (STATE, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
-FREE_KEYS = ("data.workers.", "observers.")  # may differ between the parts of one run, since they change no result
+FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
 
 class RunFolder:
@@ -106,7 +106,8 @@ class RunFolder:
             stored = None
         if not isinstance(stored, dict):
             raise ValueError(f"{path} is damaged: start anew with --restart, or choose another --run")
-        different = [key for key in self.recipe.differences(stored) if not f"{key}.".startswith(FREE_KEYS)]
+        free = tuple(f"{key}." for key in FREE_KEYS)
+        different = [key for key in self.recipe.differences(stored) if not f"{key}.".startswith(free)]
         if "data.root" in different and _is_same_place(self.recipe.data.root, stored.get("data")):
             different.remove("data.root")
         if different:

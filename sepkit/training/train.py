@@ -267,21 +267,17 @@ def describe(trainer: Trainer) -> str:
     """Describe in a few lines what is trained on what."""
     songs, separator = trainer.dataset.songs, trainer.separator
     minutes = sum(song.n_samples for song in songs) / separator.sample_rate / 60
-    return (
-        f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
-        f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
-        f"{_learned(trainer)}"
-        f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
-        f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
-    )
-
-
-def _learned(trainer: Trainer) -> str:
-    """Describe in a line the parameters of losses, which are trained too; empty where there are none."""
     terms = {term.name: term.loss.parameters() for term in trainer.objective.terms}
     counts = {name: sum(p.numel() for p in parameters if p.requires_grad) for name, parameters in terms.items()}
     learned = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
-    return f"parameters of losses, which are trained with the network: {learned}\n" if learned else ""
+    learned = learned and f"parameters of losses, which are trained with the network: {learned}\n"
+    return (
+        f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
+        f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
+        f"{learned}"
+        f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
+        f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
+    )
 
 
 @dataclass(frozen=True)
