@@ -40,6 +40,7 @@ from sepkit import inference, metrics, models
 from sepkit.devices import available_cores
 from sepkit.recipe import load_recipe
 from sepkit.separator import Separator
+from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.train import open_data, start
 
@@ -305,7 +306,7 @@ def networks(bench: Bench) -> Iterator[str]:
         for mode, name in bench.in_time(bench.choose([*itertools.product(MODES, models.__all__)], small_runs(MODES))):
             precision, compiled = MODES[mode]
             trainer = make_trainer(bench, name, root, precision, compiled)
-            batches = list(trainer.load(0))
+            batches = list(make_loader(trainer, 0))
             first, last, speed, memory = run_steps(bench, trainer, batches)
             waits, asked = count_waits(bench, trainer, batches)
             told = count_told(bench, trainer, batches)
@@ -379,10 +380,10 @@ def make_trainer(bench: Bench, name: str, root: str, precision: str, compiled: b
 
 def take_steps(trainer: Trainer, batches: Sequence, n_steps: int, done: int = 0) -> Tensor:
     """Do steps on batches that lie ready, over and over, and give their mean loss."""
-    trainer.sums = {}
+    trainer.totals.clear()
     for position in range(done, done + n_steps):
         trainer.take_step(iter([batches[position % len(batches)]]), position % len(batches))
-    return trainer.sums["loss"] / n_steps
+    return trainer.totals.sums["loss"] / trainer.totals.counts["loss"]
 
 
 def run_steps(bench: Bench, trainer: Trainer, batches: Sequence) -> tuple[float, float, float, float]:
@@ -449,21 +450,22 @@ def resume(bench: Bench) -> Iterator[str]:
 
 
 def go_on(bench: Bench, name: str, root: str, precision: str) -> bool:
-    """Tell whether a training that was stopped ends where one ends that was not."""
+    """Return whether a training that was stopped ends where one ends that was not."""
     whole, stopped = (make_trainer(bench, name, root, precision) for _ in range(2))
-    batches = list(whole.load(0))
+    batches = list(make_loader(whole, 0))
     n_before = len(batches) // 2
     torch.manual_seed(0)
     take_steps(whole, batches, len(batches))
     torch.manual_seed(0)
     take_steps(stopped, batches, n_before)
     written = io.BytesIO()
-    torch.save(stopped.state(), written)
+    torch.save(stopped.checkpointer.state(), written)
     torch.manual_seed(1)
     other = make_trainer(bench, name, root, precision)
-    other.load_state(torch.load(io.BytesIO(written.getvalue()), weights_only=True))
+    other.checkpointer.load_state(torch.load(io.BytesIO(written.getvalue()), weights_only=True))
     take_steps(other, batches, len(batches) - n_before, n_before)
-    return same(*({key: each.state()[key] for key in ("separator", "ema", "optimizer")} for each in (whole, other)))
+    states = (trainer.checkpointer.state() for trainer in (whole, other))
+    return same(*({key: state.get(key) for key in ("separator", "ema", "optimizer")} for state in states))
 
 
 def same(some: object, others: object) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the generators of the process, and torch's of one device."""
+    """Set the generators of the process, and torch's of one device, to a seed."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
@@ -33,7 +33,7 @@ def get_generators(device: torch.device) -> dict[str, Any]:
 
 
 def set_generators(states: Mapping[str, Any], device: torch.device) -> None:
-    """Go back to states that `get_generators` gave; a generator without one stays as it is."""
+    """Restore states that `get_generators` returned; a generator without one stays as it is."""
     if "python" in states:
         random.setstate(states["python"])
         name, keys, *rest = states["numpy"]
@@ -45,7 +45,7 @@ def set_generators(states: Mapping[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def borrowed_generators(device: torch.device) -> Iterator[None]:
-    """Put the generators back, when the context ends, to where they were when it began."""
+    """Restore the generators, when the context ends, to where they were when it began."""
     states = get_generators(device)
     try:
         yield

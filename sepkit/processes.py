@@ -1,4 +1,4 @@
-"""Processes: what they need to start, how those that load or score are set up, and how they keep memory."""
+"""Processes: what they need to start, how those that load or score are set up, and those that train together."""
 
 import ctypes
 import getpass
@@ -11,6 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GUARD = (
     'on macOS and Windows, whose start method is spawn, a script calls train() and evaluate() below `if __name__ == "'
@@ -21,7 +25,7 @@ _STARTING = "SEPKIT_STARTING"  # in the environment of processes that are starte
 
 
 def name_user() -> None:
-    """Give a user without a name, as containers have, one that torch finds: it names a folder after it."""
+    """Name a user without a name, as containers have, in a way that torch finds: it names a folder after it."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -30,7 +34,7 @@ def name_user() -> None:
 
 @contextmanager
 def starting_processes() -> Iterator[None]:
-    """Tell the processes that are started meanwhile who started them."""
+    """Mark the processes that are started meanwhile by who started them."""
     former = os.environ.get(_STARTING)
     os.environ[_STARTING] = str(os.getpid())
     try:
@@ -45,7 +49,7 @@ def starting_processes() -> Iterator[None]:
 def end_if_spawned() -> None:
     """End a process that is just being spawned: it came here by running the caller's script again.
 
-    It is silent where the process that started it, within `starting_processes`, says the sentence.
+    It is silent where the process that started it, within `starting_processes`, reports it.
     """
     if not getattr(multiprocessing.current_process(), "_inheriting", False):
         return
@@ -60,7 +64,7 @@ def _read_job() -> None:
     while frame is not None and "from_parent" not in frame.f_locals:  # of `multiprocessing.spawn._main`
         frame = frame.f_back
     if frame is not None:
-        pipe = frame.f_locals["from_parent"]  # which the parent leaves open: nothing but the pickle tells its end
+        pipe = frame.f_locals["from_parent"]  # which the parent leaves open: only the pickle marks its end
         for _ in pickletools.genops(SimpleNamespace(read=pipe.read, readline=pipe.readline)):
             pass
 
@@ -89,7 +93,7 @@ def _end_for_parent(parent: int) -> None:
 
 
 def retain_freed_memory() -> None:
-    """Let the C library keep freed blocks for the next step, on Linux with glibc.
+    """Keep freed blocks in the C library for the next step, on Linux with glibc.
 
     By default it gives every block above 32 MB back to the system and has it zeroed when it is asked for again,
     which costs a training step on the CPU about a third of its time.
@@ -100,3 +104,31 @@ def retain_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, 512 << 20)
+
+
+class Processes:
+    """The processes that train one model together: this one alone, which exchanges nothing.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world: number of processes.
+    """
+
+    rank, world = 0, 1
+
+    @property
+    def is_main(self) -> bool:
+        """Return whether this process writes files and lines for the user."""
+        return self.rank == 0
+
+    def all_sum(self, values: "Tensor") -> "Tensor":
+        """Sum a tensor over the processes."""
+        return values
+
+    def gather(self, rows: list) -> list:
+        """Join the lists of the processes, in the order of their ranks."""
+        return rows
+
+    def broadcast(self, values: tuple) -> tuple:
+        """Return the values of the main process."""
+        return values

@@ -23,15 +23,15 @@ class Constant:
         self.warmup = warmup
 
     def factor(self, progress: float) -> float:
-        """Factor at a share of the training, [0, 1]."""
+        """Return the factor at a share of the training, [0, 1]."""
         return _rise(progress, self.warmup)
 
     def observe(self, score: float) -> None:
-        """Take note of a validation score, dB."""
+        """Record a validation score, dB."""
 
 
 class Cosine(Constant):
-    """Let the learning rate fall along half a cosine.
+    """Reduce the learning rate along half a cosine.
 
     Args:
         warmup: share of the training in which the rate rises from 0, [0, 1).
@@ -45,7 +45,7 @@ class Cosine(Constant):
         self.final = final
 
     def factor(self, progress: float) -> float:
-        """Factor at a share of the training, [0, 1]."""
+        """Return the factor at a share of the training, [0, 1]."""
         if progress < self.warmup:
             return _rise(progress, self.warmup)
         fallen = min(1.0, (progress - self.warmup) / (1 - self.warmup))
@@ -53,7 +53,7 @@ class Cosine(Constant):
 
 
 class Plateau(Constant):
-    """Lower the learning rate when the score stops rising.
+    """Reduce the learning rate when the score stops rising.
 
     Args:
         decay: factor at each plateau, (0, 1).
@@ -69,11 +69,11 @@ class Plateau(Constant):
         self.level, self.best, self.waited = 1.0, -math.inf, 0
 
     def factor(self, progress: float) -> float:
-        """Factor at a share of the training, [0, 1]."""
+        """Return the factor at a share of the training, [0, 1]."""
         return self.level * _rise(progress, self.warmup)
 
     def observe(self, score: float) -> None:
-        """Take note of a validation score, dB."""
+        """Record a validation score, dB."""
         self.waited = 0 if score > self.best else self.waited + 1
         self.best = max(self.best, score)
         if self.waited >= self.patience:

@@ -63,9 +63,9 @@ def test_a_faster_stem_rises_in_pitch_and_ends_in_silence():
 def test_a_filter_adds_its_copies_at_their_delays_and_keeps_the_energy_of_noise():
     click = torch.zeros(1, 2, 8)
     click[..., 2] = 1.0
-    heard = Filter(2)(click, torch.tensor([[[1.0, 3.0], [0.5, -0.5]]]))
+    filtered = Filter(2)(click, torch.tensor([[[1.0, 3.0], [0.5, -0.5]]]))
     expected = torch.tensor([0, 0, 1, 0.5, 0, -0.5, 0, 0]) / 1.5**0.5
-    torch.testing.assert_close(heard, expected.expand(1, 2, -1))
+    torch.testing.assert_close(filtered, expected.expand(1, 2, -1))
 
 
 @pytest.mark.parametrize(("step", "unchanged"), [(Speed(probability=0.25), 1.0), (Filter(probability=0.25), 0.0)])

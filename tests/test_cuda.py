@@ -15,6 +15,7 @@ from sepkit.inference import separate
 from sepkit.model_folder import load_model
 from sepkit.recipe import load_recipe
 from sepkit.training import TrainingInterrupted, train
+from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.train import open_data
 
@@ -48,7 +49,7 @@ def prepare(root):
     def build(*overrides: str) -> tuple[Trainer, list]:
         checked = load_recipe(RECIPE, [FUSED, *overrides], root)
         trainer = Trainer(checked, open_data(checked), torch.device("cuda"))
-        loader: DataLoader = trainer.load(0)
+        loader: DataLoader = make_loader(trainer, 0)
         return trainer, list(loader)
 
     return build
@@ -56,7 +57,7 @@ def prepare(root):
 
 @pytest.fixture
 def deterministic():
-    """Ask torch for operations that give the same on every run."""
+    """Set torch to operations that give the same on every run."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     yield
@@ -98,7 +99,7 @@ def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_falls(prepare
     assert_equal(trainer.separator.state_dict(), before)
     assert_equal(trainer.ema.state_dict(), averaged)
     assert trainer.scaler.get_scale() == 2.0**39
-    assert trainer.sums["grad_norm"].isfinite()
+    assert trainer.totals.sums["grad_norm"].isfinite()
 
 
 @pytest.mark.slow
@@ -125,7 +126,7 @@ def test_a_state_of_cuda_can_be_read_where_there_is_none(prepare):
     trainer, batches = prepare()
     trainer.take_step(iter(batches[:1]))
     written = io.BytesIO()
-    torch.save(trainer.state(), written)
+    torch.save(trainer.checkpointer.state(), written)
     state = torch.load(io.BytesIO(written.getvalue()), map_location="cpu", weights_only=True)
     assert_equal(state["separator"], {name: value.cpu() for name, value in trainer.separator.state_dict().items()})
 
@@ -141,8 +142,8 @@ def test_a_model_separates_on_cuda_what_it_separates_on_the_cpu(run, monkeypatch
         torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)  # other orders of float32 sums
 
 
-def test_nothing_is_told_of_waits_outside_a_step(prepare):
-    """The switch that the other test relies on does notice a wait."""
+def test_waits_are_noticed(prepare):
+    """Show that the switch of the other test notices a wait."""
     prepare()
     value = torch.ones((), device="cuda")
     torch.cuda.set_sync_debug_mode("warn")

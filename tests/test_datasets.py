@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from songs import RATE, noise, write_root, write_song
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from sepkit import audio
 from sepkit.augment import Gain, Sign, SwapChannels
@@ -32,6 +32,10 @@ from sepkit.datasets.songs import RESIDUAL
 from sepkit.datasets.stem_files import validation_names
 
 TARGETS = ["vocals", "drums"]
+FORMER_PLANS = {  # of the planner that knew no targets
+    0.0: [((1, 1, 1), (1110, 1110, 1110)), ((1, 1, 1), (1446, 1446, 1446)), ((1, 1, 1), (966, 966, 966))],
+    0.5: [((1, 0, 1), (1110, 355, 1824)), ((1, 1, 1), (1446, 1446, 1446)), ((1, 1, 1), (966, 966, 966))],
+}
 
 
 def names_of(root: Path, subset: str, **options) -> list[str]:
@@ -327,11 +331,11 @@ def test_targets_that_not_all_songs_have_must_be_named(tmp_path):
         folder(tmp_path, targets=None)
 
 
-@pytest.mark.parametrize(("targets", "missing"), [(["piano"], "a: piano"), (["vocals"], "the songs")])
-def test_songs_must_have_the_targets(tmp_path, targets, missing):
+@pytest.mark.parametrize(("targets", "missing"), [(["piano"], "have none of piano: a"), (["vocals"], "the songs")])
+def test_every_song_has_one_of_the_targets(tmp_path, targets, missing):
     songs = open_songs(write_root(tmp_path, ["train/a", "valid/b"]), "train", None, RATE, 2)
-    with pytest.raises(ValueError, match=f"every song must have the targets, missing are {missing}"):
-        SongDataset(songs if missing != "the songs" else [], targets, 100)
+    with pytest.raises(ValueError, match=f"every song must have at least one of the targets, .*{missing}"):
+        SongDataset(songs if "songs" not in missing else [], targets, 100)
 
 
 # --- what an example holds ---
@@ -353,7 +357,7 @@ def test_what_a_recorded_mixture_holds_beside_the_stems_belongs_to_the_mixture(t
     assert dataset.stems == ["vocals", RESIDUAL]
     torch.testing.assert_close(mixture.T, torch.tensor(recorded).float(), rtol=0, atol=1e-6)  # x - v + v, rounded
     torch.testing.assert_close(targets[0].T, torch.tensor(vocals).float(), rtol=0, atol=0)
-    stems, _ = dataset.read((0, 0))
+    stems = dataset.read((0, 0)).stems
     torch.testing.assert_close(stems[1].T, torch.tensor(recorded - vocals).float(), rtol=0, atol=1e-6)
 
 
@@ -397,6 +401,52 @@ def test_a_stem_that_a_song_lacks_is_silent_where_that_song_was_drawn_for_it(tmp
     sounding = [bool(dataset.read((0, i))[0][1].any()) for i in range(40)]
     assert set(planned) == {None, 1}
     assert sounding == [song is not None for song in planned]
+
+
+def _write_partial_root(root: Path) -> list:
+    """Write songs of which one has no drums, and one drums alone besides what nobody names; return them."""
+    write_song(root / "train" / "a", {"vocals": noise(0), "bass": noise(1)})
+    write_song(root / "train" / "b", {"vocals": noise(2), "drums": noise(3), "bass": noise(4)})
+    write_song(root / "train" / "c", {"drums": noise(5), "mixture": noise(6)})
+    (root / "valid").mkdir()
+    return open_songs(root, "train", TARGETS, RATE, 2, allow_missing=True)
+
+
+def test_an_example_says_which_targets_its_song_has(tmp_path):
+    dataset = SongDataset(_write_partial_root(tmp_path), TARGETS, RATE, 40)
+    for i in range(40):
+        plan, example = dataset.plan((0, i)), dataset.read((0, i))
+        (song,) = {song for song in plan.songs if song is not None}
+        assert example.present.tolist() == [name in dataset.songs[song].stems for name in TARGETS]
+        assert example.stems[:2].any(-1).any(-1).tolist() == example.present.tolist() == list(plan.present[:2])
+
+
+def test_what_a_lacking_target_may_sound_in_stays_in_the_mixture_of_its_song(tmp_path):
+    dataset = SongDataset(_write_partial_root(tmp_path), TARGETS, RATE, 40)
+    recorded = torch.tensor(noise(6)).float().T
+    mixtures = [dataset[i][0] for i in range(40) if not dataset.plan((0, i)).present[0]]
+    torch.testing.assert_close(torch.stack(mixtures), recorded.expand(len(mixtures), -1, -1), rtol=0, atol=1e-6)
+
+
+def test_remixed_targets_come_from_songs_that_have_them_and_other_stems_from_songs_that_have_all(tmp_path):
+    dataset = SongDataset(_write_partial_root(tmp_path), TARGETS, RATE, 60, remix=1.0)
+    assert dataset.stems == ["vocals", "drums", "bass", RESIDUAL]
+    drawn = [set(songs) for songs in zip(*(dataset.plan((0, i)).songs for i in range(60)), strict=True)]
+    assert drawn == [{0, 1}, {1, 2}, {None, 1}, {None}]
+
+
+def test_examples_of_songs_that_lack_stems_are_collated(tmp_path):
+    dataset = SongDataset(_write_partial_root(tmp_path), TARGETS, RATE, 8, augment=[Gain(-6, 6)])
+    batch = default_collate([dataset.read((0, i)) for i in range(8)])
+    assert (batch.stems.shape, batch.present.shape, batch.present.dtype) == ((8, 4, 2, RATE), (8, 2), torch.bool)
+    assert [drawn.shape for drawn in batch.parameters] == [(8, 4)]
+
+
+@pytest.mark.parametrize("remix", [0.0, 0.5])
+def test_songs_that_have_all_stems_give_the_examples_that_they_always_gave(remix):
+    planner = Planner([1000, 3000, 500], [1, 3, 1], np.ones((3, 3)), 400, remix, seed=5, n_targets=2)
+    plans = [planner.plan((2, i)) for i in range(3)]
+    assert [(plan.songs, plan.positions) for plan in plans] == FORMER_PLANS[remix]
 
 
 def test_a_song_shorter_than_an_example_is_filled_with_silence(tmp_path):

@@ -95,16 +95,16 @@ def test_a_dry_run_loads_as_training_does(root):
 def test_little_shared_memory_lets_fewer_processes_load(root, tmp_path, monkeypatch, megabytes, chosen):
     usage = collections.namedtuple("usage", "free")
     monkeypatch.setattr(SPACE, lambda _: usage(int(megabytes * 2**20)))
-    monkeypatch.setattr("sepkit.training.loop.available_cores", lambda: 4)
+    monkeypatch.setattr("sepkit.training.loading.available_cores", lambda: 4)
     if not Path("/dev/shm").is_dir():
         pytest.skip("this system has no /dev/shm")
-    said = rf"/dev/shm has \d MB free, where 3 workers .*: {chosen} of them load.* --shm-size"
-    with pytest.warns(UserWarning, match=said):
+    message = rf"/dev/shm has \d MB free, where 3 workers .*: {chosen} of them load.* --shm-size"
+    with pytest.warns(UserWarning, match=message):
         folder = start(root, tmp_path / "run", workers=3)
     assert (folder / "model.safetensors").is_file()
 
 
-def test_a_run_folder_that_turns_into_a_file_is_told_with_what_is_safe(root, tmp_path):
+def test_a_run_folder_that_turns_into_a_file_is_reported_with_what_is_safe(root, tmp_path):
     (tmp_path / "file").write_text("notes")
     with pytest.raises(OutputError, match=r"run cannot be written to: Not a directory.*choose another folder with --"):
         start(root, tmp_path / "file" / "run")
@@ -136,7 +136,7 @@ def run_spawning(root: Path, place: Path, guard: str) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_a_script_without_a_guard_is_told_so_where_processes_are_spawned(root, tmp_path):
+def test_a_script_without_a_guard_is_named_where_processes_are_spawned(root, tmp_path):
     done = run_spawning(root, tmp_path, "")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

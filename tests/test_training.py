@@ -35,8 +35,8 @@ from sepkit.observers import TensorBoard, TrainingView
 from sepkit.recipe import RecipeError, load_recipe
 from sepkit.terminal import STOPPING
 from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
-from sepkit.training.loop import average
 from sepkit.training.run_folder import RunFolder
+from sepkit.training.weight_average import WeightAverage
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def run_all(root, tmp_path):
 
 @pytest.fixture
 def run(run_all, monkeypatch):
-    """The same without report and curves, which take most of the time of so small a training."""
+    """Train without report and curves, which take most of the time of so small a training."""
     monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
     return run_all
@@ -121,7 +121,7 @@ class Averages:
         self.weights: list[dict[str, torch.Tensor]] = []
 
     def on_epoch(self, view: TrainingView) -> None:
-        self.weights.append({name: value.clone() for name, value in view.separator.state_dict().items()})
+        self.weights.append({name: value.clone() for name, value in view.averaged.state_dict().items()})
 
 
 @pytest.mark.parametrize("scores", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (1.0, 3.0, 3.0)], ids=str)
@@ -142,16 +142,17 @@ def test_averaging_leaves_the_trained_weights_alone(run):
 
 
 def test_averaging_moves_towards_the_trained_weights_and_copies_buffers():
-    kept, trained = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    trained = torch.nn.BatchNorm1d(1)
+    average = WeightAverage(trained, 0.75)
     torch.nn.init.constant_(trained.weight, 3.0)
     trained.running_mean.fill_(7)
-    average(kept, trained, 0.75)
-    assert kept.weight.item() == pytest.approx(1.5)
-    assert kept.running_mean.item() == 7
+    average.update(step=10**6)  # behind the warm-up
+    assert average.averaged.weight.item() == pytest.approx(1.5)
+    assert average.averaged.running_mean.item() == 7
 
 
 def test_the_same_recipe_gives_the_same_weights_with_any_number_of_workers(run, monkeypatch):
-    monkeypatch.setattr("sepkit.training.loop.available_cores", lambda: 2)
+    monkeypatch.setattr("sepkit.training.loading.available_cores", lambda: 2)
     assert_equal(weights(run(folder="none")), weights(run("data.workers=2", folder="two")))
 
 
@@ -213,7 +214,7 @@ def test_the_last_epoch_is_validated_whatever_the_interval(run):
 
 
 def statistics(folder: Path) -> dict[str, torch.Tensor]:
-    """The buffers among the weights of a model."""
+    """Return the buffers among the weights of a model."""
     parameters = {name for name, _ in load_model(folder).named_parameters()}
     return {name: tensor for name, tensor in weights(folder).items() if name not in parameters}
 
@@ -258,7 +259,7 @@ def test_a_stopped_training_goes_on_with_accumulation_and_workers(run):
     assert_equal(weights(run(*settings, "data.workers=1")), weights(whole))
 
 
-def test_a_finished_training_says_so_and_does_nothing(run):
+def test_a_finished_training_reports_that_and_does_nothing(run):
     folder, lines = run(), []
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert run(log=lines.append) == folder
@@ -316,7 +317,7 @@ def test_neither_curves_nor_report_decide_over_a_training(run_all):
     assert (folder / "report.html").is_file()
 
 
-def test_a_run_folder_that_is_removed_meanwhile_is_told(run):
+def test_a_run_folder_that_is_removed_meanwhile_is_reported(run):
     class Removing:
         def on_end(self, view):
             shutil.rmtree(view.folder)
@@ -338,7 +339,7 @@ def test_a_second_training_in_a_folder_is_refused_while_the_first_one_runs(run):
     assert not list(folder.glob(".*"))
 
 
-def test_a_finished_training_that_cannot_be_written_to_says_that_it_is_finished(run):
+def test_a_finished_training_that_cannot_be_written_to_is_reported_as_finished(run):
     folder, lines = run("training.epochs=1"), []
     (folder / ".sepkit.lock").mkdir()
     run("training.epochs=1", log=lines.append)
@@ -347,7 +348,7 @@ def test_a_finished_training_that_cannot_be_written_to_says_that_it_is_finished(
         run("training.epochs=1", restart=True)
 
 
-def test_a_training_goes_on_though_nobody_hears_it(run):
+def test_a_training_goes_on_though_its_output_is_closed(run):
     def log(_line):
         raise BrokenPipeError(32, "Broken pipe")
 
@@ -416,7 +417,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("own", [False, True], ids=["another recipe", "the recipe in it"])
-def test_a_folder_with_somebody_s_recipe_is_no_run(run, root, tmp_path, restart, own):
+def test_a_folder_with_a_recipe_is_no_run(run, root, tmp_path, restart, own):
     before = written_by_hand(tmp_path / "run", root)
     recipe = tmp_path / "run" / "recipe.yaml" if own else RECIPE
     with pytest.raises(ValueError, match="run is not empty and holds no run: choose another folder with --run"):
@@ -454,12 +455,14 @@ def test_what_was_killed_before_it_saved_its_state_is_a_run(run, root, tmp_path,
     assert not (folder.path / "training" / ".sepkit-123.part").exists()
 
 
-def test_a_model_whose_state_was_deleted_can_be_trained_anew(run):
-    folder = run("training.epochs=1")
-    (folder / "training" / "state.pt").unlink()
-    (folder / "training").rmdir()
-    run("training.epochs=1", "training.seed=1", restart=True)
-    assert (folder / "training" / "state.pt").is_file()
+def test_what_was_killed_before_it_wrote_its_recipe_is_a_run(run, tmp_path):
+    (tmp_path / "run" / "training").mkdir(parents=True)
+    assert (run("training.epochs=1") / "model.json").is_file()
+    (tmp_path / "run" / "recipe.yaml").unlink()
+    with pytest.raises(ValueError, match=r"recipe\.yaml is damaged: start anew with --restart"):
+        run("training.epochs=1")
+    (tmp_path / "run" / "training" / "state.pt").unlink()
+    assert (run("training.epochs=1", "training.seed=1") / "recipe.yaml").is_file()
 
 
 @pytest.mark.parametrize("spelling", ["{name}", "./{name}/", "{parent}/{name}", "other/../{name}"])
@@ -485,12 +488,14 @@ def test_an_empty_folder_is_taken(run, tmp_path):
     assert (run("training.epochs=1") / "model.json").is_file()
 
 
-def test_a_shared_model_is_not_overwritten(run):
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_shared_model_is_not_overwritten(run, restart):
     folder = run("training.epochs=1")
-    (folder / "training" / "state.pt").unlink()
-    (folder / "training").rmdir()
+    shutil.rmtree(folder / "training")
+    before = contents(folder)
     with pytest.raises(ValueError, match="run holds a trained model without the state to go on from: choose another"):
-        run("training.epochs=1")
+        run("training.epochs=1", restart=restart)
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize("content", [b"", b"no state", b"PK\x03\x04 half a zip"])
@@ -505,7 +510,7 @@ def test_a_state_of_another_format_is_refused(run):
     folder = run("training.epochs=1")
     path = folder / "training" / "state.pt"
     torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
-    with pytest.raises(ValueError, match="run has format 99, sepkit goes on with 1: use --restart"):
+    with pytest.raises(ValueError, match="run has format 99, sepkit goes on with 2: use --restart"):
         run("training.epochs=1")
 
 
@@ -621,17 +626,28 @@ def test_a_recipe_with_mistakes_is_refused_before_anything_is_written(run, tmp_p
 
 def test_missing_stems_are_named_in_one_message(run, tmp_path):
     for i, name in enumerate(["train/one", "train/two", "valid/three"]):
-        write_song(tmp_path / "data" / name, {"vocals": noise(i)})
+        write_song(tmp_path / "data" / name, {"bass" if "train" in name else "vocals": noise(i)})
     write_song(tmp_path / "data" / "train" / "four", {"vocals": noise(3), "drums": noise(4)})
     with pytest.raises(DatasetError) as raised:
         run(data=tmp_path / "data")
     assert "train/one: the stem 'drums' is missing" in str(raised.value)
     assert "train/two: the stem 'drums' is missing" in str(raised.value)
+    assert "train/two: the stem 'vocals' is missing" in str(raised.value)
     assert "no song of valid has the stem 'drums' (there are: vocals)" in str(raised.value)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("nothing_else", [True, False], ids=["alone", "beside other findings"])
+@pytest.mark.filterwarnings("ignore:.*one part stands alone")
+def test_training_songs_may_lack_stems_and_are_named(run, tmp_path):
+    for i, name in enumerate(["train/one", "valid/two"]):
+        write_song(tmp_path / "data" / name, {name: noise(2 * i + k) for k, name in enumerate(SOURCES)})
+    write_song(tmp_path / "data" / "train" / "three", {SOURCES[0]: noise(9)})
+    with pytest.warns(UserWarning, match=f"{SOURCES[1]} is in no loss of 1 songs of train, which lack it: three"):
+        folder = run("training.epochs=1", data=tmp_path / "data")
+    assert load_model(folder).sources == SOURCES
+
+
+@pytest.mark.parametrize("nothing_else", [True, False], ids=["alone", "with other findings"])
 def test_a_source_that_no_song_has_is_answered_in_the_recipe(run, root, tmp_path, nothing_else):
     settings = {**RECIPE, "separator": {**RECIPE["separator"], "sources": ["vocls", "drums", "accompaniment"]}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings, default_flow_style=None))
@@ -725,9 +741,9 @@ class Meddler:
         torch.rand(7)
         torch.manual_seed(3)
         assert not torch.is_grad_enabled()
-        assert not view.separator.training
-        view.separator.train()
-        view.separator(torch.rand(1, 2, 800))
+        assert not view.averaged.training
+        view.averaged.train()
+        view.averaged(torch.rand(1, 2, 800))
 
     on_epoch = on_step
 
@@ -751,7 +767,7 @@ def test_observers_are_called_after_steps_epochs_and_at_the_end(run):
     assert end.row == end.history[-1]
     assert (end.folder / "history.csv").is_file()
     assert end.recipe["training"]["epochs"] == 2
-    assert end.separator.sources == SOURCES
+    assert end.averaged.sources == SOURCES
 
 
 def test_observers_cannot_change_what_they_are_shown(run):
@@ -766,7 +782,7 @@ def test_observers_cannot_change_what_they_are_shown(run):
 
 
 @pytest.mark.parametrize("ema", ["null", "0.9"])
-def test_an_observer_changes_nothing_by_looking(run, ema):
+def test_an_observer_changes_nothing_by_drawing_and_switching(run, ema):
     alone, watched = run(f"training.ema={ema}", folder="alone"), run(f"training.ema={ema}", observers=[Meddler()])
     assert_equal(last_weights(watched), last_weights(alone))
 
@@ -799,7 +815,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
         warnings.simplefilter("ignore")  # of the libraries that TensorBoard's reader imports
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        reader = EventAccumulator(str(folder), purge_orphaned_data=False).Reload()
+        reader = EventAccumulator(str(folder), purge_orphaned_data=True).Reload()
     return {name: [(event.step, event.value) for event in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
 
 
@@ -855,10 +871,10 @@ def test_a_run_folder_is_made_when_training_begins(tmp_path, root):
     assert folder.load() is None
     assert not folder.path.exists()
     folder.begin()
-    assert sorted(os.listdir(folder.path)) == ["recipe.yaml", "training"]
+    assert sorted(contents(folder.path)) == ["recipe.yaml", "training/run"]
 
 
-@pytest.mark.parametrize(("variable", "threads"), [(None, 2), ("2", 4)], ids=["by default", "told otherwise"])
+@pytest.mark.parametrize(("variable", "threads"), [(None, 2), ("2", 4)], ids=["by default", "by a variable"])
 def test_computing_leaves_cores_to_the_loading_processes(run, monkeypatch, variable, threads):
     class Threads:
         def on_epoch(self, view: TrainingView) -> None:  # noqa: ARG002

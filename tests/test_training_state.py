@@ -22,9 +22,11 @@ from sepkit.observers import TrainingView
 from sepkit.recipe import load_recipe
 from sepkit.schedules import Constant
 from sepkit.training import dry_run, train
-from sepkit.training.loop import Trainer, average
+from sepkit.training.loading import make_loader
+from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.train import describe
+from sepkit.training.weight_average import WeightAverage
 
 N_STEPS = 6
 CPU = torch.device("cpu")
@@ -61,9 +63,9 @@ def make(root):
 
 
 def do_steps(trainer: Trainer, n_steps: int) -> Trainer:
-    """Do the next steps of the epoch."""
+    """Take the next steps of the epoch."""
     trainer.sampler.first_batch = trainer.step * trainer.recipe.training.accumulate
-    batches = iter(trainer.load(0))
+    batches = iter(make_loader(trainer, 0))
     for position in range(trainer.step, trainer.step + n_steps):
         trainer.take_step(batches, position)
     return trainer
@@ -72,7 +74,7 @@ def do_steps(trainer: Trainer, n_steps: int) -> Trainer:
 def stored(trainer: Trainer) -> dict:
     """Write a state and read it, as a run folder does."""
     file = io.BytesIO()
-    torch.save(trainer.state(), file)
+    torch.save(trainer.checkpointer.state(), file)
     file.seek(0)
     return torch.load(file, weights_only=True)
 
@@ -192,13 +194,13 @@ def test_a_training_with_any_loss_goes_on_where_it_stopped(make, loss, settings)
     whole, stopped = do_steps(make(losses, **settings), N_STEPS), do_steps(make(losses, **settings), 3)
     state = stored(stopped)
     going_on = make(losses, **settings)
-    going_on.load_state(state)
+    going_on.checkpointer.load_state(state)
     do_steps(going_on, N_STEPS - 3)
     assert differing(weights(going_on), weights(whole)) == []
-    assert going_on.sums["loss"] == whole.sums["loss"]
+    assert going_on.totals.sums["loss"] == whole.totals.sums["loss"]
 
 
-def test_parameters_of_a_loss_are_trained_clipped_and_told(make):
+def test_parameters_of_a_loss_are_trained_clipped_and_described(make):
     trainer = make([own(Learning)], optimizer={"class": "SGD", "lr": 1.0}, clip=0.5)
     loss = trainer.objective.losses[0]
     do_steps(trainer, 1)
@@ -206,8 +208,8 @@ def test_parameters_of_a_loss_are_trained_clipped_and_told(make):
     assert loss.fixed == 1
     gradients = [parameter.grad for parameter in (*trainer.separator.parameters(), loss.log_variance)]
     assert torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt() <= 0.5 + 1e-5
-    told = describe(trainer).splitlines()[1]
-    assert told == "parameters of losses, which are trained with the network: 1 of Learning"
+    line = describe(trainer).splitlines()[1]
+    assert line == "parameters of losses, which are trained with the network: 1 of Learning"
     assert "losses" not in describe(make())
 
 
@@ -226,7 +228,7 @@ def test_a_state_that_could_not_be_read_again_is_refused_before_training(make, l
 def test_a_state_of_other_losses_is_refused(make):
     state = stored(do_steps(make([own(Buffered)]), 1))
     with pytest.raises(ValueError, match="the losses are not what they were when this run began: bring the code back"):
-        make([own(Learning)]).load_state(state)
+        make([own(Learning)]).checkpointer.load_state(state)
 
 
 # Random generators
@@ -316,13 +318,14 @@ class Growing(nn.Module):
 
 
 def test_tables_that_a_network_makes_for_itself_are_not_averaged():
-    kept, trained = (nn.Sequential(nn.BatchNorm1d(3), Growing()) for _ in range(2))
+    trained = nn.Sequential(nn.BatchNorm1d(3), Growing())
+    average = WeightAverage(trained, 0.5)
     trained[0](torch.ones(4, 3))
-    for n_rows in (4, 7):
+    for step, n_rows in enumerate((4, 7)):
         trained[1](n_rows)
-        average(kept, trained, 0.5)
-        assert torch.equal(kept[0].running_mean, trained[0].running_mean)
-        kept[1](4)
+        average.update(step)
+        assert torch.equal(average.averaged[0].running_mean, trained[0].running_mean)
+        average.averaged[1](4)
 
 
 def test_what_is_drawn_depends_on_the_seed_alone(make):
@@ -372,14 +375,20 @@ def test_a_warm_up_rises_by_the_same_amount_at_each_step(make, schedule):
 # Averaged weights, and steps that are left out
 
 
-def test_averaging_a_network_is_averaging_each_of_its_weights():
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (8, 0.5), (10**4, 0.9)])  # the first two of the warm-up
+def test_averaging_a_network_is_averaging_each_of_its_weights(step, decay):
     torch.manual_seed(0)
-    kept, trained = (nn.Sequential(nn.Conv1d(2, 3, 4), nn.BatchNorm1d(3), nn.LSTM(3, 5)).double() for _ in range(2))
+    first, trained = (nn.Sequential(nn.Conv1d(2, 3, 4), nn.BatchNorm1d(3), nn.LSTM(3, 5)).double() for _ in range(2))
+    average = WeightAverage(trained, 0.9)
+    average.load_state_dict(first.state_dict())
     trained[1](torch.randn(4, 3).double())
-    expected = [0.9 * own + 0.1 * new for own, new in zip(kept.parameters(), trained.parameters(), strict=True)]
-    average(kept, trained, 0.9)
-    torch.testing.assert_close(list(kept.parameters()), [nn.Parameter(value.detach()) for value in expected])
-    assert differing(dict(kept.named_buffers()), dict(trained.named_buffers())) == []
+    expected = [
+        decay * own + (1 - decay) * new for own, new in zip(first.parameters(), trained.parameters(), strict=True)
+    ]
+    average.update(step)
+    found = average.averaged
+    torch.testing.assert_close(list(found.parameters()), [nn.Parameter(value.detach()) for value in expected])
+    assert differing(dict(found.named_buffers()), dict(trained.named_buffers())) == []
 
 
 @every_device
@@ -392,7 +401,7 @@ def test_a_step_that_the_scaler_leaves_out_changes_nothing(make, device):
     assert differing(weights(trainer), before) == []
     assert differing(trainer.ema.state_dict(), averaged) == []
     assert trainer.scaler.get_scale() == scale / 2
-    assert math.isfinite(trainer.sums["grad_norm"])
+    assert math.isfinite(trainer.totals.sums["grad_norm"])
     do_steps(trainer, 1)
     assert differing(weights(trainer), before)
     assert differing(trainer.ema.state_dict(), averaged)
@@ -406,7 +415,7 @@ def test_half_precision_trains_like_single_precision(make, device, precision):
         for name in (precision, "float32")
     )
     assert all(value.dtype == torch.float32 for value in weights(found).values())
-    assert float(found.sums["loss"]) == pytest.approx(float(expected.sums["loss"]), rel=0.05)
+    assert found.totals.means()["loss"] == pytest.approx(expected.totals.means()["loss"], rel=0.05)
 
 
 @pytest.mark.slow
@@ -417,12 +426,12 @@ def test_a_compiled_network_trains_like_the_plain_one(make, monkeypatch, backend
     torch._dynamo.reset()
     settings = {"ema": 0.9, "optimizer": {"class": "SGD", "lr": 0.1}}
     plain, compiled = (do_steps(make(compile=wanted, **settings), 3) for wanted in (False, True))
-    assert compiled.state()["separator"].keys() == plain.state()["separator"].keys()
+    assert compiled.checkpointer.state()["separator"].keys() == plain.checkpointer.state()["separator"].keys()
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-6)
 
 
-# What a step costs beside its arithmetic
+# What a step costs besides its arithmetic
 
 
 class Watching:
@@ -453,7 +462,7 @@ def test_recipe_and_history_are_made_once_an_epoch_for_those_who_watch_steps(mak
 def test_a_step_does_not_wait_for_the_device(make, settings):
     losses = [{"class": "RelativeSpectralLoss"}, {"class": "L1SNRLoss", "sources": ["drums"], "weight": 0.1}]
     trainer = make(losses, optimizer={"class": "SGD", "lr": 0.1}, **settings)  # Adam counts its steps on the CPU
-    batches = iter(trainer.load(0))
+    batches = iter(make_loader(trainer, 0))
     trainer.take_step(batches, 0)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         trainer.take_step(batches, 1)

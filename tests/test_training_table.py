@@ -41,7 +41,7 @@ def test_what_an_epoch_lacks_is_a_dash():
     assert len(table.line(row)) == len(table.header())
 
 
-def test_more_is_told_when_asked():
+def test_more_is_printed_when_asked():
     table = EpochTable(9, ["vocals"], ["L1/vocals", "L1"])
     assert table.header().split()[6:] == ["L1/vocals", "L1", "lr", "grad_norm", "memory"]
     assert table.line(ROW).split()[6:] == ["0.3000", "0.2500", "1.00e-03", "0.123", "512"]
@@ -49,7 +49,7 @@ def test_more_is_told_when_asked():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a recipe and its songs."""
+    """Make a folder with a recipe and its songs."""
     folder = tmp_path_factory.mktemp("place")
     for i, name in enumerate(["train/one", "train/two", "valid/three"]):
         write_song(folder / "songs" / name, song(i))
@@ -59,7 +59,7 @@ def place(tmp_path_factory):
 
 
 def table_of(lines: list[str]) -> list[list[str]]:
-    """The lines from the header on, as words, up to the last epoch."""
+    """Return the lines from the header on, as words, up to the last epoch."""
     first = next(i for i, line in enumerate(lines) if line.split()[:1] == ["epoch"])
     return [line.split() for line in lines[first : first + 3]]
 
@@ -125,7 +125,7 @@ def read(terminal: int) -> bytes:
 
 
 def visible(line: str) -> str:
-    """What is left on the screen of a line with carriage returns."""
+    """Return what the screen shows of a line with carriage returns."""
     screen = ""
     for part in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).rstrip("\r").split("\r"):
         screen = part + screen[len(part) :]

@@ -44,7 +44,7 @@ def write_songs(root, seconds: float, silent: dict[str, int], n_songs: int = 2):
         (4.0, {}, 2),
         (5.0, {}, 3),
         (5.5, {"vocals": 1}, 2),
-        (4.0, {"drums": 2, "bass": 2}, 1),  # nothing is left beside the vocals
+        (4.0, {"drums": 2, "bass": 2}, 1),  # there is nothing but the vocals
         (4.0, {"vocals": 0, "drums": 1}, 2),
         (1.0, {}, 1),
         (0.7, {}, 2),

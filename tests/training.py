@@ -31,7 +31,7 @@ RECIPE = {
 
 
 def song(seed: int, seconds: float = 4.0) -> dict[str, np.ndarray]:
-    """A high vibrato for a voice, low bursts for drums."""
+    """Synthesize a high vibrato for a voice, low bursts for drums."""
     times = np.arange(round(seconds * RATE)) / RATE
     voice = 0.3 * np.sin(2 * np.pi * (1500 + 100 * seed) * times + 5 * np.sin(6 * times))
     bursts = noise(seed, len(times), 1)[:, 0] * np.exp(-8 * (times * 4 % 1))

@@ -1,4 +1,4 @@
-"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, and may stand beside the others."""
+"""Observers of auralflow's names: each writes one kind of thing for TensorBoard, alone or with the others."""
 
 import io
 import re
@@ -12,18 +12,19 @@ from sepkit.observers.training_view import TrainingView
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from tensorboard.compat.proto.summary_pb2 import Summary
+    from torch import Tensor
 
 
 class _Page:
-    """An event file of one's own in the run folder, opened when there is something to write."""
+    """An event file of one's own in the run folder, opened at the first value; `repeats`: steps may come again."""
 
-    def __init__(self, suffix: str) -> None:
-        self.suffix, self.file = suffix, None
+    def __init__(self, suffix: str, repeats: bool = False) -> None:
+        self.suffix, self.repeats, self.file = suffix, repeats, None
 
     def add(self, view: TrainingView, step: int, values: Iterable["Summary.Value"]) -> None:
         from sepkit.observers.events import EventFile
 
-        self.file = self.file or EventFile(view.folder, f".{self.suffix}", step)
+        self.file = self.file or EventFile(view.folder, f".{self.suffix}", step if self.repeats else None)
         self.file.add(step, values)
 
     def add_figure(self, view: TrainingView, name: str, figure: "Figure", file: Path | None) -> None:
@@ -49,7 +50,7 @@ class LossCallback:
     def __init__(self, event: Literal["iteration", "epoch"] = "epoch", main_tag: str | None = None) -> None:
         self.event, self.main_tag = event, main_tag or {"iteration": "loss/iter", "epoch": "loss/epoch"}[event]
         self.writes = re.sub(r"\W", "_", self.main_tag)
-        self._page = _Page(self.writes)
+        self._page = _Page(self.writes, repeats=event == "iteration")
 
     def on_step(self, view: TrainingView) -> None:
         """Draw a step."""
@@ -94,7 +95,25 @@ class LayersVisualCallback:
                     self._page.add(view, view.epoch, [value])
 
 
-class WaveformVisualCallback:
+class _VisualCallback:
+    kind = ""
+
+    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+        if save_freq < 1:
+            raise ValueError(f"save_freq must be at least 1, got {save_freq}")
+        self.save_dir, self.save_freq, self.writes = save_dir, save_freq, self.kind
+        self._page = _Page(self.kind)
+
+    def on_epoch(self, view: TrainingView) -> None:
+        """Draw after a validation."""
+        for source, estimate, target in _first_excerpt(view):
+            figure, file = self._draw(source, estimate, target, view.averaged.sample_rate), None
+            if self.save_dir and view.epoch % self.save_freq == 0:
+                file = view.folder / self.save_dir / f"{source}_{view.epoch}_{self.kind}.png"
+            self._page.add_figure(view, f"{self.kind}/{source}", figure, file)
+
+
+class WaveformVisualCallback(_VisualCallback):
     """Draw the waveforms of estimate and target after each validation.
 
     Args:
@@ -105,22 +124,15 @@ class WaveformVisualCallback:
         ValueError: save_freq is below 1.
     """
 
-    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
-        _check_save_freq(save_freq)
-        self.save_dir, self.save_freq = save_dir, save_freq
-        self.writes = "waveform"
-        self._page = _Page(self.writes)
+    kind = "waveform"
 
-    def on_epoch(self, view: TrainingView) -> None:
-        """Draw after a validation."""
+    def _draw(self, source: str, estimate: "Tensor", target: "Tensor", _sample_rate: int) -> "Figure":
         from sepkit.plots import waveform_show_diff
 
-        for source, estimate, target in _first_excerpt(view):
-            file = _file(view, self.save_dir, self.save_freq, f"{source}_{view.epoch}_waveform.png")
-            self._page.add_figure(view, f"waveform/{source}", waveform_show_diff(source, estimate, target), file)
+        return waveform_show_diff(source, estimate, target)
 
 
-class SpectrogramVisualCallback:
+class SpectrogramVisualCallback(_VisualCallback):
     """Draw mel spectrograms of estimate and target, and their difference, after each validation.
 
     Args:
@@ -131,24 +143,16 @@ class SpectrogramVisualCallback:
         ValueError: save_freq is below 1.
     """
 
-    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
-        _check_save_freq(save_freq)
-        self.save_dir, self.save_freq = save_dir, save_freq
-        self.writes = "spectrogram"
-        self._page = _Page(self.writes)
+    kind = "spectrogram"
 
-    def on_epoch(self, view: TrainingView) -> None:
-        """Draw after a validation."""
+    def _draw(self, _source: str, estimate: "Tensor", target: "Tensor", sample_rate: int) -> "Figure":
         from sepkit.plots import plot_difference
 
-        for source, estimate, target in _first_excerpt(view):
-            axes = plot_difference(estimate, target, view.separator.sample_rate)
-            file = _file(view, self.save_dir, self.save_freq, f"{source}_{view.epoch}_spectrogram.png")
-            self._page.add_figure(view, f"spectrogram/{source}", axes[0].figure, file)
+        return plot_difference(estimate, target, sample_rate)[0].figure
 
 
 class AudioPlayerCallback:
-    """Let estimate and target be heard after each validation.
+    """Write estimate and target as sounds after each validation.
 
     Args:
         embed_residual: the mixture without either, too.
@@ -164,13 +168,13 @@ class AudioPlayerCallback:
         from sepkit.observers.events import sound
 
         for source, estimate, target in _first_excerpt(view):
-            heard = {f"{source}/estimate": estimate, f"{source}/true": target}
+            sounds = {f"{source}/estimate": estimate, f"{source}/true": target}
             if self.embed_residual:
                 mixture = view.excerpts[0].mixture
-                heard[f"{source}/residual/estimate"] = mixture - estimate
-                heard[f"{source}/residual/true"] = mixture - target
-            for name, waveform in heard.items():
-                self._page.add(view, view.epoch, [sound(name, waveform, view.separator.sample_rate)])
+                sounds[f"{source}/residual/estimate"] = mixture - estimate
+                sounds[f"{source}/residual/true"] = mixture - target
+            for name, waveform in sounds.items():
+                self._page.add(view, view.epoch, [sound(name, waveform, view.averaged.sample_rate)])
 
 
 def _first_excerpt(view: TrainingView) -> Iterable[tuple]:
@@ -179,13 +183,3 @@ def _first_excerpt(view: TrainingView) -> Iterable[tuple]:
         return ()
     excerpt = view.excerpts[0]
     return zip(excerpt.sources, excerpt.estimates, excerpt.targets, strict=True)
-
-
-def _check_save_freq(save_freq: int) -> None:
-    if save_freq < 1:
-        raise ValueError(f"save_freq must be at least 1, got {save_freq}")
-
-
-def _file(view: TrainingView, save_dir: str | None, save_freq: int, name: str) -> Path | None:
-    """Name the file that is due; None: there is none."""
-    return view.folder / save_dir / name if save_dir and view.epoch % save_freq == 0 else None

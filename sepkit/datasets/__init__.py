@@ -3,7 +3,7 @@
 from sepkit.datasets.check import check_songs
 from sepkit.datasets.musdb import MUSDB18
 from sepkit.datasets.plan import EpochSampler, Plan, Planner
-from sepkit.datasets.song_dataset import SongDataset, augment_and_mix
+from sepkit.datasets.song_dataset import Example, SongDataset, augment_and_mix
 from sepkit.datasets.songs import DatasetError, Song, open_songs
 from sepkit.lazy import lazy_names
 
@@ -13,6 +13,7 @@ __all__ = [
     "AudioFolder",
     "DatasetError",
     "EpochSampler",
+    "Example",
     "Plan",
     "Planner",
     "Song",

@@ -52,9 +52,13 @@ def check_songs(
     alone = [song.name for song in every if len(song.parts) == 1 and song.mixture is None]
     if alone:
         told.append(f"one part stands alone, without a mixture or others, in {_few(alone)}")
+    for name in dict.fromkeys(targets):
+        lacking = [song.name for song in songs.get("train", ()) if not song.has(name)]
+        if lacking:
+            told.append(f"{name} is in no loss of {len(lacking)} songs of train, which lack it: {_few(lacking)}")
     for subset, some in songs.items():
         for name, silent in _find_silent(some).items() if subset != "valid" else ():
-            if name in targets and subset == "train" and len(silent) == len(some):
+            if name in targets and subset == "train" and len(silent) == sum(song.has(name) for song in some):
                 refused.append(f"{name} is silent in all songs of train; choose others, or add songs where it sounds")
             elif len(silent) >= _OFTEN * len(some):
                 where = f"{len(silent)} of {len(some)} songs of {subset}"
@@ -138,7 +142,7 @@ def describe_looks(songs: Iterable[Song], targets: Collection[str]) -> tuple[lis
 def _describe_look(song: Song, targets: Collection[str]) -> Iterator[tuple[bool, str, str]]:
     """Give whether numbers would be wrong, what was found, and where."""
     look = song.look
-    if look.mixing and look.mixing.residual > TOLD and not song.lends(RESIDUAL):
+    if look.mixing and look.mixing.residual > TOLD and not song.lends(RESIDUAL, targets):
         yield False, _MORE if look.mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(look.mixing)})"
     for copy in look.copies:
         exact = abs(copy.correlation) > COPY and bool({copy.first, copy.second} & set(targets))

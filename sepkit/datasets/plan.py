@@ -25,7 +25,7 @@ class Plan:
     """An example before anything is read.
 
     Attributes:
-        songs: index of the song per stem; None where the song lacks the stem, which then is silent.
+        songs: index of the song per stem; None where the stem is absent.
         positions: first sample per stem.
         parameters: what each augmentation decided, an array whose first dimension is the stems.
         remixed: whether song and position were drawn for each stem; else they are one song's.
@@ -36,11 +36,17 @@ class Plan:
     parameters: tuple[np.ndarray, ...]
     remixed: bool
 
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """Return for each stem whether the example has it; what is absent is unknown, not silent."""
+        return tuple(song is not None for song in self.songs)
+
 
 class Planner:
     """Decide examples: reproducible, in any order, by any number of workers and processes.
 
-    Songs are drawn in proportion to their length, stems that a song lacks are silent, also in remixed examples.
+    Songs are drawn in proportion to their length: for a target of a remixed example among the songs that lend it, for
+    all else among all songs. A stem that the drawn song does not have is absent.
 
     Args:
         n_samples: length of each song, samples.
@@ -51,6 +57,7 @@ class Planner:
         augment: augmentations, whose `sample_parameters` is called in this order.
         seed: >= 0; the same seed gives the same examples.
         lends_stem: bool (songs, K), which of them each song gives to remixed examples; None: all that it has.
+        n_targets: how many of the stems, the first, are targets.
     """
 
     def __init__(
@@ -63,6 +70,7 @@ class Planner:
         augment: Sequence[Any] = (),
         seed: int = 0,
         lends_stem: Sequence[Sequence[bool]] | None = None,
+        n_targets: int = 0,
     ) -> None:
         if not 0 <= remix <= 1:
             raise ValueError(f"remix must lie in [0, 1], got {remix}")
@@ -71,7 +79,10 @@ class Planner:
         self.position_steps, self.has_stem = list(position_steps), np.asarray(has_stem, dtype=bool)
         self.lends_stem = self.has_stem if lends_stem is None else np.asarray(lends_stem, dtype=bool)
         self.last = [max(0, length - segment) for length in n_samples]
+        lending = np.ones_like(self.lends_stem)
+        lending[:, :n_targets] = self.lends_stem[:, :n_targets] | ~self.lends_stem[:, :n_targets].any(0)
         self.ends = np.cumsum(n_samples)
+        self.stem_ends = np.cumsum(np.asarray(n_samples) * lending.T, axis=1)
         self.remix, self.augment, self.seed = remix, list(augment), seed
 
     def plan(self, number: Number) -> Plan:
@@ -79,17 +90,19 @@ class Planner:
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *number])))
         n_stems = self.has_stem.shape[1]
         remixed = bool(generator.random() < self.remix)
-        parameters = [self._draw(generator) for _ in range(n_stems)] if remixed else [self._draw(generator)] * n_stems
-        given = self.lends_stem if remixed else self.has_stem
-        songs = tuple(song if given[song, k] else None for k, (song, _) in enumerate(parameters))
-        positions = tuple(position for _, position in parameters)
+        if remixed:
+            places, usable = [self._draw(generator, ends) for ends in self.stem_ends], self.lends_stem
+        else:
+            places, usable = [self._draw(generator, self.ends)] * n_stems, self.has_stem
+        songs = tuple(song if usable[song, k] else None for k, (song, _) in enumerate(places))
+        positions = tuple(position for _, position in places)
         return Plan(
             songs, positions, tuple(step.sample_parameters(generator, n_stems) for step in self.augment), remixed
         )
 
-    def _draw(self, generator: np.random.Generator) -> tuple[int, int]:
-        """Draw a song and a position in it."""
-        song = int(np.searchsorted(self.ends, generator.integers(self.ends[-1]), side="right"))
+    def _draw(self, generator: np.random.Generator, ends: np.ndarray) -> tuple[int, int]:
+        """Draw a song and a position in it; `ends` are the sums of the lengths up to each song's end."""
+        song = int(np.searchsorted(ends, generator.integers(ends[-1]), side="right"))
         position = int(generator.integers(self.last[song] + 1))
         return song, position // self.position_steps[song] * self.position_steps[song]
 

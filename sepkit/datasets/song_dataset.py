@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,20 @@ from sepkit.datasets.plan import Number, Plan, Planner, check_number
 from sepkit.datasets.songs import Song, check_targets, stem_names
 
 
+class Example(NamedTuple):
+    """An example before it is augmented and mixed.
+
+    Attributes:
+        stems: (K, C, T) as recorded, the targets first; zeros where absent.
+        parameters: of each augmentation (K, ...).
+        present: bool (S,), which targets the example has; what is absent may sound in the mixture.
+    """
+
+    stems: Tensor
+    parameters: tuple[Tensor, ...]
+    present: Tensor
+
+
 class SongDataset(Dataset):
     """Examples from songs, each decided by (seed, epoch, i) alone.
 
@@ -21,7 +35,7 @@ class SongDataset(Dataset):
 
     Args:
         songs: what examples are drawn from.
-        targets: names of the S stems that an example returns; every song has them.
+        targets: names of the S stems that an example returns; every song has at least one of them.
         segment: length of an example, samples.
         n_items: examples per epoch; None: as many as the songs are long.
         remix: share of the examples whose stems come from different songs, [0, 1].
@@ -47,9 +61,10 @@ class SongDataset(Dataset):
         inside = [f"{song.name}: {name}" for song in songs for name in targets if name in song.apart]
         if inside:
             raise ValueError(f"no target may be part of another, as by their names these are: {', '.join(inside)}")
-        missing = [f"{song.name}: {name}" for song in songs for name in targets if name not in song.stems]
-        if missing or not songs:
-            raise ValueError(f"every song must have the targets, missing are {', '.join(missing) or 'the songs'}")
+        lacking = [song.name for song in songs if not any(map(song.has, targets))]
+        if lacking or not songs:
+            of = f"have none of {', '.join(targets)}: {', '.join(lacking)}" if lacking else "is missing: the songs"
+            raise ValueError(f"every song must have at least one of the targets, {of}")
         self.songs, self.targets, self.segment = list(songs), list(targets), segment
         self.n_items = n_items or max(1, sum(song.n_samples for song in songs) // segment)
         self.stems = stem_names(songs, targets)
@@ -62,7 +77,8 @@ class SongDataset(Dataset):
             remix,
             augment,
             seed,
-            [[song.lends(name) for name in self.stems] for song in self.songs] if remix else None,
+            [[song.lends(name, self.targets) for name in self.stems] for song in self.songs] if remix else None,
+            len(self.targets),
         )
 
     def __len__(self) -> int:
@@ -74,29 +90,24 @@ class SongDataset(Dataset):
         return self.songs[0].n_channels
 
     def plan(self, number: Number) -> Plan:
-        """Tell the songs, positions and augmentations of example (epoch, i) without reading."""
+        """Return the songs, positions and augmentations of example (epoch, i) without reading."""
         return self.planner.plan(number)
 
-    def read(self, number: Number) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Read the stems (K, C, T) of example (epoch, i), and what is to be done to them.
-
-        Returns:
-            The stems as recorded, the targets first; and for each augmentation what it has drawn (K, ...).
-        """
+    def read(self, number: Number) -> Example:
+        """Read example (epoch, i)."""
         plan = self.plan(number)
         stems = torch.empty(len(self.stems), self.n_channels, self.segment)
         if plan.remixed:
-            self._read_remixed(stems, plan)
-        else:  # the first stem is a target, which every song has
-            self.songs[plan.songs[0]].read_into(stems, self.stems, plan.positions[0])
-        return stems, tuple(torch.as_tensor(parameters, dtype=torch.float32) for parameters in plan.parameters)
-
-    def _read_remixed(self, stems: Tensor, plan: Plan) -> None:
-        for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
-            if song is None:
-                stems[k].zero_()
-            else:
-                self.songs[song].read_into(stems[k : k + 1], self.stems[k : k + 1], position)
+            for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
+                if song is None:
+                    stems[k].zero_()
+                else:
+                    self.songs[song].read_into(stems[k : k + 1], self.stems[k : k + 1], position)
+        else:
+            song = next(song for song in plan.songs if song is not None)
+            self.songs[song].read_into(stems, self.stems, plan.positions[0])
+        parameters = tuple(torch.as_tensor(drawn, dtype=torch.float32) for drawn in plan.parameters)
+        return Example(stems, parameters, torch.tensor(plan.present[: len(self.targets)]))
 
     def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
         """Get an example.
@@ -105,10 +116,10 @@ class SongDataset(Dataset):
             number: (epoch, i), or i alone, which is of epoch 0.
 
         Returns:
-            mixture (C, T), the sum of all stems, and targets (S, C, T).
+            mixture (C, T), the sum of all stems, and targets (S, C, T), zeros where the example lacks one.
         """
-        number = check_number(number, self.n_items)
-        return augment_and_mix(*self.read(number), self.augment, len(self.targets))
+        example = self.read(check_number(number, self.n_items))
+        return augment_and_mix(example.stems, example.parameters, self.augment, len(self.targets))
 
 
 def augment_and_mix(

@@ -121,12 +121,15 @@ class Song:
         """Tell whether the mixture has a part of this name."""
         return name in self.parts or (name == RESIDUAL and self.mixture is not None)
 
-    def lends(self, name: str) -> bool:
-        """Tell whether remixed examples may take this part.
+    def lends(self, name: str, targets: Sequence[str]) -> bool:
+        """Return whether remixed examples may take this part.
 
-        What a mixture holds beside its parts is another part, and not a trace of them, only where ten seconds show it;
-        it is taken only where without it one part would be alone.
+        Of a song that lacks a target, its other parts may hold that target, so that none of them is taken. What a
+        mixture holds beside its parts is another part, and not a trace of them, only where ten seconds show it; it is
+        taken only where without it one part would be alone.
         """
+        if name not in targets and not all(map(self.has, targets)):
+            return False
         if name == RESIDUAL:
             return self.has(name) and len(self.parts) == 1 and self.look.holds_another_part
         return self.has(name)
@@ -179,6 +182,7 @@ def open_songs(
     split_seed: int = 0,
     valid_names: Collection[str] = (),
     allow_damaged: bool = False,
+    allow_missing: bool = False,
 ) -> list[Song]:
     """Find the songs of a subset and check everything about them that can be known before reading.
 
@@ -198,6 +202,7 @@ def open_songs(
         split_seed: which songs these are.
         valid_names: these songs instead.
         allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
+        allow_missing: take songs that lack targets, though not all of them.
 
     Raises:
         DatasetError: anything is wrong, with all findings.
@@ -214,7 +219,7 @@ def open_songs(
     places, mistaken = list_songs(root, subset, wanted, valid_share, split_seed, valid_names)
     folders, findings = _song_folders(places)
     found = [_look_into(place, folders.get(place), sample_rate, n_channels, allow_damaged) for place in places]
-    findings = [*mistaken, *findings, *(_check_songs(found, subset, wanted, sample_rate, resample) if found else [])]
+    findings = [*mistaken, *findings, *_check_songs(found, subset, wanted, sample_rate, resample, allow_missing)]
     if findings:
         raise DatasetError(root, findings, {name for each in found for name in each.names})
     for line in describe_roles([each.roles(wanted) for each in found]):
@@ -300,9 +305,16 @@ def _look_into(place: Path, folder: Path | None, sample_rate: int, n_channels: i
 
 
 def _check_songs(
-    found: Sequence[_Found], subset: str, targets: Sequence[str], sample_rate: int, resample: bool
+    found: Sequence[_Found],
+    subset: str,
+    targets: Sequence[str],
+    sample_rate: int,
+    resample: bool,
+    allow_missing: bool,
 ) -> list[str]:
     """List what is wrong with songs: first what many have in common, then each one's stems, channels, lengths."""
+    if not found:
+        return []
     present = sorted({name for each in found for name in each.names})
     nowhere = [name for name in dict.fromkeys(targets) if name not in present]
     findings = [
@@ -314,7 +326,9 @@ def _check_songs(
         findings += _check_rates(found, sample_rate)
     for each in found:
         missing = [name for name in dict.fromkeys(targets) if name not in (*each.names, *nowhere)]
-        findings += [*each.findings, *(f"{each.place}: the stem {name!r} is missing" for name in missing)]
+        findings += each.findings
+        if not allow_missing or len(missing) == len(set(targets)) > 0:
+            findings += [f"{each.place}: the stem {name!r} is missing" for name in missing]
         if not (sort_stems(each.names).parts or targets):
             findings.append(f"{each.place}: there are no stems")
         roles = each.roles(targets)

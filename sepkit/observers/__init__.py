@@ -1,11 +1,11 @@
-"""What looks on while a separator is trained.
+"""Observers: what is called while a separator is trained.
 
 An observer is any object with one or more of the methods `on_step(view)`, `on_epoch(view)`, after validation and
-saving, and `on_end(view)`, once, whether the training is finished, was stopped or failed. It may look at everything
-and change nothing: it is called without gradients, and torch's random state and the mode of every module are put back
-afterwards. An observer that raises is reported in a warning and left out from then on; the training does not end for
-it, but for one that changes a weight of what is trained. Two that would write the same are refused: each names in
-`writes` what that is. A recipe names observers under `observers`, and `train(observers=[...])` takes objects.
+saving, and `on_end(view)`, once, whether the training is finished, was stopped or failed. It must not change what it is
+shown: weights, gradients and modules are those of the training. It is called without gradients, and torch's random
+state and the mode of every module are restored afterwards. An observer that raises is reported in a warning and left
+out from then on. Two that would write the same are refused: each names in `writes` what that is. A recipe names
+observers under `observers`, and `train(observers=[...])` takes objects.
 """
 
 from sepkit.lazy import lazy_names

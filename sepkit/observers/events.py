@@ -1,7 +1,6 @@
 """The files that TensorBoard reads, written at the cost of a copy.
 
-TensorBoard's own writer computes checksums byte by byte in Python, 0.2 s for four seconds of stereo audio, and cannot
-take over what an earlier one wrote.
+TensorBoard's own writer computes checksums byte by byte in Python, 0.2 s for four seconds of stereo audio.
 """
 
 import io
@@ -9,66 +8,46 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 import soundfile
 import torch
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from torch import Tensor
 
-from sepkit.files import atomic_file, readable
+from sepkit.files import readable
 
 _VERSION = "brain.Event:2"
 _BINS = 60
 
 
 class EventFile:
-    """A file of events that takes over those of its predecessors, so that a training that goes on leaves no gap.
+    """A new file of events, which TensorBoard reads after those that are there.
 
     Args:
         folder: where it lies.
-        suffix: end of its name, by which its predecessors are known; they are removed.
-        before: their values from this step on are dropped, since they will come again.
-        backlog: values by step, of which those that the predecessors lack are written.
+        suffix: end of its name, which keeps apart the files of several observers.
+        purge_from: step from which TensorBoard drops what it read before, since a training that goes on repeats it;
+            None: nothing is repeated.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        suffix: str,
-        before: int,
-        backlog: Mapping[int, Iterable[Summary.Value]] | None = None,
-    ) -> None:
-        former = sorted(folder.glob(f"events.out.tfevents.*{suffix}"))
-        taken = {
-            (event.step, value.tag): (event.wall_time, value)
-            for path in former
-            for event in read_events(path)
-            for value in event.summary.value
-            if event.step < before
-        }
-        for step, values in (backlog or {}).items():
-            for value in values:
-                taken.setdefault((step, value.tag), (time.time(), value))
-        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}{suffix}"
-        # What is half written has a name that TensorBoard does not read.
-        with atomic_file(self.path, durable=False) as temporary, temporary.open("wb") as file:
-            file.write(_record(Event(wall_time=time.time(), file_version=_VERSION)))
-            for (step, _), (written, value) in sorted(taken.items(), key=lambda item: item[0][0]):
-                file.write(_record(Event(wall_time=written, step=step, summary=Summary(value=[value]))))
-        for path in former:
-            path.unlink()
+    def __init__(self, folder: Path, suffix: str, purge_from: int | None = None) -> None:
+        now = time.time()
+        self.path = folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}{suffix}"
+        events = [Event(wall_time=now, file_version=_VERSION)]
+        if purge_from is not None:
+            events.append(Event(wall_time=now, step=purge_from, session_log=SessionLog(status=SessionLog.START)))
+        self.path.write_bytes(b"".join(map(_record, events)))
 
     def add(self, step: int, values: Iterable[Summary.Value]) -> None:
-        """Write values, of a step that is not before any in the file."""
+        """Append values of a step."""
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         if event.summary.value:
-            with self.path.open("r+b") as file:  # of another that took it over nothing is left to go on with
-                file.seek(0, os.SEEK_END)
+            with self.path.open("ab") as file:
                 file.write(_record(event))
 
 
@@ -118,17 +97,6 @@ def histogram(name: str, values: Tensor) -> Summary.Value:
         bucket=torch.histc(values, _BINS, low, high).tolist(),
     )
     return Summary.Value(tag=readable(name), histo=counted)
-
-
-def read_events(path: Path) -> Iterator[Event]:
-    """Read a file up to its end, or to where its writer was killed."""
-    with path.open("rb") as file:
-        while len(header := file.read(12)) == 12:
-            length = struct.unpack("<Q", header[:8])[0]
-            content = file.read(length)
-            if len(content) < length or len(file.read(4)) < 4:
-                return
-            yield Event.FromString(content)
 
 
 def _record(event: Event) -> bytes:

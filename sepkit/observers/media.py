@@ -12,12 +12,12 @@ from sepkit.excerpts import Excerpt
 from sepkit.observers.pictures import picture_file
 from sepkit.observers.training_view import TrainingView
 
-_INTERVALS = 9  # parts of a training at whose ends something is shown, beside its beginning
+_INTERVALS = 9  # parts of a training at whose ends something is shown, as after the first validation
 
 
 @dataclass(frozen=True)
 class Media:
-    """What an epoch has to show beside its numbers.
+    """What is shown of an epoch with its numbers.
 
     Attributes:
         epoch: which one.
@@ -33,7 +33,7 @@ class Media:
 
 
 class MediaSchedule:
-    """Choose from a training what is shown: the first validation, nine more on the way, and the best."""
+    """Choose what is shown of a training: the first validation, nine more on the way, and the best."""
 
     def __init__(self) -> None:
         self._best: tuple[int, tuple[Excerpt, ...]] = (0, ())
@@ -51,7 +51,7 @@ class MediaSchedule:
             first = not any("SDR" in row for row in view.history[:-1])
             for number, excerpt in enumerate(view.excerpts, 1):
                 sounds = sounds_of(excerpt, excerpt.track, first)
-                pictures = self._draw(view.folder, _label("epoch", view.epoch, number), excerpt, excerpt.track)
+                pictures = self._draw(view.folder, "epoch", view.epoch, number, excerpt, excerpt.track)
                 yield Media(view.epoch, sounds, excerpt.sample_rate, pictures)
 
     def at_end(self, view: TrainingView) -> Iterator[Media]:
@@ -61,11 +61,12 @@ class MediaSchedule:
             return
         for number, excerpt in enumerate(excerpts, 1):
             name = f"{excerpt.track}, best epoch"
-            pictures = self._draw(view.folder, _label("best", epoch, number), excerpt, name)
+            pictures = self._draw(view.folder, "best", epoch, number, excerpt, name)
             yield Media(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, pictures)
 
-    def _draw(self, folder: Path, label: str, excerpt: Excerpt, name: str) -> dict[str, Path]:
-        """Draw an excerpt; numbers and sounds are not lost with pictures that fail."""
+    def _draw(self, folder: Path, kind: str, epoch: int, number: int, excerpt: Excerpt, name: str) -> dict[str, Path]:
+        """Draw an excerpt, whose number is in the name of the file; numbers and sounds are not lost with it."""
+        label = f"{kind}_{epoch:04d}" + (f"_{number}" if number > 1 else "")
         if self._drawing:
             try:
                 return {f"{name}/picture": picture_file(folder, label, excerpt)}
@@ -76,13 +77,8 @@ class MediaSchedule:
         return {}
 
 
-def _label(kind: str, epoch: int, number: int) -> str:
-    """Begin the name of a picture; its number keeps apart songs whose names are cut to the same."""
-    return f"{kind}_{epoch:04d}" + (f"_{number}" if number > 1 else "")
-
-
 def is_due(view: TrainingView) -> bool:
-    """Tell whether an epoch is one of the ten that are shown; it depends on the history alone."""
+    """Return whether an epoch is one of the ten that are shown; it depends on the history alone."""
     former = [row for row in view.history[:-1] if "SDR" in row]
     if not former or view.finished:
         return True
@@ -91,7 +87,7 @@ def is_due(view: TrainingView) -> bool:
 
 
 def _share(row: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
-    """Share of the training that is done at the end of an epoch, in epochs, or in time where that is further."""
+    """Return the share of the training that is done after an epoch, in epochs, or in time where that is further."""
     limit = settings["max_minutes"]
     return max(row["epoch"] / settings["epochs"], row["total_seconds"] / (60 * limit) if limit else 0.0)
 
@@ -102,7 +98,7 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def sounds_of(excerpt: Excerpt, prefix: str, fixed: bool) -> dict[str, Tensor]:
-    """List what can be listened to: per source estimate and rest, the mixture without it.
+    """List the sounds of an excerpt: per source the estimate, and the residual without it.
 
     Args:
         excerpt: with targets.

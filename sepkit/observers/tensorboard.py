@@ -6,13 +6,13 @@ from typing import Any
 from sepkit.observers.media import Media, MediaSchedule, numbers_of, parameters_of
 from sepkit.observers.training_view import TrainingView
 
-_SUFFIX = ".sepkit"  # of the names of the event files, by which they are told from others'
+_SUFFIX = ".sepkit"  # of the names of the event files
 
 
 class TensorBoard:
     """Write curves of all numbers, and at ten epochs pictures and sounds, for `tensorboard --logdir runs`.
 
-    A training that goes on takes over what was written, so that nothing is missing or there twice.
+    A training that goes on adds to what was written.
 
     Args:
         histograms: also count the values of the weights, and of the last step's gradients after clipping.
@@ -22,34 +22,33 @@ class TensorBoard:
 
     def __init__(self, histograms: bool = False) -> None:
         self.histograms = histograms
-        self._exhibition = MediaSchedule()
+        self._schedule = MediaSchedule()
         self._file = None
 
     def on_epoch(self, view: TrainingView) -> None:
-        """Write an epoch, and at first those before it."""
+        """Write an epoch, and into the first file those before it."""
         if self._file is None:
-            self._open(view)
+            from sepkit.observers.events import EventFile
+
+            is_first = not any(view.folder.glob(f"events.out.tfevents.*{_SUFFIX}"))
+            self._file = EventFile(view.folder, _SUFFIX)
+            for row in view.history[:-1] if is_first else ():
+                self._file.add(row["epoch"], _curves(row))
         self._file.add(view.epoch, [*_curves(view.row), *(_histograms(view) if self.histograms else ())])
-        self._show(self._exhibition.after_epoch(view))
+        self._add_media(self._schedule.after_epoch(view))
 
     def on_end(self, view: TrainingView) -> None:
-        """Show the best."""
+        """Write the best."""
         if self._file is not None:
-            self._show(self._exhibition.at_end(view))
+            self._add_media(self._schedule.at_end(view))
 
-    def _open(self, view: TrainingView) -> None:
-        from sepkit.observers.events import EventFile
-
-        backlog = {row["epoch"]: _curves(row) for row in view.history[:-1]}
-        self._file = EventFile(view.folder, _SUFFIX, view.epoch, backlog)
-
-    def _show(self, showings: Iterable[Media]) -> None:
+    def _add_media(self, excerpts: Iterable[Media]) -> None:
         from sepkit.observers.events import picture, sound
 
-        for showing in showings:
-            for name, waveform in showing.sounds.items():
-                self._file.add(showing.epoch, [sound(name, waveform, showing.sample_rate)])
-            self._file.add(showing.epoch, [picture(name, path.read_bytes()) for name, path in showing.pictures.items()])
+        for media in excerpts:
+            for name, waveform in media.sounds.items():
+                self._file.add(media.epoch, [sound(name, waveform, media.sample_rate)])
+            self._file.add(media.epoch, [picture(name, path.read_bytes()) for name, path in media.pictures.items()])
 
 
 def _curves(row: Mapping[str, Any]) -> list:

@@ -1,4 +1,4 @@
-"""What an observer sees."""
+"""What is shown to an observer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from sepkit.separator import Separator
 
 @dataclass(frozen=True)
 class TrainingView:
-    """What an observer sees.
+    """What is shown to an observer, who must not change it.
 
     Attributes:
         epoch: epochs that are complete.
         step: optimizer steps that are done.
         row: after a step its loss terms and gradient norm, as tensors; else the latest line of the history.
         history: a line for each complete epoch, as in `history.csv`.
-        separator: the one that is validated and saved, with averaged weights where the recipe asks for them.
+        averaged: the separator that is validated and saved, with averaged weights where the recipe asks for them.
         folder: of the run.
         recipe: as plain data.
         finished: why the training has ended; None as long as it has not.
@@ -32,7 +32,7 @@ class TrainingView:
     step: int
     row: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...]
-    separator: Separator
+    averaged: Separator
     folder: Path
     recipe: Mapping[str, Any]
     finished: str | None

@@ -34,7 +34,7 @@ class WeightsAndBiases:
         if find_spec("wandb") is None:
             raise ValueError("the observer WeightsAndBiases needs the package wandb: pip install wandb")
         self.project, self.mode, self.name = project, mode, name
-        self._exhibition = MediaSchedule()
+        self._schedule = MediaSchedule()
         self._run = None
 
     def on_epoch(self, view: TrainingView) -> None:
@@ -42,13 +42,13 @@ class WeightsAndBiases:
         if self._run is None:
             for row in self._begin(view):
                 self._run.log(numbers_of(row), step=row["epoch"])
-        self._run.log({**numbers_of(view.row), **self._media(self._exhibition.after_epoch(view))}, step=view.epoch)
+        self._run.log({**numbers_of(view.row), **self._media(self._schedule.after_epoch(view))}, step=view.epoch)
 
     def on_end(self, view: TrainingView) -> None:
         """Send the best, and end the run."""
         if self._run is None:
             return
-        media = self._media(self._exhibition.at_end(view))
+        media = self._media(self._schedule.at_end(view))
         if media:
             self._run.log(media, step=view.epoch)
         self._run.finish(exit_code=0 if view.finished else 1)
@@ -57,28 +57,28 @@ class WeightsAndBiases:
         """Open the run, and list the epochs that it lacks."""
         import wandb
 
-        known = view.folder / TRACKED
-        is_new = not known.exists()
-        number = uuid4().hex[:8] if is_new else known.read_text(encoding="ascii")
+        id_file = view.folder / TRACKED
+        is_new = not id_file.exists()
+        run_id = uuid4().hex[:8] if is_new else id_file.read_text(encoding="ascii")
         self._run = wandb.init(
             project=self.project,
             name=self.name or view.folder.resolve().name,
-            id=number,
+            id=run_id,
             resume="allow",
             mode=self.mode,
             dir=str(view.folder),
             config=dict(view.recipe),
             settings=wandb.Settings(silent=True, console="off"),
         )
-        known.write_text(number, encoding="ascii")  # not before the run is open: a resumed training would count on it
+        id_file.write_text(run_id, encoding="ascii")  # not before the run is open: a resumed training would count on it
         return view.history[:-1] if is_new else ()
 
-    def _media(self, showings: Iterable[Media]) -> dict:
+    def _media(self, excerpts: Iterable[Media]) -> dict:
         import wandb
 
-        media = {}
-        for showing in showings:
-            for name, waveform in showing.sounds.items():
-                media[name] = wandb.Audio(waveform.T.clamp(-1, 1).numpy(), sample_rate=showing.sample_rate)
-            media.update({name: wandb.Image(str(path)) for name, path in showing.pictures.items()})
-        return media
+        objects = {}
+        for media in excerpts:
+            for name, waveform in media.sounds.items():
+                objects[name] = wandb.Audio(waveform.T.clamp(-1, 1).numpy(), sample_rate=media.sample_rate)
+            objects.update({name: wandb.Image(str(path)) for name, path in media.pictures.items()})
+        return objects

@@ -9,7 +9,7 @@ _EMPTY = "-"
 
 
 class EpochTable:
-    """Write epochs in fixed columns.
+    """Format epochs in fixed columns.
 
     Args:
         n_epochs: of the training.
@@ -32,7 +32,7 @@ class EpochTable:
         return "  ".join(f"{name:>{width}}" for name, width in self._widths.items())
 
     def line(self, row: Mapping[str, Any]) -> str:
-        """Write an epoch; what it does not have is a dash, and the best so far has a star."""
+        """Format an epoch; a missing value is a dash, and the best so far has a star."""
         return "  ".join(f"{self._cell(name, row):>{width}}" for name, width in self._widths.items()).rstrip()
 
     def _cell(self, name: str, row: Mapping[str, Any]) -> str:
@@ -43,3 +43,8 @@ class EpochTable:
         if name not in row:
             return _EMPTY
         return format(row[name], _FORMATS.get(name, ".2f" if name.startswith("SDR") else ".4f"))
+
+
+def term_columns(row: Mapping[str, Any], terms: Sequence[str]) -> list[str]:
+    """List the columns of an epoch that belong to terms of the loss."""
+    return [name for name in row if name in terms or name.startswith(tuple(f"{term}/" for term in terms))]

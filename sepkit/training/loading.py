@@ -11,9 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch.utils.data import DataLoader, Dataset
+
 from sepkit.audio import AudioError
+from sepkit.datasets import Example, SongDataset
+from sepkit.devices import available_cores
 from sepkit.disk import FULL, OutputError, explain
-from sepkit.processes import GUARD, starting_processes
+from sepkit.processes import GUARD, init_worker, starting_processes
 from sepkit.training.signals import TrainingError
 
 if TYPE_CHECKING:
@@ -25,30 +30,53 @@ _IN_USE = 2  # batches that the training itself holds
 _MORE_SHARED_MEMORY = "give the container more with --shm-size=1g, or set data.workers=0"
 
 
-def choose_workers(trainer: "Trainer", wanted: int) -> int:
-    """Choose how many processes load: as many as wanted, if there is shared memory for so many."""
+class StemItems(Dataset):
+    """The stems of a SongDataset before augmentation, which is done on the device."""
+
+    def __init__(self, dataset: SongDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: tuple[int, int]) -> Example:
+        return self.dataset.read(number)
+
+
+def make_loader(trainer: "Trainer", n_workers: int | None = None) -> DataLoader:
+    """Make a loader of batches of stems, from the epoch and the batch to which the sampler is set.
+
+    Args:
+        trainer: whose sampler and songs.
+        n_workers: processes that load; None: as many as the recipe asks for, if there are cores and shared memory.
+    """
+    n_workers = _choose_workers(trainer) if n_workers is None else n_workers
+    return DataLoader(
+        StemItems(trainer.dataset),
+        batch_sampler=trainer.sampler,
+        num_workers=n_workers,
+        worker_init_fn=init_worker,
+        persistent_workers=n_workers > 0,
+        pin_memory=trainer.device.type == "cuda",
+        generator=torch.Generator(),
+    )
+
+
+def _choose_workers(trainer: "Trainer") -> int:
+    wanted = min(trainer.recipe.data.workers, available_cores())
     if not wanted or not _SHARED_MEMORY.is_dir():
         return wanted
-    free, batch = shutil.disk_usage(_SHARED_MEMORY).free, _batch_size(trainer)
-    chosen = max([0, *(n for n in range(1, wanted + 1) if _needed(n, batch) <= free)])
+    separator, free = trainer.separator, shutil.disk_usage(_SHARED_MEMORY).free
+    n_values = separator.n_channels * round(separator.segment * separator.sample_rate) * len(trainer.dataset.stems)
+    needed = [(_AHEAD * n + _IN_USE) * 4 * trainer.sampler.batch_size * n_values for n in range(wanted + 1)]  # bytes
+    chosen = max([0, *(n for n in range(1, wanted + 1) if needed[n] <= free)])
     if chosen < wanted:
         warnings.warn(
             f"{_SHARED_MEMORY} has {free / 2**20:.0f} MB free, where {wanted} workers may need "
-            f"{_needed(wanted, batch) / 2**20:.0f} MB: {chosen or 'none'} of them load examples; {_MORE_SHARED_MEMORY}",
-            stacklevel=2,
+            f"{needed[wanted] / 2**20:.0f} MB: {chosen or 'none'} of them load examples; {_MORE_SHARED_MEMORY}",
+            stacklevel=3,
         )
     return chosen
-
-
-def _needed(n_workers: int, batch: int) -> int:
-    return (_AHEAD * n_workers + _IN_USE) * batch
-
-
-def _batch_size(trainer: "Trainer") -> int:
-    """Size of the stems of a batch, bytes."""
-    separator = trainer.recipe.separator
-    n_samples = round(separator.segment * separator.sample_rate)
-    return 4 * trainer.sampler.batch_size * len(trainer.dataset.stems) * separator.n_channels * n_samples
 
 
 @contextmanager
@@ -56,6 +84,7 @@ def loading(trainer: "Trainer") -> Iterator[None]:
     """Turn what ends a loading process, or the reading of a file, into a sentence with a remedy.
 
     Raises:
+        AudioError: a file does not decode.
         TrainingError: loading failed.
         OutputError: the run folder cannot be written to.
     """
@@ -63,13 +92,17 @@ def loading(trainer: "Trainer") -> Iterator[None]:
     try:
         with starting_processes():
             yield
-    except (AudioError, OutputError, TrainingError):
+    except AudioError as error:  # a worker's has a traceback before its sentence
+        sentence = str(error).strip().splitlines()[-1]
+        raise AudioError(sentence.rpartition("AudioError: ")[2]) from error
+    except (OutputError, TrainingError):
         raise
     except Exception as error:
-        if folder and _is_of_output(error, folder.path):
+        if folder and _is_output_error(error, folder.path):
             reason = explain(error, folder.path)
             raise OutputError(f"{folder.path} cannot be written to: {reason}; {folder.way_on()}") from error
-        if trainer.step == first and _is_unstarted(error):
+        is_unstarted = isinstance(error, BrokenPipeError | EOFError) or "exited unexpectedly" in str(error)
+        if trainer.step == first and is_unstarted and multiprocessing.get_start_method() != "fork":
             sentence = f"a loading process ended as it started; {GUARD}; data.workers=0 does without processes"
             raise TrainingError(sentence) from None  # torch's traceback leads nowhere
         sentence = _explain(error)
@@ -78,8 +111,8 @@ def loading(trainer: "Trainer") -> Iterator[None]:
         raise TrainingError(f"{sentence}; {folder.way_on()}" if folder else sentence) from error
 
 
-def _is_of_output(error: Exception, folder: Path) -> bool:
-    """Tell whether an error comes from writing into the run folder."""
+def _is_output_error(error: Exception, folder: Path) -> bool:
+    """Return whether an error comes from writing into the run folder."""
     if not isinstance(error, OSError) or "DataLoader worker" in str(error):
         return False
     return error.errno in (*FULL, errno.EROFS) or (
@@ -88,34 +121,27 @@ def _is_of_output(error: Exception, folder: Path) -> bool:
 
 
 def _explain(error: Exception) -> str | None:
-    """Say what ended the loading; None where it was something else."""
+    """Describe what ended the loading; None where it was something else."""
     own = str(error).strip()
     last = re.sub(r"^\w+: ", "", own.splitlines()[-1]) if own else type(error).__name__
-    said = f"{own}\n{error.__cause__}"  # torch says by which signal a process was killed in the first of two errors
-    if "Too many open files" in said or "of ancdata" in said:  # through which torch hands over open ones
+    message = f"{own}\n{error.__cause__}"  # torch names the signal that killed a process in the first of two errors
+    if "Too many open files" in message or "of ancdata" in message:  # through which torch hands over open ones
         return "no more files may be open at once: `ulimit -n` allows more, or set data.workers=0"
-    if re.search("shared memory|Bus error|file </torch_", said):
+    if re.search("shared memory|Bus error|file </torch_", message):
         return f"{_SHARED_MEMORY}, through which loading processes hand over examples, is full: {_MORE_SHARED_MEMORY}"
-    if "killed by signal" in said and "DataLoader worker" in said:
-        name = re.search(r"killed by signal: ([\w ]+)", said)[1].strip()
+    if "killed by signal" in message and "DataLoader worker" in message:
+        name = re.search(r"killed by signal: ([\w ]+)", message)[1].strip()
         why = "as the system does where memory is short" if name == "Killed" else f"by the signal {name}"
         return f"a loading process was killed, {why}: lower data.workers or training.batch_size"
     of_socket = isinstance(error, FileNotFoundError) and "'" not in last  # of no file that has a name
     if of_socket or isinstance(error, ConnectionError | EOFError):
         return f"a loading process ended ({last}): see what ended it, or set data.workers=0"
-    if isinstance(error, MemoryError) or re.search("allocate memory|not enough memory", said):
+    if isinstance(error, MemoryError) or re.search("allocate memory|not enough memory", message):
         return "there is not enough memory to load examples: lower data.workers or training.batch_size"
-    if isinstance(error, pickle.PicklingError) or "pickle" in said:
+    if isinstance(error, pickle.PicklingError) or "pickle" in message:
         return f"examples cannot be handed to loading processes ({last}): set data.workers=0"
     if isinstance(error, OSError):
         return f"a file cannot be read any more ({last}): bring it back"
-    if "DataLoader worker" in said:
+    if "DataLoader worker" in message:
         return f"a loading process failed ({last}): with data.workers=0, --debug shows where"
     return None
-
-
-def _is_unstarted(error: Exception) -> bool:
-    """Tell whether a spawned process ended before it came to load anything."""
-    if multiprocessing.get_start_method() == "fork":
-        return False
-    return isinstance(error, BrokenPipeError | EOFError) or "exited unexpectedly" in str(error)

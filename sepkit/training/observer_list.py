@@ -1,14 +1,18 @@
-"""Call the observers of a training so that they can look and not change."""
+"""Call the observers of a training so that what they draw and switch leaves it as it was."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sepkit.generators import borrowed_generators
 from sepkit.observers import TrainingView
 from sepkit.separator import evaluating
-from sepkit.training.signals import TrainingError
+
+if TYPE_CHECKING:
+    from sepkit.training.loop import Trainer
 
 MOMENTS = ("on_step", "on_epoch", "on_end")
 
@@ -18,62 +22,57 @@ class ObserverList:
 
     Args:
         observers: objects with one or more of the methods `on_step`, `on_epoch` and `on_end`.
-        device: whose random generator is put back, beside those of the process.
+        device: whose random generator is restored, as those of the process are.
 
     Raises:
         ValueError: an object has none of the methods, or two write the same.
     """
 
     def __init__(self, observers: Sequence[object], device: torch.device) -> None:
+        written: set[str] = set()
         for observer in observers:
+            name, writes = type(observer).__name__, getattr(observer, "writes", None)
             if not any(callable(getattr(observer, moment, None)) for moment in MOMENTS):
-                raise ValueError(f"an observer must have {' or '.join(MOMENTS)}, {type(observer).__name__} has none")
-        _check_different(observers)
+                raise ValueError(f"an observer must have {' or '.join(MOMENTS)}, {name} has none")
+            if writes in written:  # they would take the same file from each other
+                raise ValueError(
+                    f"two observers {name} write {writes}: leave one out; observers=[] leaves out those "
+                    "of the recipe, which are TensorBoard unless it names others"
+                )
+            written |= {writes} - {None}
         self.observers, self.device = list(observers), device
+        self._recipe: Mapping[str, Any] | None = None
+        self._history: tuple[Mapping[str, Any], ...] = ()  # the same for all steps of an epoch
 
     def waits_for(self, moment: str) -> bool:
-        """Say whether anybody looks at this moment."""
+        """Return whether an observer is called at this moment."""
         return any(hasattr(observer, moment) for observer in self.observers)
 
-    def call(self, moment: str, view: TrainingView) -> None:
-        """Let everybody look; who raises is left out from now on.
-
-        Raises:
-            TrainingError: an observer changed what is trained.
-        """
+    def notify(self, moment: str, trainer: "Trainer", row: Mapping[str, Any]) -> None:
+        """Show a training to the observers, if it has a run folder; one that raises is left out from then on."""
+        if not trainer.folder or not self.waits_for(moment):
+            return
+        self._recipe = self._recipe or MappingProxyType(trainer.recipe.to_dict())
+        if len(self._history) != len(trainer.history):
+            self._history = tuple(map(MappingProxyType, trainer.history))
+        view = TrainingView(
+            epoch=trainer.epoch,
+            step=trainer.step,
+            row=MappingProxyType(row),
+            history=self._history,
+            averaged=trainer.averaged,
+            folder=trainer.folder.path,
+            recipe=self._recipe,
+            finished=trainer.finished,
+            trained=trainer.separator,
+            excerpts=trainer.excerpts,
+        )
         with torch.no_grad(), borrowed_generators(self.device):
             for observer in [observer for observer in self.observers if hasattr(observer, moment)]:
-                self._call(observer, moment, view)
-
-    def _call(self, observer: object, moment: str, view: TrainingView) -> None:
-        before, name = _state(view), type(observer).__name__
-        try:
-            with evaluating(view.separator), evaluating(view.trained):
-                getattr(observer, moment)(view)
-        except Exception as error:
-            self.observers.remove(observer)
-            reason = f"{type(error).__name__}: {error}"
-            warnings.warn(f"observer {name} failed and is left out from now on ({reason})", stacklevel=3)
-        if _state(view) != before:
-            self.observers = [other for other in self.observers if other is not observer]
-            raise TrainingError(f"observer {name} changed the separator in {moment}: it may only look, leave it out")
-
-
-def _check_different(observers: Sequence[object]) -> None:
-    """Refuse observers that would take the same file from each other."""
-    written: set[str] = set()
-    for observer in observers:
-        what = getattr(observer, "writes", None)
-        if what in written:
-            raise ValueError(
-                f"two observers {type(observer).__name__} write {what}: leave one out; observers=[] leaves out those "
-                "of the recipe, which are TensorBoard unless it says otherwise"
-            )
-        written |= {what} - {None}
-
-
-def _state(view: TrainingView) -> list[tuple]:
-    """Note what shows whether weights were written, or will be trained otherwise."""
-    found = (view.separator, view.trained)
-    tensors = [tensor for separator in found for tensor in (*separator.parameters(), *separator.buffers())]
-    return [(id(tensor), tensor._version, tensor.dtype, tensor.requires_grad) for tensor in tensors]
+                try:
+                    with evaluating(view.averaged), evaluating(view.trained):
+                        getattr(observer, moment)(view)
+                except Exception as error:
+                    self.observers.remove(observer)
+                    reason = f"{type(observer).__name__} failed and is left out from now on ({type(error).__name__}"
+                    warnings.warn(f"observer {reason}: {error})", stacklevel=3)

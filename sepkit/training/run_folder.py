@@ -16,12 +16,12 @@ from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
 from sepkit.observers.weights_and_biases import TRACKED
 from sepkit.plain import parse_yaml, read_text
 from sepkit.recipe import Recipe
-from sepkit.recipe.document import write_yaml
 from sepkit.report import FILE as REPORT
 
 RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
-STATE = Path("training") / "state.pt"
-STATE_FORMAT = 1
+MARKER, STATE = Path("training") / "run", Path("training") / "state.pt"
+STATE_FORMAT = 2
+_MARK = "A training of sepkit lies in the folder around this one: --restart may remove it.\n"
 _FILES = (STATE, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
 FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
@@ -29,13 +29,12 @@ FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one
 class RunFolder:
     """A folder in which one recipe is trained.
 
-    A folder is a run where training left its state, or its model, or was killed before it left either; a file
-    `recipe.yaml` that somebody wrote makes none.
+    What makes a folder a run is a file that a training writes first, `training/run`; a recipe, or a model, makes none.
 
     Args:
         path: the folder.
         recipe: what is trained in it.
-        restart: take no notice of an earlier training in it, which `begin` removes.
+        restart: ignore an earlier training in it, which `begin` removes.
 
     Raises:
         ValueError: the folder holds the training of another recipe, or no training but other files, or the recipe
@@ -51,7 +50,7 @@ class RunFolder:
         """Keep other processes out while the context lasts, and remove what a killed one left half written.
 
         Returns:
-            As context: who died holding it; None if nobody. A finished run that cannot be written to is not held.
+            As context: the process that died holding it, or None. A finished run that cannot be written to is not held.
 
         Raises:
             sepkit.locks.LockedError: another process trains in it.
@@ -73,26 +72,42 @@ class RunFolder:
                 self._sweep()
             yield former
 
+    @property
+    def is_run(self) -> bool:
+        """Return whether a training has begun in the folder."""
+        return (self.path / MARKER).is_file()
+
     def _check(self) -> None:
         """Refuse a folder that this training may not use."""
-        recipe = self.recipe
-        if not _is_run(self.path):
-            if self.path.exists() and (not self.path.is_dir() or _files_of_others(self.path)):
-                raise ValueError(f"{self.path} is not empty and holds no run: choose another folder with --run")
-        elif not self.restart:
-            self._compare()
-        elif recipe.path and recipe.path.exists() and recipe.path.samefile(self.path / RECIPE):
+        recipe, stored = self.recipe, self.path / RECIPE
+        if self.is_run:
+            if not self.restart:
+                self._compare()
+            elif recipe.path and recipe.path.exists() and stored.exists() and recipe.path.samefile(stored):
+                raise ValueError(
+                    f"{recipe.path} lies in the run that --restart would remove: copy it elsewhere, or choose another "
+                    "folder with --run"
+                )
+        elif (self.path / WEIGHTS).is_file():
             raise ValueError(
-                f"{recipe.path} lies in the run that --restart would remove: copy it elsewhere, or choose another "
-                "folder with --run"
+                f"{self.path} holds a trained model without the state to go on from: choose another folder with --run"
             )
+        elif self.path.is_file() or any(not entry.is_dir() and entry.name != LOCK for entry in self.path.rglob("*")):
+            raise ValueError(f"{self.path} is not empty and holds no run: choose another folder with --run")
 
     def _compare(self) -> None:
-        """Refuse to go on with what is not a run of the same recipe."""
-        stored = _read_recipe(self.path)
-        if stored is None:
-            raise ValueError(f"{self.path / RECIPE} is damaged: start anew with --restart, or choose another --run")
-        different = [key for key in self.recipe.differences(stored) if not _is_free(key)]
+        """Refuse to go on with a run of another recipe; one that was killed before it wrote its recipe has none."""
+        path = self.path / RECIPE
+        if not path.exists() and not (self.path / STATE).exists():
+            return
+        try:
+            stored = parse_yaml(read_text(path))
+        except (ValueError, FileNotFoundError):
+            stored = None
+        if not isinstance(stored, dict):
+            raise ValueError(f"{path} is damaged: start anew with --restart, or choose another --run")
+        free = tuple(f"{key}." for key in FREE_KEYS)
+        different = [key for key in self.recipe.differences(stored) if not f"{key}.".startswith(free)]
         if "data.root" in different and _is_same_place(self.recipe.data.root, stored.get("data")):
             different.remove("data.root")
         if different:
@@ -100,15 +115,10 @@ class RunFolder:
                 f"{self.path} holds the run of another recipe, which differs in {', '.join(different)}: "
                 f"choose another folder with --run, or start anew with --restart{self._way_on(different)}"
             )
-        if (self.path / WEIGHTS).exists() and not (self.path / STATE.parent).is_dir():
-            raise ValueError(
-                f"{self.path} holds a trained model without the state to go on from: "
-                "choose another folder with --run, or start anew with --restart"
-            )
 
     def _way_on(self, different: Sequence[str]) -> str:
-        """Say how to train on from a model with other settings, where its weights fit."""
-        if any(key.startswith("separator") for key in different) or not _is_model(self.path):
+        """Describe how to train on from a model with other settings, where its weights fit."""
+        if any(key.startswith("separator") for key in different) or not (self.path / CARD).is_file():
             return ""
         names = ("more", *(f"more{number}" for number in range(2, 1000)))
         run = next(place for place in map(self.path.with_name, names) if not place.exists())
@@ -126,47 +136,46 @@ class RunFolder:
             return None
         try:
             state = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
-            found = state["format"]
+            form = state["format"]
         except Exception as error:  # whatever torch makes of a damaged file
             raise ValueError(f"{self.path / STATE} is damaged: start anew with --restart") from error
-        if found != STATE_FORMAT:
-            raise ValueError(f"{self.path} has format {found}, sepkit goes on with {STATE_FORMAT}: use --restart")
+        if form != STATE_FORMAT:
+            raise ValueError(f"{self.path} has format {form}, sepkit goes on with {STATE_FORMAT}: use --restart")
         return state
 
     def begin(self) -> None:
-        """Make the folder, empty of an earlier training, and say in it what is trained."""
+        """Mark the folder as a run, remove an earlier training from it, and write the recipe."""
         with writing(self.path, "choose another folder with --run"):
-            if _is_run(self.path):
-                self._clear()
-            (self.path / STATE.parent).mkdir(parents=True, exist_ok=True)
+            if self.is_run:
+                self._sweep()
+                self._remove(*map(str, _FILES), "events.out.tfevents.*", "pictures/epoch_*.png", "pictures/best_*.png")
+            else:
+                (self.path / MARKER.parent).mkdir(parents=True, exist_ok=True)
+                (self.path / MARKER).write_text(_MARK, encoding="utf-8")
             with atomic_file(self.path / RECIPE) as temporary:
                 temporary.write_text(self.recipe.dump(), encoding="utf-8")
 
     def _sweep(self) -> None:
-        """Remove what a process left half written that was killed; nobody else writes while the folder is held."""
-        if _is_run(self.path):
+        """Remove what a killed process left half written; no other process writes while the folder is held."""
+        if self.is_run:
             self._remove(*(f"{folder}{PREFIX}*" for folder in ("", "training/", "pictures/")))
-
-    def _clear(self) -> None:
-        """Remove the files of a run, and nothing else."""
-        self._sweep()
-        self._remove(*map(str, _FILES), "events.out.tfevents.*", "pictures/epoch_*.png", "pictures/best_*.png")
 
     def _remove(self, *patterns: str) -> None:
         for path in (path for pattern in patterns for path in self.path.glob(pattern) if path.is_file()):
             path.unlink(missing_ok=True)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the history and the state, which says what is done; a kill leaves the old state or the new one."""
+        """Write the history and the state; a kill leaves the old state or the new one."""
+        history = state["progress"]["history"]
         with writing(self.path, self.way_on()):
-            if state["history"]:
+            if history:
                 with atomic_file(self.path / HISTORY) as temporary:
-                    write_history(temporary, state["history"])
+                    write_history(temporary, history)
             with atomic_file(self.path / STATE) as temporary, temporary.open("wb") as file:
                 torch.save({"format": STATE_FORMAT, **state}, file)  # to a path, torch loses why it failed
 
     def way_on(self) -> str:
-        """Say what is safe when a training breaks off, and how it goes on."""
+        """Describe what is safe when a training breaks off, and how it goes on."""
         if (self.path / STATE).is_file():
             return "the state saved last is whole: the same command goes on from there"
         return "nothing was saved yet: the same command begins anew"
@@ -179,22 +188,6 @@ class RunFolder:
             plot_history(history)[0].figure.savefig(temporary, format="png")
 
 
-def _is_run(path: Path) -> bool:
-    """Tell whether a training left something in a folder."""
-    if not (path / RECIPE).is_file():
-        return False
-    if (path / STATE).is_file():
-        return True
-    stored = _read_recipe(path)
-    if stored is None or write_yaml(stored) != (path / RECIPE).read_text(encoding="utf-8"):
-        return False  # written by hand
-    return _is_model(path) or _was_killed_early(path)
-
-
-def _files_of_others(path: Path) -> bool:
-    return any(entry.name != LOCK for entry in path.iterdir())
-
-
 def _is_finished(path: Path) -> bool:
     try:
         return bool(read_card(path).get("finished"))
@@ -202,37 +195,10 @@ def _is_finished(path: Path) -> bool:
         return False
 
 
-def _is_model(path: Path) -> bool:
-    try:
-        return bool(read_card(path))
-    except ModelError:
-        return False
-
-
-def _was_killed_early(path: Path) -> bool:
-    """Tell whether a folder holds what a training leaves that did not come to save its state."""
-    if any((path / name).exists() for name in (PICTURE, REPORT)) or not (path / STATE.parent).is_dir():
-        return False
-    return all(file.name.startswith(PREFIX) for file in (path / STATE.parent).iterdir())
-
-
-def _read_recipe(path: Path) -> dict[str, Any] | None:
-    """Read the recipe of a run folder; None where it is damaged."""
-    try:
-        stored = parse_yaml(read_text(path / RECIPE))
-    except ValueError:
-        return None
-    return stored if isinstance(stored, dict) else None
-
-
 def _is_same_place(root: str, data: object) -> bool:
-    """Tell whether stored settings of the data name the same folder, counted from the current one; `demo` is none."""
+    """Return whether stored settings of the data name the same folder, from the current one; `demo` is none."""
     other = data.get("root") if isinstance(data, Mapping) else None
     return isinstance(other, str) and "demo" not in (root, other) and Path(root).resolve() == Path(other).resolve()
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of songs before the first step."""
+"""Checks of songs before the first step."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ NOTHING_TO_SCORE = (
 
 
 def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> None:
-    """Look at the sound of the songs of a recipe before anything is trained, and tell what is found as warnings.
+    """Check the sound of the songs of a recipe before anything is trained, and warn of what may be wrong.
 
     Args:
         recipe: which is trained.
@@ -34,8 +34,8 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
     scored = torch.stack([_is_scored(song, sources, recipe.validation.excerpt) for song in songs["valid"]]).any(0)
     if not scored.any():
         raise TrainingError(NOTHING_TO_SCORE)
-    for name, heard in zip(sources, scored.tolist(), strict=True):
-        if not heard:
+    for name, is_scored in zip(sources, scored.tolist(), strict=True):
+        if not is_scored:
             warnings.warn(
                 f"{name} sounds in no validation excerpt and is not scored: set validation.excerpt to a longer time or "
                 "null, or add songs to valid/ in which it sounds",
@@ -44,8 +44,9 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
 
 
 def _is_scored(song: Song, sources: Sequence[str], excerpt: float | None) -> Tensor:
-    """Tell of each source whether the excerpt of a song has a second in which it can be scored, (S,)."""
-    rate = next(iter(song.stems.values())).sample_rate
+    """Return whether the excerpt of a song has a second in which a source can be scored, for each source, (S,)."""
+    rate, present = next(iter(song.stems.values())).sample_rate, torch.tensor([song.has(name) for name in sources])
     start, n_samples = choose_excerpt(song, None if excerpt is None else round(excerpt * rate))
-    targets = torch.stack([song.read_stem(name, start, n_samples) for name in sources])
-    return ~framewise_sdr(targets, targets, rate, rate).isnan().all(-1)
+    targets = torch.stack([song.read_stem(name, start, n_samples) for name in filter(song.has, sources)])
+    present[present.clone()] = ~framewise_sdr(targets, targets, rate, rate).isnan().all(-1)
+    return present

@@ -1,4 +1,4 @@
-"""What users call: `train` and `dry_run`."""
+"""The entry points: `train` and `dry_run`."""
 
 import os
 import shlex
@@ -20,13 +20,14 @@ from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
-from sepkit.training.loading import choose_workers, loading
+from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
 from sepkit.training.songs import check_recipe_songs
 from sepkit.training.validation import score_songs
 
+_FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
 _LOADING = 2  # cores that computing on the CPU leaves
 
 
@@ -54,9 +55,9 @@ def train(
         restart: start anew, and remove an earlier training from the folder once everything else is in order.
         initial: folder of a trained separator, whose weights are taken to start from.
         device: "auto", "cpu", "cuda" or "mps".
-        observers: objects that look on, see `sepkit.observers`, beside those that the recipe names.
+        observers: called during the training, see `sepkit.observers`, in addition to those of the recipe.
         quiet: show no progress bar.
-        verbose: tell more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
+        verbose: log more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
         log: called with each line meant for the user.
 
     Returns:
@@ -73,20 +74,27 @@ def train(
         TrainingInterrupted: a signal stopped it; the state was saved.
     """
     end_if_spawned()
-    log = _undeterred(log)
+    log = _ignore_closed_output(log)
     checked = load_recipe(recipe, overrides, data)
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
-    beside = checked.path.parent if checked.path else None
-    with folder.held() as former, importable(beside), borrowed_generators(chosen):
+    recipe_folder = checked.path.parent if checked.path else None
+    with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen):
         state = folder.load()
-        if state and state["finished"]:
-            log(f"{folder.path} is finished ({state['finished']}): nothing to do; --restart trains anew")
-            _complete(folder, state, chosen)
+        if state and (reason := state["progress"]["finished"]):
+            log(f"{folder.path} is finished ({reason}): nothing to do; --restart trains anew")
+            _write_missing(folder, state, chosen)
             return folder.path
         watch = Stopwatch()
         trainer = Trainer(checked, open_data(checked), chosen, folder, log, observers, verbose)
-        _prepare(trainer, folder, state, initial)
+        if state:
+            trainer.checkpointer.load_state(state)
+            log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
+        else:
+            start(trainer, initial)
+            if initial is not None:
+                log(f"starting from the weights of {initial}")
+            folder.begin()
         log(describe(trainer))
         if former is not None:
             log(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
@@ -104,14 +112,14 @@ def train(
     return folder.path
 
 
-def _undeterred(log: Callable[[str], object]) -> Callable[[str], None]:
-    """Let lines get lost rather than the training, where the terminal or pipe that they go to is closed."""
+def _ignore_closed_output(log: Callable[[str], object]) -> Callable[[str], None]:
+    """Drop lines whose terminal or pipe is closed, so that the training goes on."""
 
-    def undeterred(line: str) -> None:
+    def log_if_open(line: str) -> None:
         with suppress(OSError):
             log(line)
 
-    return undeterred
+    return log_if_open
 
 
 def _draw(folder: RunFolder, history: Sequence[Mapping[str, Any]]) -> None:
@@ -127,16 +135,16 @@ def _warn_of_missing(what: str, error: Exception) -> None:
     warnings.warn(f"there is no {what} of the training ({reason}); the same command makes it again", stacklevel=3)
 
 
-def _complete(folder: RunFolder, state: Mapping[str, Any], device: torch.device) -> None:
-    """Make the picture and the report that a finished run lacks."""
+def _write_missing(folder: RunFolder, state: Mapping[str, Any], device: torch.device) -> None:
+    """Write the picture and the report that a finished run lacks."""
     watch = Stopwatch()
     if not (folder.path / PICTURE).is_file():
-        _draw(folder, state["history"])
+        _draw(folder, state["progress"]["history"])
     if (folder.path / REPORT).is_file():
         return
     try:
         trainer = Trainer(folder.recipe, open_data(folder.recipe), device)
-        trainer.load_state(state)
+        trainer.checkpointer.load_state(state)
     except Exception as error:
         _warn_of_missing("report", error)
     else:
@@ -145,7 +153,7 @@ def _complete(folder: RunFolder, state: Mapping[str, Any], device: torch.device)
 
 @contextmanager
 def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
-    """Compute on all cores but two, on which examples are loaded, unless OMP_NUM_THREADS says on how many.
+    """Compute on all cores but two, on which examples are loaded, unless OMP_NUM_THREADS sets their number.
 
     Threads that wait for a core which a loading process has spin, and cost more than they bring. How many processes
     load does not matter, so that it does not decide how sums are rounded.
@@ -159,18 +167,6 @@ def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
         torch.set_num_threads(former)
 
 
-def _prepare(trainer: Trainer, folder: RunFolder, state: Mapping[str, Any] | None, initial: str | Path | None) -> None:
-    """Bring a training to where it goes on, or to its first step."""
-    if state:
-        trainer.load_state(state)
-        trainer.log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
-        return
-    start(trainer, initial)
-    if initial is not None:
-        trainer.log(f"starting from the weights of {initial}")
-    folder.begin()
-
-
 def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
     """Write the report; a training is not lost with it."""
     try:
@@ -178,16 +174,21 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         minutes = sum(song.n_samples for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
         songs, valid = trainer.valid_songs, trainer.recipe.validation
         batch_size = valid.batch_size or trainer.sampler.batch_size
+        part = "from beginning to end" if valid.excerpt is None else f"the middle {valid.excerpt:g} s"
+        named, pronoun = ("song", "it") if len(songs) == 1 else ("songs", "them")
+        model, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.root))
+        resample = " --resample" if trainer.recipe.data.resample else ""
         rows, excerpts = score_songs(trainer.averaged, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
             folder,
             excerpts,
             rows,
-            title=_title(len(songs), valid.excerpt),
-            notes=[_way_to_test_songs(trainer.recipe, folder)],
+            title=f"{len(songs)} validation {named}, {part}. The best epoch was chosen by {pronoun}, so that other "
+            "songs may score less. In dB, median and mean over songs; SDR: median over frames of 1 s.",
+            notes=[f"Scores of test songs: sepkit-evaluate --model {model} --data {root}{resample} --report"],
             data={
                 "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
-                "songs to validate on": len(trainer.valid_songs),
+                "songs to validate on": len(songs),
             },
             cost={
                 "parameters": f"{trainer.separator.n_parameters / 1e6:.2f} M",
@@ -200,34 +201,22 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         _warn_of_missing("report", error)
 
 
-def _title(n_songs: int, excerpt: float | None) -> str:
-    """Say what the report's scores are."""
-    songs, them = ("song", "it") if n_songs == 1 else ("songs", "them")
-    part = "from beginning to end" if excerpt is None else f"the middle {excerpt:g} s"
-    return (
-        f"{n_songs} validation {songs}, {part}. The best epoch was chosen by {them}, so that other songs may score "
-        "less. In dB, median and mean over songs; SDR: median over frames of 1 s."
-    )
-
-
-def _way_to_test_songs(recipe: Recipe, folder: Path) -> str:
-    model, root = (shlex.quote(str(path)) for path in (folder, recipe.data.root))
-    resample = " --resample" if recipe.data.resample else ""
-    return f"Scores of test songs: sepkit-evaluate --model {model} --data {root}{resample} --report"
-
-
 def start(trainer: Trainer, initial: str | Path | None) -> None:
-    """Let the network measure what it wants to know, or take over the weights of another separator.
+    """Load the weights of another separator, or fit the network's statistics to the first examples, if it has any.
 
     Raises:
         sepkit.model_folder.ModelError: names or shapes of the weights differ.
     """
-    if initial is None:
-        trainer.fit()
-        return
-    load_weights(trainer.separator, initial)
+    separator = trainer.separator
+    if initial is not None:
+        load_weights(separator, initial)
+    elif separator.facts.has_fit:
+        n_items = min(_FIT_ITEMS, len(trainer.dataset))
+        mixtures = (trainer.dataset[i][0][None].to(trainer.device) for i in range(n_items))
+        with torch.no_grad():
+            separator.network.fit(separator.spectrogram(mixture) for mixture in mixtures)
     if trainer.ema:
-        trainer.ema.load_state_dict(trainer.separator.state_dict())
+        trainer.ema.reset()
 
 
 def open_data(recipe: Recipe) -> dict[str, list[Song]]:
@@ -245,7 +234,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
     findings: list[str] = []
     for subset in ("train", "valid"):
         try:
-            songs[subset] = open_songs(data.root, subset, *wanted, allow_damaged=data.allow_damaged)
+            songs[subset] = open_songs(data.root, subset, *wanted, allow_damaged=data.allow_damaged, allow_missing=True)
             stems[subset] = {name for song in songs[subset] for name in song.stems}
         except DatasetError as error:
             stems[subset] = set(error.stems)
@@ -275,24 +264,20 @@ def _check_sources(recipe: Recipe, stems: set[str]) -> None:
 
 
 def describe(trainer: Trainer) -> str:
-    """Say in a few lines what is trained on what."""
+    """Describe in a few lines what is trained on what."""
     songs, separator = trainer.dataset.songs, trainer.separator
     minutes = sum(song.n_samples for song in songs) / separator.sample_rate / 60
+    terms = {term.name: term.loss.parameters() for term in trainer.objective.terms}
+    counts = {name: sum(p.numel() for p in parameters if p.requires_grad) for name, parameters in terms.items()}
+    learned = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    learned = learned and f"parameters of losses, which are trained with the network: {learned}\n"
     return (
         f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
         f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
-        f"{_learned(trainer)}"
+        f"{learned}"
         f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
         f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
     )
-
-
-def _learned(trainer: Trainer) -> str:
-    """Say in a line which losses have parameters, which are trained, too; nothing where none has."""
-    terms = {term.name: term.loss.parameters() for term in trainer.objective.terms}
-    counts = {name: sum(each.numel() for each in found if each.requires_grad) for name, found in terms.items()}
-    told = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
-    return f"parameters of losses, which are trained with the network: {told}\n" if told else ""
 
 
 @dataclass(frozen=True)
@@ -304,7 +289,7 @@ class DryRun:
         loss: of the first batch.
         n_parameters: trainable values.
         shapes: of the tensors that flow, by name.
-        peak_memory: bytes, of the device on CUDA, else of the process; None where nothing tells.
+        peak_memory: bytes, of the device on CUDA, else of the process; None where it is not known.
     """
 
     description: str
@@ -341,14 +326,13 @@ def dry_run(
         trainer = Trainer(checked, open_data(checked), chosen)
         start(trainer, initial)
         with loading(trainer):
-            n_workers = choose_workers(trainer, min(checked.data.workers, available_cores()))
-            trainer.take_step(iter(trainer.load(n_workers)))
+            trainer.take_step(iter(make_loader(trainer)))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))
     return DryRun(
         describe(trainer),
-        float(trainer.sums["loss"]),
+        trainer.totals.means()["loss"],
         trainer.separator.n_parameters,
         {
             "stems": (batch, len(trainer.dataset.stems), *mixture.shape),

@@ -1,4 +1,4 @@
-"""How good a separator is on the same excerpts, all through a training."""
+"""Validation: scores of a separator on the same excerpts, all through a training."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -11,65 +11,55 @@ from sepkit.datasets import Song
 from sepkit.excerpts import Excerpt, shorten
 from sepkit.inference import separate
 from sepkit.metrics.bootstrap import median
+from sepkit.processes import Processes
 from sepkit.separator import Separator
 
 _SHOWN_SECONDS = 4.0
 
 
 def choose_excerpt(song: Song, n_samples: int | None) -> tuple[int, int]:
-    """Give the first sample and the length of the middle of a song; None: of the whole song."""
+    """Return the first sample and the length of the middle of a song; None: of the whole song."""
     n_samples = song.n_samples if n_samples is None else min(n_samples, song.n_samples)
     return (song.n_samples - n_samples) // 2 // song.position_step * song.position_step, n_samples
-
-
-def separate_excerpt(separator: Separator, song: Song, n_samples: int | None, batch_size: int = 1) -> Excerpt:
-    """Separate the middle of a song.
-
-    Args:
-        separator: what separates.
-        song: which one.
-        n_samples: samples; None: the whole song.
-        batch_size: chunks that the network sees at once.
-    """
-    start, n_samples = choose_excerpt(song, n_samples)
-    sources, rate = separator.sources, separator.sample_rate
-    targets = torch.stack([song.read_stem(name, start, n_samples) for name in sources])
-    mixture = song.read_mixture(start, n_samples)
-    estimates = separate(separator, mixture, stems=sources, batch_size=batch_size)
-    together = torch.stack(list(estimates.values()))
-    return Excerpt(song.name, tuple(sources), rate, start / rate, mixture, together, targets)
 
 
 def separate_songs(
     separator: Separator, songs: Iterable[Song], excerpt: float | None, batch_size: int
 ) -> Iterator[Excerpt]:
-    """Separate the middle of each song, one after the other.
+    """Separate the middle of each song, one after the other, into the sources that it has.
 
     Args:
-        separator: what separates.
-        songs: which.
+        separator: that is scored.
+        songs: with at least one of the sources each.
         excerpt: seconds; None: whole songs.
         batch_size: chunks that the network sees at once.
     """
-    n_samples = None if excerpt is None else round(excerpt * separator.sample_rate)
-    return (separate_excerpt(separator, song, n_samples, batch_size) for song in songs)
+    rate = separator.sample_rate
+    for song in songs:
+        sources = [name for name in separator.sources if song.has(name)]
+        start, n_samples = choose_excerpt(song, None if excerpt is None else round(excerpt * rate))
+        targets = torch.stack([song.read_stem(name, start, n_samples) for name in sources])
+        mixture = song.read_mixture(start, n_samples)
+        stems = separate(separator, mixture, stems=sources, batch_size=batch_size)
+        estimates = torch.stack([stems[name] for name in sources])
+        yield Excerpt(song.name, tuple(sources), rate, start / rate, mixture, estimates, targets)
 
 
 def median_sdr(excerpt: Excerpt, estimates: Tensor) -> list[float]:
     """Take the median SDR over frames of a second, as `sepkit.evaluation` does.
 
     Args:
-        excerpt: with targets; one alone stands beside what is left of the mixture, so that the same frames count.
+        excerpt: with targets; one alone is scored with the residual of the mixture, so that the same frames count.
         estimates: (S, C, T), in place of the excerpt's own.
 
     Returns:
         dB by source; NaN without any frame that can be scored.
     """
     rate, n_sources = excerpt.sample_rate, len(excerpt.sources)
-    given = (estimates, excerpt.targets)
+    pair = (estimates, excerpt.targets)
     if n_sources == 1:
-        given = (torch.cat([stem, excerpt.mixture - stem]) for stem in given)
-    return median(metrics.framewise_sdr(*given, rate, rate)[:n_sources]).tolist()
+        pair = (torch.cat([stem, excerpt.mixture - stem]) for stem in pair)
+    return median(metrics.framewise_sdr(*pair, rate, rate)[:n_sources]).tolist()
 
 
 def n_shown(separator: Separator) -> int:
@@ -82,33 +72,37 @@ def validate(
     songs: Sequence[Song],
     excerpt: float | None,
     batch_size: int,
-    look: Callable[[Excerpt], object] | None = None,
+    on_excerpt: Callable[[Excerpt], object] | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, float]:
     """Score a separator: per source the median over the songs of the median SDR over frames of a second.
 
     Args:
         separator: what is scored.
-        songs: on what.
+        songs: on what; a source that a song lacks is not scored there.
         excerpt: seconds from the middle of each song; None: whole songs.
         batch_size: chunks that the network sees at once.
-        look: called with the most telling seconds of each of the `n_shown` first songs; None: nobody looks.
+        on_excerpt: called with the loudest seconds of each of the `n_shown` first songs.
+        processes: which share the songs.
 
     Returns:
         dB by source; NaN where no song has a frame that can be scored.
     """
-    medians = []
-    for part in separate_songs(separator, songs, excerpt, batch_size):
-        if look and len(medians) < n_shown(separator):
-            look(shorten(part, _SHOWN_SECONDS))
-        medians.append(median_sdr(part, part.estimates))
+    processes = processes or Processes()
+    medians: list[dict[str, float]] = []
+    for part in separate_songs(separator, songs[processes.rank :: processes.world], excerpt, batch_size):
+        if on_excerpt and len(medians) < n_shown(separator):
+            on_excerpt(shorten(part, _SHOWN_SECONDS))
+        medians.append(dict(zip(part.sources, median_sdr(part, part.estimates), strict=True)))
+    medians = processes.gather(medians)
     # Not the mean over the songs, which one nearly silent stem would decide.
-    return {source: float(median(scores)) for source, *scores in zip(separator.sources, *medians, strict=True)}
+    return {name: float(median([song[name] for song in medians if name in song])) for name in separator.sources}
 
 
 def score_songs(
     separator: Separator, songs: Sequence[Song], excerpt: float | None, batch_size: int, seconds: float
 ) -> tuple[list[tuple[str, str, str, str, float]], list[Excerpt]]:
-    """Score a separator as `validate` does, beside baselines in the bins of its transform.
+    """Score a separator as `validate` does, and baselines in the bins of its transform.
 
     Args:
         separator: what is scored.
@@ -118,14 +112,14 @@ def score_songs(
         seconds: of an excerpt to show.
 
     Returns:
-        Rows of system, song, source, "SDR" and dB; and the most telling seconds of the `n_shown` first songs.
+        Rows of system, song, source, "SDR" and dB; and the loudest seconds of the `n_shown` first songs.
     """
     rows, shown = [], []
     for part in separate_songs(separator, songs, excerpt, batch_size):
         if len(shown) < n_shown(separator):
             shown.append(shorten(part, seconds))
-        beside = baseline_estimates(part.mixture, part.targets, separator.transform, part.sample_rate)
-        for system, estimates in (("model", part.estimates), *beside):
+        baselines = baseline_estimates(part.mixture, part.targets, separator.transform, part.sample_rate)
+        for system, estimates in (("model", part.estimates), *baselines):
             scores = zip(part.sources, median_sdr(part, estimates), strict=True)
             rows += [(system, part.track, source, "SDR", score) for source, score in scores]
     return rows, shown

@@ -1,0 +1,89 @@
+"""The state of a run: all that decides how a stopped training goes on."""
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sepkit.generators import get_generators, set_generators
+from sepkit.training.run_folder import RunFolder
+
+_OTHERS = {"separator": "the network is not what it was", "objective": "the losses are not what they were"}
+
+
+class Attributes:
+    """Attributes of an object as its state: those that are named, or all."""
+
+    def __init__(self, owner: object, names: Sequence[str] | None = None) -> None:
+        self.owner, self.names = owner, names
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the attributes by name."""
+        attributes = vars(self.owner)
+        return {name: attributes[name] for name in (attributes if self.names is None else self.names)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the attributes."""
+        vars(self.owner).update(state)
+
+
+class Generators:
+    """The global random generators of the process, and of a device, as a part of a training."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.state_dict = partial(get_generators, device)
+        self.load_state_dict = partial(set_generators, device=device)
+
+
+class Checkpointer:
+    """Save and restore a training by its parts.
+
+    Args:
+        parts: what has `state_dict`, of tensors and plain data, and `load_state_dict`, by name.
+        folder: of the run; None: nothing is written.
+    """
+
+    def __init__(self, parts: Mapping[str, Any], folder: RunFolder | None) -> None:
+        self.parts, self.folder = dict(parts), folder
+
+    def state(self) -> dict[str, Any]:
+        """Return the states of all parts by name."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore the states of all parts.
+
+        Raises:
+            ValueError: it is the state of another network, or of other losses.
+        """
+        for name, part in self.parts.items():
+            try:
+                part.load_state_dict(state[name])
+            except RuntimeError as error:
+                if name not in _OTHERS:
+                    raise
+                remedy = "bring the code back, or start with --restart"
+                raise ValueError(f"{_OTHERS[name]} when this run began: {remedy}") from error
+
+    def save(self) -> None:
+        """Write the state into the run folder."""
+        if self.folder:
+            self.folder.save(self.state())
+
+
+def check_readable(states: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse states, by name of the part, that could be written, but not be read again: ValueError names the part."""
+    for name, state in states.items():
+        written = io.BytesIO()
+        try:
+            torch.save({key: value for key, value in state.items() if not isinstance(value, Tensor)}, written)
+            written.seek(0)
+            torch.load(written, weights_only=True)
+        except Exception as error:  # whatever pickle makes of a strange object
+            raise ValueError(
+                f"the state of {name} must be of tensors, numbers, strings, and lists or mappings of these, so "
+                "that a stopped training can go on: change what its attributes or its get_extra_state hold"
+            ) from error

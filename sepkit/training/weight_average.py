@@ -1,0 +1,49 @@
+"""Averaged weights, which are validated and saved where a recipe asks for them."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """An exponential moving average of the weights of a module.
+
+    It warms up: after n steps the decay is at most (1 + n) / (10 + n), so that the first weights are soon forgotten.
+
+    Args:
+        module: whose weights are averaged.
+        decay: (0, 1).
+
+    Attributes:
+        averaged: a copy of the module with the averaged weights.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module, self.decay, self.averaged = module, decay, copy.deepcopy(module)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the weights of the module after a step, counted from 0, and copy its buffers."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        if weights := list(self.averaged.parameters()):
+            torch._foreach_lerp_(weights, list(self.module.parameters()), 1 - decay)
+        buffers = dict(self.averaged.named_buffers())
+        for name, new in self.module.named_buffers():
+            own = buffers.get(name)  # tables that a network makes when it first runs, or lengthens, it makes again
+            if own is not None and own.shape == new.shape:
+                own.copy_(new)
+
+    def reset(self) -> None:
+        """Start from the weights that the module has now."""
+        self.averaged.load_state_dict(self.module.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged weights."""
+        return self.averaged.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore averaged weights."""
+        self.averaged.load_state_dict(state)
