@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from sepkit import audio
 from sepkit.audio import AudioError, AudioInfo
-from sepkit.audio.headers import locate_samples
-from sepkit.audio.sources import AvSource, DecodeError
+from sepkit.audio.av_source import AvSource
+from sepkit.audio.info import DecodeError
+from sepkit.audio.pcm import locate_samples
 from sepkit.datasets import AudioFolder, DatasetError, open_songs
 
 RATE = 44100

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.audio.headers import locate_samples
+from sepkit.audio.pcm import locate_samples
 
 _SCALE = np.float32(1 / 32768)  # a power of two: the product is exact, equal to what the decoder returns
 
