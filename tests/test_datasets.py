@@ -27,9 +27,9 @@ from sepkit.datasets import (
     create_audio_folder,
     open_songs,
 )
+from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS
 from sepkit.datasets.readers import read_into
 from sepkit.datasets.songs import RESIDUAL
-from sepkit.datasets.stem_files import validation_names
 
 TARGETS = ["vocals", "drums"]
 FORMER_PLANS = {  # of the planner that knew no targets
@@ -76,8 +76,8 @@ def test_valid_is_made_of_whole_songs_of_train_and_stays_the_same(tmp_path):
 
 
 def test_valid_is_musdb18s_where_train_holds_its_14_validation_songs(tmp_path):
-    write_root(tmp_path, [f"train/{name}" for name in [*validation_names(), "mine", "yours"]], names=["vocals"])
-    assert names_of(tmp_path, "valid") == sorted(validation_names())
+    write_root(tmp_path, [f"train/{name}" for name in [*VALIDATION_SONGS, "mine", "yours"]], names=["vocals"])
+    assert names_of(tmp_path, "valid") == sorted(VALIDATION_SONGS)
     assert names_of(tmp_path, "train") == ["mine", "yours"]
 
 
@@ -275,7 +275,7 @@ def test_no_song_is_set_aside_for_validation_where_none_is_wanted(tmp_path):
 @pytest.mark.parametrize("targets", ["vocals", [1, 2]])
 @pytest.mark.parametrize("make", [AudioFolder, MUSDB18, create_audio_folder, open_with, SongDataset])
 def test_targets_that_are_no_list_of_names_are_refused(tmp_path, make, targets):
-    given = {SongDataset: {"songs": [], "segment": 9}, open_with: {}, MUSDB18: {"root": tmp_path}}
+    given = {SongDataset: {"songs": [], "n_samples": 9}, open_with: {}, MUSDB18: {"root": tmp_path}}
     with pytest.raises(ValueError, match=f"targets must be a list of names, got {re.escape(repr(targets))}$"):
         make(targets=targets, **given.get(make, {"dataset_path": tmp_path}))
 
@@ -570,7 +570,7 @@ def test_the_plan_decides_everything(root):
     dataset = _augmented(root)
     plan = dataset.plan((3, 7))
     stems = [
-        dataset.songs[song].read_stem(name, position, dataset.segment)
+        dataset.songs[song].read_stem(name, position, dataset.n_samples)
         for name, song, position in zip(dataset.stems, plan.songs, plan.positions, strict=True)
     ]
     gains, signs, swaps = plan.parameters

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from sepkit.datasets import demo
 from sepkit.datasets.demo import STEMS, demo_root, make_song
+from sepkit.datasets.demo import songs as demo
 
 SMALL = {"n_train": 2, "n_valid": 1, "n_test": 1, "duration": 2.0, "progress": False}
 

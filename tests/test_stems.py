@@ -479,4 +479,4 @@ def test_flat_estimates_of_other_tools_are_answered_with_where_to_put_them(tmp_p
 def test_the_look_raises_no_false_alarm_on_real_songs(reference_root, tmp_path):
     shutil.copytree(reference_root / "audio" / "tracks", tmp_path / "train")
     songs = open_songs(tmp_path, "train", ["vocals"], 44100, 2, valid_share=0.0)
-    assert not [song.look.copies or song.look.doubles for song in songs if song.look.copies or song.look.doubles]
+    assert not [song for song in songs if song.inspection.copies or song.inspection.doubles]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.datasets import DatasetError, Song, open_songs
-from sepkit.datasets.check import describe_looks
+from sepkit.datasets.check import describe_inspections
 from sepkit.datasets.roles import Roles, describe_roles, is_all_but_vocals, is_mixture, missing_part, sort_stems, untag
 from sepkit.datasets.songs import Stem, make_song
 from sepkit.evaluation.measure import TrackAudio
@@ -214,7 +214,7 @@ def describe_recorded(tracks: Sequence[Track]) -> list[str]:
         tracks: all.
     """
     targets = {name for track in tracks for name in track.targets.stems}
-    told, refused = describe_looks([track.song for track in tracks], targets)
+    told, refused = describe_inspections([track.song for track in tracks], targets)
     names = [track.name for track in tracks if not track.mixed]
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     left = f"{', '.join(WITH_MIXTURE)}, mixture and oracle are left out, and what is beside the stem"
