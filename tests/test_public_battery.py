@@ -52,8 +52,8 @@ MODULES = (
 )  # fmt: skip
 PASSIVE = {
     "errors and what calls return": (
-        "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Excerpt ModelError "
-        "Plan Score Scores Separated Separation Song Summary WorkerError changed vanished"
+        "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Example Excerpt "
+        "ModelError Plan Score Scores Separated Separation Song Summary WorkerError changed vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "

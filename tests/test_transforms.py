@@ -275,7 +275,7 @@ def test_fine_bins_have_64_bands_at_low_rates():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((2, 1, 2), "n_fft must give a mel band at least one bin, got 2 bins"),
+        ((2, 1, 2), "num_fft must give a mel band at least one bin, got 2 bins"),
         ((512, 256, 512, 2), "lowest and highest must rise from 0 to at most half of sample_rate 2, got 1.0 and 1.0"),
     ],
 )

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from sepkit import audio
 from sepkit.datasets.inspection import ALIKE, COPY, REPORTED, Copy, Mixing
 from sepkit.datasets.layout import DatasetError
-from sepkit.datasets.songs import RESIDUAL, Song, Stem
+from sepkit.datasets.songs import RESIDUAL, Song
 from sepkit.devices import available_cores
 
 _SHOWN = 5  # songs of one finding
@@ -79,23 +79,17 @@ def _in_threads(job: Callable, songs: Sequence[Song]) -> list:
 def _decode_files(song: Song, deep: bool) -> list[str]:
     """Decode the files that may hold NaN, or all, and describe their faults."""
     files = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
-    chosen = [stem.info for stem in files if deep or _may_hold_nan(stem.info)]
-    return [fault for info in chosen if (fault := _decode(info))]
-
-
-def _may_hold_nan(info: audio.AudioInfo) -> bool:
-    coding = info.subtype.lower()
-    return coding in ("float", "double") or coding.startswith(("pcm_f32", "pcm_f64"))
-
-
-def _decode(info: audio.AudioInfo) -> str | None:
-    try:
-        with audio.AudioReader(info.path, info=info) as reader:
-            for _ in reader.blocks():
-                pass
-    except audio.AudioError as error:
-        return str(error)
-    return None
+    faults = []
+    for info in (stem.info for stem in files):
+        may_hold_nan = info.subtype.lower().startswith(("float", "double", "pcm_f32", "pcm_f64"))
+        try:
+            if deep or may_hold_nan:
+                with audio.AudioReader(info.path, info=info) as reader:
+                    for _ in reader.blocks():
+                        pass
+        except audio.AudioError as error:
+            faults.append(str(error))
+    return faults
 
 
 def _try_inspection(song: Song) -> str | None:
@@ -111,14 +105,11 @@ def _find_silent(songs: Sequence[Song]) -> dict[str, list[str]]:
     silent: dict[str, list[str]] = {}
     for song in songs:
         for name in song.inspection.silent:
-            if name in song.parts and not _sounds(song.stems[name]):
-                silent.setdefault(name, []).append(song.name)
+            if name in song.parts:
+                with audio.AudioReader(song.stems[name].info.path, info=song.stems[name].info) as reader:
+                    if not any(bool((block.abs() > _AUDIBLE).any()) for block in reader.blocks()):
+                        silent.setdefault(name, []).append(song.name)
     return silent
-
-
-def _sounds(stem: Stem) -> bool:
-    with audio.AudioReader(stem.info.path, info=stem.info) as reader:
-        return any(bool((block.abs() > _AUDIBLE).any()) for block in reader.blocks())
 
 
 def describe_inspections(songs: Iterable[Song], targets: Collection[str]) -> tuple[list[str], list[str]]:

@@ -96,7 +96,8 @@ def inspect_song(song: "Song") -> Inspection:
         for start, piece in zip(starts, pieces, strict=True):
             stem.read_into(piece, start)
     stems, thinned = waveforms[: len(names)], waveforms[..., ::_EVERY].contiguous()
-    sounding, gram = _level(thinned) > _SILENT, _scaled_gram(thinned[: len(names)])
+    level = torch.linalg.vector_norm(thinned.flatten(1), dim=1) / math.sqrt(thinned[0].numel())
+    sounding, gram = level > _SILENT, _scaled_gram(thinned[: len(names)])
     parts = [k for k, name in enumerate(names) if name not in song.apart and sounding[k]]
     apart = [k for k, name in enumerate(names) if name in song.apart and sounding[k]]
     sums = [k for k in apart if is_sum(names[k])]
@@ -121,10 +122,6 @@ def _choose_pieces(song: "Song") -> tuple[list[int], int]:
         return [0], song.n_samples
     last = (song.n_samples - n_samples) / (_PIECES - 1)
     return [int(i * last) // song.position_step * song.position_step for i in range(_PIECES)], n_samples
-
-
-def _level(waveforms: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(waveforms.flatten(1), dim=1) / math.sqrt(waveforms[0].numel())
 
 
 def _decibels(ratio: float) -> float:

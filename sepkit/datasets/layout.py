@@ -162,7 +162,8 @@ def _sort_places(root: Path, places: Sequence[Path], targets: Sequence[str]) -> 
     expected = _expected(root, "train", *targets[:1])
     if deep:
         inner = next(_audio_below(deep[0]))
-        remedy = f"give {deep[0]} as the root" if _is_root(deep[0]) else expected
+        is_root = any((deep[0] / subset).is_dir() for subset in SUBSETS)
+        remedy = f"give {deep[0]} as the root" if is_root else expected
         findings.append(f"{_first(deep)} taken for a song, and its stems lie deeper, as {inner}; {remedy}")
     if of_stems:
         findings.append(
@@ -184,10 +185,6 @@ def _is_deeper(folder: Path, targets: Sequence[str]) -> bool:
     """Return whether a folder is no song but holds songs, or stems in folders of their own."""
     held = {path.stem for path in _visible(folder) if audio.is_audio_name(path)}
     return not held & set(targets) and not (held and not targets) and next(_audio_below(folder), None) is not None
-
-
-def _is_root(folder: Path) -> bool:
-    return any((folder / subset).is_dir() for subset in SUBSETS)
 
 
 def _is_stem_folder(folder: Path, targets: Sequence[str]) -> bool:

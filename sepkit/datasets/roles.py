@@ -66,11 +66,14 @@ def sort_stems(names: Iterable[str], wanted: Collection[str] = ()) -> Roles:
         wanted: the targets; a mixture that is a target is a part.
     """
     names = list(dict.fromkeys(names))
-    wholes = sorted((name for name in names if name not in wanted and is_mixture(name)), key=_preference)
+    wholes = [name for name in names if name not in wanted and is_mixture(name)]
+    wholes.sort(key=lambda name: (_whole(name), len(name), name))
     sums = [name for name in names if name not in wholes and missing_part(name) is not None]
     plain = [name for name in names if name not in wholes and name not in sums]
     chosen = next((name for name in [*wanted, *sums] if name in sums), None)
-    held = [] if chosen is None or len(plain) < 2 else [name for name in plain if not _is_beside(name, chosen)]
+    held = (
+        [] if chosen is None or len(plain) < 2 else [name for name in plain if not is_like(name, missing_part(chosen))]
+    )
     if chosen is None or (held and chosen not in wanted):
         parts, finer = plain, []
     else:
@@ -115,10 +118,6 @@ def _is_sung(name: str) -> bool:
     return bool(set(_words(name)) & _SUNG)
 
 
-def _is_beside(name: str, total: str) -> bool:
-    return is_like(name, missing_part(total))
-
-
 def _words(name: str) -> list[str]:
     tagged = untag(name)
     text = _CAMEL.sub(" ", unicodedata.normalize("NFKC", tagged[1] if tagged else name))
@@ -146,10 +145,6 @@ def _whole(name: str) -> int | None:
     return 2 if not bare and set(words) & {"full", "original"} else None
 
 
-def _preference(name: str) -> tuple:
-    return _whole(name), len(name), name
-
-
 def describe_roles(roles: Sequence[Roles]) -> list[str]:
     """Describe in a line each what names decided: which stems are not added, and which is taken for the mixture."""
     counts: dict[str, int] = {}
@@ -158,13 +153,10 @@ def describe_roles(roles: Sequence[Roles]) -> list[str]:
         if each.mixture not in (None, "mixture"):
             lines.append(f"{each.mixture} is taken for the mixture")
         if each.sums:
-            lines.append(f"{_listed(each.sums)} of other stems by name, and not added to the mixture")
+            are = "is a sum" if len(each.sums) == 1 else "are sums"
+            lines.append(f"{', '.join(each.sums)} {are} of other stems by name, and not added to the mixture")
         if each.finer:
             lines.append(f"{', '.join(each.finer)} not added to the mixture: the target that is a sum holds them")
         for line in lines:
             counts[line] = counts.get(line, 0) + 1
     return [f"{line} ({n} of {len(roles)} songs)" for line, n in counts.items()]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names)} {'is a sum' if len(names) == 1 else 'are sums'}"

@@ -77,7 +77,7 @@ def fullness(estimate: Waveform, target: Waveform, sample_rate: int = 44100) -> 
 
 
 def _magnitude(waveform: Tensor, n_fft: int, hann: bool) -> Tensor:
-    """STFT with hop 1024: (..., C, T) -> (..., C, F, N), in float32 at least.
+    """Compute magnitudes with hop 1024: (..., C, T) -> (..., C, F, N), in float32 at least.
 
     With a Hann window zeros stand at the ends, with a rectangular one a reflection.
     """
@@ -98,14 +98,14 @@ def _level_difference(estimate: Tensor, target: Tensor, sample_rate: int) -> Ten
 
 
 def _mel_level(waveform: Tensor, filters: Tensor) -> Tensor:
-    """Levels in dB, at most 80 below the highest of all channels."""
+    """Compute levels in dB, at most 80 below the highest of all channels."""
     magnitude = _magnitude(waveform, 4096, hann=True)
     level = 20 * torch.log10((filters.to(magnitude) @ magnitude).clamp(min=1e-10))
     return torch.maximum(level, level.amax((-3, -2, -1), keepdim=True) - 80)
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values over the last three dimensions, 0 where there is none; NaN counts as chosen."""
+    """Average the chosen values over the last three dimensions, 0 where there is none; NaN counts as chosen."""
     total = torch.where(chosen, values, 0.0).sum((-3, -2, -1))
     return total / chosen.sum((-3, -2, -1)).clamp(min=1)
 

@@ -109,7 +109,7 @@ def bss_eval(
 
 
 class _Recording(NamedTuple):
-    """What is scored: R estimates and references (C, T), and frames, of which some are valid."""
+    """A recording to score: R estimates and references (C, T), and frames, of which some are valid."""
 
     estimates: list[Tensor]
     targets: list[Tensor]
@@ -187,7 +187,7 @@ def _splits(
     Args:
         references: (Q, M, M, L), correlations among the references.
         estimates: (Q, M, M, L), from the references to the estimates.
-        recording: what is scored, R sources.
+        recording: of R sources.
         pairs: of reference and estimate.
     """
     n_sources = len(recording.targets)
@@ -237,17 +237,14 @@ def _determined(references: Tensor, right: Tensor, copies: list[int]) -> tuple[T
 
 
 def _copies(targets: list[Tensor]) -> list[int]:
-    """Number the channels that equal an earlier channel of the same reference, as in mono files in stereo."""
+    """List the channels that equal an earlier channel of the same reference, as in mono files in stereo."""
     copies = []
     for source, target in enumerate(targets):
         for channel in range(1, len(target)):
-            if any(_equal(target[earlier], target[channel]) for earlier in range(channel)):
+            alike = (row for row in target[:channel] if torch.equal(row[:1024], target[channel, :1024]))
+            if any(torch.equal(row, target[channel]) for row in alike):
                 copies.append(source * len(target) + channel)
     return copies
-
-
-def _equal(left: Tensor, right: Tensor) -> bool:
-    return torch.equal(left[:1024], right[:1024]) and torch.equal(left, right)
 
 
 def _parts(splits: list[Split], frames: Frames, recording: _Recording) -> Tensor:
@@ -268,7 +265,7 @@ def _correlate(correlator: Correlator, bounds: list[tuple[int, int]]) -> Frames:
 
 
 def _can_be_summed(recording: _Recording) -> bool:
-    """Tell whether the recording's correlations are the sum of its frames', and these are few enough to be kept."""
+    """Return whether the recording's correlations are the sum of its frames', and these are few enough to be kept."""
     bounds, n_rows = recording.bounds, sum(len(target) for target in recording.targets)
     adjacent = all(first[1] == second[0] for first, second in itertools.pairwise(bounds))
     long_enough = min(stop - start for start, stop in bounds) >= recording.n_lags - 1
