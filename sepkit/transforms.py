@@ -34,7 +34,7 @@ class STFT(nn.Module):
         window: "hann", "hamming", "blackman" or "rectangular", all periodic.
         normalized: divide the spectrogram by sqrt(n_fft), and multiply in the inverse.
         center: frame n is centred on sample n * hop_length; False: it ends where hop n ends, so that no
-            frame looks ahead.
+            frame holds later samples.
         pad_mode: what stands before the first sample, and with `center` also after the last: "reflect",
             "constant" (zeros) or "replicate".
 

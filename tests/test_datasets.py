@@ -611,7 +611,7 @@ def test_the_share_of_remixed_examples_is_as_wanted():
     assert all(len(set(whole.plan((0, i)).songs)) == 1 for i in range(100))
 
 
-def test_songs_are_heard_in_proportion_to_their_length_and_everywhere():
+def test_songs_are_drawn_in_proportion_to_their_length_and_everywhere():
     planner = Planner([1000, 3000], [1, 147], np.ones((2, 1)), 500)
     plans = [planner.plan((0, i)) for i in range(2000)]
     assert np.mean([plan.songs[0] for plan in plans]) == pytest.approx(0.75, abs=0.04)  # 4 standard deviations
@@ -673,7 +673,7 @@ def test_an_epoch_must_not_be_empty():
         EpochSampler(0, 4)
 
 
-def test_an_epoch_is_once_through_the_audio_unless_told(root):
+def test_an_epoch_is_once_through_the_audio_unless_set(root):
     assert len(folder(root, sample_length=0.25)) == 12
     assert len(folder(root, sample_length=0.25, items_per_epoch=5)) == 5
     assert len(folder(root, sample_length=60.0)) == 1
@@ -699,15 +699,15 @@ def test_each_odd_file_gives_the_whole_of_it_or_one_sentence_that_names_it(tmp_p
     place = tmp_path / "train" / "song"
     place.mkdir(parents=True)
     path = shutil.copyfile(odd, place / f"vocals{odd.suffix}")
-    said = ""
+    message = ""
     try:
         dataset = folder(tmp_path, sample_length=20.0, sample_rate=44100, resample=True)
         mixture, targets = dataset[0]
     except (DatasetError, audio.AudioError) as error:
-        said = str(error)
-    if said:
-        assert path.name in said
-        assert "\n" not in said
+        message = str(error)
+    if message:
+        assert path.name in message
+        assert "\n" not in message
         return
     whole = audio.adapt_channels(audio.resample(*audio.read(path), 44100), 2)[:, : dataset.songs[0].n_samples]
     assert whole.isfinite().all()

@@ -13,7 +13,7 @@ from sepkit.audio.tags import MAX_RUBBISH, TAG_MAGICS, is_padding, skip_tags
 from sepkit.audio.views import FileView
 
 PREROLL = 1 << 14  # samples decoded before a sought position: AAC's overlap, MP3's bit reservoir
-FILLED = ("mov", "mp3", "wv", "tta", "ape")  # containers that say where each packet belongs
+FILLED = ("mov", "mp3", "wv", "tta", "ape")  # containers that place each packet
 CONTIGUOUS = ("mp3", "aac", "ac3", "eac3", "dts", "truehd", "mlp")  # nothing lies between packets
 CHECKED = {"flac", "tta", "wavpack"}  # lossless codecs whose decoders compare checksums only on request
 STAMPED = ("ogg", "matroska", "asf", "flac")  # containers whose time stamps show that audio is missing
@@ -30,7 +30,7 @@ class AvSource:
         starts: bytes at which the files begin that are joined in it.
         sequential: reach every position by decoding from the start, as in a file that is known to be damaged.
         tolerant: go on behind what does not decode, as players do, convert what changes its rate or channels, and
-            note each in `damage`; containers that say where each packet belongs get silence in its place.
+            note each in `damage`; containers that place each packet get silence in its stead.
         marks: byte and number of bytes of what is known to be damaged.
     """
 

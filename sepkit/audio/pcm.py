@@ -23,7 +23,7 @@ class Samples(NamedTuple):
         declared: their number, as the header has it.
         field: byte at which the header has it.
         code: how it stands there, in the letters of `struct`.
-        added: what the number there counts besides the audio.
+        added: bytes other than audio that the number there counts.
         unit: chunks that follow begin at multiples of so many bytes; 1: none follow.
     """
 

@@ -60,7 +60,7 @@ def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
         stream: which of the file's audio streams.
 
     Returns:
-        What was found; `truncated` says whether audio is missing at the end, `damage` where it is elsewhere.
+        What was found; `truncated`: whether audio is missing at the end; `damage`: where it is elsewhere.
 
     Raises:
         AudioError: the file is not there, not readable or holds no audio or no such stream.

@@ -13,7 +13,7 @@ from sepkit.datasets.roles import is_sum
 if TYPE_CHECKING:
     from sepkit.datasets.songs import Song
 
-ALIKE = 0.95  # correlation from which parts are told to be alike
+ALIKE = 0.95  # correlation from which parts count as alike
 COPY = 0.9999  # correlation
 REPORTED = -30.0  # dB, of a mixture without the sum of its parts
 _PIECES, _SECONDS = 5, 2.0  # parts of a song that are read, and how long they are

@@ -56,7 +56,7 @@ class Roles(NamedTuple):
 def sort_stems(names: Iterable[str], wanted: Collection[str] = ()) -> Roles:
     """Sort the stems of a song into the mixture, the parts and the sums.
 
-    A sum that is wanted takes the place of the parts that it holds: vocals and accompaniment, and drums besides,
+    A sum that is wanted takes the place of the parts that it holds: vocals, accompaniment and drums
     are vocals and accompaniment. One that is not wanted is a part only where its parts are not there: vocals and
     instrumental, drums and accompaniment. A recorded mixture is what is called so or `mix`; a `master` only where else
     one part alone were left. What names do not show, `sepkit.datasets.inspection` finds in the sound.

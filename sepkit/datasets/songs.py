@@ -13,7 +13,7 @@ from sepkit.datasets.inspection import Inspection, inspect_song
 from sepkit.datasets.readers import locate_pcm16, read_into
 from sepkit.datasets.roles import Roles
 
-RESIDUAL = "(rest)"  # the name of what a recorded mixture holds besides the stems
+RESIDUAL = "(residual)"  # name of a recorded mixture minus its parts
 _MARGIN = 2048  # samples around a segment that hide the edges of the resampler
 
 

@@ -14,7 +14,7 @@ class MUSDB18(SongDataset):
 
     Names, stems and the 14 validation songs, which are not in train, are those of the package musdb. AAC is decoded
     once, by ffmpeg to 16 bits as musdb does, into `$SEPKIT_CACHE` (32 GB for all 150 songs). As in every other
-    root, what the recorded mixture holds beside the stems belongs to the mixture.
+    root, the residual of the recorded mixture belongs to the mixture.
 
     Args:
         root: the folder that holds train and test.

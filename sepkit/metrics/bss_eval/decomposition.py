@@ -83,7 +83,7 @@ def bss_eval(
 
     Warns:
         UserWarning: the references leave a band empty, so that rounding decides ISR, SIR and SAR (in museval, too);
-            or an estimate looks delayed, inverted or scaled.
+            or an estimate is probably delayed, inverted or scaled.
 
     Source:
         museval 0.4.1, metrics.bss_eval; Vincent et al., Performance measurement in blind audio source separation,
@@ -297,7 +297,7 @@ def _warn_of_empty_band(system: BlockToeplitz, trusted: Tensor) -> None:
 
 
 def _warn_of_alignment(recording: _Recording, signal: Tensor) -> None:
-    """Warn of estimates that look delayed, inverted or scaled in the loudest frames of signal, (R, frames)."""
+    """Warn of estimates that are probably delayed, inverted or scaled in the loudest frames of signal, (R, frames)."""
     found = []
     for source, (estimate, target) in enumerate(zip(recording.estimates, recording.targets, strict=True)):
         loudest = [sum(recording.bounds[frame]) // 2 for frame in signal[source].argsort(descending=True)]
