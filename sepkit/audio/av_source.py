@@ -252,20 +252,20 @@ class AvSource:
 
     def _is_legal(self, place: int) -> bool:
         """Return whether a tag stands between the packets here, or the padding of the end."""
-        first = max(0, self._offset + place - 32)
-        with open(self._path, "rb") as file:
-            file.seek(first)
-            around = file.read(MAX_RUBBISH + 33)
-        here = self._offset + place - first
+        around, here = self._around(place, MAX_RUBBISH + 33)
         return around.startswith(TAG_MAGICS, here) or is_padding(around, here)
 
     def _is_legal_end(self, place: int) -> bool:
         """Return whether nothing but tags and padding stands between here and the end."""
+        around, here = self._around(place)
+        return is_padding(around, skip_tags(around, here))
+
+    def _around(self, place: int, n_bytes: int = -1) -> tuple[bytes, int]:
+        """Read bytes from 32 before a place on, and return at which of them that place is."""
         first = max(0, self._offset + place - 32)
         with open(self._path, "rb") as file:
             file.seek(first)
-            end = file.read()
-        return is_padding(end, skip_tags(end, self._offset + place - first))
+            return file.read(n_bytes), self._offset + place - first
 
     def _gap_before(self, frame) -> np.ndarray:
         """Compare time stamps: return the silence that stands for what failed, and note what is missing."""

@@ -243,19 +243,15 @@ def _split_rubbish(
 def _undecoded_length(source: AvSource, chain: MpegChain | None) -> int | None:
     """Return the length where it can be known without decoding everything."""
     if source.format == "mov":
-        return _packets_end(source)
+        try:
+            end = source.packet_end()
+        except DecodeError:
+            return None
+        return end if end >= (source.n_declared or 1) else None
     if chain is None or not chain.whole:
         return None
     n_samples = chain.counted if chain.declared is None else chain.declared
     return n_samples if n_samples > 0 and _ends_at(source, n_samples) else None
-
-
-def _packets_end(source: AvSource) -> int | None:
-    try:
-        end = source.packet_end()
-    except DecodeError:
-        return None
-    return end if end >= (source.n_declared or 1) else None
 
 
 def _decoded_length(

@@ -6,7 +6,6 @@ import soundfile
 from sepkit.audio.flac import flac_block
 from sepkit.audio.info import SKIP_BLOCK, Damage, DecodeError
 from sepkit.audio.pcm import bare_view, corrected_view
-from sepkit.audio.views import FileView
 
 PATIENCE = 1 << 12  # samples that are given up at a time where libsndfile does not decode
 
@@ -38,19 +37,16 @@ class SoundfileSource:
         try:
             self._file = soundfile.SoundFile(self._view or self._path)
             self._format = self._file.format
-            if self._corrected and (bare := bare_view(self._path)):
-                self._open_bare(*bare)
+            if self._corrected and (bare := bare_view(self._path)):  # the header's place for their number is too small
+                view, order = bare
+                layout = (self._file.samplerate, self._file.channels, self._file.subtype)
+                order = order if self._file.endian == "FILE" else self._file.endian
+                self.close()
+                self._view = view
+                self._file = soundfile.SoundFile(view, "r", *layout, endian=order, format="RAW")
         except (soundfile.SoundFileRuntimeError, TypeError, ValueError, OSError) as error:
             raise DecodeError(last_part(error)) from error
         self._position = 0
-
-    def _open_bare(self, view: FileView, order: str) -> None:
-        """Read the audio bytes without the header, whose place for their number is too small."""
-        layout = (self._file.samplerate, self._file.channels, self._file.subtype)
-        order = order if self._file.endian == "FILE" else self._file.endian
-        self.close()
-        self._view = view
-        self._file = soundfile.SoundFile(view, "r", *layout, endian=order, format="RAW")
 
     def seek(self, position: int) -> None:
         """Move to a sample."""

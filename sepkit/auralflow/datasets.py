@@ -218,18 +218,7 @@ def create_audio_dataset(
     mono: bool = True,
     seed: int = 0,
 ) -> AudioDataset:
-    """Load songs into memory and draw chunks from them.
-
-    Args:
-        dataset_path: the root, laid out as for AudioFolder.
-        targets: names of the S stems to return.
-        split: "train", "valid" or "test".
-        chunk_size: seconds per chunk.
-        num_chunks: number of chunks.
-        max_num_tracks: songs to load at most; None: all.
-        sample_rate: Hz.
-        mono: average the channels to one; False: stereo.
-        seed: the same seed gives the same chunks.
+    """Load songs into memory and draw chunks from them; the arguments are those of `load_stems` and `AudioDataset`.
 
     Raises:
         DatasetError: the folder cannot be used, with all findings.

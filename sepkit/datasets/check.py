@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,10 +44,11 @@ def check_songs(
             others, or a target is silent in all of train.
     """
     all_songs = [song for some in songs.values() for song in some]
-    faults = [fault for found in _in_threads(lambda song: _decode_files(song, deep), all_songs) for fault in found]
-    faults += [fault for fault in _in_threads(_try_inspection, all_songs) if fault]
-    if faults:
-        raise DatasetError(root, list(dict.fromkeys(faults)))
+    with ThreadPoolExecutor(available_cores()) as pool:
+        bar = {"total": len(all_songs), "unit": "song", "delay": _PATIENCE, "leave": False, "disable": None}
+        found = list(tqdm(pool.map(lambda song: _find_faults(song, deep), all_songs), "reading songs", **bar))
+    if any(found):
+        raise DatasetError(root, list(dict.fromkeys(fault for faults in found for fault in faults)))
     notices, errors = describe_inspections(all_songs, targets)
     alone = [song.name for song in all_songs if len(song.parts) == 1 and song.mixture is None]
     if alone:
@@ -69,15 +70,8 @@ def check_songs(
         warnings.warn(f"{root}: {line}", stacklevel=2)
 
 
-def _in_threads(job: Callable, songs: Sequence[Song]) -> list:
-    """Call a function with each song, with a bar where it takes long."""
-    with ThreadPoolExecutor(available_cores()) as pool:
-        bar = {"unit": "song", "delay": _PATIENCE, "leave": False, "disable": None}
-        return list(tqdm(pool.map(job, songs), "reading songs", total=len(songs), **bar))
-
-
-def _decode_files(song: Song, deep: bool) -> list[str]:
-    """Decode the files that may hold NaN, or all, and describe their faults."""
+def _find_faults(song: Song, deep: bool) -> list[str]:
+    """Decode the files that may hold NaN, or all, inspect the song, and describe what does not decode."""
     files = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
     faults = []
     for info in (stem.info for stem in files):
@@ -89,15 +83,11 @@ def _decode_files(song: Song, deep: bool) -> list[str]:
                         pass
         except audio.AudioError as error:
             faults.append(str(error))
-    return faults
-
-
-def _try_inspection(song: Song) -> str | None:
     try:
         song.inspection  # noqa: B018 (kept by the song)
     except audio.AudioError as error:
-        return str(error)
-    return None
+        faults.append(str(error))
+    return faults
 
 
 def _find_silent(songs: Sequence[Song]) -> dict[str, list[str]]:

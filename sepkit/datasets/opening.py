@@ -152,11 +152,12 @@ def _check_songs(
     nowhere = [name for name in dict.fromkeys(targets) if name not in present]
     more = [f"and {len(present) - _SHOWN} more"] if len(present) > _SHOWN else []
     stems = ", ".join([*present[:_SHOWN], *more]) or "none"
-    findings = [
-        f"no song of {subset} has the stem {name!r} (there are: {stems})"
-        f"{did_you_mean(name, present) or _way_to_name(name, present)}"
-        for name in nowhere
-    ]
+    findings = []
+    for name in nowhere:
+        alike = next((other for other in present if is_like(other, name)), None)
+        remedy = f"; rename {alike!r} and the like" if alike else f"; add {name}.wav to the songs, or choose others"
+        remedy = did_you_mean(name, present) or remedy
+        findings.append(f"no song of {subset} has the stem {name!r} (there are: {stems}){remedy}")
     if not resample:
         findings += _check_rates(found, sample_rate)
     for each in found:
@@ -177,12 +178,6 @@ def _check_songs(
     return findings
 
 
-def _way_to_name(name: str, present: Sequence[str]) -> str:
-    """Describe how a stem that no song has gets its name."""
-    alike = next((other for other in present if is_like(other, name)), None)
-    return f"; rename {alike!r} and the like" if alike else f"; add {name}.wav to the songs, or choose others"
-
-
 def _check_rates(found: Sequence[_Found], sample_rate: int) -> list[str]:
     """Describe each other sample rate once, with a file that has it and the number of other files."""
     paths: dict[int, list[Path]] = {}
@@ -198,23 +193,20 @@ def _check_rates(found: Sequence[_Found], sample_rate: int) -> list[str]:
 
 
 def _check_file(path: Path, stem: Stem) -> list[str]:
+    """Describe the faults of a file's audio, of its length, and of its channels."""
     info, findings = stem.info, []
-    if wrong := "" if stem.allow_damaged else _describe_fault(info):
-        findings.append(f"{path}: {wrong}; get the whole file, or set data.allow_damaged: true, or allow_damaged=True")
-    if info.n_channels not in (1, stem.n_channels) and stem.n_channels != 1:
-        findings.append(f"{path}: has {info.n_channels} channels, wanted are 1 or {stem.n_channels}; mix it down")
-    return findings
-
-
-def _describe_fault(info: audio.AudioInfo) -> str:
-    """Describe the faults of a file's audio and of its length; "" for none."""
     declared = "an unknown number of" if info.n_declared is None else info.n_declared
-    wrong = [
+    faults = (
         f"truncated, {info.n_samples} of {declared} samples decode" if info.truncated else "",
         audio.describe_damage(info.damage, info.sample_rate),
         f"{info.undeclared} samples more than its header declares" if info.undeclared else "",
-    ]
-    return ", ".join(filter(None, wrong))
+    )
+    if any(faults) and not stem.allow_damaged:
+        remedy = "get the whole file, or set data.allow_damaged: true, or allow_damaged=True"
+        findings.append(f"{path}: {', '.join(filter(None, faults))}; {remedy}")
+    if info.n_channels not in (1, stem.n_channels) and stem.n_channels != 1:
+        findings.append(f"{path}: has {info.n_channels} channels, wanted are 1 or {stem.n_channels}; mix it down")
+    return findings
 
 
 def _check_lengths(found: _Found) -> list[str]:
