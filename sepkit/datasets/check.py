@@ -46,9 +46,9 @@ def check_songs(
     all_songs = [song for some in songs.values() for song in some]
     with ThreadPoolExecutor(available_cores()) as pool:
         bar = {"total": len(all_songs), "unit": "song", "delay": _PATIENCE, "leave": False, "disable": None}
-        found = list(tqdm(pool.map(lambda song: _find_faults(song, deep), all_songs), "reading songs", **bar))
-    if any(found):
-        raise DatasetError(root, list(dict.fromkeys(fault for faults in found for fault in faults)))
+        by_song = list(tqdm(pool.map(lambda song: _find_faults(song, deep), all_songs), "reading songs", **bar))
+    if any(by_song):
+        raise DatasetError(root, list(dict.fromkeys(fault for faults in by_song for fault in faults)))
     notices, errors = describe_inspections(all_songs, targets)
     alone = [song.name for song in all_songs if len(song.parts) == 1 and song.mixture is None]
     if alone:
@@ -117,23 +117,23 @@ def describe_inspections(songs: Iterable[Song], targets: Collection[str]) -> tup
     for song in songs:
         for wrong, what, where in _describe_inspection(song, targets):
             (errors if wrong else notices).setdefault(what, []).append(where)
-    return tuple([f"{what} {_few(places)}" for what, places in found.items()] for found in (notices, errors))
+    return tuple([f"{what} {_few(places)}" for what, places in findings.items()] for findings in (notices, errors))
 
 
 def _describe_inspection(song: Song, targets: Collection[str]) -> Iterator[tuple[bool, str, str]]:
     """Yield whether numbers would be wrong, what was found, and where."""
-    found, mixing = song.inspection, song.inspection.mixing
+    inspection, mixing = song.inspection, song.inspection.mixing
     if mixing and mixing.residual > REPORTED and not song.lends(RESIDUAL, ()):
         yield False, _MORE if mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(mixing)})"
-    for copy in found.copies:
+    for copy in inspection.copies:
         exact = abs(copy.correlation) > COPY and bool({copy.first, copy.second} & set(targets))
         yield exact, _describe_copy(copy), song.name
-    for name, of in found.doubles.items():
+    for name, of in inspection.doubles.items():
         what = f"{name} is the sum of {', '.join(of)}, which the mixture holds twice; remove it or them, in"
         yield True, what, song.name
-    for name, of in found.nearly.items():
+    for name, of in inspection.nearly.items():
         yield False, f"{name} is nearly the sum of {', '.join(of)}; remove it if it is one, in", song.name
-    for name, missing in found.uncovered.items():
+    for name, missing in inspection.uncovered.items():
         if missing > _UNCOVERED:
             what = f"{name} holds more than the parts, which is in no mixture, in"
             yield False, what, f"{song.name} ({missing:.1f} dB of it)"

@@ -103,13 +103,13 @@ def inspect_song(song: "Song") -> Inspection:
     sums = [k for k in apart if is_sum(names[k])]
     finer = [k for k in apart if k not in sums]
     mixing = _compare(waveforms[-1], stems[parts].sum(0)) if song.mixture and parts and sounding[-1] else None
-    found = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
+    sums_of = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
     return Inspection(
         tuple(name for name, sounds in zip(names, sounding.tolist(), strict=False) if not sounds),
         mixing,
         tuple(Copy(names[i], names[j], *how) for i, j, *how in _find_copies(stems, thinned, gram, parts)),
-        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in found.items() if missing < _EXACT},
-        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in found.items() if missing >= _EXACT},
+        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in sums_of.items() if missing < _EXACT},
+        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in sums_of.items() if missing >= _EXACT},
         {names[k]: _decibels(_explain(gram, k, [*parts, *finer])[1]) for k in sums},
     )
 
@@ -147,7 +147,7 @@ def _find_copies(
     frames = thinned[: len(stems), :, 0, : n_samples * _FRAME].unflatten(-1, (n_samples, _FRAME))
     energy = frames.square().sum(-1).flatten(1)  # (K, frames)
     moving = _scaled_gram(energy - energy.mean(1, keepdim=True)) if n_samples else torch.zeros_like(gram)
-    found = []
+    copies = []
     for i, j in ((i, j) for a, i in enumerate(parts) for j in parts[a + 1 :]):
         correlation, delay = float(gram[i, j]), 0
         if abs(correlation) <= ALIKE and moving[i, j] > _MOVING_ALIKE:
@@ -155,8 +155,8 @@ def _find_copies(
             late, early = _overlap(stems[j], stems[i], delay)
             correlation = float(_scaled_gram(torch.stack([late, early]))[0, 1])
         if abs(correlation) > ALIKE:
-            found.append((i, j, correlation, delay))
-    return found
+            copies.append((i, j, correlation, delay))
+    return copies
 
 
 def _find_delay(late: Tensor, early: Tensor) -> int:
@@ -177,16 +177,16 @@ def _overlap(late: Tensor, early: Tensor, delay: int) -> tuple[Tensor, Tensor]:
 
 def _find_sums(gram: Tensor, parts: Sequence[int]) -> dict[int, tuple[list[int], float]]:
     """Find parts that are the sum of several others, and what is missing, in dB; of what is not exact, the nearest."""
-    found = {}
+    sums = {}
     for k in parts:
         others = [i for i in parts if i != k]
         weights, unexplained = _explain(gram, k, others)
         used = [i for i, weight in zip(others, weights.tolist(), strict=True) if abs(weight) > 0.03]
         positive = all(weight > -0.03 for weight in weights.tolist())
         if len(used) > 1 and positive and _decibels(unexplained) < _NEAR:
-            found[k] = used, _decibels(unexplained)
-    nearest = min(found, key=lambda k: found[k][1], default=None)
-    return {k: each for k, each in found.items() if each[1] < _EXACT or k == nearest}
+            sums[k] = used, _decibels(unexplained)
+    nearest = min(sums, key=lambda k: sums[k][1], default=None)
+    return {k: entry for k, entry in sums.items() if entry[1] < _EXACT or k == nearest}
 
 
 def _explain(gram: Tensor, k: int, others: Sequence[int]) -> tuple[Tensor, float]:

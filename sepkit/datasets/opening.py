@@ -63,13 +63,13 @@ def open_songs(
     root, wanted = find_root(root), targets or ()
     places, mistaken = list_songs(root, subset, wanted, valid_share, split_seed, valid_names)
     folders, findings = _song_folders(places)
-    found = [_probe_song(place, folders.get(place), sample_rate, n_channels, allow_damaged) for place in places]
-    findings = [*mistaken, *findings, *_check_songs(found, subset, wanted, sample_rate, resample, allow_missing)]
+    candidates = [_probe_song(place, folders.get(place), sample_rate, n_channels, allow_damaged) for place in places]
+    findings = [*mistaken, *findings, *_check_songs(candidates, subset, wanted, sample_rate, resample, allow_missing)]
     if findings:
-        raise DatasetError(root, findings, {name for each in found for name in each.names})
-    for line in describe_roles([each.roles(wanted) for each in found]):
+        raise DatasetError(root, findings, {name for candidate in candidates for name in candidate.names})
+    for line in describe_roles([candidate.roles(wanted) for candidate in candidates]):
         warnings.warn(f"{root}, {subset}: {line}", stacklevel=2)
-    return [each.song(wanted) for each in found]
+    return [candidate.song(wanted) for candidate in candidates]
 
 
 def check_targets(targets: Sequence[str] | None) -> None:
@@ -94,7 +94,7 @@ def _song_folders(places: Sequence[Path]) -> tuple[dict[Path, Path], list[str]]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Candidate:
     """The content of a song's folder, usable or not.
 
     Attributes:
@@ -120,25 +120,25 @@ class _Found:
         )
 
 
-def _probe_song(place: Path, folder: Path | None, sample_rate: int, n_channels: int, allow_damaged: bool) -> _Found:
+def _probe_song(place: Path, folder: Path | None, sample_rate: int, n_channels: int, allow_damaged: bool) -> _Candidate:
     """Probe the files of a song; None: of a stem file that is not decoded."""
     if folder is None:
-        return _Found(place, set(SOURCES), {}, [])
-    found = _Found(place, set(), {}, [])
+        return _Candidate(place, set(SOURCES), {}, [])
+    candidate = _Candidate(place, set(), {}, [])
     for path in sorted(path for path in folder.iterdir() if path.is_file() and audio.is_audio_name(path)):
-        if path.stem in found.names:
-            found.findings.append(f"{path}: there is another file for the stem {path.stem!r}; keep one")
-        found.names.add(path.stem)
+        if path.stem in candidate.names:
+            candidate.findings.append(f"{path}: there is another file for the stem {path.stem!r}; keep one")
+        candidate.names.add(path.stem)
         try:
-            found.files[path.name] = Stem(audio.probe(path), sample_rate, n_channels, allow_damaged)
+            candidate.files[path.name] = Stem(audio.probe(path), sample_rate, n_channels, allow_damaged)
         except audio.AudioError as error:
-            found.findings.append(str(error))
-    found.names.discard("mixture")
-    return found
+            candidate.findings.append(str(error))
+    candidate.names.discard("mixture")
+    return candidate
 
 
 def _check_songs(
-    found: Sequence[_Found],
+    candidates: Sequence[_Candidate],
     subset: str,
     targets: Sequence[str],
     sample_rate: int,
@@ -146,9 +146,9 @@ def _check_songs(
     allow_missing: bool,
 ) -> list[str]:
     """List what is wrong with songs: first what many have in common, then each one's stems, channels, lengths."""
-    if not found:
+    if not candidates:
         return []
-    present = sorted({name for each in found for name in each.names})
+    present = sorted({name for candidate in candidates for name in candidate.names})
     nowhere = [name for name in dict.fromkeys(targets) if name not in present]
     more = [f"and {len(present) - _SHOWN} more"] if len(present) > _SHOWN else []
     stems = ", ".join([*present[:_SHOWN], *more]) or "none"
@@ -159,31 +159,34 @@ def _check_songs(
         remedy = did_you_mean(name, present) or remedy
         findings.append(f"no song of {subset} has the stem {name!r} (there are: {stems}){remedy}")
     if not resample:
-        findings += _check_rates(found, sample_rate)
-    for each in found:
-        missing = [name for name in dict.fromkeys(targets) if name not in (*each.names, *nowhere)]
-        findings += each.findings
+        findings += _check_rates(candidates, sample_rate)
+    for candidate in candidates:
+        missing = [name for name in dict.fromkeys(targets) if name not in (*candidate.names, *nowhere)]
+        findings += candidate.findings
         if not allow_missing or len(missing) == len(set(targets)) > 0:
-            findings += [f"{each.place}: the stem {name!r} is missing" for name in missing]
-        if not (sort_stems(each.names).parts or targets):
-            findings.append(f"{each.place}: there are no stems")
-        roles = each.roles(targets)
+            findings += [f"{candidate.place}: the stem {name!r} is missing" for name in missing]
+        if not (sort_stems(candidate.names).parts or targets):
+            findings.append(f"{candidate.place}: there are no stems")
+        roles = candidate.roles(targets)
         if roles.finer and len(roles.parts) == 1 and roles.mixture is None:
+            (part,) = roles.parts
             findings.append(
-                f"{each.place}: {roles.parts[0]} is wanted, by its name holds {', '.join(roles.finer)}, and nothing is "
-                f"beside it; name {missing_part(roles.parts[0])} what it leaves out, add mixture.wav, or choose others"
+                f"{candidate.place}: {part} is wanted, by its name holds {', '.join(roles.finer)}, and nothing is "
+                f"beside it; name {missing_part(part)} what it leaves out, add mixture.wav, or choose others"
             )
-        findings += [finding for name, stem in each.files.items() for finding in _check_file(each.place / name, stem)]
-        findings += _check_lengths(each)
+        findings += [
+            finding for name, stem in candidate.files.items() for finding in _check_file(candidate.place / name, stem)
+        ]
+        findings += _check_lengths(candidate)
     return findings
 
 
-def _check_rates(found: Sequence[_Found], sample_rate: int) -> list[str]:
+def _check_rates(candidates: Sequence[_Candidate], sample_rate: int) -> list[str]:
     """Describe each other sample rate once, with a file that has it and the number of other files."""
     paths: dict[int, list[Path]] = {}
-    for each in found:
-        for name, stem in each.files.items():
-            paths.setdefault(stem.info.sample_rate, []).append(each.place / name)
+    for candidate in candidates:
+        for name, stem in candidate.files.items():
+            paths.setdefault(stem.info.sample_rate, []).append(candidate.place / name)
     return [
         f"{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {rate} Hz, wanted are {sample_rate}; "
         "set data.resample: true, or resample=True"
@@ -209,13 +212,13 @@ def _check_file(path: Path, stem: Stem) -> list[str]:
     return findings
 
 
-def _check_lengths(found: _Found) -> list[str]:
+def _check_lengths(candidate: _Candidate) -> list[str]:
     """Compare the lengths; files of different rates may differ by what rounding to whole samples does."""
-    whole = [(name, stem) for name, stem in found.files.items() if not stem.info.complaint]
+    whole = [(name, stem) for name, stem in candidate.files.items() if not stem.info.complaint]
     rates = {stem.info.sample_rate for _, stem in whole}
     slack = max((-(-stem.sample_rate // stem.info.sample_rate) for _, stem in whole), default=0)
     lengths = [stem.n_samples for _, stem in whole] or [0]
     if max(lengths) - min(lengths) <= (slack if len(rates) > 1 else 0):
         return []
     listed = ", ".join(f"{Path(name).stem} {stem.n_samples}" for name, stem in whole)
-    return [f"{found.place}: the lengths differ in samples ({listed}); fill the shorter ones with silence"]
+    return [f"{candidate.place}: the lengths differ in samples ({listed}); fill the shorter ones with silence"]

@@ -104,8 +104,8 @@ def is_all_but_vocals(name: str) -> bool:
 
 def untag(name: str) -> tuple[str, str] | None:
     """Split a name as audio-separator and UVR give it, `Song_(Vocals)_model`, into track and stem; None: it is none."""
-    found = _TAGGED.fullmatch(name)
-    return (found["track"], found["stem"].lower()) if found else None
+    tagged = _TAGGED.fullmatch(name)
+    return (tagged["track"], tagged["stem"].lower()) if tagged else None
 
 
 def is_like(name: str, part: str) -> bool:
@@ -148,15 +148,15 @@ def _whole(name: str) -> int | None:
 def describe_roles(roles: Sequence[Roles]) -> list[str]:
     """Describe in a line each what names decided: which stems are not added, and which is taken for the mixture."""
     counts: dict[str, int] = {}
-    for each in roles:
+    for song in roles:
         lines = []
-        if each.mixture not in (None, "mixture"):
-            lines.append(f"{each.mixture} is taken for the mixture")
-        if each.sums:
-            are = "is a sum" if len(each.sums) == 1 else "are sums"
-            lines.append(f"{', '.join(each.sums)} {are} of other stems by name, and not added to the mixture")
-        if each.finer:
-            lines.append(f"{', '.join(each.finer)} not added to the mixture: the target that is a sum holds them")
+        if song.mixture not in (None, "mixture"):
+            lines.append(f"{song.mixture} is taken for the mixture")
+        if song.sums:
+            are = "is a sum" if len(song.sums) == 1 else "are sums"
+            lines.append(f"{', '.join(song.sums)} {are} of other stems by name, and not added to the mixture")
+        if song.finer:
+            lines.append(f"{', '.join(song.finer)} not added to the mixture: the target that is a sum holds them")
         for line in lines:
             counts[line] = counts.get(line, 0) + 1
     return [f"{line} ({n} of {len(roles)} songs)" for line, n in counts.items()]

@@ -56,8 +56,8 @@ def bss_eval(
 ) -> BSSEval:
     """Measure museval's SDR, ISR, SIR and SAR of each frame, with energies summed over samples and channels.
 
-    Computed in float64 on the tensors' device, on the CPU with one thread: score several recordings in several
-    processes. What lies behind the last whole frame is not scored, but shapes the filters of version 4.
+    Computed in float64 on the tensors' device, on the CPU with one thread. Samples behind the last whole frame are not
+    scored, but shape the filters of version 4.
 
     Args:
         estimate: (S, C, T), real; integers are taken as they are.
@@ -73,7 +73,7 @@ def bss_eval(
             sources. "nan": a reference that is silent throughout is left out, with its estimate, as if it had not
             been given, and scores NaN; an estimate that is silent throughout silences no other source, and has 0 dB
             SDR and ISR, NaN SIR and SAR. "museval": silence throughout is an error. "error": a silent frame is, too.
-        names: of the sources, by which warnings call their estimates; None: by their numbers.
+        names: of the sources, for warnings; None: their numbers.
 
     Returns:
         scores and permutation, on the CPU; +inf where a denominator is exactly zero, as SIR with one source.
@@ -82,8 +82,8 @@ def bss_eval(
         ValueError: an argument is out of range, samples are not finite, or silence that the mode forbids.
 
     Warns:
-        UserWarning: the references leave a band empty, so that rounding decides ISR, SIR and SAR (in museval, too);
-            or an estimate is probably delayed, inverted or scaled.
+        UserWarning: rounding decides ISR, SIR and SAR (in museval, too), since the references leave a band empty; or an
+            estimate is probably delayed, inverted or scaled.
 
     Source:
         museval 0.4.1, metrics.bss_eval; Vincent et al., Performance measurement in blind audio source separation,
@@ -298,14 +298,14 @@ def _warn_of_empty_band(system: BlockToeplitz, trusted: Tensor) -> None:
 
 def _warn_of_alignment(recording: _Recording, signal: Tensor) -> None:
     """Warn of estimates that are probably delayed, inverted or scaled in the loudest frames of signal, (R, frames)."""
-    found = []
+    faults = []
     for source, (estimate, target) in enumerate(zip(recording.estimates, recording.targets, strict=True)):
         loudest = [sum(recording.bounds[frame]) // 2 for frame in signal[source].argsort(descending=True)]
         fault = find_misalignment(estimate, target, loudest)
         if fault:
-            found.append(f"{recording.labels[source]} looks {fault}")
-    if found:
-        warnings.warn(f"{', '.join(found)}: align the estimates with the references", stacklevel=2)
+            faults.append(f"{recording.labels[source]} looks {fault}")
+    if faults:
+        warnings.warn(f"{', '.join(faults)}: align the estimates with the references", stacklevel=2)
 
 
 def _grouped(items: list, size: int) -> Iterator[list]:
