@@ -1,4 +1,4 @@
-"""What users hand in, checked where it enters: waveforms as tensors or numpy arrays, counts, and numbers in a range."""
+"""Arguments of users, checked at the entry points: waveforms as tensors or numpy arrays, counts, numbers in a range."""
 
 import math
 import os
@@ -49,13 +49,13 @@ def _from_numpy(values: np.ndarray, name: str) -> Tensor:
 
 
 def as_waveform(values: Tensor | np.ndarray, name: str, wanted: str = "(C, T)", integers: bool = False) -> Tensor:
-    """Take a waveform in floating point, whose axes stand as they must.
+    """Take a waveform in floating point, whose axes are in order.
 
     Args:
         values: at least one sample.
         name: of the argument.
         wanted: the letters of the shape, "(..., C, T)" with any number of dimensions before the named ones; where it
-            names C, more than 64 channels, or more than 16 and more than samples, are refused as turned round.
+            names C, more than 64 channels, or more than 16 and more than samples, are refused as transposed.
         integers: take integers, too, as they are.
 
     Raises:
@@ -85,12 +85,12 @@ def check_waveform(waveform: Tensor, name: str, wanted: str = "(C, T)", integers
 
 
 def is_turned(shape: Sequence[int]) -> bool:
-    """Tell whether a shape (..., C, T) must be (..., T, C): of more than 64 channels, or more than 16 and samples."""
+    """Return whether a shape (..., C, T) must be (..., T, C): of more than 64 channels, or more than 16 and samples."""
     return shape[-2] > MOST_CHANNELS or _FEW_CHANNELS < shape[-2] > shape[-1]
 
 
 def check_is_tensor(values: object, name: str) -> None:
-    """Refuse anything but a tensor, where gradients and devices are the caller's matter.
+    """Refuse anything but a dense tensor.
 
     Raises:
         TypeError: it is something else.
@@ -134,17 +134,17 @@ def check_path(path: str | os.PathLike, name: str) -> None:
 
 
 def is_integer(value: object) -> bool:
-    """Tell whether it is an integer, Python's or numpy's; True and False are none."""
+    """Return whether a value is an integer, Python's or numpy's; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Tell whether it is a real number other than NaN; True and False are none."""
+    """Return whether a value is a real number other than NaN; True and False are none."""
     return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def is_whole(value: object) -> bool:
-    """Tell whether it is a whole number, also as a float without fraction."""
+    """Return whether a value is a whole number, also as a float without fraction."""
     return is_number(value) and math.isfinite(value) and value == int(value)
 
 

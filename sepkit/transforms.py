@@ -83,11 +83,11 @@ class STFT(nn.Module):
         return self.n_fft // 2 + 1
 
     def n_frames(self, length: int) -> int:
-        """Count the frames N of a waveform of `length` samples."""
+        """Return the number of frames N of a waveform of `length` samples."""
         return max(1, math.ceil(check_count("length", length, 0) / self.hop_length)) + self._extra_frames
 
     def padded_length(self, length: int, frame_multiple: int = 1) -> int:
-        """Compute the samples, at least `length`, that fill whole hops and a multiple of `frame_multiple` frames."""
+        """Return the least length >= `length` of whole hops and of a multiple of `frame_multiple` frames, samples."""
         n_frames = math.ceil(self.n_frames(length) / frame_multiple) * frame_multiple
         return (n_frames - self._extra_frames) * self.hop_length
 
@@ -152,16 +152,23 @@ class STFT(nn.Module):
 
     @property
     def _left(self) -> int:
-        """Return the number of samples before the first one."""
-        return self.n_fft // 2 if self.center else max(0, self.n_fft - self.hop_length)
+        """Return the samples that are padded before the first one."""
+        # Frame n covers the n_fft samples from n * hop - left on. Its middle is to be sample n * hop: left = n_fft / 2;
+        # or its last sample is to be that of hop n, (n + 1) * hop - 1: left = n_fft - hop.
+        return self.n_fft // 2 if self.center else self.n_fft - self.hop_length
 
     @property
     def _extra_frames(self) -> int:
         """Return the number of frames beyond one per hop."""
+        # T samples are T / hop hops. Frames centred on 0, hop, .., T are one more, and the last sample lies near the
+        # middle of the last window. Frames that end with their hop taper off there: for the last sample to lie under as
+        # many as any other, all that begin before T, n * hop - left < T, are taken: T / hop + ceil(left / hop).
         return 1 if self.center else math.ceil(self._left / self.hop_length)
 
     def _pad(self, flat: Tensor) -> Tensor:
         """Fill the last hop with zeros and both sides by `pad_mode`."""
+        # N frames cover (N - 1) * hop + n_fft samples: left + T + right. To the right of frames that end with their hop
+        # stand zeros in every mode, since a reflection would be an echo of what they have passed.
         padded_length = self.padded_length(flat.shape[-1])
         flat = F.pad(flat, (0, padded_length - flat.shape[-1]))
         left = self._left
@@ -228,7 +235,7 @@ def _check_sizes(n_fft: int, hop_length: int, window_size: int) -> None:
 
 
 def _lowest_overlap(window: Tensor, hop_length: int) -> float:
-    """Find the smallest sum of squared windows that a sample can lie under."""
+    """Compute the smallest sum of squared windows that a sample can lie under."""
     padded = F.pad(window**2, (0, -len(window) % hop_length))
     return float(padded.reshape(-1, hop_length).sum(0).min())
 

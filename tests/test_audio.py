@@ -25,7 +25,7 @@ ODD = json.loads((Path(__file__).parent / "data" / "odd_files.json").read_text(e
 
 
 def music(n_samples: int, n_channels: int = 2, seed: int = 0) -> torch.Tensor:
-    """Low-passed noise under 1 in magnitude (C, T): unlike at any two places, and easy for every codec."""
+    """Make low-passed noise under 1 in magnitude (C, T): unlike at any two places, and easy for every codec."""
     noise = np.random.default_rng(seed).standard_normal((n_channels, n_samples + 31))
     smooth = np.stack([np.convolve(row, np.hanning(32), mode="valid") for row in noise])
     return torch.from_numpy((0.9 * smooth / np.abs(smooth).max()).astype(np.float32))[:, :n_samples]
@@ -50,7 +50,7 @@ def write_aac(path: Path, waveforms: list[torch.Tensor], fast_start: bool = Fals
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """Five stereo seconds in every container."""
+    """Write five stereo seconds in every container."""
     folder = tmp_path_factory.mktemp("audio")
     waveform = music(5 * RATE)
     paths = {suffix: folder / f"tone.{suffix}" for suffix in CONTAINERS}

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from sepkit import audio
 from sepkit.audio import AudioError, AudioInfo
-from sepkit.audio.headers import locate_samples
-from sepkit.audio.sources import AvSource, DecodeError
+from sepkit.audio.av_source import AvSource
+from sepkit.audio.info import DecodeError
+from sepkit.audio.pcm import locate_samples
 from sepkit.datasets import AudioFolder, DatasetError, open_songs
 
 RATE = 44100
@@ -85,7 +86,7 @@ def write(path: Path, suffix: str, n_channels: int = 2, rate: int = RATE) -> Pat
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """The same noise in every format."""
+    """Write the same noise in every format."""
     folder = tmp_path_factory.mktemp("damage")
     return {suffix: write(folder / f"whole.{suffix}", suffix) for suffix in FORMATS}
 
@@ -119,11 +120,11 @@ def double(content: bytes, _random: np.random.Generator) -> bytes:
 
 
 def read_in_every_way(path: Path, seed: int = 0) -> tuple[AudioInfo, torch.Tensor, bool]:
-    """Read whole, in blocks and in segments, compare, and say whether anything is told to be wrong."""
+    """Read whole, in blocks and in segments, compare, and return whether anything is reported."""
     info = audio.probe(path)
     with audio.AudioReader(path, allow_truncated=True, info=info) as reader:
         whole = reader.read()
-        told = bool(info.complaint or info.remarks or reader.damage)
+        reported = bool(info.complaint or info.remarks or reader.damage)
     assert whole.shape == (info.n_channels, info.n_samples)
     tolerance = 1e-4 if info.reader == "av" or info.format == "OGG" else 0.0  # lossy decoders round anew behind a seek
     blocks = torch.cat(list(audio.stream_blocks(path, 10007, allow_truncated=True)), 1)
@@ -133,19 +134,19 @@ def read_in_every_way(path: Path, seed: int = 0) -> tuple[AudioInfo, torch.Tenso
         n_samples = int(random.integers(1, info.n_samples - start + 1))
         segment, _ = audio.read(path, int(start), n_samples, allow_truncated=True, info=info)
         torch.testing.assert_close(segment, whole[:, start : start + n_samples], atol=tolerance, rtol=0)
-    return info, whole, told
+    return info, whole, reported
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_nothing_is_told_of_files_that_are_whole(files, suffix):
-    info, whole, told = read_in_every_way(files[suffix])
-    assert not told
+    info, whole, reported = read_in_every_way(files[suffix])
+    assert not reported
     assert whole.shape[1] == pytest.approx(SECONDS * info.sample_rate, abs=4096)  # encoders fill frames
     assert torch.equal(audio.read(files[suffix])[0], whole)
 
 
 def refusal_of(path: Path) -> str:
-    """Say why a file is not even read as far as possible; "" where it is."""
+    """Describe why a file is not even read as far as possible; "" where it is."""
     try:
         audio.read(path, allow_truncated=True)
     except AudioError as error:
@@ -165,10 +166,10 @@ def test_damage_is_told_and_every_way_of_reading_agrees(files, tmp_path, suffix,
         assert str(path) in refusal
         assert "\n" not in refusal
         return
-    info, whole, told = read_in_every_way(path, seed)
+    info, whole, reported = read_in_every_way(path, seed)
     shorter = info.n_samples < audio.probe(files[suffix]).n_samples
     silent = ((whole == 0).all(0).float().mean() > 0.05) and damage is not erase
-    assert told or not (shorter or silent)
+    assert reported or not (shorter or silent)
     assert not info.damage or info.complaint
     if info.complaint:
         with pytest.raises(AudioError, match=r"is (truncated|damaged).*get the whole file, or allow"):
@@ -208,8 +209,8 @@ def test_mp3_files_that_are_joined_are_read_to_the_end_and_told(files, tmp_path,
     alone = audio.read(files[suffix])[0]
     tag = b"ID3\x04\0\0\0\0\x10\0" + bytes(2048)
     (tmp_path / "joined.mp3").write_bytes(tag.join([files[suffix].read_bytes()] * 3))
-    _, whole, told = read_in_every_way(tmp_path / "joined.mp3")
-    assert told
+    _, whole, reported = read_in_every_way(tmp_path / "joined.mp3")
+    assert reported
     assert abs(3 * alone.shape[1] - whole.shape[1]) < 6 * 1152  # a frame beside each tag; what Xing headers trim
 
 
@@ -259,22 +260,22 @@ def test_tags_behind_an_mp3_are_no_damage(files, tmp_path):
 def test_a_sector_that_is_filled_with_zeros_is_no_damage(files, tmp_path, suffix):
     path = tmp_path / f"filled.{suffix}"
     path.write_bytes(files[suffix].read_bytes() + bytes(2000))
-    _, whole, told = read_in_every_way(path)
-    assert not told
+    _, whole, reported = read_in_every_way(path)
+    assert not reported
     assert torch.equal(whole, audio.read(files[suffix])[0])
 
 
 def test_zeros_before_an_mp3_are_no_damage(files, tmp_path):
     (tmp_path / "late.mp3").write_bytes(bytes(1000) + files["mp3"].read_bytes())
-    info, _, told = read_in_every_way(tmp_path / "late.mp3")
-    assert (told, info.undeclared) == (False, 0)
+    info, _, reported = read_in_every_way(tmp_path / "late.mp3")
+    assert (reported, info.undeclared) == (False, 0)
     assert 0 <= info.n_samples - round(SECONDS * RATE) < 3 * 1152  # with the header's frame, delay and padding
 
 
 def test_an_mp3_in_an_mp4_is_no_damage_where_its_last_packet_goes_on(tmp_path):
     encode(tmp_path / "in.mp4", music(round(SECONDS * RATE)), RATE, "libmp3lame", "mp4", {})
-    info, _, told = read_in_every_way(tmp_path / "in.mp4")
-    assert (told, info.undeclared) == (False, 0)
+    info, _, reported = read_in_every_way(tmp_path / "in.mp4")
+    assert (reported, info.undeclared) == (False, 0)
 
 
 @pytest.mark.parametrize("suffix", ["mka", "webm", "wma", "caf", "ima.wav"])
@@ -324,13 +325,13 @@ def test_audio_beyond_the_declared_size_is_read_and_told(files, tmp_path, suffix
 def test_a_size_that_a_writer_to_a_pipe_leaves_declares_nothing(files, tmp_path, suffix, declared):
     path = tmp_path / f"piped.{suffix}"
     set_size(files[suffix], path, declared)
-    info, whole, told = read_in_every_way(path)
-    assert (info.n_declared, info.truncated, told) == (None, False, False)
+    info, whole, reported = read_in_every_way(path)
+    assert (info.n_declared, info.truncated, reported) == (None, False, False)
     assert torch.equal(whole, audio.read(files[suffix])[0])
 
 
 @pytest.mark.parametrize(
-    ("behind", "n_added", "told"),
+    ("behind", "n_added", "reported"),
     [
         (b"LIST" + struct.pack("<I", 6000) + bytes(6000), 0, False),
         (b"ID3\x04\0\0\0\0\x40\0" + b"tag" * 3000, 0, False),
@@ -343,11 +344,11 @@ def test_a_size_that_a_writer_to_a_pipe_leaves_declares_nothing(files, tmp_path,
     ],
     ids=["chunk", "tag", "padding", "few", "sector", "rubbish", "zeros", "audio"],
 )
-def test_what_stands_behind_the_audio_of_a_wav_is_told_apart(files, tmp_path, behind, n_added, told):
+def test_what_stands_behind_the_audio_of_a_wav_is_told_apart(files, tmp_path, behind, n_added, reported):
     (tmp_path / "a.wav").write_bytes(files["wav"].read_bytes() + behind)
     info = audio.probe(tmp_path / "a.wav")
     assert info.n_samples == round(SECONDS * RATE) + n_added
-    assert bool(info.remarks) == told
+    assert bool(info.remarks) == reported
     assert not info.complaint
 
 
@@ -396,7 +397,7 @@ def replace_by_a_folder(path: Path) -> None:
 
 @pytest.fixture
 def song(tmp_path, request) -> Path:
-    """One song of a vocals file in a format."""
+    """Write a song of a vocals file in a format."""
     path = tmp_path / "train" / "a" / f"vocals.{request.param}"
     path.parent.mkdir(parents=True)
     return write(path, request.param)

@@ -27,9 +27,9 @@ from sepkit.datasets import (
     create_audio_folder,
     open_songs,
 )
+from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS
 from sepkit.datasets.readers import read_into
 from sepkit.datasets.songs import RESIDUAL
-from sepkit.datasets.stem_files import validation_names
 
 TARGETS = ["vocals", "drums"]
 FORMER_PLANS = {  # of the planner that knew no targets
@@ -76,8 +76,8 @@ def test_valid_is_made_of_whole_songs_of_train_and_stays_the_same(tmp_path):
 
 
 def test_valid_is_musdb18s_where_train_holds_its_14_validation_songs(tmp_path):
-    write_root(tmp_path, [f"train/{name}" for name in [*validation_names(), "mine", "yours"]], names=["vocals"])
-    assert names_of(tmp_path, "valid") == sorted(validation_names())
+    write_root(tmp_path, [f"train/{name}" for name in [*VALIDATION_SONGS, "mine", "yours"]], names=["vocals"])
+    assert names_of(tmp_path, "valid") == sorted(VALIDATION_SONGS)
     assert names_of(tmp_path, "train") == ["mine", "yours"]
 
 
@@ -275,7 +275,7 @@ def test_no_song_is_set_aside_for_validation_where_none_is_wanted(tmp_path):
 @pytest.mark.parametrize("targets", ["vocals", [1, 2]])
 @pytest.mark.parametrize("make", [AudioFolder, MUSDB18, create_audio_folder, open_with, SongDataset])
 def test_targets_that_are_no_list_of_names_are_refused(tmp_path, make, targets):
-    given = {SongDataset: {"songs": [], "segment": 9}, open_with: {}, MUSDB18: {"root": tmp_path}}
+    given = {SongDataset: {"songs": [], "n_samples": 9}, open_with: {}, MUSDB18: {"root": tmp_path}}
     with pytest.raises(ValueError, match=f"targets must be a list of names, got {re.escape(repr(targets))}$"):
         make(targets=targets, **given.get(make, {"dataset_path": tmp_path}))
 
@@ -570,7 +570,7 @@ def test_the_plan_decides_everything(root):
     dataset = _augmented(root)
     plan = dataset.plan((3, 7))
     stems = [
-        dataset.songs[song].read_stem(name, position, dataset.segment)
+        dataset.songs[song].read_stem(name, position, dataset.n_samples)
         for name, song, position in zip(dataset.stems, plan.songs, plan.positions, strict=True)
     ]
     gains, signs, swaps = plan.parameters
@@ -611,7 +611,7 @@ def test_the_share_of_remixed_examples_is_as_wanted():
     assert all(len(set(whole.plan((0, i)).songs)) == 1 for i in range(100))
 
 
-def test_songs_are_heard_in_proportion_to_their_length_and_everywhere():
+def test_songs_are_drawn_in_proportion_to_their_length_and_everywhere():
     planner = Planner([1000, 3000], [1, 147], np.ones((2, 1)), 500)
     plans = [planner.plan((0, i)) for i in range(2000)]
     assert np.mean([plan.songs[0] for plan in plans]) == pytest.approx(0.75, abs=0.04)  # 4 standard deviations
@@ -673,7 +673,7 @@ def test_an_epoch_must_not_be_empty():
         EpochSampler(0, 4)
 
 
-def test_an_epoch_is_once_through_the_audio_unless_told(root):
+def test_an_epoch_is_once_through_the_audio_unless_set(root):
     assert len(folder(root, sample_length=0.25)) == 12
     assert len(folder(root, sample_length=0.25, items_per_epoch=5)) == 5
     assert len(folder(root, sample_length=60.0)) == 1
@@ -699,15 +699,15 @@ def test_each_odd_file_gives_the_whole_of_it_or_one_sentence_that_names_it(tmp_p
     place = tmp_path / "train" / "song"
     place.mkdir(parents=True)
     path = shutil.copyfile(odd, place / f"vocals{odd.suffix}")
-    said = ""
+    message = ""
     try:
         dataset = folder(tmp_path, sample_length=20.0, sample_rate=44100, resample=True)
         mixture, targets = dataset[0]
     except (DatasetError, audio.AudioError) as error:
-        said = str(error)
-    if said:
-        assert path.name in said
-        assert "\n" not in said
+        message = str(error)
+    if message:
+        assert path.name in message
+        assert "\n" not in message
         return
     whole = audio.adapt_channels(audio.resample(*audio.read(path), 44100), 2)[:, : dataset.songs[0].n_samples]
     assert whole.isfinite().all()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from sepkit.datasets import demo
 from sepkit.datasets.demo import STEMS, demo_root, make_song
+from sepkit.datasets.demo import songs as demo
 
 SMALL = {"n_train": 2, "n_valid": 1, "n_test": 1, "duration": 2.0, "progress": False}
 
@@ -67,9 +67,9 @@ def test_no_sample_of_a_stem_or_of_the_mixture_leaves_full_scale(songs):
 @pytest.mark.parametrize("stem", STEMS)
 def test_most_songs_have_each_stem_near_its_level(songs, stem):
     levels = [20 * np.log10(np.sqrt(np.mean(song[stem] ** 2)) + 1e-9) for song in songs]
-    heard = [level for level in levels if level > -80]
-    assert len(heard) >= 9
-    assert -30 < np.median(heard) < -17
+    audible = [level for level in levels if level > -80]
+    assert len(audible) >= 9
+    assert -30 < np.median(audible) < -17
 
 
 @pytest.mark.parametrize(

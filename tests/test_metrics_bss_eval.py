@@ -47,7 +47,7 @@ def museval_scores(museval, estimate, target, **options):
 
 
 def songs(n_sources=2, n_channels=2, length=6000, seed=0):
-    """Coloured noises as references, and estimates with filtering, interference and artifacts."""
+    """Make coloured noises as references, and estimates with filtering, interference and artifacts."""
     rng = np.random.default_rng(seed)
     colours = rng.standard_normal((n_sources, 12)) * 0.7 ** np.arange(12)
     target = rng.standard_normal((n_sources, n_channels, length))

@@ -1,4 +1,4 @@
-"""Metrics that come from other packages: their shapes and conventions, and what is said where they are missing."""
+"""Metrics that come from other packages: their shapes and conventions, and the error where they are missing."""
 
 import sys
 
@@ -9,7 +9,7 @@ from sepkit.metrics import log_wmse, pesq, stoi
 
 
 def speech_like(*shape, seed=0):
-    """Noise in bursts, so that there are pauses and something to be understood."""
+    """Make noise in bursts, so that there are pauses and something to be understood."""
     generator = torch.Generator().manual_seed(seed)
     bursts = torch.rand(-(-shape[-1] // 3000), generator=generator).repeat_interleave(3000)[: shape[-1]]
     return 0.1 * torch.randn(shape, generator=generator).cumsum(-1).sin() * bursts

@@ -28,7 +28,7 @@ def noise(*shape, seed=0, dtype=torch.float32):
 
 
 def orthogonal_pair():
-    """A target of energy 8 and an error of energy 2 that is orthogonal to it."""
+    """Make a target of energy 8 and an error of energy 2 that is orthogonal to it."""
     target = torch.tensor([[[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]])
     error = torch.tensor([[[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]]])
     return target, error
@@ -241,7 +241,7 @@ def test_framewise_sdr_refuses(arguments, message):
 
 
 def decomposed():
-    """Two targets, and estimates made of 2 s, orthogonal noise of energy 1 and a twentieth of the other target."""
+    """Make two targets, and estimates made of 2 s, orthogonal noise of energy 1 and a twentieth of the other target."""
     basis = torch.linalg.qr(noise(200, 4, dtype=torch.float64))[0].T.reshape(4, 2, 100)
     target = 3 * basis[:2]
     return 2 * target + basis[2:] + 0.05 * target.flip(0), target

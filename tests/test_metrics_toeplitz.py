@@ -9,7 +9,7 @@ from sepkit.metrics.bss_eval.toeplitz import BlockToeplitz, solve_densely
 
 
 def correlations(n_systems, n_channels, n_lags, seed=0):
-    """Lags of random coloured signals: (Q, M, M, L)."""
+    """Make lags of random coloured signals: (Q, M, M, L)."""
     rng = np.random.default_rng(seed)
     waveforms = np.cumsum(rng.standard_normal((n_systems, n_channels, 40 * n_lags)), axis=-1) * 0.1
     waveforms += rng.standard_normal(waveforms.shape)

@@ -16,7 +16,7 @@ import yaml
 from songs import write_root
 
 from sepkit.datasets import MUSDB18, DatasetError, open_songs
-from sepkit.datasets.stem_files import _STREAMS, source_names, validation_names
+from sepkit.datasets.musdb.stem_files import SOURCES, STREAMS, VALIDATION_SONGS
 
 RATE = 44100
 TRAIN, VALID = "Artist - Title", "Actions - One Minute Smile"
@@ -65,7 +65,7 @@ def test_songs_splits_stems_and_samples_are_musdbs(root, subset, arguments):
     import musdb
 
     (track,) = musdb.DB(str(root), **arguments)
-    (song,) = MUSDB18(root, subset, sample_length=0.5).songs
+    (song,) = MUSDB18(root, subset, segment=0.5).songs
     assert song.name == track.name
     for name in ("vocals", "drums", "bass", "other"):
         wanted = torch.from_numpy(track.sources[name].audio.T).float()
@@ -75,13 +75,13 @@ def test_songs_splits_stems_and_samples_are_musdbs(root, subset, arguments):
 
 @with_ffmpeg
 def test_an_example_has_the_recorded_mixture_and_the_four_stems(root):
-    dataset = MUSDB18(root, sample_length=0.5, items_per_epoch=3)
+    dataset = MUSDB18(root, segment=0.5, items_per_epoch=3)
     mixture, targets = dataset[1]
     assert dataset.targets == ["vocals", "drums", "bass", "other"]
     assert (mixture.shape, targets.shape) == ((2, 22050), (4, 2, 22050))
     position = dataset.plan((0, 1)).positions[0]
     torch.testing.assert_close(mixture, dataset.songs[0].read_mixture(position, 22050), rtol=0, atol=1e-6)
-    assert (len(dataset), len(MUSDB18(root, sample_length=0.5))) == (3, 2)
+    assert (len(dataset), len(MUSDB18(root, segment=0.5))) == (3, 2)
 
 
 @with_ffmpeg
@@ -165,7 +165,7 @@ def test_another_rate_is_refused_by_the_name_of_the_song(root):
 
 @with_ffmpeg
 def test_what_ffmpeg_does_not_decode_is_named(root, monkeypatch):
-    monkeypatch.setattr("sepkit.datasets.songs.check_stem_file", lambda _: None)
+    monkeypatch.setattr("sepkit.datasets.opening.check_stem_file", lambda _: None)
     (root / "test" / "Other - Song.stem.mp4").write_bytes(b"not a film")
     with pytest.raises(DatasetError, match=r"Song\.stem\.mp4: ffmpeg does not decode it \(.*\); download it again"):
         MUSDB18(root, "test")
@@ -189,7 +189,7 @@ def test_the_wav_version_is_read_without_ffmpeg(tmp_path, monkeypatch):
     write_root(tmp_path, [f"train/{TRAIN}", f"train/{VALID}", "test/c"], names=names, rate=RATE)
     assert [song.name for song in MUSDB18(tmp_path, "train").songs] == [TRAIN]
     assert [song.name for song in MUSDB18(tmp_path, "valid").songs] == [VALID]
-    mixture, targets = MUSDB18(tmp_path, "test", ["bass"], sample_length=0.1)[0]
+    mixture, targets = MUSDB18(tmp_path, "test", ["bass"], segment=0.1)[0]
     assert (mixture.shape, targets.shape) == ((2, 4410), (1, 2, 4410))
 
 
@@ -200,15 +200,15 @@ def test_a_train_folder_without_musdbs_validation_songs_has_no_valid(tmp_path):
 
 
 def test_names_are_those_of_the_package_musdb():
-    assert len(validation_names()) == 14
+    assert len(VALIDATION_SONGS) == 14
     found = find_spec("musdb")
     if found is None:
         pytest.skip("musdb is not installed")
     file = Path(found.submodule_search_locations[0]) / "configs" / "mus.yaml"
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert validation_names() == set(settings["validation_tracks"])
-    assert source_names() == list(settings["sources"])
-    assert list(_STREAMS) == sorted(settings["stem_ids"], key=settings["stem_ids"].get)
+    assert set(settings["validation_tracks"]) == VALIDATION_SONGS
+    assert list(SOURCES) == list(settings["sources"])
+    assert list(STREAMS) == sorted(settings["stem_ids"], key=settings["stem_ids"].get)
 
 
 def test_songs_are_found_without_the_package_musdb(tmp_path, monkeypatch):

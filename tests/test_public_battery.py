@@ -51,8 +51,8 @@ MODULES = (
 )  # fmt: skip
 PASSIVE = {
     "errors and what calls return": (
-        "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Excerpt ModelError "
-        "CatalogueResult Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
+        "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Example Excerpt "
+        "CatalogueResult ModelError Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
         "vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
@@ -415,9 +415,9 @@ def cases(folder: Path) -> dict[str, Case]:
         ),
         "MUSDB18": Case(
             lambda path, **more: datasets.MUSDB18(path, "test", **songs, **more)[0],
-            {"path": folder / "songs", "sample_length": 0.1},
+            {"path": folder / "songs", "segment": 0.1},
             **paths,
-            numbers=("sample_length",),
+            numbers=("segment",),
         ),
         "load_stems": Case(
             lambda path, **more: datasets.load_stems(path, split="test", **songs, **more),

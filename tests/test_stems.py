@@ -1,4 +1,4 @@
-"""What the files of a song are: by their names, by their sound, and where they lie; all doors say the same."""
+"""What the files of a song are: by their names, by their sound, and where they lie; all entry points agree."""
 
 import shutil
 import warnings
@@ -131,7 +131,7 @@ SUMS = {
 }
 
 
-def mixtures_of_all_doors(root: Path, targets: list[str]) -> dict[str, torch.Tensor]:
+def mixtures_of_all_entry_points(root: Path, targets: list[str]) -> dict[str, torch.Tensor]:
     """Read the mixture of the only training song as data, training and evaluation do."""
     length = 1.0
     folder = AudioFolder(root, targets, length, sample_rate=RATE, num_channels=2)
@@ -166,8 +166,8 @@ def test_data_training_and_evaluation_have_the_same_mixture_whatever_sums_lie_be
         write_song(tmp_path / "root" / place / "song", {**stems, **beside}, subtype="FLOAT")
     write_song(tmp_path / "estimates" / "song", {name: {**stems, **beside}[name] for name in targets})
     wanted = torch.tensor(sum(stems.values()).T).float()
-    for door, mixture in mixtures_of_all_doors(tmp_path / "root", targets).items():
-        torch.testing.assert_close(mixture, wanted, rtol=0, atol=1e-5, msg=lambda said, door=door: f"{door}: {said}")
+    for entry, mixture in mixtures_of_all_entry_points(tmp_path / "root", targets).items():
+        torch.testing.assert_close(mixture, wanted, rtol=0, atol=1e-5, msg=lambda text, entry=entry: f"{entry}: {text}")
 
 
 def test_the_dry_run_and_the_training_say_what_is_not_added(tmp_path):
@@ -177,9 +177,9 @@ def test_the_dry_run_and_the_training_say_what_is_not_added(tmp_path):
         warnings.simplefilter("always")
         result = dry_run(RECIPE, data=tmp_path, device="cpu")
     assert result.shapes["stems"][1] == len(MUSDB)
-    said = [str(each.message) for each in caught]
-    assert any("train: karaoke is a sum of other stems by name, and not added to the mixture" in line for line in said)
-    assert any("karaoke holds more than the parts, which is in no mixture, in a (-" in line for line in said)
+    lines = [str(each.message) for each in caught]
+    assert any("train: karaoke is a sum of other stems by name, and not added to the mixture" in line for line in lines)
+    assert any("karaoke holds more than the parts, which is in no mixture, in a (-" in line for line in lines)
 
 
 def test_a_target_inside_another_is_refused(tmp_path):
@@ -202,7 +202,7 @@ def test_a_wanted_sum_beside_nothing_that_it_leaves_out_is_refused(tmp_path):
 
 
 def sound(seed: int, seconds: float = 8.0) -> np.ndarray:
-    """Noise whose level moves."""
+    """Make noise whose level moves."""
     generator = np.random.default_rng(seed)
     n_samples = int(seconds * RATE)
     level = np.repeat(generator.random(n_samples // 800 + 1), 800)[:n_samples, None]
@@ -218,7 +218,7 @@ def late(waveform: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 NOT_THE_SUM = "the mixture is not the sum of its parts, and what differs stays out of remixed examples; .*, in song"
-TOLD = {
+NOTICES = {
     "late": ({"mixture": late(TOTAL, 200)}, rf"{NOT_THE_SUM} \(200 samples late, residual \d.\d dB, -\d+.\d dB where"),
     "early": ({"mixture": late(TOTAL, -1)}, rf"{NOT_THE_SUM} \(1 sample early, residual \d.\d dB, "),
     "scaled": ({"mixture": 0.5 * TOTAL}, rf"{NOT_THE_SUM} \(6.0 dB softer, residual 0.0 dB, "),
@@ -242,7 +242,7 @@ REFUSED = {
 
 
 def check(root: Path, stems: dict[str, np.ndarray], subtype: str = "PCM_24") -> list[str]:
-    """Write a song, check it, and give what is told."""
+    """Write a song, check it, and return the notices."""
     write_song(root / "train" / "song", stems, subtype=subtype)
     songs = {"train": open_songs(root, "train", ["vocals"], RATE, 2)}
     with warnings.catch_warnings(record=True) as caught:
@@ -251,11 +251,11 @@ def check(root: Path, stems: dict[str, np.ndarray], subtype: str = "PCM_24") -> 
     return [str(each.message) for each in caught]
 
 
-@pytest.mark.parametrize(("planted", "message"), TOLD.values(), ids=TOLD)
-def test_what_ten_seconds_tell_is_told(tmp_path, planted, message):
-    (said,) = check(tmp_path, {**STEMS, **planted})
+@pytest.mark.parametrize(("planted", "message"), NOTICES.values(), ids=NOTICES)
+def test_findings_of_ten_seconds_are_warnings(tmp_path, planted, message):
+    (line,) = check(tmp_path, {**STEMS, **planted})
     with pytest.raises(ValueError, match=message):
-        raise ValueError(said)
+        raise ValueError(line)
 
 
 @pytest.mark.parametrize(("planted", "message"), REFUSED.values(), ids=REFUSED)
@@ -280,11 +280,11 @@ def test_short_songs_can_be_looked_at(tmp_path, n_samples):
 
 
 def test_a_part_alone_is_told(tmp_path):
-    (said,) = check(tmp_path, {"vocals": STEMS["vocals"]})
-    assert said.endswith("one part stands alone, without a mixture or others, in song")
+    (line,) = check(tmp_path, {"vocals": STEMS["vocals"]})
+    assert line.endswith("one part stands alone, without a mixture or others, in song")
 
 
-@pytest.mark.parametrize("mixture", [case[0]["mixture"] for name, case in TOLD.items() if "mixture" in case[0]])
+@pytest.mark.parametrize("mixture", [case[0]["mixture"] for name, case in NOTICES.items() if "mixture" in case[0]])
 def test_no_foreign_residual_is_in_remixed_examples(tmp_path, mixture):
     for i, name in enumerate("ab"):
         write_song(tmp_path / name, {**STEMS, "mixture": late(mixture, i)}, subtype="FLOAT")
@@ -407,22 +407,22 @@ def test_songs_called_like_a_stem_or_a_subset_are_songs(tmp_path):
 # Estimates in files
 
 
-def score(root: Path, said: list | None = None, **options):
+def score(root: Path, lines: list | None = None, **options):
     options = {"references": root / "ref", "progress": False, "metrics": ["SDR", "SI-SDR", "SI-SDRi"], **options}
-    return evaluate(estimates=root / "est", log=(said if said is not None else []).append, **options)
+    return evaluate(estimates=root / "est", log=(lines if lines is not None else []).append, **options)
 
 
 def test_of_one_stem_alone_no_number_needs_a_mixture(tmp_path):
     write_song(tmp_path / "ref" / "a", {"vocals": noise(0)})
     write_song(tmp_path / "est" / "a", {"vocals": noise(0) + 0.1 * noise(1)})
-    said: list[str] = []
-    scores = score(tmp_path, said, output=tmp_path / "out", report=True)
+    lines: list[str] = []
+    scores = score(tmp_path, lines, output=tmp_path / "out", report=True)
     assert scores.names("system") == ["estimates", "silence"]
     assert scores.names("target") == ["vocals"]
     assert scores.names("metric") == ["SDR", "SI-SDR"]
     assert scores.median("estimates", "vocals", "SDR") == pytest.approx(20, abs=0.2)
     assert "SI-SDRi (over" not in scores.table()
-    assert any(line.startswith("no mixture is known of a: SI-SDRi") for line in said)
+    assert any(line.startswith("no mixture is known of a: SI-SDRi") for line in lines)
     assert (tmp_path / "out" / "report.html").is_file()
     with pytest.raises(ValueError, match=r"SI-SDRi needs a mixture: add mixture\.wav to the references"):
         score(tmp_path, metrics=["SI-SDRi"])
@@ -433,9 +433,9 @@ def test_of_one_stem_alone_no_number_needs_a_mixture(tmp_path):
 def test_two_flat_folders_are_said_to_be_one_track(tmp_path):
     for kind in ("ref", "est"):
         write_song(tmp_path / kind, {"T1": noise(0), "T2": noise(1)})
-    said: list[str] = []
-    score(tmp_path, said)
-    assert "read as the stems of one track: T1, T2" in said
+    lines: list[str] = []
+    score(tmp_path, lines)
+    assert "read as the stems of one track: T1, T2" in lines
 
 
 @pytest.mark.parametrize("name", ["no_vocals", "instrumental", "Song_(Instrumental)_model"])
@@ -444,9 +444,9 @@ def test_estimates_of_all_but_the_vocals_are_scored_as_accompaniment(tmp_path, n
     stems = {name: noise(k) / 4 for k, name in enumerate(MUSDB)}
     write_song(tmp_path / "ref" / "a", stems)
     write_song(tmp_path / "est" / "a", {"vocals": stems["vocals"], name: 0.5 * sum(stems[part] for part in MUSDB[1:])})
-    said: list[str] = []
-    scores = score(tmp_path, said, protocol=protocol, metrics=["SDR"])
-    assert f"{name} is scored as accompaniment" in said
+    lines: list[str] = []
+    scores = score(tmp_path, lines, protocol=protocol, metrics=["SDR"])
+    assert f"{name} is scored as accompaniment" in lines
     assert scores.median("estimates", "accompaniment", "SDR") == pytest.approx(6.02, abs=0.02)
 
 
@@ -454,9 +454,9 @@ def test_estimates_that_are_not_chosen_need_no_reference_and_are_named(tmp_path)
     stems = {name: noise(k) / 4 for k, name in enumerate(MUSDB)}
     write_song(tmp_path / "ref" / "a", stems)
     write_song(tmp_path / "est" / "a", {"vocals": stems["vocals"], "drums": stems["drums"], "piano": noise(7, 9)})
-    said: list[str] = []
-    assert score(tmp_path, said, targets=["vocals", "drums"]).names("target") == ["drums", "vocals"]
-    assert "not scored: piano (no reference)" in said
+    lines: list[str] = []
+    assert score(tmp_path, lines, targets=["vocals", "drums"]).names("target") == ["drums", "vocals"]
+    assert "not scored: piano (no reference)" in lines
     with pytest.raises(DatasetError, match="no reference for the estimate 'piano': rename it, add the reference, or"):
         score(tmp_path)
 
@@ -478,7 +478,7 @@ def test_flat_estimates_of_other_tools_are_answered_with_where_to_put_them(tmp_p
 # Real songs
 
 
-def test_the_look_raises_no_false_alarm_on_real_songs(reference_root, tmp_path):
+def test_the_inspection_raises_no_false_alarm_on_real_songs(reference_root, tmp_path):
     shutil.copytree(reference_root / "audio" / "tracks", tmp_path / "train")
     songs = open_songs(tmp_path, "train", ["vocals"], 44100, 2, valid_share=0.0)
-    assert not [song.look.copies or song.look.doubles for song in songs if song.look.copies or song.look.doubles]
+    assert not [song for song in songs if song.inspection.copies or song.inspection.doubles]

@@ -1,4 +1,4 @@
-"""The STFT inverts exactly, and AudioTransform gives the published values, whatever stands beside a clip."""
+"""The STFT inverts exactly, and AudioTransform gives the published values, whatever clips share its batch."""
 
 import math
 
@@ -194,7 +194,7 @@ def two_tones() -> torch.Tensor:
 
 
 def test_two_tones_give_the_reference_values(two_tones):
-    """The values are auralflow's, derived again in numpy; they carry ten digits, a float32 window seven."""
+    """Compare with auralflow's values, derived again in numpy; they carry ten digits, a float32 window seven."""
     transform = AudioTransform(1024, 768, 1024)
     padded = transform.pad_audio(two_tones)
     magnitude = transform.to_spectrogram(two_tones).abs()

@@ -79,9 +79,9 @@ class Resampler:
         return block if self._stream is None else self._run(block, last=False)
 
     def flush(self) -> Tensor:
-        """Return the rest (C, t) after the last block; the resampler is used up then."""
-        rest = torch.zeros(self.n_channels, 0)
-        return rest if self._stream is None else self._run(rest, last=True)
+        """Return the remaining (C, t) after the last block; the resampler is used up then."""
+        nothing = torch.zeros(self.n_channels, 0)
+        return nothing if self._stream is None else self._run(nothing, last=True)
 
     def _run(self, block: Tensor, last: bool) -> Tensor:
         interleaved = np.ascontiguousarray(block.detach().cpu().numpy().T)

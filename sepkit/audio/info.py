@@ -6,9 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SKIP_BLOCK = 1 << 16  # samples decoded at a time where a position is reached by decoding up to it
+
 
 class AudioError(ValueError):
-    """Say in one sentence which file has which problem and what to do."""
+    """Name in one sentence the file, its problem and what to do."""
+
+
+class DecodeError(Exception):
+    """Carry a decoder's complaint to where the file's name and the remedy are known."""
+
+
+class FormatChangeError(DecodeError):
+    """Report that the rate or the channels are not the same throughout."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Damage:
 
 
 def describe_damage(damage: Iterable[Damage], sample_rate: int) -> str:
-    """Say where a file is damaged, and how much; "" where nothing is wrong."""
+    """Describe where a file is damaged, and how much; "" where nothing is wrong."""
     places = list(damage)
     if not places:
         return ""
@@ -72,7 +82,7 @@ class AudioInfo:
         n_streams: audio streams in the file.
         reader: the library that decodes it, "soundfile" or "av".
         truncated: whether audio is missing at the end.
-        version: size in bytes and time of change in ns of the file that was looked into.
+        version: size in bytes and time of change in ns of the file that was probed.
         damage: what is wrong before the end, as far as it shows without decoding; decoding may find more.
         remarks: what is odd about the file though no audio is known to be lost, a clause each.
         starts: bytes at which the files begin that are joined in it.
@@ -99,24 +109,31 @@ class AudioInfo:
 
     @property
     def duration(self) -> float:
-        """Seconds of audio that can be decoded."""
+        """Return the seconds of audio that can be decoded."""
         return self.n_samples / self.sample_rate
 
     @property
     def undeclared(self) -> int:
-        """Samples beyond those that the header announces."""
+        """Return the number of samples beyond those that the header announces."""
         return 0 if self.n_declared is None else max(0, self.n_samples - self.n_declared)
 
     @property
     def complaint(self) -> str:
-        """What is wrong with the file: "is truncated: ..", "is damaged near ..", both; "" where nothing is."""
+        """Describe the faults of the file: "is truncated: ..", "is damaged near ..", both; "" for none."""
         declared = "an unknown number of" if self.n_declared is None else self.n_declared
         cut = f"is truncated: {self.n_samples} of {declared} samples are there" if self.truncated else ""
         return " and ".join(filter(None, (cut, describe_damage(self.damage, self.sample_rate))))
 
 
+def path_text(path: str | os.PathLike) -> str:
+    """Return the path as text."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"a file must be named by text or a Path, got {type(path).__name__}: write it to a file first")
+    return os.fsdecode(os.fspath(path))
+
+
 def file_version(status: os.stat_result) -> tuple[int, int]:
-    """Return what tells a file from a later one of the same name: its size and its time of change."""
+    """Return the size and the time of change of a file, in which a later one of the same name differs."""
     return status.st_size, status.st_mtime_ns
 
 
@@ -125,7 +142,7 @@ def check_unchanged(info: AudioInfo, handle: int | None = None) -> None:
 
     Args:
         info: what the probe found.
-        handle: of the open file; None: it is looked for by its path.
+        handle: of the open file; None: it is found by its path.
 
     Raises:
         AudioError: it is.

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sepkit.audio.headers import is_padding
+from sepkit.audio.tags import is_padding
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _FIRST, _LAST = 2, 4  # flags of a page
@@ -20,7 +20,7 @@ class OggPages:
         starts: bytes at which the links of the chain begin, each a file of its own.
         holes: byte and number of bytes of what belongs to no whole page, or 0 where a page is missing.
         cut: whether the last page is incomplete and none before it closed the stream.
-        closed: whether the last page says that it is the last.
+        closed: whether the last page is marked as the last.
         n_last: samples that end on the last page.
     """
 
@@ -32,7 +32,7 @@ class OggPages:
 
 
 def follow_pages(path: str) -> OggPages:
-    """Follow the pages to the end of the file (RFC 3533, section 6)."""
+    """Measure how the pages follow each other up to the end of the file (RFC 3533, section 6)."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         return _follow(stream)
 
@@ -54,10 +54,10 @@ def _follow(stream: mmap.mmap) -> OggPages:
         if granule == _HEADERS:  # a stream that was joined while it ran goes on with any number
             del following[serial]
         flags, place = stream[start + 5], end
-    rest = len(stream) - place
-    cut = rest > 0 and not flags & _LAST and b"OggS".startswith(stream[place : place + 4])
-    if rest and not cut and not is_padding(stream, place):
-        holes.append((place, rest))
+    n_left = len(stream) - place
+    cut = n_left > 0 and not flags & _LAST and b"OggS".startswith(stream[place : place + 4])
+    if n_left and not cut and not is_padding(stream, place):
+        holes.append((place, n_left))
     return OggPages(tuple(starts) or (0,), tuple(holes), cut, bool(flags & _LAST), granules[-1] - granules[0])
 
 

@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sepkit.audio.headers import (
-    MAX_RUBBISH,
-    MpegChain,
-    PcmSizes,
-    container_size,
-    flac_ends_at,
-    flac_is_joined,
-    mpeg_frames,
-    pcm_sizes,
-    second_copy,
-    second_mp4,
+from sepkit.audio.av_source import AvSource
+from sepkit.audio.containers import container_size, second_copy, second_mp4
+from sepkit.audio.flac import flac_ends_at, flac_is_joined
+from sepkit.audio.info import (
+    SKIP_BLOCK,
+    AudioError,
+    AudioInfo,
+    Damage,
+    DecodeError,
+    FormatChangeError,
+    file_version,
+    path_text,
 )
-from sepkit.audio.info import AudioError, AudioInfo, Damage, file_version
+from sepkit.audio.mpeg import MpegChain, mpeg_frames
 from sepkit.audio.ogg import OggPages, follow_pages
-from sepkit.audio.sources import SKIP_BLOCK, AvSource, DecodeError, FormatChangeError, SoundfileSource, path_text
+from sepkit.audio.pcm import PcmSizes, pcm_sizes
+from sepkit.audio.soundfile_source import SoundfileSource
+from sepkit.audio.tags import MAX_RUBBISH
 
 SUFFIXES = (
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
@@ -40,7 +43,7 @@ SAMPLE_BYTES = {
 
 
 def is_audio_name(path: str | os.PathLike) -> bool:
-    """Say whether a name ends like an audio file's; only `probe` knows what the file is."""
+    """Return whether a name ends like an audio file's; only `probe` knows what the file is."""
     name = Path(path).name
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
@@ -57,7 +60,7 @@ def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
         stream: which of the file's audio streams.
 
     Returns:
-        What was found; `truncated` says whether audio is missing at the end, `damage` where it is elsewhere.
+        What was found; `truncated`: whether audio is missing at the end; `damage`: where it is elsewhere.
 
     Raises:
         AudioError: the file is not there, not readable or holds no audio or no such stream.
@@ -74,7 +77,7 @@ def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
 
 
 def _check_file(path: str) -> tuple[tuple[int, int], bool]:
-    """Refuse what cannot be read; give the file's version, and say whether it is Ogg."""
+    """Refuse what cannot be read; return the file's version, and whether it is Ogg."""
     beginning = b""
     try:
         status = os.stat(path)
@@ -124,7 +127,7 @@ def _probe_soundfile(path: str, stream: int, version: tuple[int, int], pages: Og
 
 
 def _open_soundfile(path: str, sizes: PcmSizes | None) -> tuple[SoundfileSource | None, bool]:
-    """Open a file with libsndfile; say whether its header has to be corrected for that."""
+    """Open a file with libsndfile; return also whether its header has to be corrected for that."""
     source = _try_soundfile(path)
     if sizes is None or (source and source.n_declared == _real_length(source, sizes)):
         return source, False
@@ -142,7 +145,7 @@ def _try_soundfile(path: str, corrected: bool = False) -> SoundfileSource | None
 
 
 def _real_length(source: SoundfileSource, sizes: PcmSizes) -> int | None:
-    """Return the samples that the audio bytes hold; of block codes, what libsndfile says unless there are more."""
+    """Return the samples that the audio bytes hold; of block codes, libsndfile's count unless there are more."""
     if source.subtype in SAMPLE_BYTES:
         return sizes.real // (SAMPLE_BYTES[source.subtype] * source.n_channels)
     return None if sizes.real > (sizes.declared or 0) else source.n_declared
@@ -154,7 +157,7 @@ def _length(path: str, source: SoundfileSource, pages: OggPages | None, sizes: P
     if not n_samples or source.format in ("RAW", "MP3") or not _ends_at(source, n_samples):
         return None
     if sizes and source.subtype not in SAMPLE_BYTES and (sizes.declared or 0) > sizes.present:
-        return None  # libsndfile fills the last block of a code with what is left of the one before
+        return None  # libsndfile fills the last block of a code with samples of the one before
     if source.format == "FLAC":
         whole = flac_ends_at(path, n_samples) and not flac_is_joined(path)
         return _Length(n_samples, n_samples) if whole else None
@@ -187,7 +190,7 @@ def _is_open(pages: OggPages | None) -> bool:
 
 
 def _ends_at(source: SoundfileSource | AvSource, n_samples: int) -> bool:
-    """Say whether so many samples decode and no more."""
+    """Return whether so many samples decode and no more."""
     try:
         source.seek(n_samples - 1)
         return len(source.read(2)) == 1
@@ -240,25 +243,21 @@ def _split_rubbish(
 def _undecoded_length(source: AvSource, chain: MpegChain | None) -> int | None:
     """Return the length where it can be known without decoding everything."""
     if source.format == "mov":
-        return _packets_end(source)
+        try:
+            end = source.packet_end()
+        except DecodeError:
+            return None
+        return end if end >= (source.n_declared or 1) else None
     if chain is None or not chain.whole:
         return None
     n_samples = chain.counted if chain.declared is None else chain.declared
     return n_samples if n_samples > 0 and _ends_at(source, n_samples) else None
 
 
-def _packets_end(source: AvSource) -> int | None:
-    try:
-        end = source.packet_end()
-    except DecodeError:
-        return None
-    return end if end >= (source.n_declared or 1) else None
-
-
 def _decoded_length(
     path: str, stream: int, starts: Sequence[int], holes: Sequence[tuple[int, int]]
 ) -> tuple[int, tuple[Damage, ...], bool]:
-    """Count the samples that players would play, list what they would pass over, and say whether a frame is cut."""
+    """Count the samples that players would play, list what they would pass over, and return whether a frame is cut."""
     source = AvSource(path, stream, starts, sequential=True, tolerant=True, marks=holes)
     n_samples = 0
     try:
@@ -297,7 +296,7 @@ def _refuse_other_channels(path: str, source: AvSource) -> None:
 
 
 def _is_cut(path: str, source: AvSource, pages: OggPages | None, n_samples: int, n_declared: int | None) -> bool:
-    """Say whether audio is missing at the end, by the length or the size that the file declares."""
+    """Return whether audio is missing at the end, by the length or the size that the file declares."""
     if source.format in PCM_CONTAINERS:
         sizes = pcm_sizes(path)
         return sizes is not None and (sizes.declared or 0) > sizes.present

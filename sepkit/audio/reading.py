@@ -8,9 +8,19 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import check_count, is_whole
-from sepkit.audio.info import AudioError, AudioInfo, Damage, check_unchanged, nonfinite, vanished
+from sepkit.audio.av_source import AvSource
+from sepkit.audio.info import (
+    AudioError,
+    AudioInfo,
+    Damage,
+    DecodeError,
+    check_unchanged,
+    nonfinite,
+    path_text,
+    vanished,
+)
 from sepkit.audio.probing import probe
-from sepkit.audio.sources import DecodeError, open_source, path_text
+from sepkit.audio.soundfile_source import SoundfileSource
 
 BLOCK = 1 << 16
 PIECE = 1 << 18  # samples decoded at a time, so that a long file is not held twice
@@ -23,7 +33,7 @@ class AudioReader:
         path: the file.
         stream: which of the file's audio streams.
         allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise, as players do;
-            `info` tells how much that is, `damage` what was passed over or replaced by silence.
+            `info` has how much that is, `damage` what was passed over or replaced by silence.
         info: what `probe` found earlier; saves probing again.
 
     Raises:
@@ -50,7 +60,11 @@ class AudioReader:
                 "what there is."
             )
         try:
-            self._source = open_source(self.info, stream, allow_truncated)
+            if self.info.reader == "soundfile":
+                self._source = SoundfileSource(self.info.path, self.info.corrected, allow_truncated, self.info.seekable)
+            else:
+                sequential = self.info.seekable == 0
+                self._source = AvSource(self.info.path, stream, self.info.starts, sequential, allow_truncated)
         except (DecodeError, OSError) as error:
             raise AudioError(f"Cannot open {self._path}: {error}; check that it is still there.") from error
 
@@ -66,13 +80,13 @@ class AudioReader:
 
     @property
     def damage(self) -> tuple[Damage, ...]:
-        """What was found to be wrong, by the probe or, where it could not know, by reading until now."""
+        """Return what was found to be wrong, by the probe or, where it could not know, by reading until now."""
         return self.info.damage or tuple(self._source.damage[place] for place in sorted(self._source.damage)) + tuple(
             self._replaced
         )
 
     def seek(self, position: int) -> None:
-        """Go to a sample, 0 <= position <= info.n_samples."""
+        """Move to a sample, 0 <= position <= info.n_samples."""
         if not is_whole(position) or not 0 <= position <= self.info.n_samples:
             raise AudioError(
                 f"{self._path} has {self.info.n_samples} samples, position {position} was wanted; stay within."

@@ -25,15 +25,15 @@ class FileView(io.RawIOBase):
         self._place, self._patch, self._here = place, patch, 0
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return True: it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Say that positions can be chosen."""
+        """Return True: positions can be chosen."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a byte of the view."""
+        """Move to a byte of the view."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._here, os.SEEK_END: self._length}[whence]
         self._here = max(0, origin + offset)
         return self._here

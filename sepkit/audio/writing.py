@@ -11,8 +11,8 @@ import soundfile
 from torch import Tensor
 
 from sepkit.arguments import as_tensor, is_turned, is_whole
-from sepkit.audio.info import AudioError, nonfinite
-from sepkit.audio.sources import last_part, path_text
+from sepkit.audio.info import AudioError, nonfinite, path_text
+from sepkit.audio.soundfile_source import last_part
 from sepkit.files import atomic_file
 
 SUBTYPES = {
@@ -62,7 +62,7 @@ class _WavSink:
         self._size += raw.size
 
     def close(self) -> None:
-        """Complete the header and close."""
+        """Write the final header and close."""
         with self._file as file:
             file.write(b"\0" * (self._size % 2))
             file.seek(0)
@@ -84,7 +84,7 @@ class _LibsndfileSink:
             self._file.write(samples[start : start + ENCODER_BLOCK])
 
     def close(self) -> None:
-        """Complete the file and close."""
+        """Write the end of the file and close."""
         self._file.close()
 
 

@@ -12,9 +12,11 @@ from torch.utils.data import Dataset
 
 from sepkit.arguments import check_waveform, is_integer, is_number
 from sepkit.datasets.check import check_songs
+from sepkit.datasets.layout import DatasetError
+from sepkit.datasets.opening import check_targets, open_songs
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
 from sepkit.datasets.song_dataset import SongDataset, count_samples
-from sepkit.datasets.songs import DatasetError, Song, check_targets, open_songs
+from sepkit.datasets.songs import Song
 
 
 class AudioFolder(SongDataset):
@@ -22,8 +24,8 @@ class AudioFolder(SongDataset):
 
     Any readable format is taken. A flat `root/song/` counts as train; where `valid` is absent, whole songs of
     train are set aside for it, see `open_songs`. The mixture is the sum of all parts of the song, whether wanted
-    or not, see `sepkit.datasets.roles`; what a recorded `mixture` holds beside them belongs to it. Stems may be
-    silent throughout. A song shorter than an example is filled with silence.
+    or not, see `sepkit.datasets.roles`; the residual of a recorded `mixture` belongs to it. Stems may be silent
+    throughout. A song shorter than an example is filled with silence.
 
     Args:
         dataset_path: the root; "demo": the built-in songs.
@@ -63,7 +65,7 @@ class AudioFolder(SongDataset):
         split_seed: int = 0,
         allow_damaged: bool = False,
     ) -> None:
-        segment = count_samples(sample_length, sample_rate)
+        n_samples = count_samples(sample_length, sample_rate)
         layout = (sample_rate, num_channels, resample, valid_share, split_seed)
         songs = open_songs(dataset_path, subset, targets, *layout, allow_damaged=allow_damaged)
         if targets is None:
@@ -72,7 +74,7 @@ class AudioFolder(SongDataset):
             if missing:
                 raise DatasetError(dataset_path, [f"not all songs have {', '.join(sorted(missing))}; name the targets"])
         self.sample_rate, self.sample_length = sample_rate, sample_length
-        super().__init__(songs, targets, segment, items_per_epoch, remix, augment, seed)
+        super().__init__(songs, targets, n_samples, items_per_epoch, remix, augment, seed)
 
 
 def create_audio_folder(
@@ -125,7 +127,7 @@ class AudioDataset(Dataset):
         seed: int = 0,
     ) -> None:
         check_targets(targets)
-        self.segment = _count_samples(chunk_size, num_chunks, sample_rate)
+        self.n_samples = _count_samples(chunk_size, num_chunks, sample_rate)
         if not dataset or not targets:
             raise ValueError(f"wanted are songs and targets, got {len(dataset)} songs and {len(targets)} targets")
         missing = sorted({name for song in dataset for name in ("mixture", *targets) if name not in song})
@@ -136,34 +138,34 @@ class AudioDataset(Dataset):
                 check_waveform(song[name], name)
         self.dataset, self.targets, self.num_chunks = list(dataset), list(targets), int(num_chunks)
         lengths = [int(song["duration"]) for song in self.dataset]
-        self.planner = Planner(lengths, [1] * len(lengths), [[True]] * len(lengths), self.segment, seed=seed)
+        self.planner = Planner(lengths, [1] * len(lengths), [[True]] * len(lengths), self.n_samples, seed=seed)
 
     def __len__(self) -> int:
         return self.num_chunks
 
     def plan(self, number: Number) -> Plan:
-        """Tell the song and the position of chunk (epoch, i)."""
+        """Return the song and the position of chunk (epoch, i)."""
         return self.planner.plan(number)
 
     def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
         """Get a chunk by (epoch, i), or by i alone: mixture (C, T) and targets (S, C, T)."""
         plan = self.plan(check_number(number, self.num_chunks))
         song, start = self.dataset[plan.songs[0]], plan.positions[0]
-        chunks = [song[name][:, start : start + self.segment] for name in ("mixture", *self.targets)]
-        chunks = [torch.nn.functional.pad(chunk, (0, self.segment - chunk.shape[-1])) for chunk in chunks]
+        chunks = [song[name][:, start : start + self.n_samples] for name in ("mixture", *self.targets)]
+        chunks = [torch.nn.functional.pad(chunk, (0, self.n_samples - chunk.shape[-1])) for chunk in chunks]
         return chunks[0], torch.stack(chunks[1:])
 
 
 def _count_samples(chunk_size: float, num_chunks: int, sample_rate: int) -> int:
     """Convert the length of a chunk to samples; sizes out of range are refused."""
     numbers = all(map(is_number, (chunk_size, num_chunks)))
-    segment = round(chunk_size * sample_rate) if numbers and math.isfinite(chunk_size) else 0
-    if segment < 1 or num_chunks < 1 or num_chunks % 1:  # also of inf a rest is left
+    n_samples = round(chunk_size * sample_rate) if numbers and math.isfinite(chunk_size) else 0
+    if n_samples < 1 or num_chunks < 1 or num_chunks % 1:  # inf % 1 is NaN
         raise ValueError(
             f"chunk_size must be above 0 seconds and num_chunks a whole number above 0, got {chunk_size} and "
             f"{num_chunks}"
         )
-    return segment
+    return n_samples
 
 
 def load_stems(
@@ -216,18 +218,7 @@ def create_audio_dataset(
     mono: bool = True,
     seed: int = 0,
 ) -> AudioDataset:
-    """Load songs into memory and draw chunks from them.
-
-    Args:
-        dataset_path: the root, laid out as for AudioFolder.
-        targets: names of the S stems to return.
-        split: "train", "valid" or "test".
-        chunk_size: seconds per chunk.
-        num_chunks: number of chunks.
-        max_num_tracks: songs to load at most; None: all.
-        sample_rate: Hz.
-        mono: average the channels to one; False: stereo.
-        seed: the same seed gives the same chunks.
+    """Load songs into memory and draw chunks from them; the arguments are those of `load_stems` and `AudioDataset`.
 
     Raises:
         DatasetError: the folder cannot be used, with all findings.
@@ -256,8 +247,8 @@ def verify_dataset(
         subset: "train", "valid" or "test".
         sample_rate: Hz.
         num_channels: C.
-        deep: decode every file to its end, too, and look at ten seconds of each song, as a training does: NaN, a
-            mixture that is not the sum of its parts, copies; what makes no number wrong is told as a warning.
+        deep: decode every file to its end, too, and inspect ten seconds of each song, as a training does: NaN, a
+            mixture that is not the sum of its parts, copies; what makes no number wrong is a warning.
 
     Returns:
         Number of songs that were checked; of train those that are set aside for validation included.

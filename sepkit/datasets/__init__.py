@@ -1,10 +1,12 @@
 """Songs with stems: folders, memory, MUSDB18, and the songs that come built in."""
 
 from sepkit.datasets.check import check_songs
-from sepkit.datasets.musdb import MUSDB18
+from sepkit.datasets.layout import DatasetError
+from sepkit.datasets.musdb.dataset import MUSDB18
+from sepkit.datasets.opening import open_songs
 from sepkit.datasets.plan import EpochSampler, Plan, Planner
 from sepkit.datasets.song_dataset import Example, SongDataset, augment_and_mix
-from sepkit.datasets.songs import DatasetError, Song, open_songs
+from sepkit.datasets.songs import Song
 from sepkit.lazy import lazy_names
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Files that can be made again: where they lie."""
+"""Where files lie that can be made again."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ _REMEDY = "set SEPKIT_CACHE to a folder that can be written to and has room"
 
 
 def cache_directory() -> Path:
-    """Tell the folder for files that can be made again: $SEPKIT_CACHE, else the platform's place for them."""
+    """Return the folder for files that can be made again: $SEPKIT_CACHE, else the platform's place for them."""
     if os.environ.get("SEPKIT_CACHE"):
         return Path(os.path.expanduser(os.environ["SEPKIT_CACHE"])).absolute()
     if os.environ.get("XDG_CACHE_HOME"):

@@ -1,26 +1,26 @@
-"""What is said of songs before they are used, when a little of their sound is known, or all of it."""
+"""Check the sound of songs before they are used: ten seconds of each, or all of it."""
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sepkit import audio
+from sepkit.datasets.inspection import ALIKE, COPY, REPORTED, Copy, Mixing
 from sepkit.datasets.layout import DatasetError
-from sepkit.datasets.look import ALIKE, COPY, TOLD, Copy, Mixing
-from sepkit.datasets.songs import RESIDUAL, Song, Stem
+from sepkit.datasets.songs import RESIDUAL, Song
 from sepkit.devices import available_cores
 
 _SHOWN = 5  # songs of one finding
 _PATIENCE = 2.0  # s after which a bar appears
-_OFTEN = 0.1  # share of the songs from which a silent stem is told
+_OFTEN = 0.1  # share of the songs from which a silent stem is reported
 _AUDIBLE = 1e-6  # of full scale
-_LEVEL = 0.2  # dB of a factor that is told
-_UNLIKE = -3.0  # dB that are left of a mixture which is not the sum in any way
-_UNHEARD = -20.0  # dB of a sum that no part holds, from which it is told
+_LEVEL = 0.2  # dB of a factor that is reported
+_UNLIKE = -3.0  # dB of the residual of a mixture which is not the sum in any way
+_UNCOVERED = -20.0  # dB of a sum that no part holds, from which it is reported
 _NOT_THE_SUM = (
     "the mixture is not the sum of its parts, and what differs stays out of remixed examples; align it, or remove it "
     "so that the sum takes its place, in"
@@ -31,7 +31,7 @@ _MORE = "the mixture holds more than its parts, which stays out of remixed examp
 def check_songs(
     root: str | Path, songs: Mapping[str, Sequence[Song]], targets: Collection[str], deep: bool = False
 ) -> None:
-    """Look at ten seconds of each song, and at all samples of files that can hold NaN; tell what is found as warnings.
+    """Check ten seconds of each song, and all samples of files that can hold NaN; warn of what is found.
 
     Args:
         root: how findings name the folder.
@@ -41,146 +41,127 @@ def check_songs(
 
     Raises:
         DatasetError: a file does not decode or holds NaN, a target is a copy of another part, a part is the sum of
-            others, or a target is never heard in train.
+            others, or a target is silent in all of train.
     """
-    every = [song for some in songs.values() for song in some]
-    findings = [finding for found in _in_threads(lambda song: _read_whole(song, deep), every) for finding in found]
-    failed = [finding for finding in _in_threads(_try_look, every) if finding]
-    if findings or failed:
-        raise DatasetError(root, list(dict.fromkeys([*findings, *failed])))
-    told, refused = describe_looks(every, targets)
-    alone = [song.name for song in every if len(song.parts) == 1 and song.mixture is None]
+    all_songs = [song for some in songs.values() for song in some]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        bar = {"total": len(all_songs), "unit": "song", "delay": _PATIENCE, "leave": False, "disable": None}
+        by_song = list(tqdm(pool.map(lambda song: _find_faults(song, deep), all_songs), "reading songs", **bar))
+    if any(by_song):
+        raise DatasetError(root, list(dict.fromkeys(fault for faults in by_song for fault in faults)))
+    notices, errors = describe_inspections(all_songs, targets)
+    alone = [song.name for song in all_songs if len(song.parts) == 1 and song.mixture is None]
     if alone:
-        told.append(f"one part stands alone, without a mixture or others, in {_few(alone)}")
+        notices.append(f"one part stands alone, without a mixture or others, in {_few(alone)}")
     for name in dict.fromkeys(targets):
         lacking = [song.name for song in songs.get("train", ()) if not song.has(name)]
         if lacking:
-            told.append(f"{name} is in no loss of {len(lacking)} songs of train, which lack it: {_few(lacking)}")
+            notices.append(f"{name} is in no loss of {len(lacking)} songs of train, which lack it: {_few(lacking)}")
     for subset, some in songs.items():
         for name, silent in _find_silent(some).items() if subset != "valid" else ():
             if name in targets and subset == "train" and len(silent) == sum(song.has(name) for song in some):
-                refused.append(f"{name} is silent in all songs of train; choose others, or add songs where it sounds")
+                errors.append(f"{name} is silent in all songs of train; choose others, or add songs where it sounds")
             elif len(silent) >= _OFTEN * len(some):
                 where = f"{len(silent)} of {len(some)} songs of {subset}"
-                told.append(f"{name} is silent throughout in {where}: {_few(silent)}")
-    if refused:
-        raise DatasetError(root, refused)
-    for line in told:
+                notices.append(f"{name} is silent throughout in {where}: {_few(silent)}")
+    if errors:
+        raise DatasetError(root, errors)
+    for line in notices:
         warnings.warn(f"{root}: {line}", stacklevel=2)
 
 
-def _in_threads(job: Callable, songs: Sequence[Song]) -> list:
-    """Do something with each song, with a bar where it takes long."""
-    with ThreadPoolExecutor(available_cores()) as pool:
-        shown = {"unit": "song", "delay": _PATIENCE, "leave": False, "disable": None}
-        return list(tqdm(pool.map(job, songs), "reading songs", total=len(songs), **shown))
-
-
-def _read_whole(song: Song, deep: bool) -> list[str]:
-    """Decode what may hold NaN, or everything, and say what is wrong."""
+def _find_faults(song: Song, deep: bool) -> list[str]:
+    """Decode the files that may hold NaN, or all, inspect the song, and describe what does not decode."""
     files = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
-    chosen = [stem.info for stem in files if deep or _may_hold_nan(stem.info)]
-    return [finding for info in chosen if (finding := _decode(info))]
-
-
-def _may_hold_nan(info: audio.AudioInfo) -> bool:
-    coding = info.subtype.lower()
-    return coding in ("float", "double") or coding.startswith(("pcm_f32", "pcm_f64"))
-
-
-def _decode(info: audio.AudioInfo) -> str | None:
+    faults = []
+    for info in (stem.info for stem in files):
+        may_hold_nan = info.subtype.lower().startswith(("float", "double", "pcm_f32", "pcm_f64"))
+        try:
+            if deep or may_hold_nan:
+                with audio.AudioReader(info.path, info=info) as reader:
+                    for _ in reader.blocks():
+                        pass
+        except audio.AudioError as error:
+            faults.append(str(error))
     try:
-        with audio.AudioReader(info.path, info=info) as reader:
-            for _ in reader.blocks():
-                pass
+        song.inspection  # noqa: B018 (kept by the song)
     except audio.AudioError as error:
-        return str(error)
-    return None
-
-
-def _try_look(song: Song) -> str | None:
-    try:
-        song.look  # noqa: B018 (kept by the song)
-    except audio.AudioError as error:
-        return str(error)
-    return None
+        faults.append(str(error))
+    return faults
 
 
 def _find_silent(songs: Sequence[Song]) -> dict[str, list[str]]:
     """Name by part the songs in which it is silent throughout."""
-    found: dict[str, list[str]] = {}
+    silent: dict[str, list[str]] = {}
     for song in songs:
-        for name in song.look.silent:
-            if name in song.parts and not _sounds(song.stems[name]):
-                found.setdefault(name, []).append(song.name)
-    return found
+        for name in song.inspection.silent:
+            if name in song.parts:
+                with audio.AudioReader(song.stems[name].info.path, info=song.stems[name].info) as reader:
+                    if not any(bool((block.abs() > _AUDIBLE).any()) for block in reader.blocks()):
+                        silent.setdefault(name, []).append(song.name)
+    return silent
 
 
-def _sounds(stem: Stem) -> bool:
-    with audio.AudioReader(stem.info.path, info=stem.info) as reader:
-        return any(bool((block.abs() > _AUDIBLE).any()) for block in reader.blocks())
-
-
-def describe_looks(songs: Iterable[Song], targets: Collection[str]) -> tuple[list[str], list[str]]:
-    """Say what looks at songs have found.
+def describe_inspections(songs: Iterable[Song], targets: Collection[str]) -> tuple[list[str], list[str]]:
+    """Describe the findings of the inspections of songs.
 
     Args:
         songs: which.
         targets: stems that are wanted.
 
     Returns:
-        What a user must know, and what makes numbers wrong.
+        Notices, and errors, which make numbers wrong.
     """
-    told: dict[str, list[str]] = {}
-    refused: dict[str, list[str]] = {}
+    notices: dict[str, list[str]] = {}
+    errors: dict[str, list[str]] = {}
     for song in songs:
-        for wrong, what, where in _describe_look(song, targets):
-            (refused if wrong else told).setdefault(what, []).append(where)
-    return _lines(told), _lines(refused)
+        for wrong, what, where in _describe_inspection(song, targets):
+            (errors if wrong else notices).setdefault(what, []).append(where)
+    return tuple([f"{what} {_few(places)}" for what, places in findings.items()] for findings in (notices, errors))
 
 
-def _describe_look(song: Song, targets: Collection[str]) -> Iterator[tuple[bool, str, str]]:
-    """Give whether numbers would be wrong, what was found, and where."""
-    look = song.look
-    if look.mixing and look.mixing.residual > TOLD and not song.lends(RESIDUAL, targets):
-        yield False, _MORE if look.mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(look.mixing)})"
-    for copy in look.copies:
+def _describe_inspection(song: Song, targets: Collection[str]) -> Iterator[tuple[bool, str, str]]:
+    """Yield whether numbers would be wrong, what was found, and where."""
+    inspection, mixing = song.inspection, song.inspection.mixing
+    if mixing and mixing.residual > REPORTED and not song.lends(RESIDUAL, ()):
+        yield False, _MORE if mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(mixing)})"
+    for copy in inspection.copies:
         exact = abs(copy.correlation) > COPY and bool({copy.first, copy.second} & set(targets))
         yield exact, _describe_copy(copy), song.name
-    for name, of in look.doubles.items():
+    for name, of in inspection.doubles.items():
         what = f"{name} is the sum of {', '.join(of)}, which the mixture holds twice; remove it or them, in"
         yield True, what, song.name
-    for name, of in look.nearly.items():
+    for name, of in inspection.nearly.items():
         yield False, f"{name} is nearly the sum of {', '.join(of)}; remove it if it is one, in", song.name
-    for name, missing in look.uncovered.items():
-        if missing > _UNHEARD:
+    for name, missing in inspection.uncovered.items():
+        if missing > _UNCOVERED:
             what = f"{name} holds more than the parts, which is in no mixture, in"
             yield False, what, f"{song.name} ({missing:.1f} dB of it)"
 
 
 def describe_mixing(mixing: Mixing) -> str:
-    """Say how a mixture differs from the sum of its parts.
+    """Describe how a mixture differs from the sum of its parts.
 
     Args:
         mixing: with a residual.
     """
-    said = [f"residual {mixing.residual:.1f} dB"]
+    clauses = [f"residual {mixing.residual:.1f} dB"]
     if mixing.apart or mixing.aligned > _UNLIKE:
-        return said[0] + ("" if mixing.apart else ", unlike their sum")
+        return clauses[0] + ("" if mixing.apart else ", unlike their sum")
     level = 20 * math.log10(max(abs(mixing.factor), 1e-6))
     if mixing.delay or abs(level) > _LEVEL or mixing.factor < 0:
-        said.append(f"{mixing.aligned:.1f} dB where that is undone")
+        clauses.append(f"{mixing.aligned:.1f} dB where that is undone")
     if mixing.factor < 0:
-        said.insert(0, "inverted")
+        clauses.insert(0, "inverted")
     if abs(level) > _LEVEL:
-        said.insert(0, f"{abs(level):.1f} dB {'louder' if level > 0 else 'softer'}")
+        clauses.insert(0, f"{abs(level):.1f} dB {'louder' if level > 0 else 'softer'}")
     if mixing.delay:
-        said.insert(0, f"{_samples(mixing.delay)} {'late' if mixing.delay > 0 else 'early'}")
-    return ", ".join(said)
+        clauses.insert(0, f"{_samples(mixing.delay)} {'late' if mixing.delay > 0 else 'early'}")
+    return ", ".join(clauses)
 
 
 def _describe_copy(copy: Copy) -> str:
-    """Say what two parts are to each other; the more exact, the plainer."""
+    """Describe how two parts are alike; the more exact, the plainer."""
     original, other = sorted((copy.first, copy.second), key=lambda name: (len(name), name))
     delay = f", {_samples(copy.delay)} {'late' if (copy.delay > 0) == (other == copy.second) else 'early'},"
     delay = delay if copy.delay else ""
@@ -191,10 +172,6 @@ def _describe_copy(copy: Copy) -> str:
 
 def _samples(n: int) -> str:
     return f"{abs(n)} sample{'s' if abs(n) != 1 else ''}"
-
-
-def _lines(found: Mapping[str, Sequence[str]]) -> list[str]:
-    return [f"{what} {_few(songs)}" for what, songs in found.items()]
 
 
 def _few(songs: Sequence[str]) -> str:

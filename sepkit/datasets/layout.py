@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from sepkit import audio
+from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS, is_stem_file, song_name
 from sepkit.datasets.roles import missing_part, sort_stems
-from sepkit.datasets.stem_files import is_stem_file, song_name, validation_names
 
 SUBSETS = ("train", "valid", "test")
 _ALSO_CALLED = {
@@ -21,7 +21,7 @@ _PARTS = {
     "vocals", "drums", "bass", "other", "guitar", "piano", "keys", "speech", "music", "sfx", "effects", "noise",
     "s1", "s2", "s3", "s4",
 }  # fmt: skip
-_DEPTH = 3  # folders below one without audio in which audio is looked for
+_DEPTH = 3  # folders below one without audio that are searched for it
 
 
 class DatasetError(ValueError):
@@ -41,7 +41,7 @@ class DatasetError(ValueError):
 
 
 def find_root(root: str | Path) -> Path:
-    """Give the folder of a root, that of the built-in songs where it is "demo"."""
+    """Return the folder of a root, that of the built-in songs where it is "demo"."""
     if str(root) == "demo":
         from sepkit.datasets.demo import demo_root
 
@@ -59,7 +59,7 @@ def list_songs(
     split_seed: int,
     valid_names: Collection[str],
 ) -> tuple[list[Path], list[str]]:
-    """List the folders and files of the songs of a subset, and say what was taken for songs by mistake.
+    """List the folders and files of the songs of a subset, and describe what was taken for songs by mistake.
 
     Args:
         root: the folder.
@@ -139,14 +139,14 @@ def _choose_valid(
     """Choose the songs of train that become valid; a single song stays in train."""
     if valid_names or not valid_share:
         return valid_names
-    if validation_names() <= set(names):
-        return validation_names()
+    if set(names) >= VALIDATION_SONGS:
+        return VALIDATION_SONGS
     n_valid = max(0, min(len(names) - 1, max(1, round(valid_share * len(names)))))
     return {names[i] for i in np.random.default_rng(split_seed).permutation(len(names))[:n_valid]}
 
 
 def _sort_places(root: Path, places: Sequence[Path], targets: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Tell songs from what was taken for one by mistake, and say of that what is wrong, each kind in a sentence."""
+    """Split songs from what was taken for one by mistake, and describe that, each kind in a sentence."""
     songs, deep, of_stems, findings = [], [], [], []
     for place in places:
         if is_stem_file(place):
@@ -162,7 +162,8 @@ def _sort_places(root: Path, places: Sequence[Path], targets: Sequence[str]) -> 
     expected = _expected(root, "train", *targets[:1])
     if deep:
         inner = next(_audio_below(deep[0]))
-        remedy = f"give {deep[0]} as the root" if _is_root(deep[0]) else expected
+        is_root = any((deep[0] / subset).is_dir() for subset in SUBSETS)
+        remedy = f"give {deep[0]} as the root" if is_root else expected
         findings.append(f"{_first(deep)} taken for a song, and its stems lie deeper, as {inner}; {remedy}")
     if of_stems:
         findings.append(
@@ -181,17 +182,13 @@ def _audio_below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
 
 
 def _is_deeper(folder: Path, targets: Sequence[str]) -> bool:
-    """Tell a folder that is no song but holds songs, or stems in folders of their own."""
+    """Return whether a folder is no song but holds songs, or stems in folders of their own."""
     held = {path.stem for path in _visible(folder) if audio.is_audio_name(path)}
     return not held & set(targets) and not (held and not targets) and next(_audio_below(folder), None) is not None
 
 
-def _is_root(folder: Path) -> bool:
-    return any((folder / subset).is_dir() for subset in SUBSETS)
-
-
 def _is_stem_folder(folder: Path, targets: Sequence[str]) -> bool:
-    """Tell a folder of one stem of many songs: it has the name of a stem, and none of the targets in it."""
+    """Return whether a folder holds one stem of many songs: it is named as a stem, and has none of the targets."""
     name = folder.name.casefold()
     called = name in _PARTS or folder.name in targets or not sort_stems([name]).parts or missing_part(name)
     held = {path.stem for path in _visible(folder) if audio.is_audio_name(path)}

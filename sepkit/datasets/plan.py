@@ -12,7 +12,7 @@ Number = tuple[int, int]  # epoch and index of an example
 
 
 def check_number(number: int | Number, n_items: int) -> Number:
-    """Complete the number of an example to (epoch, i), 0 <= i < n_items; i alone is of epoch 0."""
+    """Return the number of an example as (epoch, i), 0 <= i < n_items; i alone is of epoch 0."""
     epoch, i = number if isinstance(number, tuple) else (0, number)
     epoch, i = operator.index(epoch), operator.index(i)
     if not -n_items <= i < n_items:
@@ -49,10 +49,10 @@ class Planner:
     all else among all songs. A stem that the drawn song does not have is absent.
 
     Args:
-        n_samples: length of each song, samples.
+        lengths: of each song, samples.
         position_steps: positions in each song are multiples of this, samples.
         has_stem: bool (songs, K), which stems each song has.
-        segment: length of an example, samples; shorter songs start at 0.
+        n_samples: length of an example; shorter songs start at 0.
         remix: share of the examples whose stems come from different songs, [0, 1].
         augment: augmentations, whose `sample_parameters` is called in this order.
         seed: >= 0; the same seed gives the same examples.
@@ -62,10 +62,10 @@ class Planner:
 
     def __init__(
         self,
-        n_samples: Sequence[int],
+        lengths: Sequence[int],
         position_steps: Sequence[int],
         has_stem: Sequence[Sequence[bool]],
-        segment: int,
+        n_samples: int,
         remix: float = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
@@ -78,11 +78,11 @@ class Planner:
             raise ValueError(f"seed must be 0 or above, got {seed}")
         self.position_steps, self.has_stem = list(position_steps), np.asarray(has_stem, dtype=bool)
         self.lends_stem = self.has_stem if lends_stem is None else np.asarray(lends_stem, dtype=bool)
-        self.last = [max(0, length - segment) for length in n_samples]
+        self.last = [max(0, length - n_samples) for length in lengths]
         lending = np.ones_like(self.lends_stem)
         lending[:, :n_targets] = self.lends_stem[:, :n_targets] | ~self.lends_stem[:, :n_targets].any(0)
-        self.ends = np.cumsum(n_samples)
-        self.stem_ends = np.cumsum(np.asarray(n_samples) * lending.T, axis=1)
+        self.ends = np.cumsum(lengths)
+        self.stem_ends = np.cumsum(np.asarray(lengths) * lending.T, axis=1)
         self.remix, self.augment, self.seed = remix, list(augment), seed
 
     def plan(self, number: Number) -> Plan:

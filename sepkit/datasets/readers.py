@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.audio.headers import locate_samples
+from sepkit.audio.pcm import locate_samples
 
 _SCALE = np.float32(1 / 32768)  # a power of two: the product is exact, equal to what the decoder returns
 
@@ -27,18 +27,8 @@ def locate_pcm16(info: audio.AudioInfo) -> int | None:
     return samples.offset if n_samples == info.n_samples else None
 
 
-def read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> None:
-    """Fill out (C, T), which has the file's channels, from a sample on.
-
-    Args:
-        info: what the probe found.
-        offset: as `locate_pcm16` found it, bytes.
-        start: first sample.
-        out: filled.
-
-    Raises:
-        AudioError: the file is gone, or another one than was probed.
-    """
+def _read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> None:
+    """Fill out (C, T), which has the file's channels, from a sample on."""
     n_channels, n_samples = out.shape
     samples = np.empty((n_samples, n_channels), "<i2")
     try:
@@ -70,9 +60,9 @@ def read_into(
     """
     n_channels, n_samples = out.shape
     if pcm_offset is not None:
-        found = out if info.n_channels == n_channels else torch.empty(info.n_channels, n_samples)
-        read_pcm16(info, pcm_offset, start, found)
+        read = out if info.n_channels == n_channels else torch.empty(info.n_channels, n_samples)
+        _read_pcm16(info, pcm_offset, start, read)
     else:
-        found = audio.read(info.path, start, n_samples, allow_truncated=allow_damaged, info=info)[0]
-    if found is not out:
-        out.copy_(audio.adapt_channels(found, n_channels))
+        read = audio.read(info.path, start, n_samples, allow_truncated=allow_damaged, info=info)[0]
+    if read is not out:
+        out.copy_(audio.adapt_channels(read, n_channels))

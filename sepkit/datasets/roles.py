@@ -42,7 +42,7 @@ class Roles(NamedTuple):
 
     Attributes:
         mixture: the recorded mixture; None: there is none.
-        parts: whose sum is the mixture, but for what a recorded one holds beside them.
+        parts: whose sum is the mixture, but for the residual of a recorded one.
         sums: what holds parts that are there, and is not added to them.
         finer: parts that a wanted sum holds, and are not added to it.
     """
@@ -54,23 +54,26 @@ class Roles(NamedTuple):
 
 
 def sort_stems(names: Iterable[str], wanted: Collection[str] = ()) -> Roles:
-    """Tell the mixture, the parts and the sums among the stems of a song.
+    """Sort the stems of a song into the mixture, the parts and the sums.
 
-    A sum that is wanted takes the place of the parts that it holds: vocals and accompaniment, with drums beside them,
+    A sum that is wanted takes the place of the parts that it holds: vocals, accompaniment and drums
     are vocals and accompaniment. One that is not wanted is a part only where its parts are not there: vocals and
     instrumental, drums and accompaniment. A recorded mixture is what is called so or `mix`; a `master` only where else
-    one part alone were left. What names do not tell, `sepkit.datasets.look` finds in the sound.
+    one part alone were left. What names do not show, `sepkit.datasets.inspection` finds in the sound.
 
     Args:
         names: of all stems, without suffix.
         wanted: the targets; a mixture that is a target is a part.
     """
     names = list(dict.fromkeys(names))
-    wholes = sorted((name for name in names if name not in wanted and is_mixture(name)), key=_preference)
+    wholes = [name for name in names if name not in wanted and is_mixture(name)]
+    wholes.sort(key=lambda name: (_whole(name), len(name), name))
     sums = [name for name in names if name not in wholes and missing_part(name) is not None]
     plain = [name for name in names if name not in wholes and name not in sums]
     chosen = next((name for name in [*wanted, *sums] if name in sums), None)
-    held = [] if chosen is None or len(plain) < 2 else [name for name in plain if not _is_beside(name, chosen)]
+    held = (
+        [] if chosen is None or len(plain) < 2 else [name for name in plain if not is_like(name, missing_part(chosen))]
+    )
     if chosen is None or (held and chosen not in wanted):
         parts, finer = plain, []
     else:
@@ -95,28 +98,24 @@ def missing_part(name: str) -> str | None:
 
 
 def is_all_but_vocals(name: str) -> bool:
-    """Tell a sum that leaves out the vocals by its name: `accompaniment`, `no_vocals`, `karaoke`."""
+    """Return whether a name is that of a sum without the vocals: `accompaniment`, `no_vocals`, `karaoke`."""
     return missing_part(name) is not None and is_like(missing_part(name), _VOCALS)
 
 
 def untag(name: str) -> tuple[str, str] | None:
     """Split a name as audio-separator and UVR give it, `Song_(Vocals)_model`, into track and stem; None: it is none."""
-    found = _TAGGED.fullmatch(name)
-    return (found["track"], found["stem"].lower()) if found else None
+    tagged = _TAGGED.fullmatch(name)
+    return (tagged["track"], tagged["stem"].lower()) if tagged else None
 
 
 def is_like(name: str, part: str) -> bool:
-    """Tell whether a name says that a stem belongs to a part: `lead_vocals` to vocals, `drums_left` to drums."""
+    """Return whether a stem belongs to a part by its name: `lead_vocals` to vocals, `drums_left` to drums."""
     words, wanted = ({word.removesuffix("s") for word in _words(each)} for each in (name, part))
     return bool(words & wanted) or (_is_sung(name) and _is_sung(part))
 
 
 def _is_sung(name: str) -> bool:
     return bool(set(_words(name)) & _SUNG)
-
-
-def _is_beside(name: str, total: str) -> bool:
-    return is_like(name, missing_part(total))
 
 
 def _words(name: str) -> list[str]:
@@ -126,12 +125,12 @@ def _words(name: str) -> list[str]:
 
 
 def is_sum(name: str) -> bool:
-    """Tell whether a name says that a file holds several parts, or all."""
+    """Return whether a name is that of a file with several parts, or all."""
     return is_mixture(name) or missing_part(name) is not None
 
 
 def is_mixture(name: str) -> bool:
-    """Tell whether a name says that a file holds all of a song."""
+    """Return whether a name is that of a file with all of a song."""
     return _whole(name) is not None
 
 
@@ -146,25 +145,18 @@ def _whole(name: str) -> int | None:
     return 2 if not bare and set(words) & {"full", "original"} else None
 
 
-def _preference(name: str) -> tuple:
-    return _whole(name), len(name), name
-
-
 def describe_roles(roles: Sequence[Roles]) -> list[str]:
-    """Say in a line each what names decided about songs: what is not added, and what is taken for the mixture."""
-    said: dict[str, int] = {}
-    for each in roles:
+    """Describe in a line each what names decided: which stems are not added, and which is taken for the mixture."""
+    counts: dict[str, int] = {}
+    for song in roles:
         lines = []
-        if each.mixture not in (None, "mixture"):
-            lines.append(f"{each.mixture} is taken for the mixture")
-        if each.sums:
-            lines.append(f"{_listed(each.sums)} of other stems by name, and not added to the mixture")
-        if each.finer:
-            lines.append(f"{', '.join(each.finer)} not added to the mixture: the target that is a sum holds them")
+        if song.mixture not in (None, "mixture"):
+            lines.append(f"{song.mixture} is taken for the mixture")
+        if song.sums:
+            are = "is a sum" if len(song.sums) == 1 else "are sums"
+            lines.append(f"{', '.join(song.sums)} {are} of other stems by name, and not added to the mixture")
+        if song.finer:
+            lines.append(f"{', '.join(song.finer)} not added to the mixture: the target that is a sum holds them")
         for line in lines:
-            said[line] = said.get(line, 0) + 1
-    return [f"{line} ({n} of {len(roles)} songs)" for line, n in said.items()]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names)} {'is a sum' if len(names) == 1 else 'are sums'}"
+            counts[line] = counts.get(line, 0) + 1
+    return [f"{line} ({n} of {len(roles)} songs)" for line, n in counts.items()]

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sepkit.arguments import is_number
+from sepkit.datasets.opening import check_targets
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
-from sepkit.datasets.songs import Song, check_targets, stem_names
+from sepkit.datasets.songs import Song, stem_names
 
 
 class Example(NamedTuple):
@@ -30,13 +31,13 @@ class Example(NamedTuple):
 class SongDataset(Dataset):
     """Examples from songs, each decided by (seed, epoch, i) alone.
 
-    What a recorded mixture holds beside the parts of its song stays out of remixed examples, unless the song has one
-    part alone and ten seconds show that the rest is another, no trace of a mixture that is late, scaled or mastered.
+    The residual of a recorded mixture, which is no part of its song, stays out of remixed examples, unless the song has
+    one part alone and ten seconds show that the residual is another, no trace of a mixture that is late or mastered.
 
     Args:
         songs: what examples are drawn from.
         targets: names of the S stems that an example returns; every song has at least one of them.
-        segment: length of an example, samples.
+        n_samples: length of an example.
         n_items: examples per epoch; None: as many as the songs are long.
         remix: share of the examples whose stems come from different songs, [0, 1].
         augment: augmentations of `sepkit.augment`, applied in order to all stems before they are summed.
@@ -47,14 +48,16 @@ class SongDataset(Dataset):
         self,
         songs: Sequence[Song],
         targets: Sequence[str],
-        segment: int,
+        n_samples: int,
         n_items: int | None = None,
         remix: float = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
     ) -> None:
-        if segment < 1 or (n_items is not None and n_items < 1):
-            raise ValueError(f"an example and an epoch must not be empty, got {segment} samples and {n_items} examples")
+        if n_samples < 1 or (n_items is not None and n_items < 1):
+            raise ValueError(
+                f"an example and an epoch must not be empty, got {n_samples} samples and {n_items} examples"
+            )
         check_targets(targets)
         if not targets or len(set(targets)) < len(targets):
             raise ValueError(f"targets must name at least one stem, each once, got {list(targets)}")
@@ -65,15 +68,15 @@ class SongDataset(Dataset):
         if lacking or not songs:
             of = f"have none of {', '.join(targets)}: {', '.join(lacking)}" if lacking else "is missing: the songs"
             raise ValueError(f"every song must have at least one of the targets, {of}")
-        self.songs, self.targets, self.segment = list(songs), list(targets), segment
-        self.n_items = n_items or max(1, sum(song.n_samples for song in songs) // segment)
+        self.songs, self.targets, self.n_samples = list(songs), list(targets), n_samples
+        self.n_items = n_items or max(1, sum(song.n_samples for song in songs) // n_samples)
         self.stems = stem_names(songs, targets)
         self.augment = list(augment)
         self.planner = Planner(
             [song.n_samples for song in self.songs],
             [song.position_step for song in self.songs],
             [[song.has(name) for name in self.stems] for song in self.songs],
-            segment,
+            n_samples,
             remix,
             augment,
             seed,
@@ -86,7 +89,7 @@ class SongDataset(Dataset):
 
     @property
     def n_channels(self) -> int:
-        """C."""
+        """Return C."""
         return self.songs[0].n_channels
 
     def plan(self, number: Number) -> Plan:
@@ -96,7 +99,7 @@ class SongDataset(Dataset):
     def read(self, number: Number) -> Example:
         """Read example (epoch, i)."""
         plan = self.plan(number)
-        stems = torch.empty(len(self.stems), self.n_channels, self.segment)
+        stems = torch.empty(len(self.stems), self.n_channels, self.n_samples)
         if plan.remixed:
             for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
                 if song is None:
@@ -136,8 +139,8 @@ def augment_and_mix(
     Returns:
         mixture (..., C, T) and targets (..., S, C, T).
     """
-    for step, decided in zip(augment, parameters, strict=True):
-        stems = step(stems, decided)
+    for step, drawn in zip(augment, parameters, strict=True):
+        stems = step(stems, drawn)
     return stems.sum(-3), stems[..., :n_targets, :, :]
 
 

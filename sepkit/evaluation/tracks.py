@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.datasets import Song
-from sepkit.datasets.check import describe_looks
+from sepkit.datasets.check import describe_inspections
 from sepkit.evaluation.measure import TrackAudio
 from sepkit.evaluation.settings import WITH_MIXTURE
 from sepkit.evaluation.targets import Targets
@@ -133,7 +133,7 @@ class FileTrack(Track):
 def describe_tracks(tracks: Sequence[Track]) -> list[str]:
     """Describe what ten seconds of the recorded stems show, and what is left out where no mixture is known."""
     targets = {name for track in tracks for name in track.targets.stems}
-    shown, refused = describe_looks([track.song for track in tracks], targets)
+    shown, refused = describe_inspections([track.song for track in tracks], targets)
     unmixed = [track.name for track in tracks if not track.mixed]
     if not unmixed:
         return [*shown, *refused]

@@ -41,7 +41,7 @@ def frame_bounds(length: int, window: float, hop: float) -> list[tuple[int, int]
 
 
 def is_silent(waveform: Tensor) -> Tensor:
-    """Tell where the sum of the channels is zero at every sample, museval's meaning of silence.
+    """Return where the sum of the channels is zero at every sample, museval's meaning of silence.
 
     A pure side signal (left = -right) is silent in this sense.
 
@@ -55,7 +55,7 @@ def is_silent(waveform: Tensor) -> Tensor:
     start, size = 0, 256
     while start < waveform.shape[-1] and silent.any():
         silent &= (waveform[..., start : start + size].sum(-2) == 0).all(-1)
-        # Almost every signal betrays itself at once; what does not is read in pieces that stay small.
+        # Almost every signal sounds at once; others are read in pieces that stay small.
         start, size = start + size, min(4 * size, 2**16)
     return silent
 
@@ -156,13 +156,13 @@ def frame_energies(
     work = target[0].new_empty(n_channels * max(stop - start for start, stop in bounds), dtype=torch.float64)
     energies = work.new_empty((2, len(target), len(bounds)))
     with torch.no_grad():
-        for source, (given, wanted) in enumerate(zip(estimate, target, strict=True)):
+        for source, (estimated, wanted) in enumerate(zip(estimate, target, strict=True)):
             for frame, (start, stop) in enumerate(bounds):
                 flat = work[: n_channels * (stop - start)]
                 part = flat.view(n_channels, stop - start)
                 part.copy_(wanted[:, start:stop])
                 energies[0, source, frame] = torch.dot(flat, flat)
-                part.sub_(given[:, start:stop])
+                part.sub_(estimated[:, start:stop])
                 energies[1, source, frame] = torch.dot(flat, flat)
     signal, noise = energies.cpu()
     return signal, noise

@@ -3,7 +3,7 @@
 All sums run over samples and channels together (one scale for all channels); leading dimensions are free.
 To score channels one by one, move them into the leading dimensions: `sdr(estimate.unsqueeze(-2), ...)`.
 A silent target has no score: NaN, with a gradient of zero, so that it can be left out of a mean; nor have waveforms
-that hold NaN.
+that hold NaN. All raise ValueError where the shapes differ, or hold no sample.
 """
 
 import torch
@@ -25,9 +25,6 @@ def sdr(estimate: Waveform, target: Waveform, eps: float = 1e-7) -> Tensor:
     Returns:
         (...,), in dB; NaN where the target is silent.
 
-    Raises:
-        ValueError: the shapes differ, or hold no sample.
-
     Source:
         Mitsufuji et al., Music Demixing Challenge 2021, Front. Signal Process. 1:808395, 2022, eq. 1; there a
         silent target scores about -10 log10(noise / eps). The score of a song is the mean over its stems.
@@ -37,19 +34,7 @@ def sdr(estimate: Waveform, target: Waveform, eps: float = 1e-7) -> Tensor:
 
 
 def snr(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
-    """Measure the signal-to-noise ratio: `sdr` with an eps that is too small to be seen.
-
-    Args:
-        estimate: (..., C, T).
-        target: (..., C, T).
-        eps: added to both energies, in squared full scale times samples.
-
-    Returns:
-        (...,), in dB; NaN where the target is silent.
-
-    Raises:
-        ValueError: the shapes differ, or hold no sample.
-    """
+    """Measure the signal-to-noise ratio: `sdr` with an eps that is too small to be seen."""
     return sdr(estimate, target, eps)
 
 
@@ -64,9 +49,6 @@ def si_sdr(estimate: Waveform, target: Waveform, eps: float = 1e-12, zero_mean: 
 
     Returns:
         (...,), in dB; NaN where the target is silent.
-
-    Raises:
-        ValueError: the shapes differ, or hold no sample.
 
     Source:
         Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, eq. 4.
@@ -90,9 +72,6 @@ def si_sir(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
     Returns:
         (..., S), in dB; NaN where the target is silent.
 
-    Raises:
-        ValueError: the shapes differ, or hold no sample.
-
     Source:
         Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, section 3; projections are found from the
         Gram matrix of the sources, to whose diagonal rounding is added, so that sources may be equal or silent.
@@ -113,9 +92,6 @@ def si_sar(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
     Returns:
         (..., S), in dB; NaN where the target is silent.
 
-    Raises:
-        ValueError: the shapes differ, or hold no sample.
-
     Source:
         Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, section 3, as `si_sir`.
     """
@@ -134,9 +110,6 @@ def sd_sdr(estimate: Waveform, target: Waveform, eps: float = 1e-12) -> Tensor:
 
     Returns:
         (...,), in dB; NaN where the target is silent.
-
-    Raises:
-        ValueError: the shapes differ, or hold no sample.
 
     Source:
         Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, eq. 9.

@@ -37,7 +37,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _thump(pitch: tuple[float, float], decay: float, sweep: float, rate: int) -> np.ndarray:
-    """Sound a membrane whose pitch falls from pitch[1] to pitch[0] Hz within `sweep` s and rings `decay` s."""
+    """Synthesize a membrane whose pitch falls from pitch[1] to pitch[0] Hz within `sweep` s and rings `decay` s."""
     n_samples = int(min(5.0 * decay, 1.6) * rate)
     time = np.arange(n_samples, dtype=np.float32) / rate
     frequency = pitch[0] + (pitch[1] - pitch[0]) * np.exp(-time / sweep)
@@ -46,7 +46,7 @@ def _thump(pitch: tuple[float, float], decay: float, sweep: float, rate: int) ->
 
 
 def _hiss(rng: np.random.Generator, knots: tuple[float, float, float], decay: float, rate: int) -> np.ndarray:
-    """Sound a burst of noise around knots (low, peak, high in Hz) that dies with `decay` s."""
+    """Synthesize a burst of noise around knots (low, peak, high in Hz) that dies with `decay` s."""
     n_samples = int(5.0 * decay * rate) + 256
     low, peak, high = knots
     points = np.array([0.2 * low, low, peak, high, min(2.0 * high, 0.5 * rate)])
@@ -95,7 +95,7 @@ def _clap(rng: np.random.Generator, rate: int) -> np.ndarray:
 
 
 def _metal(rng: np.random.Generator, low: float, decay: float, rate: int) -> np.ndarray:
-    """Sound a cymbal: many inharmonic partials above `low` Hz and hiss, the highest first to die."""
+    """Synthesize a cymbal: many inharmonic partials above `low` Hz and hiss, the highest first to die."""
     n_samples = int(min(4.0 * decay + 0.02, 2.5) * rate)
     frequencies = low * np.exp(rng.uniform(0.0, np.log(17000.0 / low), 70))
     partials = frequencies, rng.uniform(0.2, 1.0, 70), decay * rng.uniform(0.4, 1.2, 70) * (low / frequencies) ** 0.2
@@ -107,7 +107,7 @@ def _metal(rng: np.random.Generator, low: float, decay: float, rate: int) -> np.
 
 
 def _knock(rng: np.random.Generator, low: float, high: float, decay: float, rate: int) -> np.ndarray:
-    """Sound wood or a small skin between `low` and `high` Hz."""
+    """Synthesize wood or a small skin between `low` and `high` Hz."""
     first = rng.uniform(low, high)
     ratios = np.array([1.0, 1.6, 2.2, 2.9, 4.1])
     modes = first * ratios, rng.uniform(0.2, 1.0, 5) / ratios, decay / ratios

@@ -33,7 +33,7 @@ _KNEE = 0.9  # full scale of the limiter every stem passes
 
 
 def compress(waveform: np.ndarray, ratio: float) -> np.ndarray:
-    """Even out the level of a stem (2, T): above a floor, `ratio` dB in become 1 dB out."""
+    """Compress the level of a stem (2, T): above a floor, `ratio` dB in become 1 dB out."""
     n_samples = waveform.shape[-1]
     padded = np.pad(np.mean(waveform**2, axis=0), (0, -n_samples % HOP))
     level = np.sqrt(ndimage.gaussian_filter1d(padded.reshape(-1, HOP).mean(-1), 6.0))
@@ -64,7 +64,7 @@ def chorus(rng: np.random.Generator, voice: np.ndarray, delay: float, depth: flo
 
 
 def saturate(waveform: np.ndarray, drive: float) -> np.ndarray:
-    """Bend a stem by tanh; `drive` 0.3 is warm, 10 is a fuzz."""
+    """Limit a stem by tanh; `drive` 0.3 is warm, 10 is a fuzz."""
     level = rms(waveform) + 1e-9
     bent = np.tanh(waveform * np.float32(drive / (3.0 * level)))
     return bent * np.float32(level / (rms(bent) + 1e-9))

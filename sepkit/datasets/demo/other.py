@@ -29,7 +29,7 @@ _LOOP = 131072
 
 
 def _struck(rng: np.random.Generator, timbre: str, settings: dict, frequency: float, n: int, rate: int) -> np.ndarray:
-    """Sound a string, bar or reed that is struck or plucked, (n,)."""
+    """Synthesize a string, bar or reed that is struck or plucked, (n,)."""
     count = {"piano": 26, "electric": 6, "guitar": 30, "mallet": 6}[timbre]
     number = np.arange(1, count + 1)
     if timbre == "mallet":
@@ -54,7 +54,7 @@ def _struck(rng: np.random.Generator, timbre: str, settings: dict, frequency: fl
 def _synthesised(
     rng: np.random.Generator, timbre: str, settings: dict, frequency: float, n: int, rate: int
 ) -> np.ndarray:
-    """Sound a stack of detuned oscillators behind a filter that closes, (n,)."""
+    """Synthesize a stack of detuned oscillators behind a filter that closes, (n,)."""
     number = np.arange(1, 121)
     fits = number * frequency < 0.45 * rate
     wave = (number % 2 if settings["hollow"] else 1.0) / number
@@ -245,7 +245,7 @@ def _low(rng: np.random.Generator, song: Song, sections: list[Section]) -> np.nd
 
 
 def _texture(rng: np.random.Generator, song: Song, sections: list[Section]) -> np.ndarray:
-    """Let coloured noise swell towards the ends of sections, or hiss all the time, (2, T)."""
+    """Synthesize coloured noise that swells towards the ends of sections, or hisses all the time, (2, T)."""
     track = np.zeros((2, song.n_samples), dtype=np.float32)
     centre, rising = rng.uniform(5.0, 9.0), chance(rng, 0.6)
     grid = np.geomspace(30.0, 20000.0, 24)

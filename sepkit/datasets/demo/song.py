@@ -60,24 +60,24 @@ class Song:
     cutoff: float  # Hz, above which the whole song is empty, as after a lossy codec
 
     def seconds(self, beat: float) -> float:
-        """Tell the time of a beat, swing included."""
+        """Return the time of a beat, swing included."""
         late = self.swing / 4.0 if round(beat * 4) % 2 else 0.0
         return self.first_beat + (beat + late) * 60.0 / self.bpm
 
     def sample(self, beat: float) -> int:
-        """Tell the sample at which a beat falls; before the beginning it is negative."""
+        """Return the sample at which a beat falls; before the beginning it is negative."""
         return round(self.seconds(beat) * self.sample_rate)
 
     def pitch(self, degree: int) -> int:
-        """Tell the MIDI pitch of a degree of the scale; 7 is one octave above 0."""
+        """Return the MIDI pitch of a degree of the scale; 7 is one octave above 0."""
         return self.root + 12 * (degree // 7) + self.mode[degree % 7]
 
     def degree(self, midi: float) -> int:
-        """Tell the degree of the scale nearest to a MIDI pitch."""
+        """Return the degree of the scale nearest to a MIDI pitch."""
         return min(range(49), key=lambda degree: abs(self.pitch(degree) - midi))
 
     def chord(self, beat: float) -> int:
-        """Tell the degree on which the chord at a beat stands."""
+        """Return the degree on which the chord at a beat stands."""
         return self.progression[int(beat / self.beats_per_chord + 1e-6) % len(self.progression)]
 
     def active(self, stem: str) -> list[Section]:

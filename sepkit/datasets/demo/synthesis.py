@@ -18,7 +18,7 @@ def amplitude(level_db: float | np.ndarray) -> float | np.ndarray:
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """Throw a coin that falls on True with `probability`."""
+    """Draw True with `probability`."""
     return bool(rng.random() < probability)
 
 
@@ -47,7 +47,7 @@ def stretch(control: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 def envelope(n_samples: int, attack: float, release: float, sample_rate: int, decay: float = 0.0) -> np.ndarray:
-    """Shape one note: a rise and a fall of raised cosines, between them an exponential decay.
+    """Build the envelope of one note: a rise and a fall of raised cosines, between them an exponential decay.
 
     Args:
         n_samples: T, the release included.

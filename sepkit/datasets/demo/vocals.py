@@ -296,7 +296,7 @@ def _choir(rng: np.random.Generator, song: Song) -> np.ndarray:
 
 
 def render_vocals(rng: np.random.Generator, song: Song) -> np.ndarray:
-    """Sing the vocals of a song, (2, T) float32."""
+    """Render the vocals of a song, (2, T) float32."""
     style = STYLES[rng.choice(4, p=[0.5, 0.22, 0.16, 0.12])]
     singer = draw_singer(rng, style)
     lead = compose(rng, song, style, singer.centre, song.active("vocals"))

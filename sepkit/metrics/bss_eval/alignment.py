@@ -5,7 +5,7 @@ from torch import Tensor
 
 _EXCERPTS = 4
 _EXCERPT = 8192
-# What a fault must be seen at: with less the estimate is merely poor. Music resembles itself after a period, too.
+# From these a fault is reported: with less the estimate is merely poor. Music resembles itself after a period, too.
 _SIMILAR = 0.7
 _CLEARLY_BETTER = 1.2
 _SCALED = 0.9
@@ -13,7 +13,7 @@ _GAINS = (0.5, 2.0)
 
 
 def find_misalignment(estimate: Tensor, target: Tensor, loudest: list[int]) -> str | None:
-    """Say what looks wrong about an estimate: "delayed by 40 samples", "inverted", "scaled by 0.1", or None.
+    """Detect a delay, a sign or a gain of an estimate: "delayed by 40 samples", "inverted", "scaled by 0.1", or None.
 
     Args:
         estimate: (C, T).
@@ -22,13 +22,15 @@ def find_misalignment(estimate: Tensor, target: Tensor, loudest: list[int]) -> s
     """
     size = min(_EXCERPT, target.shape[-1])
     starts = [max(0, min(centre - size // 2, target.shape[-1] - size)) for centre in loudest[:_EXCERPTS]]
-    given, wanted = (_excerpts(waveform, starts, size) for waveform in (estimate, target))
-    power, given_power = wanted.square().sum(), given.square().sum()
-    if power == 0 or given_power == 0:
+    excerpts = [
+        torch.stack([waveform[:, start : start + size] for start in starts]).double() for waveform in (estimate, target)
+    ]
+    estimate_power, power = (excerpt.square().sum() for excerpt in excerpts)
+    if power == 0 or estimate_power == 0:
         return None
-    spectra = [torch.fft.rfft(excerpts, n=2 * size) for excerpts in (given, wanted)]
+    spectra = [torch.fft.rfft(excerpt, n=2 * size) for excerpt in excerpts]
     product = torch.fft.irfft((spectra[0] * spectra[1].conj()).sum((0, 1)))
-    similarity = product / (power * given_power).sqrt()
+    similarity = product / (power * estimate_power).sqrt()
     lag = int(similarity.argmax())
     best, aligned = float(similarity[lag]), float(similarity[0])
     if best > _SIMILAR and best > _CLEARLY_BETTER * abs(aligned):
@@ -39,7 +41,3 @@ def find_misalignment(estimate: Tensor, target: Tensor, loudest: list[int]) -> s
     if aligned > _SCALED and not _GAINS[0] <= gain <= _GAINS[1]:
         return f"scaled by {gain:.2g}"
     return None
-
-
-def _excerpts(waveform: Tensor, starts: list[int], size: int) -> Tensor:
-    return torch.stack([waveform[:, start : start + size] for start in starts]).double()

@@ -5,9 +5,6 @@ from torch import Tensor
 
 # Spectra of as many blocks at a time, so that they stay in cache.
 _SPECTRA_BYTES = 2**21
-# Once a block of this size has been freed, glibc keeps what temporaries free, instead of handing it to the system
-# and having every page of the next one zeroed: a third of the time.
-_FREED_BYTES = 30 * 2**20
 
 
 class Correlator:
@@ -32,7 +29,6 @@ class Correlator:
         n_cached = _SPECTRA_BYTES // (8 * channels * self.n_fft)
         self.n_blocks = max(2, min(n_cached, -(-(length + n_lags - 1) // self.block)))
         row = self.n_blocks * self.block
-        torch.empty(_FREED_BYTES, dtype=torch.uint8)
         like = {"dtype": torch.float64, "device": targets[0].device}
         self._flat = torch.zeros(channels * row + self.n_fft, **like)
         self._rows = self._flat[: channels * row].view(channels, row)
@@ -77,12 +73,12 @@ class Correlator:
 
     def _pad(self, n_own: int) -> None:
         """Copy the references' first samples into blocks that end in zeros."""
-        n_whole, rest = divmod(n_own, self.block)
+        n_whole, n_left = divmod(n_own, self.block)
         blocks = self._rows[: len(self._padded)].view(len(self._padded), self.n_blocks, self.block)
         self._padded[:, :n_whole, : self.block] = blocks[:, :n_whole]
-        if rest:
-            self._padded[:, n_whole, :rest] = blocks[:, n_whole, :rest]
-            self._padded[:, n_whole, rest:] = 0
+        if n_left:
+            self._padded[:, n_whole, :n_left] = blocks[:, n_whole, :n_left]
+            self._padded[:, n_whole, n_left:] = 0
 
     def _accumulate(self, spectra: Tensor | None, n_blocks: int) -> Tensor:
         """Add the cross spectra of the first blocks: (K, M, 2 M)."""
@@ -99,6 +95,6 @@ class Correlator:
 
 
 def _frequency_first(spectra: Tensor) -> Tensor:
-    """(channels, blocks, K) -> (K, channels, blocks), contiguous."""
+    """Move the bins first: (channels, blocks, K) -> (K, channels, blocks), contiguous."""
     channels, n_blocks, n_bins = spectra.shape
     return spectra.view(-1, n_bins).T.contiguous().view(n_bins, channels, n_blocks)

@@ -56,8 +56,8 @@ def bss_eval(
 ) -> BSSEval:
     """Measure museval's SDR, ISR, SIR and SAR of each frame, with energies summed over samples and channels.
 
-    Computed in float64 on the tensors' device, on the CPU with one thread: score several recordings in several
-    processes. What lies behind the last whole frame is not scored, but shapes the filters of version 4.
+    Computed in float64 on the tensors' device, on the CPU with one thread. Samples behind the last whole frame are not
+    scored, but shape the filters of version 4.
 
     Args:
         estimate: (S, C, T), real; integers are taken as they are.
@@ -73,7 +73,7 @@ def bss_eval(
             sources. "nan": a reference that is silent throughout is left out, with its estimate, as if it had not
             been given, and scores NaN; an estimate that is silent throughout silences no other source, and has 0 dB
             SDR and ISR, NaN SIR and SAR. "museval": silence throughout is an error. "error": a silent frame is, too.
-        names: of the sources, by which warnings call their estimates; None: by their numbers.
+        names: of the sources, for warnings; None: their numbers.
 
     Returns:
         scores and permutation, on the CPU; +inf where a denominator is exactly zero, as SIR with one source.
@@ -82,8 +82,8 @@ def bss_eval(
         ValueError: an argument is out of range, samples are not finite, or silence that the mode forbids.
 
     Warns:
-        UserWarning: the references leave a band empty, so that rounding decides ISR, SIR and SAR (in museval, too);
-            or an estimate looks delayed, inverted or scaled.
+        UserWarning: rounding decides ISR, SIR and SAR (in museval, too), since the references leave a band empty; or an
+            estimate is probably delayed, inverted or scaled.
 
     Source:
         museval 0.4.1, metrics.bss_eval; Vincent et al., Performance measurement in blind audio source separation,
@@ -109,7 +109,7 @@ def bss_eval(
 
 
 class _Recording(NamedTuple):
-    """What is scored: R estimates and references (C, T), and frames, of which some are valid."""
+    """A recording to score: R estimates and references (C, T), and frames, of which some are valid."""
 
     estimates: list[Tensor]
     targets: list[Tensor]
@@ -187,7 +187,7 @@ def _splits(
     Args:
         references: (Q, M, M, L), correlations among the references.
         estimates: (Q, M, M, L), from the references to the estimates.
-        recording: what is scored, R sources.
+        recording: of R sources.
         pairs: of reference and estimate.
     """
     n_sources = len(recording.targets)
@@ -237,17 +237,14 @@ def _determined(references: Tensor, right: Tensor, copies: list[int]) -> tuple[T
 
 
 def _copies(targets: list[Tensor]) -> list[int]:
-    """Number the channels that equal an earlier channel of the same reference, as in mono files in stereo."""
+    """List the channels that equal an earlier channel of the same reference, as in mono files in stereo."""
     copies = []
     for source, target in enumerate(targets):
         for channel in range(1, len(target)):
-            if any(_equal(target[earlier], target[channel]) for earlier in range(channel)):
+            alike = (row for row in target[:channel] if torch.equal(row[:1024], target[channel, :1024]))
+            if any(torch.equal(row, target[channel]) for row in alike):
                 copies.append(source * len(target) + channel)
     return copies
-
-
-def _equal(left: Tensor, right: Tensor) -> bool:
-    return torch.equal(left[:1024], right[:1024]) and torch.equal(left, right)
 
 
 def _parts(splits: list[Split], frames: Frames, recording: _Recording) -> Tensor:
@@ -268,7 +265,7 @@ def _correlate(correlator: Correlator, bounds: list[tuple[int, int]]) -> Frames:
 
 
 def _can_be_summed(recording: _Recording) -> bool:
-    """Tell whether the recording's correlations are the sum of its frames', and these are few enough to be kept."""
+    """Return whether the recording's correlations are the sum of its frames', and these are few enough to be kept."""
     bounds, n_rows = recording.bounds, sum(len(target) for target in recording.targets)
     adjacent = all(first[1] == second[0] for first, second in itertools.pairwise(bounds))
     long_enough = min(stop - start for start, stop in bounds) >= recording.n_lags - 1
@@ -300,15 +297,15 @@ def _warn_of_empty_band(system: BlockToeplitz, trusted: Tensor) -> None:
 
 
 def _warn_of_alignment(recording: _Recording, signal: Tensor) -> None:
-    """Warn of estimates that look delayed, inverted or scaled in the loudest frames of signal, (R, frames)."""
-    found = []
+    """Warn of estimates that are probably delayed, inverted or scaled in the loudest frames of signal, (R, frames)."""
+    faults = []
     for source, (estimate, target) in enumerate(zip(recording.estimates, recording.targets, strict=True)):
         loudest = [sum(recording.bounds[frame]) // 2 for frame in signal[source].argsort(descending=True)]
         fault = find_misalignment(estimate, target, loudest)
         if fault:
-            found.append(f"{recording.labels[source]} looks {fault}")
-    if found:
-        warnings.warn(f"{', '.join(found)}: align the estimates with the references", stacklevel=2)
+            faults.append(f"{recording.labels[source]} looks {fault}")
+    if faults:
+        warnings.warn(f"{', '.join(faults)}: align the estimates with the references", stacklevel=2)
 
 
 def _grouped(items: list, size: int) -> Iterator[list]:

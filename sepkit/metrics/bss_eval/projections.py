@@ -1,8 +1,8 @@
 """Energies of the parts into which distortion filters split an estimate.
 
 The energy of `p = sum_i F_i * x_i` is a quadratic form in the filters F, whose matrix holds the correlations of the
-x_i at short lags: nothing needs to be filtered. Only where rounding could be seen in a difference of such energies is
-the stretch filtered after all.
+x_i at short lags: nothing needs to be filtered. Only where rounding could be seen in a difference of such energies, the
+stretch is filtered after all.
 
 Filters are (M, L, C): from the M channels of all references to the C channels of one estimate.
 """
@@ -29,7 +29,7 @@ class Frames(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Energies (n,) in each frame of what an estimate is split into.
+    """Energies (n,) in each frame of the parts of an estimate.
 
     With s one reference, P the estimate projected on all references, P_j on the channels of s alone.
     """
@@ -108,8 +108,8 @@ class Split:
             filtered = _overlap_save(rows, bank, n_lags)[:, :n_kept]
             projection, projection_own, interference = filtered.split(self.n_channels)
             target = rows[self.source, n_lags - 1 :][:, :n_kept]
-            given = _excerpt(estimate, *window, 0, n_new)[:, :n_kept]
-            parts = (projection_own - target, projection_own, interference, projection, given - projection)
+            mixed = _excerpt(estimate, *window, 0, n_new)[:, :n_kept]
+            parts = (projection_own - target, projection_own, interference, projection, mixed - projection)
             sums += torch.stack([part.square().sum() for part in parts])
         return Parts(*sums)
 

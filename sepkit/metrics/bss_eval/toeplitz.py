@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# A solution is trusted when its backward error is this small; one of LU with pivots is about 1e-15, and so far it is
-# refined where that is to be had: in between, an ill-conditioned system moves scores by 1e-6 dB.
+# A solution is trusted when its backward error is this small; one of LU with pivots is about 1e-15, and solutions are
+# refined to that where they can be: in between, an ill-conditioned system moves scores by 1e-6 dB.
 _TRUSTED, _REFINED = 1e-13, 1e-15
 _REFINEMENTS = 6
 
@@ -42,8 +42,8 @@ class BlockToeplitz:
             right: (Q, M, L, P), float64.
 
         Returns:
-            filters (Q, M, L, P), and bool (Q,): the system is so well conditioned that the fast solution stood
-            its test; the others were solved densely.
+            filters (Q, M, L, P), and bool (Q,): whether the fast solution passed its test; ill-conditioned systems fail
+            it and are solved densely.
         """
         if self._inverse is None:
             filters, trusted = torch.zeros_like(right), right.new_zeros(len(right), dtype=torch.bool)
@@ -108,11 +108,11 @@ class BlockToeplitz:
         return filters, trusted
 
     def _transform(self, filters: Tensor) -> Tensor:
-        """(Q, M, L, P) -> spectra (Q, K, M, P)."""
+        """Transform (Q, M, L, P) to spectra (Q, K, M, P)."""
         return torch.fft.rfft(filters.mT, n=self.n_fft).permute(0, 3, 1, 2)
 
     def _cut(self, spectra: Tensor) -> Tensor:
-        """Spectra (Q, K, M, P) -> the first L lags (Q, M, L, P)."""
+        """Transform spectra (Q, K, M, P) to the first L lags (Q, M, L, P)."""
         lags = torch.fft.irfft(spectra.permute(0, 2, 3, 1).contiguous(), n=self.n_fft)
         return lags[..., : self.n_fft // 2].mT
 
@@ -177,11 +177,11 @@ def _predictors(blocks, library):
 
 
 def _both_sides(lags: Tensor) -> Tensor:
-    """Lay lags 0 .. L - 1 and -(L - 1) .. -1 on a circle of 2 L."""
+    """Place lags 0 .. L - 1 and -(L - 1) .. -1 on a circle of 2 L."""
     negative = lags.transpose(1, 2)[..., 1:].flip(-1)
     return torch.cat([lags, torch.zeros_like(lags[..., :1]), negative], dim=-1)
 
 
 def _norm(filters: Tensor) -> Tensor:
-    """Norm of each column of a system: (Q, M, L, P) -> (Q, 1, 1, P)."""
+    """Compute the norm of each column of a system: (Q, M, L, P) -> (Q, 1, 1, P)."""
     return torch.linalg.vector_norm(filters, dim=(1, 2), keepdim=True)

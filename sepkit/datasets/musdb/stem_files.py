@@ -13,9 +13,9 @@ from sepkit import audio
 from sepkit.datasets.cache import cache_directory, writing_to_cache
 from sepkit.files import atomic_folder, readable
 
-_SOURCES = ("vocals", "drums", "bass", "other")
-_STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # of a `.stem.mp4`, in their order
-_VALIDATION = frozenset(
+SOURCES = ("vocals", "drums", "bass", "other")
+STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # of a `.stem.mp4`, in their order
+VALIDATION_SONGS = frozenset(  # of the train folder, by convention
     (
         "ANiMAL - Rockshow",
         "Actions - One Minute Smile",
@@ -36,7 +36,7 @@ _VALIDATION = frozenset(
 
 
 def is_stem_file(path: Path) -> bool:
-    """Say whether a path is a song in one `.stem.mp4` file."""
+    """Return whether a path is a song in one `.stem.mp4` file."""
     return path.name.lower().endswith(".stem.mp4") and not path.name.startswith(".") and path.is_file()
 
 
@@ -45,24 +45,14 @@ def song_name(path: Path) -> str:
     return readable(path.name[: -len(".stem.mp4")] if is_stem_file(path) else path.name)
 
 
-def validation_names() -> frozenset[str]:
-    """Name the 14 songs of MUSDB18's train folder that are by convention for validation."""
-    return _VALIDATION
-
-
-def source_names() -> list[str]:
-    """Name MUSDB18's stems: vocals, drums, bass, other."""
-    return list(_SOURCES)
-
-
 def check_stem_file(path: Path) -> str | None:
-    """Say what is wrong with a `.stem.mp4`, without decoding it; None: nothing."""
+    """Describe the fault of a `.stem.mp4`, without decoding it; None: it has none."""
     try:
         info = audio.probe(path)
     except audio.AudioError as error:
         return str(error)
-    if info.n_streams != len(_STREAMS):
-        wanted = f"{len(_STREAMS)} streams ({', '.join(_STREAMS)})"
+    if info.n_streams != len(STREAMS):
+        wanted = f"{len(STREAMS)} streams ({', '.join(STREAMS)})"
         return f"{path}: wanted are {wanted}, it has {info.n_streams}; replace it"
     if info.truncated:
         return f"{path}: truncated, {info.n_samples} of {info.n_declared} samples decode; download it again"
@@ -94,7 +84,7 @@ def decode_stem_files(paths: Sequence[Path]) -> tuple[dict[Path, Path], list[str
 
 
 def _cache_folder(path: Path) -> Path:
-    """Tell where the decoded file belongs: another path, size or time of change gives another place."""
+    """Name the folder of the decoded file: another path, size or time of change gives another one."""
     path = path.resolve()
     status = path.stat()
     key = f"{path}\n{status.st_size}\n{status.st_mtime_ns}"
@@ -102,7 +92,7 @@ def _cache_folder(path: Path) -> Path:
 
 
 def _decode(path: Path, folder: Path) -> str | None:
-    """Decode a file into its folder in the cache; tell what went wrong."""
+    """Decode a file into its folder in the cache; return what went wrong."""
     try:
         with writing_to_cache(), atomic_folder(folder) as work:
             _run_ffmpeg(path, work)
@@ -117,15 +107,15 @@ class _NotDecodedError(Exception):
 
 def _run_ffmpeg(path: Path, work: Path) -> None:
     """Write one WAV a stream."""
-    outputs = [work / f"{name}.wav" for name in _STREAMS]
+    outputs = [work / f"{name}.wav" for name in STREAMS]
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", os.fspath(path.resolve())]
     for k, output in enumerate(outputs):
         command += ["-map", f"0:a:{k}", "-c:a", "pcm_s16le", "-bitexact", os.fspath(output)]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        messages = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise _NotDecodedError(
-            f"{path}: ffmpeg does not decode it ({said[-1]}); download it again, or make room in {work.parent}"
+            f"{path}: ffmpeg does not decode it ({messages[-1]}); download it again, or make room in {work.parent}"
         )
     wanted, found = audio.probe(path).n_samples, min(audio.probe(output).n_samples for output in outputs)
     if found < wanted:

@@ -13,18 +13,18 @@ from sepkit.datasets.roles import is_sum
 if TYPE_CHECKING:
     from sepkit.datasets.songs import Song
 
-ALIKE = 0.95  # correlation from which parts are told to be alike
+ALIKE = 0.95  # correlation from which parts count as alike
 COPY = 0.9999  # correlation
-TOLD = -30.0  # dB, of a mixture without the sum of its parts
+REPORTED = -30.0  # dB, of a mixture without the sum of its parts
 _PIECES, _SECONDS = 5, 2.0  # parts of a song that are read, and how long they are
-_SILENT = 1e-6  # root mean square below which nothing is said of a stem: -120 dB re full scale
-_MOVING_ALIKE = 0.8  # correlation of their energies in time, above which a delay is looked for
+_SILENT = 1e-6  # root mean square below which a stem counts as silent: -120 dB re full scale
+_MOVING_ALIKE = 0.8  # correlation of their energies in time, above which a delay is searched
 _EVERY = 4  # samples, of which one is enough where stems are compared
 _FRAME = 2048  # of those, whose energy is compared
 _NEAR = -10.0  # dB below which a sum is taken for one that was changed
 _EXACT = -40.0  # dB below which a difference is none
 _MENDED = 3.0  # dB that undoing a delay must bring
-_CONTENT = -10.0  # dB re mixture, above which what it holds beside its parts may be another part
+_CONTENT = -10.0  # dB re mixture, above which its residual may be another part
 _EXPLAINED = 0.3  # share of it above which it is made of the parts
 _WINDOW = 4096  # samples of the spectra in which that is measured
 
@@ -57,8 +57,8 @@ class Mixing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Look:
-    """What ten seconds of a song tell.
+class Inspection:
+    """The findings in ten seconds of a song.
 
     Attributes:
         silent: stems without a sound in them.
@@ -78,11 +78,11 @@ class Look:
 
     @property
     def holds_another_part(self) -> bool:
-        """Tell whether the mixture holds something beside its parts that is no trace of them."""
+        """Return whether the residual of the mixture is something of its own, no trace of the parts."""
         return self.mixing is not None and self.mixing.apart
 
 
-def look_at(song: "Song") -> Look:
+def inspect_song(song: "Song") -> Inspection:
     """Read five times two seconds of all files of a song, and compare them.
 
     Args:
@@ -96,35 +96,32 @@ def look_at(song: "Song") -> Look:
         for start, piece in zip(starts, pieces, strict=True):
             stem.read_into(piece, start)
     stems, thinned = waveforms[: len(names)], waveforms[..., ::_EVERY].contiguous()
-    sounding, gram = _level(thinned) > _SILENT, _scaled_gram(thinned[: len(names)])
+    level = torch.linalg.vector_norm(thinned.flatten(1), dim=1) / math.sqrt(thinned[0].numel())
+    sounding, gram = level > _SILENT, _scaled_gram(thinned[: len(names)])
     parts = [k for k, name in enumerate(names) if name not in song.apart and sounding[k]]
     apart = [k for k, name in enumerate(names) if name in song.apart and sounding[k]]
     sums = [k for k in apart if is_sum(names[k])]
     finer = [k for k in apart if k not in sums]
     mixing = _compare(waveforms[-1], stems[parts].sum(0)) if song.mixture and parts and sounding[-1] else None
-    found = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
-    return Look(
+    sums_of = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
+    return Inspection(
         tuple(name for name, sounds in zip(names, sounding.tolist(), strict=False) if not sounds),
         mixing,
         tuple(Copy(names[i], names[j], *how) for i, j, *how in _find_copies(stems, thinned, gram, parts)),
-        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in found.items() if missing < _EXACT},
-        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in found.items() if missing >= _EXACT},
+        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in sums_of.items() if missing < _EXACT},
+        {names[k]: tuple(names[i] for i in used) for k, (used, missing) in sums_of.items() if missing >= _EXACT},
         {names[k]: _decibels(_explain(gram, k, [*parts, *finer])[1]) for k in sums},
     )
 
 
 def _choose_pieces(song: "Song") -> tuple[list[int], int]:
-    """Give the first samples of the pieces and their length."""
+    """Choose the first samples of the pieces and their length."""
     rate = next(iter(song.stems.values())).sample_rate
     n_samples = int(_SECONDS * rate)
     if song.n_samples <= _PIECES * n_samples:
         return [0], song.n_samples
     last = (song.n_samples - n_samples) / (_PIECES - 1)
     return [int(i * last) // song.position_step * song.position_step for i in range(_PIECES)], n_samples
-
-
-def _level(waveforms: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(waveforms.flatten(1), dim=1) / math.sqrt(waveforms[0].numel())
 
 
 def _decibels(ratio: float) -> float:
@@ -144,13 +141,13 @@ def _find_copies(
 ) -> list[tuple[int, int, float, int]]:
     """Find pairs of parts that are alike, where one may be late.
 
-    A delay is looked for where the energies of two move alike, which costs less than to look everywhere.
+    A delay is searched where the energies of two move alike, which costs less than everywhere.
     """
     n_samples = thinned.shape[-1] // _FRAME
     frames = thinned[: len(stems), :, 0, : n_samples * _FRAME].unflatten(-1, (n_samples, _FRAME))
     energy = frames.square().sum(-1).flatten(1)  # (K, frames)
     moving = _scaled_gram(energy - energy.mean(1, keepdim=True)) if n_samples else torch.zeros_like(gram)
-    found = []
+    copies = []
     for i, j in ((i, j) for a, i in enumerate(parts) for j in parts[a + 1 :]):
         correlation, delay = float(gram[i, j]), 0
         if abs(correlation) <= ALIKE and moving[i, j] > _MOVING_ALIKE:
@@ -158,8 +155,8 @@ def _find_copies(
             late, early = _overlap(stems[j], stems[i], delay)
             correlation = float(_scaled_gram(torch.stack([late, early]))[0, 1])
         if abs(correlation) > ALIKE:
-            found.append((i, j, correlation, delay))
-    return found
+            copies.append((i, j, correlation, delay))
+    return copies
 
 
 def _find_delay(late: Tensor, early: Tensor) -> int:
@@ -180,20 +177,20 @@ def _overlap(late: Tensor, early: Tensor, delay: int) -> tuple[Tensor, Tensor]:
 
 def _find_sums(gram: Tensor, parts: Sequence[int]) -> dict[int, tuple[list[int], float]]:
     """Find parts that are the sum of several others, and what is missing, in dB; of what is not exact, the nearest."""
-    found = {}
+    sums = {}
     for k in parts:
         others = [i for i in parts if i != k]
         weights, unexplained = _explain(gram, k, others)
         used = [i for i, weight in zip(others, weights.tolist(), strict=True) if abs(weight) > 0.03]
         positive = all(weight > -0.03 for weight in weights.tolist())
         if len(used) > 1 and positive and _decibels(unexplained) < _NEAR:
-            found[k] = used, _decibels(unexplained)
-    nearest = min(found, key=lambda k: found[k][1], default=None)
-    return {k: each for k, each in found.items() if each[1] < _EXACT or k == nearest}
+            sums[k] = used, _decibels(unexplained)
+    nearest = min(sums, key=lambda k: sums[k][1], default=None)
+    return {k: entry for k, entry in sums.items() if entry[1] < _EXACT or k == nearest}
 
 
 def _explain(gram: Tensor, k: int, others: Sequence[int]) -> tuple[Tensor, float]:
-    """Give the weights of other stems that come nearest to one, all at one level, and the share that is missing."""
+    """Fit other stems to one, all at one level; return their weights and the share that is missing."""
     if not others:
         return gram.new_zeros(0), 1.0
     weights = torch.linalg.pinv(gram[others][:, others], rtol=1e-5, hermitian=True) @ gram[others, k]
@@ -202,29 +199,29 @@ def _explain(gram: Tensor, k: int, others: Sequence[int]) -> tuple[Tensor, float
 
 def _compare(mixture: Tensor, total: Tensor) -> Mixing:
     """Compare a mixture with the sum of its parts, both (pieces, C, T)."""
-    power, rest = float(mixture.square().sum()), mixture - total
-    residual = _decibels(rest.square().sum() / power)
-    if residual < TOLD:
+    difference = mixture - total
+    residual = _decibels(difference.square().sum() / float(mixture.square().sum()))
+    if residual < REPORTED:
         return Mixing(residual)
-    tried = {delay: _match(*_overlap(mixture, total, delay)) for delay in (0, _find_delay(mixture, total))}
-    delay = min(tried, key=lambda each: tried[each][1] + _MENDED * (each != 0))
-    factor, aligned = tried[delay]
-    apart = delay == 0 and residual > _CONTENT and _share(rest, total) < _EXPLAINED
+    fits = {delay: _match(*_overlap(mixture, total, delay)) for delay in (0, _find_delay(mixture, total))}
+    delay = min(fits, key=lambda delay: fits[delay][1] + _MENDED * (delay != 0))
+    factor, aligned = fits[delay]
+    apart = delay == 0 and residual > _CONTENT and _explained_share(difference, total) < _EXPLAINED
     return Mixing(residual, factor, delay, aligned, apart)
 
 
 def _match(mixture: Tensor, total: Tensor) -> tuple[float, float]:
-    """Give the factor of the sum in the mixture, and what is left then, dB re mixture."""
+    """Fit the sum to the mixture; return its factor and the residual, dB re mixture."""
     factor = float((mixture * total).sum() / total.square().sum().clamp_min(1e-30))
-    left = (mixture - factor * total).square().sum() / mixture.square().sum().clamp_min(1e-30)
-    return factor, _decibels(left)
+    residual = (mixture - factor * total).square().sum() / mixture.square().sum().clamp_min(1e-30)
+    return factor, _decibels(residual)
 
 
-def _share(rest: Tensor, total: Tensor) -> float:
-    """Tell what share of a residual follows from the sum, by a filter or by a gain that changes in time."""
-    n_window = min(_WINDOW, 2 ** int(math.log2(max(16, rest.numel() // 32))), rest.shape[-1])
-    n_samples = rest.shape[-1] // n_window * n_window
-    blocks = [part[..., :n_samples].unflatten(-1, (-1, n_window)) for part in (rest, total)]
+def _explained_share(residual: Tensor, total: Tensor) -> float:
+    """Measure the share of a residual that follows from the sum, by a filter or by a gain that changes in time."""
+    n_window = min(_WINDOW, 2 ** int(math.log2(max(16, residual.numel() // 32))), residual.shape[-1])
+    n_samples = residual.shape[-1] // n_window * n_window
+    blocks = [part[..., :n_samples].unflatten(-1, (-1, n_window)) for part in (residual, total)]
     power = blocks[0].square().sum().clamp_min(1e-30)
     in_time = (blocks[0] * blocks[1]).sum(-1).square() / blocks[1].square().sum(-1).clamp_min(1e-20)
     spectra = [torch.fft.rfft(block * torch.hann_window(n_window), dim=-1).flatten(0, -2) for block in blocks]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sepkit.datasets.musdb.stem_files import SOURCES, VALIDATION_SONGS
+from sepkit.datasets.opening import open_songs
 from sepkit.datasets.song_dataset import SongDataset, count_samples
-from sepkit.datasets.songs import open_songs
-from sepkit.datasets.stem_files import source_names, validation_names
 
 
 class MUSDB18(SongDataset):
@@ -14,15 +14,15 @@ class MUSDB18(SongDataset):
 
     Names, stems and the 14 validation songs, which are not in train, are those of the package musdb. AAC is decoded
     once, by ffmpeg to 16 bits as musdb does, into `$SEPKIT_CACHE` (32 GB for all 150 songs). As in every other
-    root, what the recorded mixture holds beside the stems belongs to the mixture.
+    root, the residual of the recorded mixture belongs to the mixture.
 
     Args:
         root: the folder that holds train and test.
         subset: "train", "valid" or "test".
         targets: names of the S stems to return, in this order; None: vocals, drums, bass, other.
-        sample_length: seconds per example, > 0.
+        segment: seconds per example, > 0.
         sample_rate: Hz; 44100 unless `resample`.
-        num_channels: C; averaged to one where C is 1.
+        n_channels: C; averaged to one where C is 1.
         resample: convert to another rate than 44100.
         items_per_epoch: number of examples; None: once through the audio of the subset.
         remix: share of the examples whose stems come from different songs, [0, 1].
@@ -41,18 +41,17 @@ class MUSDB18(SongDataset):
         root: str | Path,
         subset: str = "train",
         targets: Sequence[str] | None = None,
-        sample_length: float = 6.0,
+        segment: float = 6.0,
         sample_rate: int = 44100,
-        num_channels: int = 2,
+        n_channels: int = 2,
         resample: bool = False,
         items_per_epoch: int | None = None,
         remix: float = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
     ) -> None:
-        segment = count_samples(sample_length, sample_rate)
-        if targets is None:
-            targets = source_names()
-        songs = open_songs(root, subset, targets, sample_rate, num_channels, resample, valid_names=validation_names())
-        self.sample_rate, self.sample_length = sample_rate, sample_length
-        super().__init__(songs, targets, segment, items_per_epoch, remix, augment, seed)
+        n_samples = count_samples(segment, sample_rate)
+        targets = list(SOURCES) if targets is None else targets
+        songs = open_songs(root, subset, targets, sample_rate, n_channels, resample, valid_names=VALIDATION_SONGS)
+        self.sample_rate, self.segment = sample_rate, segment
+        super().__init__(songs, targets, n_samples, items_per_epoch, remix, augment, seed)

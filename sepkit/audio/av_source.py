@@ -1,158 +1,24 @@
-"""The two decoders behind one interface: libsndfile, and PyAV for what libsndfile cannot read."""
+"""Samples of a file through PyAV (FFmpeg), for what libsndfile cannot read."""
 
 import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import soundfile
 import torch
 
 from sepkit.audio.conversion import Resampler, adapt_channels
-from sepkit.audio.headers import (
-    MAX_RUBBISH,
-    TAG_MAGICS,
-    ac3_frame,
-    bare_view,
-    corrected_view,
-    flac_block,
-    is_padding,
-    skip_tags,
-)
-from sepkit.audio.info import AudioInfo, Damage
+from sepkit.audio.info import SKIP_BLOCK, Damage, DecodeError, FormatChangeError
+from sepkit.audio.mpeg import ac3_frame
+from sepkit.audio.tags import MAX_RUBBISH, TAG_MAGICS, is_padding, skip_tags
 from sepkit.audio.views import FileView
 
-SKIP_BLOCK = 1 << 16  # samples decoded at a time where a position is reached by decoding up to it
 PREROLL = 1 << 14  # samples decoded before a sought position: AAC's overlap, MP3's bit reservoir
-PATIENCE = 1 << 12  # samples that are given up at a time where libsndfile does not decode
-FILLED = ("mov", "mp3", "wv", "tta", "ape")  # containers that say where each packet belongs
+FILLED = ("mov", "mp3", "wv", "tta", "ape")  # containers that place each packet
 CONTIGUOUS = ("mp3", "aac", "ac3", "eac3", "dts", "truehd", "mlp")  # nothing lies between packets
-CHECKED = {"flac", "tta", "wavpack"}  # lossless codecs whose decoders look at checksums only on request
-STAMPED = ("ogg", "matroska", "asf", "flac")  # containers whose time stamps tell of audio that is missing
-_LAYOUTS = 8  # channels that are believed of a frame; PyAV crashes on some that damaged AAC announces
+CHECKED = {"flac", "tta", "wavpack"}  # lossless codecs whose decoders compare checksums only on request
+STAMPED = ("ogg", "matroska", "asf", "flac")  # containers whose time stamps show that audio is missing
 GAP = 0.005  # seconds between time stamps above which audio is missing: they are rounded to ms and less
-
-
-class DecodeError(Exception):
-    """Carry a decoder's complaint to where the file's name and the remedy are known."""
-
-
-class FormatChangeError(DecodeError):
-    """Report that the rate or the channels are not the same throughout."""
-
-
-class SoundfileSource:
-    """Read samples through libsndfile.
-
-    Args:
-        path: the file.
-        corrected: read it as if its header declared what is really there.
-        tolerant: give silence in place of what does not decode, and note it in `damage`.
-        seekable: the last position that is found without decoding; None: all are.
-    """
-
-    reader = "soundfile"
-
-    def __init__(self, path: str, corrected: bool = False, tolerant: bool = False, seekable: int | None = None):
-        self._path, self._corrected, self._tolerant, self._seekable = path, corrected, tolerant, seekable
-        self.damage: dict[int, Damage] = {}
-        self._open()
-        self.sample_rate = self._file.samplerate
-        self.n_channels = self._file.channels
-        self.n_declared = self._file.frames if self._file.frames < 1 << 62 else None
-        self.format = self._format
-        self.subtype = self._file.subtype
-
-    def _open(self) -> None:
-        self._view = corrected_view(self._path) if self._corrected else None
-        try:
-            self._file = soundfile.SoundFile(self._view or self._path)
-            self._format = self._file.format
-            if self._corrected and (bare := bare_view(self._path)):
-                self._open_bare(*bare)
-        except (soundfile.SoundFileRuntimeError, TypeError, ValueError, OSError) as error:
-            raise DecodeError(last_part(error)) from error
-        self._position = 0
-
-    def _open_bare(self, view: FileView, order: str) -> None:
-        """Read the audio bytes without the header, whose place for their number is too small."""
-        layout = (self._file.samplerate, self._file.channels, self._file.subtype)
-        order = order if self._file.endian == "FILE" else self._file.endian
-        self.close()
-        self._view = view
-        self._file = soundfile.SoundFile(view, "r", *layout, endian=order, format="RAW")
-
-    def seek(self, position: int) -> None:
-        """Go to a sample."""
-        found = position if self._seekable is None else min(position, self._seekable)
-        try:
-            self._file.seek(found)
-            while found < position and (skipped := len(self._file.read(min(SKIP_BLOCK, position - found)))):
-                found += skipped
-        except soundfile.SoundFileRuntimeError as error:
-            if not self._tolerant:
-                raise DecodeError(last_part(error)) from error
-        self._position = position
-
-    def read(self, n_samples: int) -> np.ndarray:
-        """Return the next (<= n_samples, C) float32; fewer only at the end."""
-        start = self._position
-        try:
-            samples = self._file.read(n_samples, dtype="float32", always_2d=True)
-            if len(samples) < n_samples and self._tolerant:
-                samples = self._read_patiently(start, n_samples)
-        except soundfile.SoundFileRuntimeError as error:
-            if not self._tolerant:
-                raise DecodeError(last_part(error)) from error
-            samples = self._read_patiently(start, n_samples)
-        self._position = start + len(samples)
-        return samples
-
-    def _read_patiently(self, start: int, n_samples: int) -> np.ndarray:
-        """Read in pieces that begin at multiples of their size, each on its own: silence for those that fail."""
-        end, size = min(start + n_samples, self.n_declared), self._piece_size()
-        samples = np.zeros((max(0, end - start), self.n_channels), np.float32)
-        for place in range(start // size * size, end, size):
-            first, last = max(place, start), min(place + size, end)
-            piece = self._read_piece(place, min(size, self.n_declared - place), size)
-            if piece is None:
-                self.damage[place] = Damage(place, n_filled=min(size, self.n_declared - place))
-            else:
-                samples[first - start : last - start] = piece[first - place : last - place]
-        self._reopen()
-        self.seek(end)
-        return samples
-
-    def _piece_size(self) -> int:
-        return (flac_block(self._path) if self.format == "FLAC" else 0) or PATIENCE
-
-    def _read_piece(self, position: int, n_samples: int, size: int) -> np.ndarray | None:
-        """Read a piece through a decoder that has seen no damage before; None where it does not decode."""
-        for start in (position, max(0, position - 4 * size)):  # the search for a frame may fail beside a damaged one
-            piece = np.full((position - start + n_samples, self.n_channels), np.nan, np.float32)
-            self._reopen()
-            try:
-                self._file.seek(start)
-                self._file.read(out=piece)
-            except soundfile.SoundFileRuntimeError:  # perhaps only that it cannot stand behind what it has read
-                pass
-            if not np.isnan(piece[-1]).any():
-                return piece[position - start :]
-        return None
-
-    def _reopen(self) -> None:
-        self.close()
-        self._open()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        if self._view:
-            self._view.close()
-
-
-def last_part(error: Exception) -> str:
-    """Return what libsndfile says, without its prefixes."""
-    return str(error).rsplit(": ", 1)[-1].strip(" .")
+_LAYOUTS = 8  # channels that are believed of a frame; PyAV crashes on some that damaged AAC announces
 
 
 class AvSource:
@@ -164,7 +30,7 @@ class AvSource:
         starts: bytes at which the files begin that are joined in it.
         sequential: reach every position by decoding from the start, as in a file that is known to be damaged.
         tolerant: go on behind what does not decode, as players do, convert what changes its rate or channels, and
-            note each in `damage`; containers that say where each packet belongs get silence in its place.
+            note each in `damage`; containers that place each packet get silence in its stead.
         marks: byte and number of bytes of what is known to be damaged.
     """
 
@@ -191,18 +57,11 @@ class AvSource:
         self._restart(self._decode())
         self.subtype = codec.name
         self.n_streams = len(self._container.streams.audio)
-        self.n_declared = self._declared()
-
-    def _declared(self) -> int | None:
-        """Return the length that the container announces, which may be an estimate."""
+        self.n_declared = None  # the length that the container announces, which may be an estimate
         if self._stream.duration is not None:
-            return self._to_samples(self._stream.duration)
-        duration = self._container.duration
-        return None if duration is None else round(duration * self.sample_rate / 1_000_000)
-
-    def _open(self) -> None:
-        self._open_part(0)
-        self._restart(self._decode())
+            self.n_declared = self._to_samples(self._stream.duration)
+        elif self._container.duration is not None:
+            self.n_declared = round(self._container.duration * self.sample_rate / 1_000_000)
 
     def _open_part(self, part: int) -> None:
         """Open one of the joined files."""
@@ -237,7 +96,7 @@ class AvSource:
         self._frames = frames  # (n, C) each
         self._buffer = None  # (n, C), decoded and not yet handed out
         self._fault = None
-        self._position = position  # sample that is decoded next; None: the time stamp of the next frame tells
+        self._position = position  # sample that is decoded next; None: that of the next frame's time stamp
         self._failed = False  # whether a packet failed since the last frame
         self._layout = (self.sample_rate, self.n_channels)
         self._resampler = None
@@ -248,19 +107,20 @@ class AvSource:
 
     @property
     def indexed(self) -> bool:
-        """Whether seeking finds the exact packet without decoding."""
+        """Return whether seeking finds the exact packet without decoding."""
         return self.format in ("mov", "mp3") and not self._sequential
 
     @property
     def _fills(self) -> bool:
-        """Whether what does not decode is replaced, so that all behind it stays in its place."""
+        """Return whether what does not decode is replaced, so that all behind it stays in its place."""
         return self.format in FILLED and not (self.format == "mp3" and self._sequential)
 
     def seek(self, position: int) -> None:
-        """Go to a sample; decode up to it where the container has no index."""
+        """Move to a sample; decode up to it where the container has no index."""
         if self.indexed and position > PREROLL and self._seek_container(position):
             return
-        self._open()
+        self._open_part(0)
+        self._restart(self._decode())
         self._skip(position)
 
     def _seek_container(self, position: int) -> bool:
@@ -368,7 +228,7 @@ class AvSource:
             self._follow(self._size, 0)
 
     def _fail(self, error: DecodeError, n_bytes: int) -> None:
-        """Note what does not decode; pass the error on where that is not tolerated."""
+        """Record what does not decode; raise the error where that is not tolerated."""
         if not self._tolerant:
             raise error
         self._failed = True
@@ -381,31 +241,31 @@ class AvSource:
         self.damage[self._position] = self._noted[self._position] = former + damage if former else damage
 
     def _follow(self, place: int, n_bytes: int) -> None:
-        """Note what lies between the packets, and which known damage is reached."""
+        """Record the bytes between the packets, and the known damage that is reached."""
         between = place - self._byte
-        is_told = self._tolerant and between > 0 and self.format in CONTIGUOUS and self._byte
-        if is_told and not self._is_legal(self._byte):
+        counts = self._tolerant and between > 0 and self.format in CONTIGUOUS and self._byte
+        if counts and not self._is_legal(self._byte):
             self._note(n_bytes=between)
         while self._marks and self._marks[0][0] <= self._offset + place:
             self._note(n_bytes=self._marks.pop(0)[1])
         self._byte = max(self._byte, place + n_bytes)
 
     def _is_legal(self, place: int) -> bool:
-        """Say whether a tag stands between the packets here, or the padding of the end."""
-        first = max(0, self._offset + place - 32)
-        with open(self._path, "rb") as file:
-            file.seek(first)
-            around = file.read(MAX_RUBBISH + 33)
-        here = self._offset + place - first
+        """Return whether a tag stands between the packets here, or the padding of the end."""
+        around, here = self._around(place, MAX_RUBBISH + 33)
         return around.startswith(TAG_MAGICS, here) or is_padding(around, here)
 
     def _is_legal_end(self, place: int) -> bool:
-        """Say whether nothing but tags and padding stands between here and the end."""
+        """Return whether nothing but tags and padding stands between here and the end."""
+        around, here = self._around(place)
+        return is_padding(around, skip_tags(around, here))
+
+    def _around(self, place: int, n_bytes: int = -1) -> tuple[bytes, int]:
+        """Read bytes from 32 before a place on, and return at which of them that place is."""
         first = max(0, self._offset + place - 32)
         with open(self._path, "rb") as file:
             file.seek(first)
-            rest = file.read()
-        return is_padding(rest, skip_tags(rest, self._offset + place - first))
+            return file.read(n_bytes), self._offset + place - first
 
     def _gap_before(self, frame) -> np.ndarray:
         """Compare time stamps: return the silence that stands for what failed, and note what is missing."""
@@ -453,7 +313,7 @@ class AvSource:
         return np.concatenate([former, self._resampler.push(waveform).numpy().T])
 
     def ends_within_frame(self) -> bool:
-        """Say whether the last packet that was decoded is shorter than its header says, where that is known."""
+        """Return whether the last packet that was decoded is known to be shorter than its header declares."""
         if self._last is None or self.format not in ("ac3", "eac3"):
             return False
         return self._last.size < ac3_frame(bytes(self._last)[:6])
@@ -492,23 +352,3 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
         return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which reading refuses
         return samples.astype(np.float32)
-
-
-def open_source(info: AudioInfo, stream: int, tolerant: bool = False) -> SoundfileSource | AvSource:
-    """Open a file with the decoder that was found to read it.
-
-    Args:
-        info: what the probe found.
-        stream: which of the file's audio streams.
-        tolerant: go on behind what does not decode.
-    """
-    if info.reader == "soundfile":
-        return SoundfileSource(info.path, info.corrected, tolerant, info.seekable)
-    return AvSource(info.path, stream, info.starts, info.seekable == 0, tolerant)
-
-
-def path_text(path: str | os.PathLike) -> str:
-    """Return the path as text."""
-    if not isinstance(path, str | bytes | os.PathLike):
-        raise TypeError(f"a file must be named by text or a Path, got {type(path).__name__}: write it to a file first")
-    return os.fsdecode(os.fspath(path))
