@@ -51,7 +51,7 @@ def test_every_ideal_mask_restores_sources_that_do_not_overlap(ideal, disjoint):
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
-def test_the_shares_of_a_ratio_mask_add_up_to_one_with_the_rest(targets, power):
+def test_the_shares_of_a_ratio_mask_add_up_to_one_with_the_residual(targets, power):
     residual = _spectrograms(2, 2, 9, 5, seed=1)
     without, masks = ideal_ratio_mask(targets, power=power), ideal_ratio_mask(targets, residual, power)
     torch.testing.assert_close(without.sum(1), torch.ones(2, 2, 9, 5))
@@ -216,7 +216,7 @@ def _waveforms(spectrogram: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("output", "start", "iterations", "window", "with_rest"),
+    ("output", "start", "iterations", "window", "with_residual"),
     [
         ("output_niter0", "turned", 0, None, False),
         ("output_niter1", "turned", 1, 300, False),
@@ -227,9 +227,9 @@ def _waveforms(spectrogram: Tensor) -> Tensor:
         ("output_niter2_winNone_residual", "turned", 2, None, True),
     ],
 )
-def test_the_filter_gives_the_estimates_of_open_unmix(reference, output, start, iterations, window, with_rest):
+def test_the_filter_gives_the_estimates_of_open_unmix(reference, output, start, iterations, window, with_residual):
     estimates, mixture = reference[start], reference["mixture"]
-    if with_rest:
+    if with_residual:
         estimates = torch.cat([estimates, (mixture - estimates.sum(1)).unsqueeze(1)], 1)
     if iterations:
         estimates = wiener(estimates, mixture, iterations, window)

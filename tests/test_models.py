@@ -15,6 +15,7 @@ from sepkit import models
 from sepkit.inference import separate
 from sepkit.instantiate import arguments_of, resolve_class
 from sepkit.models.blstm import triangular_bands
+from sepkit.models.facts import describe_network
 from sepkit.separator import Separator
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
@@ -36,8 +37,7 @@ def build(name: str, **arguments) -> nn.Module:
 
 
 def noise(network: nn.Module, n_items: int = 2, n_frames: int = 8, n_channels: int = 2, level: float = 1.0) -> Tensor:
-    multiple = getattr(network, "frame_multiple", 1)
-    shape = (n_items, n_channels, FACTS["n_bins"], n_frames * multiple)
+    shape = (n_items, n_channels, FACTS["n_bins"], n_frames * describe_network(network).frame_multiple)
     generator = torch.Generator().manual_seed(1)
     return level * torch.randn(*shape, generator=generator, dtype=torch.complex64)
 
@@ -45,8 +45,8 @@ def noise(network: nn.Module, n_items: int = 2, n_frames: int = 8, n_channels: i
 def answers(network: nn.Module, spectrogram: Tensor) -> dict[str, Tensor]:
     """Everything that the network returns, by the names that it declares."""
     outputs = network(spectrogram)
-    names = getattr(network, "outputs", ("mask",))
-    outputs = outputs if isinstance(outputs, Mapping) else {names[0]: outputs}
+    names = describe_network(network).outputs
+    outputs = outputs if isinstance(outputs, Mapping) else {next(iter(names)): outputs}
     assert set(outputs) == set(names)
     return dict(outputs)
 
@@ -260,7 +260,7 @@ def test_the_core_compiles(name):
 @every_network
 def test_a_network_that_fits_answers_finitely_afterwards(name):
     network = build(name)
-    if not hasattr(network, "fit"):
+    if not describe_network(network).has_fit:
         pytest.skip("it measures nothing before the first step")
     expected = answer(network, noise(network))
     network.fit(noise(network, level=level) for level in (1.0, 0.1))
@@ -300,7 +300,7 @@ def test_masks_keep_within_their_bounds_and_use_them(mask, bounds):
     assert found.max() > min(bounds[1], 1) - 0.01
 
 
-def test_a_softmax_leaves_a_share_to_the_rest():
+def test_a_softmax_leaves_a_share_to_the_residual():
     network, spectrogram = loud_blstm("softmax")
     shares = network(spectrogram).sum(1)
     assert shares.max() <= 1 + 1e-6
@@ -316,7 +316,7 @@ def test_a_complex_mask_turns_the_phase():
 
 
 @pytest.mark.parametrize("mask", ["sigmoid", "softmax", "complex"])
-def test_nothing_above_the_bandwidth_is_heard_or_estimated(mask):
+def test_nothing_above_the_bandwidth_is_used_or_estimated(mask):
     network = build("BLSTM", mask=mask, bandwidth=4000)
     spectrogram = noise(network)
     found = network(spectrogram)
@@ -336,8 +336,8 @@ def test_fit_standardises_the_bands():
     network = build("BLSTM")
     levels = torch.logspace(-2, 1, 5).tolist()
     network.fit(noise(network, level=level) for level in levels)
-    heard = torch.cat([network.core.compress(noise(network, level=level).abs()) for level in levels])
-    bands = (heard - network.core.mean) * network.core.scale
+    compressed = torch.cat([network.core.compress(noise(network, level=level).abs()) for level in levels])
+    bands = (compressed - network.core.mean) * network.core.scale
     torch.testing.assert_close(bands.mean((0, 1, 3)), torch.zeros(12), rtol=0, atol=1e-5)
     torch.testing.assert_close(bands.std((0, 1, 3), unbiased=False), torch.ones(12), rtol=0, atol=1e-5)
 
@@ -364,7 +364,7 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(network(spectrogram), network(spectrogram))
 
 
-def test_a_frame_hears_the_whole_recording():
+def test_a_frame_depends_on_the_whole_recording():
     network = build("BLSTM")
     spectrogram = noise(network, n_frames=20)
     changed = spectrogram.clone()

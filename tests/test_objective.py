@@ -16,7 +16,7 @@ SOURCES = ["vocals", "drums", "bass"]
 
 
 class Bend(nn.Module):
-    """Give every source a mask of its own, which learns, and say something of its own besides."""
+    """Give every source a mask of its own, which learns, and return auxiliary outputs."""
 
     outputs = {"mask": "source", "mu": "item", "sigma": "item"}  # noqa: RUF012
 
@@ -190,7 +190,7 @@ def test_a_weight_may_move_in_a_straight_line(separator, separation, epoch, weig
 # What a loss is given
 
 
-def test_a_loss_from_elsewhere_is_told_what_it_takes(separator, separation):
+def test_a_loss_from_elsewhere_takes_the_quantities_of_inputs(separator, separation):
     term = {"class": "torch.nn.L1Loss", "inputs": {"input": "estimate", "target": "target"}}
     found = costs(Objective([term], separator), separation)
     torch.testing.assert_close(found["loss"], (separation.estimate - separation.target).abs().mean())
@@ -202,7 +202,7 @@ def test_a_loss_without_reduction_is_asked_item_by_item(separator, separation):
     torch.testing.assert_close(found["loss"], peaks.mean())
 
 
-def test_a_loss_takes_what_the_network_says_besides(separator, separation):
+def test_a_loss_takes_auxiliary_outputs(separator, separation):
     found = costs(Objective([{"class": "KLDivergenceLoss"}], separator), separation)
     expected = losses.kl_div_loss(separation.mu, separation.sigma, reduction="none")
     torch.testing.assert_close(found["loss"], expected.mean())
@@ -347,7 +347,7 @@ def test_gradients_of_some_sources_can_be_differentiated_again(separator, separa
     torch.testing.assert_close(found, expected)
 
 
-def test_targets_of_absent_stems_are_not_looked_at(separator, separation):
+def test_targets_of_absent_stems_are_not_used(separator, separation):
     expected = costs(Objective([{"class": "L1Loss"}], separator), separation, PRESENT)["loss"]
     targets = torch.where(PRESENT[:, :, None, None], separation.target, torch.tensor(float("nan")))
     found = costs(Objective([{"class": "L1Loss"}], separator), separator.analyze(separation.mixture, targets), PRESENT)

@@ -444,7 +444,7 @@ def test_a_network_may_estimate_spectra():
     assert not hasattr(found, "mask")
 
 
-def test_a_network_may_say_more_than_its_mask():
+def test_a_network_may_return_auxiliary_outputs():
     found = make(Variational).analyze(sound(3, 2, 100))
     assert found.mu.shape == found.sigma.shape == (3,)
 

@@ -1,4 +1,4 @@
-"""What is the own of SpectrogramNetSimple, SpectrogramNetLSTM and SpectrogramNetVAE; test_models.py has the rest."""
+"""What only SpectrogramNetSimple, SpectrogramNetLSTM and SpectrogramNetVAE have; test_models.py tests every network."""
 
 import pytest
 import torch
@@ -77,7 +77,7 @@ def test_estimates_are_as_long_as_the_mixture(name, length):
 
 @every_net
 @pytest.mark.parametrize("training", [False, True])
-def test_no_item_hears_another_in_training_either(name, training):
+def test_no_item_depends_on_another_in_training_either(name, training):
     network = make(name, dropout_p=0.0).train(training and name != "SpectrogramNetVAE")
     spectrogram = noise(3)
     changed = spectrogram.clone()
@@ -286,7 +286,7 @@ def test_hidden_size_and_depth_are_the_recurrences(name, hidden_size, recurrent_
 
 @every_net
 @pytest.mark.parametrize("n_bands", [None, 16])
-def test_nothing_above_the_bandwidth_is_heard_or_estimated(name, n_bands):
+def test_nothing_above_the_bandwidth_is_used_or_estimated(name, n_bands):
     network = make(name, bandwidth=4000, n_bands=n_bands)
     found = mask_of(network, noise())
     assert not found[:, :, :, 33:].any()
