@@ -12,7 +12,7 @@ _TOP_DB = 80.0  # dynamic range of a decibel spectrogram
 
 
 class AudioTransform(nn.Module):
-    """An STFT with the pictures that people look at: mel bands and decibels.
+    """An STFT with mel bands and decibels, for pictures.
 
     Args:
         num_fft: samples per transformed frame, even.
@@ -44,7 +44,7 @@ class AudioTransform(nn.Module):
 
     @property
     def filters(self) -> Tensor:
-        """The mel filters, (M, F) float32."""
+        """Return the mel filters, (M, F) float32."""
         return self._filters.values
 
     def to_spectrogram(self, audio: Tensor, use_padding: bool = True) -> Tensor:
@@ -86,7 +86,7 @@ class AudioTransform(nn.Module):
         return self.to_decibel(mel) if to_db else mel
 
     def to_decibel(self, spectrogram: Tensor) -> Tensor:
-        """Express magnitudes in dB below the loudest value of each (F, N) spectrogram.
+        """Convert magnitudes to dB below the loudest value of each (F, N) spectrogram.
 
         Args:
             spectrogram: magnitudes (..., F, N), >= 0.
