@@ -610,3 +610,16 @@ def test_second_derivatives_are_refused():
 def test_wrong_signals_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_stft_loss_and_its_gradients_are_those_of_its_definition_in_plain_torch():
+    from sepkit.losses._magnitude_terms import reference
+
+    signals = [noise(3, 4000, seed=seed).double().requires_grad_() for seed in (0, 1)]
+    parts = losses.STFTLoss(512, 128, 400, w_lin_mag=1.0, w_phs=1.0).parts(*signals)
+    window = torch.hann_window(400).double()
+    expected = reference(*signals, n_fft=512, hop_length=128, window=window)
+    for part, term in zip(parts.values(), expected, strict=True):
+        torch.testing.assert_close(part, term, rtol=1e-9, atol=0)
+        gradients = (torch.autograd.grad(value, signals, retain_graph=True) for value in (part, term))
+        torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)

@@ -4,12 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sepkit.constant import Constant
 from sepkit.losses._numeric import safe_sqrt
-from sepkit.losses._stft import Constant
 from sepkit.losses._window import make_window
 
 
-def _frequencies(sample_rate: float, fmin: float, fmax: float | None, n_bins: int, bins_per_octave: int) -> np.ndarray:
+def _frequencies(
+    *, sample_rate: float, fmin: float, fmax: float | None, n_bins: int, bins_per_octave: int
+) -> np.ndarray:
     if fmax is not None:
         n_bins = int(np.ceil(bins_per_octave * np.log2(fmax / fmin)))
     frequencies = fmin * 2.0 ** (np.arange(n_bins) / bins_per_octave)
@@ -22,7 +24,7 @@ def _frequencies(sample_rate: float, fmin: float, fmax: float | None, n_bins: in
     return frequencies
 
 
-def _kernel(window: object, length: int, frequency: float, width: int) -> np.ndarray:
+def _kernel(window: object, *, length: int, frequency: float, width: int) -> np.ndarray:
     tone = np.exp(np.arange((-length) // 2, length // 2) * 2j * np.pi * frequency)
     kernel = make_window(window, length).astype(np.float32) * tone / length
     start = int(np.ceil(width / 2 - length / 2)) - length % 2
@@ -47,6 +49,7 @@ class CQT(nn.Module):
 
     def __init__(
         self,
+        *,
         sample_rate: float,
         hop_length: int,
         fmin: float,
@@ -57,13 +60,19 @@ class CQT(nn.Module):
         window: str | float | tuple,
     ) -> None:
         super().__init__()
-        self.frequencies = _frequencies(sample_rate, fmin, fmax, n_bins, bins_per_octave)
+        self.frequencies = _frequencies(
+            sample_rate=sample_rate, fmin=fmin, fmax=fmax, n_bins=n_bins, bins_per_octave=bins_per_octave
+        )
         ratio = np.float32(2.0 ** (1.0 / bins_per_octave) - 1.0)
         quality = 1.0 / (2.0 ** (1.0 / bins_per_octave) - 1.0)
         lengths = np.ceil(quality * sample_rate / (self.frequencies + gamma / ratio)).astype(int)
         self.hop_length, self.width = hop_length, int(2 ** np.ceil(np.log2(lengths.max())))
-        shapes = zip(lengths, self.frequencies, strict=True)
-        kernels = np.stack([_kernel(window, int(n), frequency / sample_rate, self.width) for n, frequency in shapes])
+        kernels = np.stack(
+            [
+                _kernel(window, length=int(length), frequency=frequency / sample_rate, width=self.width)
+                for length, frequency in zip(lengths, self.frequencies, strict=True)
+            ]
+        )
         self.kernels = Constant(np.concatenate([kernels.real, -kernels.imag])[:, None])
         self.gains = Constant(np.sqrt(lengths.astype(np.float32))[:, None])
 

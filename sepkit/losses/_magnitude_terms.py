@@ -168,4 +168,4 @@ def magnitude_sums(estimate: Tensor, target: Tensor, settings: KernelSettings) -
         ]
     if options.convergence and needs[1]:
         gradients[1] += both[1].to_spectrum([2.0 * bands[1]], bank, None)
-    return ChunkSums(sums, target_sums, *gradients)
+    return ChunkSums(sums, target_sums, gradients)

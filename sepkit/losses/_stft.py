@@ -33,14 +33,14 @@ class KernelSettings(NamedTuple):
 class ChunkSums(NamedTuple):
     """What a kernel makes of the spectra of one chunk.
 
-    `sums` depend on the estimate, `target_sums` on the target alone: (R,) each. The gradients are complex (R, N, F),
-    one for each sum; those with respect to the target go on with one for each target sum. Not needed: empty.
+    `sums` depend on the estimate, `target_sums` on the target alone: (R,) each. `gradients` are two lists of complex
+    (R, N, F), with respect to the estimate and to the target: one for each sum, and for the target also one for each
+    target sum. Not needed: empty.
     """
 
     sums: list[Tensor]
     target_sums: list[Tensor]
-    estimate_gradients: list[Tensor]
-    target_gradients: list[Tensor]
+    gradients: Sequence[list[Tensor]]
 
 
 Kernel = Callable[[Tensor, Tensor, KernelSettings], ChunkSums]  # estimate, target: complex (R, N, F)
@@ -205,7 +205,7 @@ def _all_sums(
         chunk = kernel(*(transform.spectrum(signal, start, stop) for signal in padded), settings)
         n_sums = len(chunk.sums)
         totals = totals + torch.stack(chunk.sums + chunk.target_sums, 1)
-        gradients = chunk.estimate_gradients + chunk.target_gradients
+        gradients = [*chunk.gradients[0], *chunk.gradients[1]]
         accumulators = accumulators or [transform.accumulator(padded[0]) for _ in gradients]
         for accumulator, gradient in zip(accumulators, gradients, strict=True):
             transform.add_adjoint(accumulator, gradient, start)

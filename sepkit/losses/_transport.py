@@ -155,7 +155,7 @@ def transport_sums(estimate: Tensor, target: Tensor, settings: KernelSettings) -
         else:
             gradient = 2.0 * gradient if squared else _over(gradient, bin_powers)
         gradients.append([spectrum * gradient])
-    return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], *gradients)
+    return ChunkSums([total(costs.view(estimate.shape[0], -1))], [], gradients)
 
 
 def _over(gradient: Tensor, powers: Tensor) -> Tensor:

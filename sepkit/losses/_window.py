@@ -5,7 +5,7 @@ import torch
 
 
 def make_window(name: object, length: int) -> np.ndarray:
-    """Make a periodic window.
+    """Build a periodic window.
 
     Args:
         name: a window of torch (`hann_window`), or anything `scipy.signal.get_window` takes (`flattop`,
@@ -16,7 +16,7 @@ def make_window(name: object, length: int) -> np.ndarray:
         (length,), float32: the precision that the packages in their released versions have them in.
 
     Raises:
-        ValueError: nobody knows the window.
+        ValueError: neither has the window.
     """
     if isinstance(name, str) and name.endswith("_window") and hasattr(torch, name):
         return getattr(torch, name)(length, dtype=torch.float32).numpy()

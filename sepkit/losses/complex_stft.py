@@ -18,7 +18,7 @@ def _complex_distance(estimate: Tensor, target: Tensor, settings: KernelSettings
     magnitude = power(error).sqrt_()
     direction = error / torch.where(magnitude > 0, magnitude, 1.0)
     gradients = [[sign * direction] if need else [] for sign, need in zip((1.0, -1.0), settings.needs, strict=True)]
-    return ChunkSums([total(magnitude)], [], *gradients)
+    return ChunkSums([total(magnitude)], [], gradients)
 
 
 class MultiResolutionComplexSTFTLoss(CompositeLoss):

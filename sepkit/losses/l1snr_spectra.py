@@ -67,7 +67,7 @@ def _complex_l1(estimate: Tensor, target: Tensor, settings: KernelSettings) -> C
         if need_target:
             of_target.append(torch.zeros_like(target))
             of_target_sums.append(2.0 * target)
-    return ChunkSums(sums, target_sums, of_estimate, of_target + of_target_sums)
+    return ChunkSums(sums, target_sums, (of_estimate, of_target + of_target_sums))
 
 
 def _finite(signal: Tensor) -> Tensor:
@@ -309,7 +309,7 @@ def _warn_of_dropped(use_time_regularization: bool, l1_weight: float) -> None:
     if dropped:
         warnings.warn(
             f"time_loss_module is used as it is, without {' and '.join(dropped)} of L1SNRDBLoss; "
-            "set use_time_regularization=False, and l1_weight in spec_loss_params, to say that this is meant",
+            "set use_time_regularization=False, and l1_weight in spec_loss_params, if this is meant",
             stacklevel=3,
         )
 

@@ -46,7 +46,7 @@ def kl_div_loss(mu: Tensor, sigma: Tensor, reduction: str = "sum") -> Tensor:
 
 
 class KLDivergenceLoss(nn.Module):
-    """Apply `kl_div_loss` to what a variational network says about its latent variables.
+    """Apply `kl_div_loss` to the latent variables of a variational network.
 
     Args:
         reduction: sum, mean, batchmean or none; a sum needs a small weight beside losses that are means.

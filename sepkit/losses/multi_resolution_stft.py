@@ -212,7 +212,7 @@ class RandomResolutionSTFTLoss(CompositeLoss):
         check_sizes(resolutions=resolutions, randomize_rate=randomize_rate)
         check_sizes(4, min_fft_size=min_fft_size, max_fft_size=max_fft_size)
         check_sizes(0, seed=seed)
-        check_range("min_fft_size", min_fft_size, 4, max_fft_size)
+        check_range("min_fft_size", min_fft_size, low=4, high=max_fft_size)
         check_above_0(max_hop_size=max_hop_size)
         check_range("min_hop_size", min_hop_size, high=max_hop_size, above=True)
         check_sizes(**({} if n_mels is None else {"n_mels": n_mels}))

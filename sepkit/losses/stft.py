@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sepkit.constant import Constant
 from sepkit.losses._bank import chroma_bank, mel_bank, warn_of_empty_bands
 from sepkit.losses._check import (
     check_above_0,
@@ -18,7 +19,7 @@ from sepkit.losses._check import (
 )
 from sepkit.losses._magnitude_terms import NO_BAND, Magnitudes, Options, angle_terms, magnitude_sums, magnitude_terms
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
-from sepkit.losses._stft import Constant, Resolution, power, total
+from sepkit.losses._stft import Resolution, power, total
 from sepkit.losses._window import make_window
 from sepkit.losses.composite import CompositeLoss
 from sepkit.losses.filters import FIRFilter
@@ -31,7 +32,7 @@ SHARED = (
 )  # fmt: skip
 
 
-def _make_bank(scale: str | None, sample_rate: float | None, n_fft: int, n_bins: int | None) -> Constant | None:
+def _make_bank(scale: str | None, *, sample_rate: float | None, n_fft: int, n_bins: int | None) -> Constant | None:
     check_choice("scale", scale, (None, "mel", "chroma"))
     if scale is None:
         return None
@@ -129,7 +130,7 @@ class STFTLoss(CompositeLoss):
         if scale_invariance and floor == "live":
             raise ValueError('floor must be "clamp" with scale_invariance, got "live"; leave one out')
         self.resolution = Resolution(fft_size, hop_size, make_window(window, win_length))
-        self.bank = _make_bank(scale, sample_rate, fft_size, n_bins)
+        self.bank = _make_bank(scale, sample_rate=sample_rate, n_fft=fft_size, n_bins=n_bins)
         self.prefilter = make_prefilter(perceptual_weighting, sample_rate)
         flags = dict(zip(Options._fields, map(bool, self.weights.values()), strict=False))
         self.options = Options(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sepkit.constant import Constant
 from sepkit.losses._bank import htk_mel_bank, warn_of_empty_bands
 from sepkit.losses._check import (
     check_above_0,
@@ -26,7 +27,7 @@ from sepkit.losses._check import (
 )
 from sepkit.losses._cqt import CQT
 from sepkit.losses._numeric import full_precision, reduce, safe_sqrt
-from sepkit.losses._stft import Constant, Resolution, power, refuse_other_modes
+from sepkit.losses._stft import Resolution, power, refuse_other_modes
 from sepkit.losses._transport import Transport, transport_sums
 from sepkit.losses._window import make_window
 from sepkit.losses.composite import CompositeLoss

@@ -37,30 +37,17 @@ def _in_order(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return values, weights.gather(1, order)
 
 
-def _check_distributions(
-    u_values: Tensor, v_values: Tensor, u_weights: Tensor | None, v_weights: Tensor | None
-) -> None:
-    """Refuse anything but positions (batch, n) and (batch, m), with weights of their shapes."""
-    given = {"u_values": u_values, "v_values": v_values, "u_weights": u_weights, "v_weights": v_weights}
-    given = {name: tensor for name, tensor in given.items() if tensor is not None or name.endswith("values")}
-    check_tensors(**given)
-    check_real(**given)
-    for name, tensor in given.items():
-        if tensor.dim() != 2 or 0 in tensor.shape or len(tensor) != len(u_values):
+def _check_distributions(**tensors: Tensor | None) -> None:
+    """Refuse anything but positions (batch, n) and (batch, m), with weights of their shapes, or None."""
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None or name.endswith("values")}
+    check_tensors(**tensors)
+    check_real(**tensors)
+    for name, tensor in tensors.items():
+        if tensor.dim() != 2 or 0 in tensor.shape or len(tensor) != len(tensors["u_values"]):
             raise ValueError(f"{name} must be (batch, n), at least 1 each, got {tuple(tensor.shape)}")
     for name in ("u", "v"):
-        if f"{name}_weights" in given:
-            pair = (f"{name}_values", f"{name}_weights")
-            check_same_shape(2, "(batch, n)", **{part: given[part] for part in pair})
-
-
-def _quantiles(
-    u_values: Tensor, v_values: Tensor, u_weights: Tensor, v_weights: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    u_levels, v_levels = u_weights.cumsum(1), v_weights.cumsum(1)
-    levels = torch.cat((u_levels, v_levels), 1).sort(1).values
-    u_quantiles = quantile_function(levels, u_levels, u_values)
-    return u_quantiles, quantile_function(levels, v_levels, v_values), levels, u_levels, v_levels
+        if f"{name}_weights" in tensors:
+            check_same_shape(2, "(batch, n)", **{part: tensors[part] for part in (f"{name}_values", f"{name}_weights")})
 
 
 @full_precision
@@ -97,16 +84,17 @@ def wasserstein_1d(
     """
     check_range("p", p, 1)
     check_flags(require_sort=require_sort, return_quantiles=return_quantiles, limit_quantile_range=limit_quantile_range)
-    _check_distributions(u_values, v_values, u_weights, v_weights)
+    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
     u_weights, v_weights = _uniform(u_values, u_weights), _uniform(v_values, v_weights)
     if require_sort:
-        (u_values, u_weights), (v_values, v_weights) = (
-            _in_order(u_values, u_weights),
-            _in_order(v_values, v_weights),
-        )
+        u_values, u_weights = _in_order(u_values, u_weights)
+        v_values, v_weights = _in_order(v_values, v_weights)
+    u_levels, v_levels = u_weights.cumsum(1), v_weights.cumsum(1)
+    levels = torch.cat((u_levels, v_levels), 1).sort(1).values
+    u_quantiles = quantile_function(levels, u_levels, u_values)
+    v_quantiles = quantile_function(levels, v_levels, v_values)
     if return_quantiles:
-        return _quantiles(u_values, v_values, u_weights, v_weights)
-    u_quantiles, v_quantiles, levels, _, _ = _quantiles(u_values, v_values, u_weights, v_weights)
+        return u_quantiles, v_quantiles, levels, u_levels, v_levels
     widths = torch.nn.functional.pad(levels, (1, 0)).diff(dim=1)
     if limit_quantile_range:
         widths = torch.where(levels > 1, 0.0, widths)
@@ -138,7 +126,7 @@ def wasserstein_1d_circle(
         J. Rabin, J. Delon, Y. Gousseau, Transportation distances on the circle, 2011: the level median formula.
     """
     check_flags(require_sort=require_sort)
-    _check_distributions(u_values, v_values, u_weights, v_weights)
+    _check_distributions(u_values=u_values, v_values=v_values, u_weights=u_weights, v_weights=v_weights)
     weights = torch.cat((_uniform(u_values, u_weights), -_uniform(v_values, v_weights)), 1)
     values, weights = _in_order(torch.cat((u_values, v_values), 1) % 1.0, weights)
     difference = weights.cumsum(1)
