@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     Array = Tensor | np.ndarray
     AxesGrid = Axes | Sequence[Axes] | np.ndarray
 
-NOT_DECIBELS = ("l1_freq", "bleedless", "fullness", "log_wmse", "PESQ", "STOI")  # metrics with other units
 _NUM_FFT, _HOP = 4096, 1024
 _MAX_BANDS = 128
 _RANGE_DB = 80.0  # below the loudest value
@@ -216,6 +215,8 @@ def plot_scores(
     Raises:
         ValueError: no row has this metric and a finite value.
     """
+    from sepkit.metrics.units import NOT_DECIBELS
+
     chosen = [row for row in rows if row[3] == metric and math.isfinite(row[4])]
     if not chosen:
         raise ValueError(f"rows must hold scores of the metric {metric!r}, got none: choose one that was measured")

@@ -16,8 +16,8 @@ ROOT = Path(sepkit.__file__).parent
 FLOORS = {
     0: ["arguments", "constant", "files", "generators", "lazy", "plain", "disk", "locks", "processes", "terminal"],
     1: ["audio", "transforms", "masks", "instantiate", "devices"],
-    2: ["losses", "models", "datasets", "augment", "metrics", "plots", "schedules", "excerpts", "baselines"],
-    3: ["separator"],
+    2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines"],
+    3: ["separator", "plots"],
     4: ["objective", "overlap_add"],
     5: ["inference", "model_folder", "report", "recipe", "observers"],
     6: ["auralflow", "training", "evaluation"],

@@ -34,8 +34,8 @@ from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import Track, describe_recorded, folder_tracks, song_tracks
 from sepkit.inference import check_chunks
 from sepkit.locks import locked
+from sepkit.metrics.units import NOT_DECIBELS
 from sepkit.model_folder import load_model
-from sepkit.plots import NOT_DECIBELS
 from sepkit.processes import end_if_spawned
 from sepkit.report import FILE, Stopwatch
 from sepkit.separator import Separator

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sepkit import metrics
 from sepkit.baselines import ORACLE_BLOCK, ORACLE_MARGIN
-from sepkit.evaluation.settings import FRAMEWISE, NOT_DECIBELS, Settings
+from sepkit.evaluation.settings import FRAMEWISE, Settings
 from sepkit.metrics.bootstrap import median
 from sepkit.metrics.frames import frame_bounds, is_silent, silence
+from sepkit.metrics.units import NOT_DECIBELS
 
 # Bytes: correlations that the metrics keep at most, and all else they need; the oracle's spectrograms, a sample;
 # those of the metrics that compare spectrograms, a sample.

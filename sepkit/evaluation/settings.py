@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from sepkit.arguments import is_number
-from sepkit.plots import NOT_DECIBELS
+from sepkit.metrics.units import NOT_DECIBELS
 
 FRAMEWISE = ("SDR", "ISR", "SIR", "SAR")
 DEFAULT_METRICS = (*FRAMEWISE, "SI-SDR", "SI-SDRi", "uSDR")

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from sepkit.files import readable
 from sepkit.metrics.bootstrap import INTERVAL, bootstrap_interval
-from sepkit.plots import NOT_DECIBELS, plot_scores
+from sepkit.metrics.units import NOT_DECIBELS
+from sepkit.plots import plot_scores
 from sepkit.report.media import drawing, new_figure, picture
 from sepkit.report.page import Cell, Section, Tile, folded, grid, number, paragraph, table, text
 
