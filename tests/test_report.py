@@ -27,9 +27,10 @@ from sepkit.evaluation import Score, Scores, evaluate
 from sepkit.evaluation.reporting import choose_tracks
 from sepkit.excerpts import Excerpt, loudest_part, shorten
 from sepkit.model_folder import save_model
+from sepkit.plots import new_figure
 from sepkit.report import SECONDS, Summary, report_comparison, report_scores, report_separation, report_training
 from sepkit.report.excerpts import excerpt_section
-from sepkit.report.media import drawing, encode_mp3, new_figure, picture
+from sepkit.report.media import drawing, encode_mp3, picture
 from sepkit.report.page import duration, number
 from sepkit.report.run import read_run
 from sepkit.report.separation import Overview, separation_parts

@@ -1,7 +1,8 @@
 """The names of auralflow, an earlier package, with its arguments: what its users import goes on working.
 
 Each is built on this package's own parts, and is also found where auralflow's users look for it
-(`sepkit.datasets.AudioFolder`, `sepkit.transforms.AudioTransform`, `sepkit.observers.LossCallback`).
+(`sepkit.datasets.AudioFolder`, `sepkit.transforms.AudioTransform`, `sepkit.observers.LossCallback`,
+`sepkit.plots.spec_show_diff`).
 """
 
 from sepkit.auralflow.callbacks import (
@@ -19,6 +20,7 @@ from sepkit.auralflow.datasets import (
     load_stems,
     verify_dataset,
 )
+from sepkit.auralflow.plots import spec_show_diff, waveform_show_diff
 from sepkit.auralflow.transforms import AudioTransform
 
 __all__ = [
@@ -33,5 +35,7 @@ __all__ = [
     "create_audio_dataset",
     "create_audio_folder",
     "load_stems",
+    "spec_show_diff",
     "verify_dataset",
+    "waveform_show_diff",
 ]

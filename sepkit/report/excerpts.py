@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sepkit import metrics
 from sepkit.excerpts import Excerpt
-from sepkit.plots import plot_difference, plot_separation
-from sepkit.report.media import Player, common_gain, drawing, new_figure, picture, player
+from sepkit.plots import new_figure, plot_difference, plot_separation
+from sepkit.report.media import Player, common_gain, drawing, picture, player
 from sepkit.report.page import Section, build_section, number
 
 SECONDS = 6.0  # of an excerpt, unless there is a reason for another length

@@ -3,9 +3,8 @@
 import base64
 import io
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +13,7 @@ import soundfile
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.plots import load_matplotlib
+from sepkit.plots import literal_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +27,6 @@ _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _MP3_KILOBITS = {32000: (32, 320), 16000: (8, 160), 0: (8, 64)}
 _RC = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # names may hold dollars
     "font.size": 10.0,
     "axes.titlesize": 10.0,
     "axes.linewidth": 0.8,
@@ -43,21 +41,9 @@ class Player(NamedTuple):
     source: str
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Set matplotlib up for pages: text stays text, and names are no formulas."""
-    with load_matplotlib().rc_context(_RC), warnings.catch_warnings():
-        # The browser has the letters that matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        yield
-
-
-def new_figure(width: float = 4.3, height: float = 2.9) -> "Figure":
-    """Create a figure, inches, that is legible on a phone."""
-    load_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+def drawing() -> AbstractContextManager:
+    """Set matplotlib up for pages: text stays text, and the browser has the letters that matplotlib's font lacks."""
+    return literal_text(_RC)
 
 
 def picture(figure: "Figure", description: str) -> str:

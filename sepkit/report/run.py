@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.plain import parse_json, parse_yaml, read_text
-from sepkit.plots import plot_history
-from sepkit.report.media import drawing, new_figure, picture
+from sepkit.plots import new_figure, plot_history
+from sepkit.report.media import drawing, picture
 from sepkit.report.page import Section, Tile, build_section, duration, number, size
 
 

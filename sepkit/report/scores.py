@@ -7,8 +7,8 @@ from typing import NamedTuple
 from sepkit.files import readable
 from sepkit.metrics.bootstrap import INTERVAL, bootstrap_interval
 from sepkit.metrics.units import NOT_DECIBELS
-from sepkit.plots import plot_scores
-from sepkit.report.media import drawing, new_figure, picture
+from sepkit.plots import new_figure, plot_scores
+from sepkit.report.media import drawing, picture
 from sepkit.report.page import Cell, Section, Table, Tile, build_section, number
 
 Row = tuple[str, str, str, str, float]  # system, track, target, metric, value

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.excerpts import Excerpt, best_part
-from sepkit.plots import plot_waveforms
-from sepkit.report.media import drawing, new_figure, picture
+from sepkit.plots import new_figure, plot_waveforms
+from sepkit.report.media import drawing, picture
 from sepkit.report.page import Section, build_section
 
 _COARSEST = 10  # grains in a second
