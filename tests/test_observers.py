@@ -431,12 +431,15 @@ def test_each_source_adds_the_same_height_to_a_picture_and_no_width():
 
 
 def test_estimate_target_and_difference_are_drawn_as_bands_and_as_waveforms():
-    part, names = draw_excerpt(excerpt(1)).subfigs[0], ("estimate", "target", "estimate - target")
-    bands, waves = [ax for ax in part.axes if ax.images], [ax for ax in part.axes if ax.lines or ax.collections][:3]
-    assert [ax.get_title("left") for ax in bands[:3]] == list(names)
+    names = ("estimate", "target", "estimate - target")
+    axes = draw_excerpt(excerpt(1)).axes
+    bands, waves = axes[:3], axes[3:6]
+    assert [ax.get_title("left") for ax in bands] == list(names)
     assert [ax.get_title("left") for ax in waves] == [f"vocals, {name}" for name in names]
-    assert [ax.images[0].get_clim() for ax in bands[:3]] == [(-80, 0), (-80, 0), (-40, 40)]
+    assert [ax.images[0].get_clim() for ax in bands] == [(-80, 0), (-80, 0), (-40, 40)]
     assert len({ax.get_ylim() for ax in waves}) == 1
+    for above, below in zip(bands, waves, strict=True):
+        assert above.get_position().intervalx == pytest.approx(below.get_position().intervalx)
 
 
 def test_what_is_estimated_better_is_drawn_with_a_smaller_difference():
@@ -445,7 +448,7 @@ def test_what_is_estimated_better_is_drawn_with_a_smaller_difference():
     differences = [
         np.abs(ax.images[0].get_array()).max()
         for figure in (poor, perfect)
-        for ax in figure.subfigs[0].axes
+        for ax in figure.axes
         if ax.get_title("left") == "estimate - target"
     ]
     assert differences == [pytest.approx(20, abs=0.1), 0]

@@ -40,15 +40,22 @@ def draw_excerpt(excerpt: Excerpt) -> "Figure":
         excerpt: with targets.
     """
     n_sources, rate = len(excerpt.sources), excerpt.sample_rate
-    figure = new_figure(_WIDTH, _TITLE + _HEIGHT * n_sources, _RESOLUTION)
+    height = _TITLE + _HEIGHT * n_sources
+    figure = new_figure(_WIDTH, height, _RESOLUTION)
+    figure.set_layout_engine(None)  # which takes longer than all the rest
     end = excerpt.start + excerpt.mixture.shape[-1] / rate
-    figure.suptitle(readable(f"{excerpt.track}, {excerpt.start:.1f} to {end:.1f} s"), x=0.01, ha="left")
-    parts = figure.subfigures(n_sources, 1, squeeze=False)[:, 0]
-    for part, source, estimate, target in zip(parts, excerpt.sources, excerpt.estimates, excerpt.targets, strict=True):
-        bands, waves = part.subplots(2, 3, sharex=True, height_ratios=(2, 1))
+    title = readable(f"{excerpt.track}, {excerpt.start:.1f} to {end:.1f} s")
+    figure.text(0.05, 1 - 0.25 / height, title, fontsize="large", va="center")
+    grid = figure.add_gridspec(
+        n_sources, 1, left=0.05, right=0.98, top=1 - 0.6 / height, bottom=0.5 / height, hspace=0.25
+    )
+    for place, source, estimate, target in zip(grid, excerpt.sources, excerpt.estimates, excerpt.targets, strict=True):
+        bands, waves = place.subgridspec(2, 3, height_ratios=(2, 1), hspace=0.4).subplots(sharex=True)
         plot_difference(estimate, target, rate, bands)
         names = {"estimate": estimate, "target": target, "estimate - target": estimate - target}
         plot_waveforms({f"{source}, {name}": waveform for name, waveform in names.items()}, rate, waves)
-        for ax in bands:
-            ax.set_xlabel("")
+        for above, below in zip(bands, waves, strict=True):
+            above.set_xlabel("")
+            (left, _, width, _), (_, bottom, _, high) = above.get_position().bounds, below.get_position().bounds
+            below.set_position((left, bottom, width, high))  # a colour bar makes it narrower
     return figure

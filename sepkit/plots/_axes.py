@@ -104,7 +104,7 @@ def check_axes(axes: "AxesGrid | None", *wanted: int) -> "list[Axes] | None":
 
 
 def label_outside(axes: "Sequence[Axes]", xlabel: str, ylabel: str) -> None:
-    """Label the lowest axes of each column and the first of each row, in each figure."""
+    """Add labels to the lowest axes of each column and the first of each row, in each figure."""
     specs = [ax.get_subplotspec() for ax in axes]
     columns = [None if spec is None else spec.colspan.start for spec in specs]  # None: not in a grid
     lowest = {(ax.figure, column): ax for ax, column in zip(axes, columns, strict=True)}
