@@ -1,5 +1,6 @@
 """Reports: what they hold, that they hold it themselves, and that a browser shows and plays them."""
 
+import configparser
 import io
 import json
 import math
@@ -132,9 +133,9 @@ def test_a_training_report_holds_curves_excerpts_recipe_and_cost(tmp_path):
     page = Page(path)
     assert path == folder / "report.html"
     assert page.sections == ["training", "excerpts", "recipe-and-data", "cost-and-environment"]
-    for said in ("3.25 dB", "epoch 2 of 3", "21 s", "after 3 epochs", "MyLoss × 2", "BLSTM(hidden_size=4)", "4 min",
+    for phrase in ("3.25 dB", "epoch 2 of 3", "21 s", "after 3 epochs", "MyLoss × 2", "BLSTM(hidden_size=4)", "4 min",
                  "songs 12", torch.__version__, "root: 'vocals'"):  # fmt: skip
-        assert said in page.text
+        assert phrase in page.text
     assert len(page.all("audio")) == 2 + 2 * 2  # mixture, what is left over; estimate and target of each source
 
 
@@ -178,10 +179,10 @@ def test_one_epoch_without_validation_has_a_curve(tmp_path):
 def test_a_score_report_names_medians_and_means_of_every_system(tmp_path):
     page = write_scores(tmp_path, title="in dB,\nand more", notes=["a\nnote"])
     assert page.sections == ["scores", "tracks", "cost-and-environment"]
-    for said in ("in dB, and more", "a note", "vocals, over 3 tracks", "model median 1.25 1.00 … 1.50", "mean 1.38",
+    for phrase in ("in dB, and more", "a note", "vocals, over 3 tracks", "model median 1.25 1.00 … 1.50", "mean 1.38",
                  "silence median", "oracle median", "vocals, SDR 1.25 dB silence 1.25, oracle 1.25",
                  "track 2"):  # fmt: skip
-        assert said in page.text
+        assert phrase in page.text
 
 
 def test_each_stem_has_its_box_plot_beside_the_baselines(tmp_path):
@@ -210,8 +211,8 @@ def test_a_comparison_shows_signed_differences_and_tracks_side_by_side(tmp_path)
     differences = [Summary("second", "vocals", "SDR", 3, (0.5, -0.25, 1.0), (-0.5, -1.0, 0.25))]
     page = Page(report_comparison(tmp_path / "report.html", ["first", "second"], rows, differences))
     assert page.sections == ["differences", "tracks"]
-    for said in ("+0.50 −0.25 … +1.00", "−0.50 −1.00 … +0.25", "+0.50 dB second minus first", "track first second"):
-        assert said in page.text
+    for phrase in ("+0.50 −0.25 … +1.00", "−0.50 −1.00 … +0.25", "+0.50 dB second minus first", "track first second"):
+        assert phrase in page.text
 
 
 def test_a_separation_report_has_an_excerpt_where_the_first_stem_is_loudest(tmp_path):
@@ -228,7 +229,7 @@ def test_a_separation_report_has_an_excerpt_where_the_first_stem_is_loudest(tmp_
     assert len(page.all("svg")) == 4 + 3  # and each file its waveform
 
 
-def test_a_silent_target_is_said_to_be_silent():
+def test_a_silent_target_is_named_silent():
     given = excerpt()
     quiet = replace(given, targets=torch.stack([given.targets[0], 0 * given.targets[1]]))
     shown = excerpt_section([quiet]).content
@@ -261,6 +262,12 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path):
     assert_self_contained(write_scores(tmp_path))
 
 
+def test_the_templates_are_installed_with_the_package():
+    configuration = configparser.ConfigParser()
+    configuration.read(Path(__file__).parents[1] / "setup.cfg")
+    assert configuration["options.package_data"]["sepkit.report"].split() == ["templates/*"]
+
+
 def test_names_are_shown_as_they_are(tmp_path):
     folder = run_folder(tmp_path / "run")
     rows = [row._replace(track=ODD_NAME, target=ODD_NAME) for row in score_rows()]
@@ -283,10 +290,10 @@ def test_names_of_files_that_are_no_text_do_not_stop_a_report(tmp_path):
     assert r"a\udc80b" in page.text
 
 
-@pytest.mark.parametrize(("start", "said"), [(3.0, "0:03.0"), (59.97, "1:00.0"), (119.94, "1:59.9")])
-def test_the_place_of_an_excerpt_is_a_time(start, said, monkeypatch):
+@pytest.mark.parametrize(("start", "phrase"), [(3.0, "0:03.0"), (59.97, "1:00.0"), (119.94, "1:59.9")])
+def test_the_place_of_an_excerpt_is_a_time(start, phrase, monkeypatch):
     monkeypatch.setattr("sepkit.report.excerpts._compare_sources", lambda *_: [])
-    assert f"1.0\u00a0s from {said}<" in excerpt_section([replace(excerpt(), start=start)]).content
+    assert f"1.0\u00a0s from {phrase}<" in excerpt_section([replace(excerpt(), start=start)]).content
 
 
 def drawn_figure(description: str) -> str:
@@ -334,7 +341,7 @@ def test_many_tracks_stay_below_five_megabytes(tmp_path):
     assert "tracks; scores.csv of the evaluation holds all" not in page.text
 
 
-def test_of_more_tracks_than_have_room_the_report_says_how_many_it_shows(tmp_path):
+def test_of_more_tracks_than_have_room_the_report_names_how_many_it_shows(tmp_path):
     page = write_scores(tmp_path, score_rows(16000, ("model",)))
     assert "The first 15000 of 16000 tracks" in page.text
     assert len(page.source.encode()) <= LIMIT
@@ -342,10 +349,10 @@ def test_of_more_tracks_than_have_room_the_report_says_how_many_it_shows(tmp_pat
 
 @pytest.mark.parametrize(("n_excerpts", "n_sources", "n_pictures"), [(9, 2, 16), (1, 20, 16), (2, 12, 12)])
 def test_excerpts_are_so_many_that_they_have_room(monkeypatch, n_excerpts, n_sources, n_pictures):
-    heard = []
+    encoded = []
 
     def encode(part, rate, bits):
-        heard.append((part, rate, bits))
+        encoded.append((part, rate, bits))
         return b""
 
     monkeypatch.setattr("sepkit.report.media.encode_mp3", encode)
@@ -353,9 +360,9 @@ def test_excerpts_are_so_many_that_they_have_room(monkeypatch, n_excerpts, n_sou
     sources = [f"source {i}" for i in range(n_sources)]
     shown = excerpt_section([excerpt(str(i), sources, 12.0, 200) for i in range(n_excerpts)]).content
     assert shown.count("<svg") == n_pictures
-    characters = sum(part.shape[-1] / rate * 1000 * bits / 6 for part, rate, bits in heard)
+    characters = sum(part.shape[-1] / rate * 1000 * bits / 6 for part, rate, bits in encoded)
     assert characters <= 3e6
-    assert all(part.shape[-1] <= 10 * rate and bits >= 32 for part, rate, bits in heard)
+    assert all(part.shape[-1] <= 10 * rate and bits >= 32 for part, rate, bits in encoded)
 
 
 # Sound
@@ -424,18 +431,18 @@ def test_a_waveform_is_drawn_as_a_filled_outline_and_not_as_a_line(tmp_path, n_s
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(1.25, "1.2 s"), (59.6, "1 min 0 s"), (704, "11 min 44 s"), (7200, "2 h 0 min")]
+    ("seconds", "phrase"), [(1.25, "1.2 s"), (59.6, "1 min 0 s"), (704, "11 min 44 s"), (7200, "2 h 0 min")]
 )
-def test_times_are_said_as_people_do(seconds, said):
-    assert duration(seconds) == said
+def test_times_are_written_as_people_do(seconds, phrase):
+    assert duration(seconds) == phrase
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "phrase"),
     [(-0.001, "0.00"), (-1.234, "−1.23"), (math.nan, "–"), (math.inf, "> 100"), (-math.inf, "< −100")],
 )
-def test_scores_have_two_decimals(value, said):
-    assert number(value) == said
+def test_scores_have_two_decimals(value, phrase):
+    assert number(value) == phrase
 
 
 # Who writes them
@@ -458,16 +465,16 @@ def test_a_training_ends_with_its_report(trained):
     page = Page(trained / "report.html")
     assert page.sections == ["training", "scores", "excerpts", "tracks", "recipe-and-data", "cost-and-environment"]
     assert_self_contained(page)
-    for said in ("three", "after 2 epochs", "songs to train on 2, 0 minutes", "CPU time, since it was last started"):
-        assert said in page.text
+    for phrase in ("three", "after 2 epochs", "songs to train on 2, 0 minutes", "CPU time, since it was last started"):
+        assert phrase in page.text
 
 
 def test_a_training_s_report_holds_the_scores_by_which_the_best_epoch_was_chosen(trained):
     page, best = Page(trained / "report.html"), json.loads((trained / "model.json").read_text())["validation"]
-    for said in ("1 validation song", "The best epoch was chosen by it", "silence median 0.00", "mixture/2 median",
+    for phrase in ("1 validation song", "The best epoch was chosen by it", "silence median 0.00", "mixture/2 median",
                  f"model median {number(best['SDR/vocals'])}", "track model mixture/2 silence oracle three",
                  f"sepkit-evaluate --model {trained} --data {trained.parent}"[:40]):  # fmt: skip
-        assert said in page.text
+        assert phrase in page.text
     assert "Box plots over tracks: SDR of vocals by system" in [found["aria-label"] for found in page.all("svg")]
 
 
@@ -505,9 +512,9 @@ def test_an_evaluation_writes_its_report(evaluated):
     page = Page(evaluated / "report.html")
     assert page.sections == ["scores", "excerpts", "tracks", "training", "recipe-and-data", "cost-and-environment"]
     assert_self_contained(page)
-    for said in ("R&B <four>", "the best of 2 tracks, SDR of vocals", "tracks scored now 2 of 2", "mixture/2",
+    for phrase in ("R&B <four>", "the best of 2 tracks, SDR of vocals", "tracks scored now 2 of 2", "mixture/2",
                  "Small, below a number: its 95 % interval, percentiles of 2000 bootstrap resamples"):  # fmt: skip
-        assert said in page.text
+        assert phrase in page.text
     assert "intervals: 95 %" not in page.text  # of the terminal's table
 
 
@@ -529,9 +536,11 @@ def test_an_evaluation_is_not_lost_with_its_report(songs, trained, evaluated, tm
     monkeypatch.setattr(import_module("sepkit.evaluation.evaluate"), "report_evaluation", fail)
     given = ["--model", str(trained), "--data", str(songs), "--metrics", "SDR", "uSDR"]
     assert evaluate_command([*given, "--output", str(tmp_path / "again"), "--report"]) == 0
-    said = capsys.readouterr()
-    assert "note: there is no report of the evaluation (OSError: the disk is full); the same call makes it" in said.err
-    assert said.out.splitlines()[-1].startswith("scores ")
+    printed = capsys.readouterr()
+    assert (
+        "note: there is no report of the evaluation (OSError: the disk is full); the same call makes it" in printed.err
+    )
+    assert printed.out.splitlines()[-1].startswith("scores ")
     assert not (tmp_path / "again" / "report.html").exists()  # nor that of the evaluation before
 
 
@@ -584,9 +593,9 @@ def test_a_separated_song_without_report_does_not_stop_the_next(trained, tmp_pat
     given = [str(tmp_path / "one.wav"), str(tmp_path / "two.wav"), "--model", str(trained), "--device", "cpu"]
     assert separate_command([*given, "--report", "--output", str(tmp_path / "stems")]) == 0
     assert (tmp_path / "stems" / "two").is_dir()
-    said = capsys.readouterr()
-    assert [name for name in ("one", "two") if f"{name}.wav -> " in said.out] == ["one", "two"]
-    assert said.err.count("is separated, but there is no report of it: RuntimeError: no MP3") == 2
+    printed = capsys.readouterr()
+    assert [name for name in ("one", "two") if f"{name}.wav -> " in printed.out] == ["one", "two"]
+    assert printed.err.count("is separated, but there is no report of it: RuntimeError: no MP3") == 2
 
 
 @pytest.mark.parametrize("options", [{"report": True}, {"run": "runs/mine", "output": "scores"}])
