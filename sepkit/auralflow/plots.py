@@ -6,18 +6,7 @@ import numpy as np
 
 from sepkit.arguments import check_range
 from sepkit.files import readable
-from sepkit.plots._axes import (
-    COLOURS,
-    DIFFERENCE_MAP,
-    LEVEL_MAP,
-    add_colour_bar,
-    check_pair,
-    find_peak,
-    hide_spines,
-    label_outside,
-    mask_infinite,
-    new_column,
-)
+from sepkit.plots import _axes
 from sepkit.plots.waveforms import draw_envelope, mix_down
 
 if TYPE_CHECKING:
@@ -38,23 +27,25 @@ def spec_show_diff(label: str, estimate: "Array", target: "Array", resolution: i
     Raises:
         ValueError: the shapes differ, or are others.
     """
-    estimate, target = check_pair(estimate, target, (2, 3))
+    estimate, target = _axes.check_pair(estimate, target, (2, 3))
     check_range("resolution", resolution, 1, 10000)
     label = readable(label)
-    pictures = [mask_infinite(part.reshape(-1, *part.shape[-2:]).mean(0).numpy()) for part in (estimate, target)]
+    pictures = [_axes.mask_infinite(part.reshape(-1, *part.shape[-2:]).mean(0).numpy()) for part in (estimate, target)]
     difference = pictures[0] - pictures[1]
     finite = np.concatenate([part[np.isfinite(part)] for part in pictures])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    reach = find_peak([difference])
-    axes = new_column(3, 8, 2.1, resolution)
+    reach = _axes.find_peak([difference])
+    axes = _axes.new_column(3, 8, 2.1, resolution)
     for ax, picture, name in zip(axes, pictures, ("estimate", "target"), strict=False):
-        image = ax.imshow(picture, origin="lower", aspect="auto", cmap=LEVEL_MAP, vmin=low, vmax=high)
+        image = ax.imshow(picture, origin="lower", aspect="auto", cmap=_axes.LEVEL_MAP, vmin=low, vmax=high)
         ax.set_title(f"{label}, {name}", loc="left", fontsize="medium")
-    add_colour_bar(image, axes[:2], "dB")
-    image = axes[2].imshow(difference, origin="lower", aspect="auto", cmap=DIFFERENCE_MAP, vmin=-reach, vmax=reach)
+    _axes.add_colour_bar(image, axes[:2], "dB")
+    image = axes[2].imshow(
+        difference, origin="lower", aspect="auto", cmap=_axes.DIFFERENCE_MAP, vmin=-reach, vmax=reach
+    )
     axes[2].set_title(f"{label}, estimate - target", loc="left", fontsize="medium")
-    add_colour_bar(image, axes[2:], "dB")
-    label_outside(axes, "frame", "bin")
+    _axes.add_colour_bar(image, axes[2:], "dB")
+    _axes.label_outside(axes, "frame", "bin")
     return axes[0].figure
 
 
@@ -72,20 +63,20 @@ def waveform_show_diff(label: str, estimate: "Array", target: "Array", resolutio
     """
     check_range("resolution", resolution, 1, 10000)
     label = readable(label)
-    estimate, target = (mix_down(part) for part in check_pair(estimate, target, (1, 2)))
-    axes = new_column(3, 8, 1.5, resolution)
+    estimate, target = (mix_down(part) for part in _axes.check_pair(estimate, target, (1, 2)))
+    axes = _axes.new_column(3, 8, 1.5, resolution)
     for rows, samples, colour, name in (
-        ((1, 2), target, COLOURS[0], "target"),
-        ((0, 2), estimate, COLOURS[1], "estimate"),
+        ((1, 2), target, _axes.COLOURS[0], "target"),
+        ((0, 2), estimate, _axes.COLOURS[1], "estimate"),
     ):
         for row in rows:
             draw_envelope(axes[row], samples, 1, colour, name, alpha=0.6 if row == 2 else 1.0)
         axes[rows[0]].set_title(f"{label}, {name}", loc="left", fontsize="medium")
     axes[2].set_title(f"{label}, both", loc="left", fontsize="medium")
     axes[2].legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
-    peak = find_peak((estimate, target))
+    peak = _axes.find_peak((estimate, target))
     for ax in axes:
         ax.set(xlim=(0, len(target)), ylim=(-1.05 * peak, 1.05 * peak))
-        hide_spines(ax)
+        _axes.hide_spines(ax)
     axes[2].set_xlabel("sample")
     return axes[0].figure

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sepkit.plots._axes import COLOURS, add_legend, check_axes, choose_colours, hide_spines, new_figure
+from sepkit.plots import _axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,21 +23,21 @@ def plot_history(history: Iterable[Mapping[str, Any]], axes: "AxesGrid | None" =
         ValueError: there are not two axes.
     """
     rows = list(history)
-    axes = check_axes(axes, 2) or list(new_figure(9, 3.4).subplots(1, 2, sharex=True))
-    _draw_curve(axes[0], rows, "loss", COLOURS[0], "")
+    axes = _axes.check_axes(axes, 2) or list(_axes.new_figure(9, 3.4).subplots(1, 2, sharex=True))
+    _draw_curve(axes[0], rows, "loss", _axes.COLOURS[0], "")
     axes[0].set(title="loss", xlabel="epoch")
     names = list(dict.fromkeys(key for row in rows for key in row if key == "SDR" or key.startswith("SDR/")))
-    colours = iter(choose_colours(len(names) + 1)[1:])
+    colours = iter(_axes.choose_colours(len(names) + 1)[1:])
     for name in names:
         label = name.partition("/")[2] or ("mean" if len(names) > 1 else "")
-        _draw_curve(axes[1], rows, name, COLOURS[0] if name == "SDR" else next(colours), label)
+        _draw_curve(axes[1], rows, name, _axes.COLOURS[0] if name == "SDR" else next(colours), label)
     _mark_best(axes[1], *_series(rows, "SDR"))
     axes[1].set(title="SDR (dB)", xlabel="epoch")
     for ax in axes:
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
-        hide_spines(ax)
-    add_legend(axes[1])
+        _axes.hide_spines(ax)
+    _axes.add_legend(axes[1])
     return axes
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sepkit.files import readable
-from sepkit.plots._axes import add_legend, choose_colours, hide_spines, new_figure
+from sepkit.plots import _axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +36,9 @@ def plot_scores(
     if not chosen:
         raise ValueError(f"rows must hold scores of the metric {metric!r}, got none: choose one that was measured")
     systems, targets = (list(dict.fromkeys(row[column] for row in chosen)) for column in (0, 2))
-    ax = ax or new_figure(max(5.0, 1.5 + 0.45 * len(targets) * (len(systems) + 1)), 3.8).subplots()
+    ax = ax or _axes.new_figure(max(5.0, 1.5 + 0.45 * len(targets) * (len(systems) + 1)), 3.8).subplots()
     width = 0.8 / len(systems)
-    for i, (system, colour) in enumerate(zip(systems, choose_colours(len(systems)), strict=True)):
+    for i, (system, colour) in enumerate(zip(systems, _axes.choose_colours(len(systems)), strict=True)):
         places = np.arange(len(targets)) + (i - (len(systems) - 1) / 2) * width
         values = [[row[4] for row in chosen if (row[0], row[2]) == (system, target)] for target in targets]
         _draw_boxes(ax, values, places, width, colour, readable(system))
@@ -46,8 +46,8 @@ def plot_scores(
     ax.set(ylabel=metric if metric in NOT_DECIBELS else f"{metric} (dB)", xlim=(-0.6, len(targets) - 0.4))
     ax.grid(axis="y", alpha=0.3)
     ax.axhline(0, color=_GREY, linewidth=0.8)
-    add_legend(ax)
-    hide_spines(ax)
+    _axes.add_legend(ax)
+    _axes.hide_spines(ax)
     return ax
 
 

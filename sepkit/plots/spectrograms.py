@@ -10,20 +10,7 @@ from torch import Tensor
 
 from sepkit.arguments import is_whole
 from sepkit.files import readable
-from sepkit.plots._axes import (
-    DIFFERENCE_MAP,
-    LEVEL_MAP,
-    add_colour_bar,
-    check_axes,
-    check_pair,
-    check_sample_rate,
-    check_turned,
-    label_outside,
-    mask_infinite,
-    new_column,
-    new_figure,
-    to_float,
-)
+from sepkit.plots import _axes
 from sepkit.transforms import STFT, mel_filters
 
 if TYPE_CHECKING:
@@ -62,10 +49,10 @@ def plot_spectrogram(
         ValueError: the signal has another shape, or a rate or length is not positive.
     """
     bands, duration = _mel_bands(signal, sample_rate, hop_length)
-    ax = ax or new_figure(8, 3.2).subplots()
+    ax = ax or _axes.new_figure(8, 3.2).subplots()
     image = _draw_bands(ax, _decibels(bands, _loudest(bands)), sample_rate, duration, title)
     ax.set(xlabel="time (s)", ylabel="frequency (kHz)")
-    add_colour_bar(image, [ax], "dB re the loudest band")
+    _axes.add_colour_bar(image, [ax], "dB re the loudest band")
     return ax
 
 
@@ -91,9 +78,9 @@ def plot_separation(
         ValueError: a stem has another shape than the mixture, there are fewer axes or more, or sample_rate is not
             positive.
     """
-    axes = check_axes(axes, len(stems) + 1, len(stems) + 2)
-    mixture = to_float(mixture, "mixture")
-    parts = {name: to_float(stem, f"the stem {name}") for name, stem in stems.items()}
+    axes = _axes.check_axes(axes, len(stems) + 1, len(stems) + 2)
+    mixture = _axes.to_float(mixture, "mixture")
+    parts = {name: _axes.to_float(stem, f"the stem {name}") for name, stem in stems.items()}
     if mixture.is_complex() or any(part.is_complex() for part in parts.values()):
         raise ValueError("mixture and stems must be real waveforms, got complex ones: take their inverse transform")
     other = {name: tuple(part.shape) for name, part in parts.items() if part.shape != mixture.shape}
@@ -107,8 +94,8 @@ def plot_separation(
         axes = _new_grid(len(drawn) - 1 + audible)
     for ax, name, (bands, duration) in zip(axes, ["mixture", *parts, "residual"], drawn, strict=False):
         image = _draw_bands(ax, _decibels(bands, loudest), sample_rate, duration, name)
-    label_outside(axes, "time (s)", "kHz")
-    add_colour_bar(image, axes, "dB re the loudest band")
+    _axes.label_outside(axes, "time (s)", "kHz")
+    _axes.add_colour_bar(image, axes, "dB re the loudest band")
     return axes
 
 
@@ -126,18 +113,18 @@ def plot_difference(
     Raises:
         ValueError: the shapes differ, or are others, there are not three axes, or sample_rate is not positive.
     """
-    estimate, target = check_pair(estimate, target, (1, 2))
+    estimate, target = _axes.check_pair(estimate, target, (1, 2))
     (estimated, duration), (wanted, _) = (_mel_bands(part, sample_rate) for part in (estimate, target))
     loudest = _loudest(estimated, wanted)
     pictures = [_decibels(bands, loudest) for bands in (estimated, wanted)]
-    axes = check_axes(axes, 3) or new_column(3, 8, 2.1)
+    axes = _axes.check_axes(axes, 3) or _axes.new_column(3, 8, 2.1)
     for ax, picture, name in zip(axes, pictures, ("estimate", "target"), strict=False):
         image = _draw_bands(ax, picture, sample_rate, duration, name)
-    add_colour_bar(image, axes[:2], "dB re the loudest")
+    _axes.add_colour_bar(image, axes[:2], "dB re the loudest")
     image = _draw_bands(axes[2], pictures[0] - pictures[1], sample_rate, duration, "estimate - target")
-    image.set(cmap=DIFFERENCE_MAP, clim=(-_DIFFERENCE_DB, _DIFFERENCE_DB))
-    add_colour_bar(image, axes[2:], "dB")
-    label_outside(axes, "time (s)", "kHz")
+    image.set(cmap=_axes.DIFFERENCE_MAP, clim=(-_DIFFERENCE_DB, _DIFFERENCE_DB))
+    _axes.add_colour_bar(image, axes[2:], "dB")
+    _axes.label_outside(axes, "time (s)", "kHz")
     return axes
 
 
@@ -145,7 +132,7 @@ def _new_grid(n_pictures: int) -> "list[Axes]":
     """Create axes in one column, or from four pictures on in two."""
     n_columns = 1 if n_pictures < 4 else 2
     n_rows = math.ceil(n_pictures / n_columns)
-    figure = new_figure(5.5 * n_columns + 1, 0.5 + 2.1 * n_rows)
+    figure = _axes.new_figure(5.5 * n_columns + 1, 0.5 + 2.1 * n_rows)
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax in axes[n_pictures:]:
         ax.remove()
@@ -154,10 +141,10 @@ def _new_grid(n_pictures: int) -> "list[Axes]":
 
 def _mel_bands(signal: "Array", sample_rate: int, hop_length: int | None = None) -> tuple[Tensor, float]:
     """Compute the power in mel bands (M, N), averaged over channels, and the seconds that they cover."""
-    check_sample_rate(sample_rate)
+    _axes.check_sample_rate(sample_rate)
     if hop_length is not None and not (is_whole(hop_length) and hop_length >= 1):
         raise ValueError(f"hop_length must be at least 1, got {hop_length}")
-    signal = to_float(signal, "signal")
+    signal = _axes.to_float(signal, "signal")
     if not (signal.dim() in (2, 3) if signal.is_complex() else signal.dim() in (1, 2)) or not signal.numel():
         raise ValueError(
             "signal must be a real waveform (C, T) or (T,), or a complex spectrogram (C, F, N) or (F, N), got "
@@ -167,7 +154,7 @@ def _mel_bands(signal: "Array", sample_rate: int, hop_length: int | None = None)
         n_bins = signal.shape[-2]
         spectrogram, duration = signal, signal.shape[-1] * (hop_length or n_bins - 1) / sample_rate
     else:
-        check_turned(signal, "signal")
+        _axes.check_turned(signal, "signal")
         spectrogram, duration = STFT(_N_FFT, _HOP)(signal), signal.shape[-1] / sample_rate
         n_bins = spectrogram.shape[-2]
     power = spectrogram.abs().square().reshape(-1, n_bins, spectrogram.shape[-1]).mean(0)
@@ -187,7 +174,7 @@ def _highest(sample_rate: int) -> float:
 def _decibels(bands: Tensor, loudest: float) -> np.ndarray:
     if loudest <= 0:
         return np.full(bands.shape, -_RANGE_DB)
-    return mask_infinite(10 * torch.log10((bands / loudest).clamp(min=10 ** (-_RANGE_DB / 10))).numpy())
+    return _axes.mask_infinite(10 * torch.log10((bands / loudest).clamp(min=10 ** (-_RANGE_DB / 10))).numpy())
 
 
 def _draw_bands(ax: "Axes", picture: np.ndarray, sample_rate: int, duration: float, title: str) -> "AxesImage":
@@ -196,7 +183,7 @@ def _draw_bands(ax: "Axes", picture: np.ndarray, sample_rate: int, duration: flo
         picture,
         origin="lower",
         aspect="auto",
-        cmap=LEVEL_MAP,
+        cmap=_axes.LEVEL_MAP,
         vmin=-_RANGE_DB,
         vmax=0,
         extent=(0, duration, 0, n_bands),

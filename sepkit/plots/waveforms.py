@@ -6,17 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sepkit.files import readable
-from sepkit.plots._axes import (
-    check_axes,
-    check_sample_rate,
-    check_turned,
-    choose_colours,
-    find_peak,
-    hide_spines,
-    mask_infinite,
-    new_column,
-    to_float,
-)
+from sepkit.plots import _axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,28 +31,28 @@ def plot_waveforms(
         ValueError: there is no waveform, one has another shape, there are not as many axes, or sample_rate is not
             positive.
     """
-    check_sample_rate(sample_rate)
+    _axes.check_sample_rate(sample_rate)
     if not waveforms:
         raise ValueError("there must be something to draw, got an empty mapping")
     drawn = {name: mix_down(waveform) for name, waveform in waveforms.items()}
-    axes = check_axes(axes, len(drawn)) or new_column(len(drawn), 8, 1.3)
-    peak = find_peak(drawn.values())
-    for ax, colour, (name, samples) in zip(axes, choose_colours(len(drawn)), drawn.items(), strict=True):
+    axes = _axes.check_axes(axes, len(drawn)) or _axes.new_column(len(drawn), 8, 1.3)
+    peak = _axes.find_peak(drawn.values())
+    for ax, colour, (name, samples) in zip(axes, _axes.choose_colours(len(drawn)), drawn.items(), strict=True):
         draw_envelope(ax, samples, 1 / sample_rate, colour)
         ax.set_title(readable(name), loc="left", fontsize="medium")
         ax.set(xlim=(0, len(samples) / sample_rate), ylim=(-1.05 * peak, 1.05 * peak))
-        hide_spines(ax)
+        _axes.hide_spines(ax)
     axes[-1].set_xlabel("time (s)")
     return axes
 
 
 def mix_down(waveform: "Array") -> np.ndarray:
     """Average the channels; what is not finite becomes NaN, of which nothing is drawn."""
-    waveform = to_float(waveform, "a waveform")
+    waveform = _axes.to_float(waveform, "a waveform")
     if waveform.is_complex() or waveform.dim() not in (1, 2) or not waveform.numel():
         raise ValueError(f"a waveform must be real (C, T) or (T,), got {waveform.dtype} {tuple(waveform.shape)}")
-    check_turned(waveform, "a waveform")
-    return mask_infinite(waveform.reshape(-1, waveform.shape[-1]).mean(0).numpy())
+    _axes.check_turned(waveform, "a waveform")
+    return _axes.mask_infinite(waveform.reshape(-1, waveform.shape[-1]).mean(0).numpy())
 
 
 def draw_envelope(

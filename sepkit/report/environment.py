@@ -26,12 +26,7 @@ class Stopwatch:
 
 
 def cost_section(cost: Mapping[str, object] | None, device: torch.device) -> Section:
-    """Build the section of costs, and of where they arose.
-
-    Args:
-        cost: names and values.
-        device: on which it was computed.
-    """
+    """Build the section of costs, and of where they arose."""
     peak = peak_memory(device)
     owner = "the GPU" if device.type == "cuda" else "this process"
     environment = {
@@ -43,7 +38,7 @@ def cost_section(cost: Mapping[str, object] | None, device: torch.device) -> Sec
         "torch": torch.__version__,
         "Python": platform.python_version(),
     }
-    return build_section("Cost and environment", "facts", facts={**(cost or {}), **environment})
+    return build_section("Cost and environment", "summary", facts={**(cost or {}), **environment})
 
 
 def _processor() -> str:

@@ -81,16 +81,11 @@ def curve_section(run: Run) -> Section:
         "last loss": run.history[-1].get("loss"),
         "waited for data": duration(waited),
     }
-    return build_section("Training", "training", pictures=drawn[: 2 if handles else 1], facts=facts)
+    return build_section("Training", "summary", pictures=drawn[: 2 if handles else 1], facts=facts)
 
 
 def recipe_section(run: Run, data: Mapping[str, object] | None = None) -> Section:
-    """Describe what was trained on what, in short and as the whole recipe.
-
-    Args:
-        run: the training.
-        data: more about the songs.
-    """
+    """Describe what was trained on what, in short and as the whole recipe."""
     separator = run.card.get("separator") or {}
     recipe = (parse_yaml(run.recipe) if run.recipe else None) or {}
     training, songs = (recipe.get(part) or {} for part in ("training", "data"))
@@ -110,7 +105,7 @@ def recipe_section(run: Run, data: Mapping[str, object] | None = None) -> Sectio
     }
     if not run.recipe and all(value in (None, "") for value in facts.values()):
         return Section("Recipe and data", "")
-    return build_section("Recipe and data", "recipe", facts=facts, recipe=run.recipe)
+    return build_section("Recipe and data", "summary", facts=facts, recipe=run.recipe)
 
 
 def _format_call(config: Mapping[str, Any] | None) -> str | None:

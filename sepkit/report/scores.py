@@ -58,13 +58,7 @@ def main_metric(rows: Iterable[Row]) -> str:
 
 
 def score_tiles(summaries: Iterable[Summary], metric: str, system: str) -> list[Tile]:
-    """List the median of a system for each target, beside those of silence and an oracle.
-
-    Args:
-        summaries: of all systems.
-        metric: which one.
-        system: which one.
-    """
+    """List the median of a system for each target, beside those of silence and an oracle."""
     medians = {(row.system, row.target): row.median[0] for row in summaries if row.metric == metric}
     tiles = []
     for target in [target for name, target in medians if name == system]:
@@ -75,13 +69,7 @@ def score_tiles(summaries: Iterable[Summary], metric: str, system: str) -> list[
 
 
 def difference_tiles(differences: Iterable[Summary], metric: str, first: str) -> list[Tile]:
-    """List the median difference for each target and evaluation.
-
-    Args:
-        differences: to the first evaluation.
-        metric: which one.
-        first: name of that evaluation.
-    """
+    """List the median difference for each target and evaluation."""
     return [
         Tile(
             f"{row.target}, {metric}",
@@ -98,14 +86,7 @@ def _with_unit(value: float, metric: str, signed: bool = False) -> str:
 
 
 def score_section(summaries: Sequence[Summary], rows: Sequence[Row], title: str, notes: Iterable[str]) -> Section:
-    """Show median and mean over tracks of every target, system and metric, and box plots.
-
-    Args:
-        summaries: of all systems.
-        rows: all scores.
-        title: what was measured and how.
-        notes: what a reader must know.
-    """
+    """Show median and mean over tracks of every target, system and metric, and box plots."""
     if not summaries:
         return Section("Scores", "")
     narrow = len({row.metric for row in summaries}) <= _NARROW // 2
@@ -139,14 +120,7 @@ def _score_table(target: str, summaries: Sequence[Summary]) -> Table:
 def difference_section(
     differences: Sequence[Summary], rows: Sequence[Row], first: str, notes: Iterable[str]
 ) -> Section:
-    """Show the paired differences of every target, metric and evaluation, and box plots of the scores.
-
-    Args:
-        differences: to the first evaluation, track by track.
-        rows: all scores.
-        first: name of that evaluation.
-        notes: what a reader must know.
-    """
+    """Show the paired differences to the first evaluation, and box plots of the scores."""
     lead = (
         f"Each score minus that of {first} on the same track: medians and means, each with its 95 % interval. "
         "Where an interval does not hold 0, the tracks agree on which is better."
@@ -186,14 +160,7 @@ def _explain_intervals(summaries: Iterable[Summary]) -> list[str]:
 
 
 def draw_boxes(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Draw box plots over tracks: of the main metric one for each target, of the others one each.
-
-    Args:
-        rows: all scores.
-
-    Returns:
-        SVG elements, under "main" and "others".
-    """
+    """Draw box plots over tracks, as SVG: "main" for each target of the main metric, "others" for the other metrics."""
     finite = [row for row in rows if math.isfinite(row[4])]
     main = main_metric(finite)
     targets = distinct(row[2] for row in finite if row[3] == main)
@@ -238,21 +205,12 @@ def _finish(ax, labels: Sequence[str], n_rows: int) -> None:
 
 
 def track_section(rows: Sequence[Row], system: str) -> Section:
-    """Show the scores of every track, in one table for each target.
-
-    Args:
-        rows: all scores.
-        system: which is shown.
-    """
+    """Show the scores of every track, in one table for each target."""
     return _build_tracks({(row[2], row[1], row[3]): row[4] for row in rows if row[0] == system})
 
 
 def system_section(rows: Sequence[Row]) -> Section:
-    """Show the scores of every track and system, in one table for each target and metric.
-
-    Args:
-        rows: all scores.
-    """
+    """Show the scores of every track and system, in one table for each target and metric."""
     return _build_tracks({(f"{row[2]}, {row[3]}", row[1], row[0]): row[4] for row in rows})
 
 

@@ -66,18 +66,7 @@ class Overview:
 def separation_parts(
     name: str, recording: str | os.PathLike, stems: Mapping[str, str | os.PathLike], seconds: float, gain: float
 ) -> tuple[Section, Excerpt]:
-    """Draw the waveforms of a recording and its stems, and cut the excerpt where the first stem is loudest.
-
-    Args:
-        name: of the recording.
-        recording: audio file.
-        stems: file by name.
-        seconds: duration of the recording.
-        gain: by which the stems were scaled.
-
-    Returns:
-        The section with the waveforms, and the excerpt.
-    """
+    """Draw the waveforms of a recording and its stems, and cut the excerpt where the first stem is loudest."""
     files = {"mixture": recording, **stems}
     overviews = {label: Overview(path, seconds) for label, path in files.items()}
     first = overviews[next(iter(stems))]
@@ -91,7 +80,7 @@ def separation_parts(
         gain * waveforms["mixture"],
         torch.stack([waveforms[stem] for stem in stems]),
     )
-    return build_section("Waveforms", "waveforms", pictures=_draw_overviews(overviews)), excerpt
+    return build_section("Waveforms", "summary", pictures=_draw_overviews(overviews)), excerpt
 
 
 def _draw_overviews(overviews: Mapping[str, Overview]) -> list[str]:

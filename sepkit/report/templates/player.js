@@ -159,7 +159,7 @@
   if (!mixers.length) return;
   mixers[0].choose();
   mixers[0].show();
-  window.mixers = mixers; // for whoever wants to inspect them
+  window.mixers = mixers;
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.repeat && event.key === " ") return;
