@@ -113,7 +113,7 @@ class WaveformVisualCallback:
 
     def on_epoch(self, view: TrainingView) -> None:
         """Draw after a validation."""
-        from sepkit.auralflow.plots import waveform_show_diff
+        from sepkit.plots import waveform_show_diff
 
         for source, estimate, target in _first_excerpt(view):
             file = _file(view, self.save_dir, self.save_freq, f"{source}_{view.epoch}_waveform.png")
