@@ -153,35 +153,35 @@ def test_long_waveforms_keep_their_extremes():
     assert (heights.max(), heights.min()) == pytest.approx((0.9, -0.7))
 
 
-def test_separation_shows_mixture_stems_and_rest_on_one_scale():
-    vocals, drums, rest = tone(500), 0.1 * tone(1000), 0.01 * tone(2000)
-    axes = plots.plot_separation(vocals + drums + rest, {"vocals": vocals, "drums": drums}, RATE)
+def test_separation_shows_mixture_stems_and_residual_on_one_scale():
+    vocals, drums, residual = tone(500), 0.1 * tone(1000), 0.01 * tone(2000)
+    axes = plots.plot_separation(vocals + drums + residual, {"vocals": vocals, "drums": drums}, RATE)
     figure = draw(axes)
-    assert [ax.get_title("left") for ax in axes] == ["mixture", "vocals", "drums", "rest"]
+    assert [ax.get_title("left") for ax in axes] == ["mixture", "vocals", "drums", "residual"]
     assert {image_of(ax).get_clim() for ax in axes} == {(-80.0, 0.0)}
     loudest = [float(image_of(ax).get_array().max()) for ax in axes]
     assert loudest == pytest.approx([0, 0, -20, -40], abs=2)  # tones lie between bands
     assert len(colour_bars(figure)) == 1
 
 
-def test_rest_has_no_picture_where_nothing_is_left():
+def test_a_silent_residual_has_no_picture():
     vocals, drums = noise(2, RATE), noise(2, RATE, seed=1)
     axes = plots.plot_separation(vocals + drums, {"vocals": vocals, "drums": drums}, RATE)
     assert [ax.get_title("left") for ax in axes] == ["mixture", "vocals", "drums"]
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3])
-@pytest.mark.parametrize(("n_axes", "names"), [(2, ["mixture", "a"]), (3, ["mixture", "a", "rest"])])
-def test_given_axes_decide_whether_the_rest_is_drawn(level, n_axes, names):
-    stem, rest = tone(500), level * tone(2000)
-    axes = plots.plot_separation(stem + rest, {"a": stem}, RATE, Figure().subplots(n_axes))
+@pytest.mark.parametrize(("n_axes", "names"), [(2, ["mixture", "a"]), (3, ["mixture", "a", "residual"])])
+def test_given_axes_decide_whether_the_residual_is_drawn(level, n_axes, names):
+    stem, residual = tone(500), level * tone(2000)
+    axes = plots.plot_separation(stem + residual, {"a": stem}, RATE, Figure().subplots(n_axes))
     assert [ax.get_title("left") for ax in axes] == names
 
 
-def test_a_stem_may_be_called_rest():
-    vocals, rest = tone(500), tone(1000)
-    axes = plots.plot_separation(vocals + rest, {"vocals": vocals, "rest": rest}, RATE)
-    assert [ax.get_title("left") for ax in axes] == ["mixture", "vocals", "rest"]
+def test_a_stem_may_be_called_residual():
+    vocals, residual = tone(500), tone(1000)
+    axes = plots.plot_separation(vocals + residual, {"vocals": vocals, "residual": residual}, RATE)
+    assert [ax.get_title("left") for ax in axes] == ["mixture", "vocals", "residual"]
     assert image_of(axes[2]).get_array().max() == pytest.approx(0, abs=2)  # tones lie between bands
 
 

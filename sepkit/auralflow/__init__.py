@@ -1,7 +1,8 @@
 """The names of auralflow, an earlier package, with its arguments: what its users import goes on working.
 
 Each is built on this package's own parts, and is also found where auralflow's users look for it
-(`sepkit.datasets.AudioFolder`, `sepkit.transforms.AudioTransform`, `sepkit.losses.L1Loss`).
+(`sepkit.datasets.AudioFolder`, `sepkit.transforms.AudioTransform`, `sepkit.losses.L1Loss`,
+`sepkit.plots.spec_show_diff`).
 """
 
 from sepkit.lazy import lazy_names
@@ -36,6 +37,7 @@ _NAMES = {
         "mask_loss",
         "si_sdr_loss",
     ),
+    "plots": ("spec_show_diff", "waveform_show_diff"),
     "transforms": ("AudioTransform",),
 }
 _HOMES = {name: f"sepkit.auralflow.{module}" for module, names in _NAMES.items() for name in names}

@@ -3,46 +3,34 @@
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from sepkit import __version__
 from sepkit.devices import available_cores, peak_memory
-from sepkit.report.page import Section, duration, facts, size
+from sepkit.report.page import Section, build_section, duration, size
 
 
 class Stopwatch:
-    """Measure, from its making on, wall time, and the CPU time of this process and of those that it started."""
+    """Measure wall time, and the CPU time of this process and of ended children, from its creation on."""
 
     def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
+        self._wall, self._cpu = time.perf_counter(), sum(os.times()[:4])
 
     def read(self) -> dict[str, str]:
-        """Give both times, in words."""
-        wall, cpu = time.perf_counter() - self._wall, _cpu_seconds() - self._cpu
+        """Format both times."""
+        wall, cpu = time.perf_counter() - self._wall, sum(os.times()[:4]) - self._cpu
         return {"wall time": duration(wall), "CPU time": duration(cpu)}
 
 
-def _cpu_seconds() -> float:
-    return sum(os.times()[:4])  # of children, once they ended
-
-
-def cost_section(cost: dict[str, object], device: torch.device) -> Section:
-    """Say what it cost, and where it ran.
-
-    Args:
-        cost: names and values.
-        device: on which it was computed.
-    """
+def cost_section(cost: Mapping[str, object] | None, device: torch.device) -> Section:
+    """Build the section of costs, and of where they arose."""
     peak = peak_memory(device)
     owner = "the GPU" if device.type == "cuda" else "this process"
-    memory = {"peak memory": f"{size(peak)}, of {owner}" if peak else None}
-    return Section("Cost and environment", facts({**cost, **memory, **_environment(device)}))
-
-
-def _environment(device: torch.device) -> dict[str, object]:
-    return {
+    environment = {
+        "peak memory": f"{size(peak)}, of {owner}" if peak else None,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": f"{_processor()}, {available_cores()} cores",
         "system": platform.platform(),
@@ -50,6 +38,7 @@ def _environment(device: torch.device) -> dict[str, object]:
         "torch": torch.__version__,
         "Python": platform.python_version(),
     }
+    return build_section("Cost and environment", "summary", facts={**(cost or {}), **environment})
 
 
 def _processor() -> str:

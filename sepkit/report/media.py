@@ -3,32 +3,30 @@
 import base64
 import io
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import soundfile
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.plots import load_matplotlib
-from sepkit.report.page import text
+from sepkit.plots import literal_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RASTER = 144  # dots per inch of spectrograms
 _QUALITY = 80
-_LARGEST = 1.2  # times its own size
+_LARGEST = 1.2  # times its own size, so that its letters are not much larger than the page's
 _CEILING = 0.9  # lossy coding overshoots
 # Layer III of MPEG-1, 2 and 2.5: sample rates, and from each on the bit rates at libsndfile's levels 1 and 0.
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _MP3_KILOBITS = {32000: (32, 320), 16000: (8, 160), 0: (8, 64)}
 _RC = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # names may hold dollars
     "font.size": 10.0,
     "axes.titlesize": 10.0,
     "axes.linewidth": 0.8,
@@ -36,88 +34,66 @@ _RC = {
 }
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Let matplotlib draw for pages: text stays text, and names mean themselves."""
-    with load_matplotlib().rc_context(_RC), warnings.catch_warnings():
-        # The browser has the letters that matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        yield
+class Player(NamedTuple):
+    """A waveform in the page: its name, and its sound as the URL of an MP3."""
+
+    label: str
+    source: str
 
 
-def new_figure(width: float = 4.3, height: float = 2.9) -> "Figure":
-    """Make a figure, inches, that is legible on a phone."""
-    load_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+def drawing() -> AbstractContextManager:
+    """Set matplotlib up for pages: text stays text, and the browser has the letters that matplotlib's font lacks."""
+    return literal_text(_RC)
 
 
-def picture(figure: "Figure", description: str, caption: str = "") -> str:
-    """Put a figure into the page, in the colours of its text.
+def picture(figure: "Figure", description: str) -> str:
+    """Convert a figure to an SVG element in the colours of the page's text.
 
     Args:
         figure: drawn within `drawing`.
         description: what it shows, for those who do not see it.
-        caption: below it.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", dpi=_RASTER, metadata={"Date": None, "Creator": None})
-    drawn = _embeddable(buffer.getvalue())
-    drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{text(description)}" ', 1)
-    below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    return f"<figure>{drawn}{below}</figure>"
-
-
-def _embeddable(svg: str) -> str:
-    """Turn a file of matplotlib's into an element of an HTML page."""
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'^<svg ([^>]*?)width="([\d.]+)pt" height="[\d.]+pt"', _limit_width, svg, count=1)
+    width = _LARGEST * 72 * figure.get_figwidth()  # pt
+    shown = f'<svg role="img" aria-label="{escape(description)}" style="max-width: {width:.0f}pt" '
+    svg = re.sub(r'^<svg (.*?)width="[\d.]+pt" height="[\d.]+pt"', lambda head: shown + head[1], svg, count=1)
     svg = re.sub(r' id="[A-Za-z][\w.]*_\d+"', "", svg)  # not unique on a page; those that are used have no underscore
     svg = re.sub(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", _as_webp, svg)
     return svg.replace("#000000", "currentColor").strip()
 
 
-def _limit_width(found: re.Match) -> str:
-    """Let a picture be as wide as there is room, but its letters not much larger than the page's."""
-    return f'<svg {found[1]}style="max-width: {_LARGEST * float(found[2]):.0f}pt"'
-
-
-def _as_webp(found: re.Match) -> str:
+def _as_webp(png: re.Match) -> str:
     """Encode an image of spectrograms so that it takes a tenth of the space."""
     from PIL import Image, features
 
     if not features.check("webp"):
-        return found[0]
+        return png[0]
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(found[1]))).save(buffer, "WEBP", quality=_QUALITY, method=4)
+    Image.open(io.BytesIO(base64.b64decode(png[1]))).save(buffer, "WEBP", quality=_QUALITY, method=4)
     return _data_url("image/webp", buffer.getvalue())
-
-
-def player(waveform: Tensor, sample_rate: int, label: str, group: str, kilobits: float, gain: float = 1.0) -> str:
-    """Put a waveform into the page, with buttons to hear it.
-
-    Args:
-        waveform: (C, T).
-        sample_rate: Hz.
-        label: what it is.
-        group: players of one group go on where another one was.
-        kilobits: per second, at most.
-        gain: to play it at.
-    """
-    source = _data_url("audio/mpeg", encode_mp3(gain * waveform, sample_rate, kilobits))
-    return (
-        f'<label class="player">{text(label)}<audio controls preload="metadata" data-group="{text(group)}" '
-        f'src="{source}"></audio></label>'
-    )
 
 
 def common_gain(waveforms: Sequence[Tensor]) -> float:
     """Find the gain, at most 1, that lets all waveforms be played without clipping."""
     peak = max(float(waveform.abs().max()) for waveform in waveforms)
     return min(1.0, _CEILING / peak) if peak else 1.0
+
+
+def player(label: str, waveform: Tensor, sample_rate: int, kilobits: float) -> Player:
+    """Encode a waveform for the page.
+
+    Args:
+        label: what it is.
+        waveform: (C, T).
+        sample_rate: Hz.
+        kilobits: per second, at most.
+    """
+    return Player(label, _data_url("audio/mpeg", encode_mp3(waveform, sample_rate, kilobits)))
 
 
 def encode_mp3(waveform: Tensor, sample_rate: int, kilobits: float) -> bytes:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.plain import parse_json, parse_yaml, read_text
-from sepkit.plots import plot_history
-from sepkit.report.media import drawing, new_figure, picture
-from sepkit.report.page import Section, Tile, duration, facts, folded, grid, number, size, text
+from sepkit.plots import new_figure, plot_history
+from sepkit.report.media import drawing, picture
+from sepkit.report.page import Section, Tile, build_section, duration, number, size
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder says; empty is what it does not.
+    """The contents of a run folder; what it lacks is empty.
 
     Attributes:
         name: the folder's.
@@ -32,11 +32,7 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read what a run folder, or a model folder, says about its training.
-
-    Args:
-        folder: what is missing in it stays empty.
-    """
+    """Read a run folder or a model folder."""
     folder = Path(folder)
     card, recipe, history, weights = (
         folder / name for name in ("model.json", "recipe.yaml", "history.csv", "model.safetensors")
@@ -51,7 +47,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def run_tiles(run: Run) -> list[Tile]:
-    """Give the figures that a training is known by."""
+    """List the main figures of a training."""
     best = run.card.get("validation") or {}
     epochs = f"epoch {best.get('epoch')} of {len(run.history)}" if run.history else f"epoch {best.get('epoch')}"
     tiles = [
@@ -80,48 +76,47 @@ def curve_section(run: Run) -> Section:
         names = ("Loss by epoch", "Validation SDR by epoch, the best one marked")
         drawn = [picture(figure, name) for figure, name in zip(figures, names, strict=True)]
     waited = sum(float(row.get("data_wait") or 0) for row in run.history)
-    last = run.history[-1]
-    told = facts({"end": run.card.get("finished"), "last loss": last.get("loss"), "waited for data": duration(waited)})
-    return Section("Training", grid(drawn[: 2 if handles else 1], "wide") + told)
+    facts = {
+        "end": run.card.get("finished"),
+        "last loss": run.history[-1].get("loss"),
+        "waited for data": duration(waited),
+    }
+    return build_section("Training", "summary", pictures=drawn[: 2 if handles else 1], facts=facts)
 
 
 def recipe_section(run: Run, data: Mapping[str, object] | None = None) -> Section:
-    """Say what was trained on what, in short and as the whole recipe.
-
-    Args:
-        run: the training.
-        data: more about the songs.
-    """
+    """Describe what was trained on what, in short and as the whole recipe."""
     separator = run.card.get("separator") or {}
     recipe = (parse_yaml(run.recipe) if run.recipe else None) or {}
     training, songs = (recipe.get(part) or {} for part in ("training", "data"))
-    told = {
+    facts = {
         "recipe": run.card.get("recipe"),
         "sources": ", ".join(separator.get("sources", [])),
-        "network": _called(separator.get("network")),
-        "transform": _called(separator.get("transform")),
+        "network": _format_call(separator.get("network")),
+        "transform": _format_call(separator.get("transform")),
         "sample rate": f"{separator['sample_rate']} Hz" if "sample_rate" in separator else None,
         "weights": size(run.weights) if run.weights else None,
-        "losses": ", ".join(_weighted(loss) for loss in recipe.get("losses") or []),
-        "optimizer": _called(training.get("optimizer")),
+        "losses": ", ".join(_format_weighted(loss) for loss in recipe.get("losses") or []),
+        "optimizer": _format_call(training.get("optimizer")),
         "batch size": training.get("batch_size"),
         "data": songs.get("root") or run.card.get("data"),
         "licence": run.card.get("licence"),
         **(data or {}),
     }
-    whole = folded("recipe.yaml, all of it", f"<pre>{text(run.recipe)}</pre>") if run.recipe else ""
-    return Section("Recipe and data", facts(told) + whole)
+    if not run.recipe and all(value in (None, "") for value in facts.values()):
+        return Section("Recipe and data", "")
+    return build_section("Recipe and data", "summary", facts=facts, recipe=run.recipe)
 
 
-def _called(spec: Mapping[str, Any] | None) -> str | None:
-    """Write a class mapping as a call."""
-    if not spec:
+def _format_call(config: Mapping[str, Any] | None) -> str | None:
+    """Format a class mapping as a call."""
+    if not config:
         return None
-    arguments = ", ".join(f"{name}={value}" for name, value in spec.items() if name != "class")
-    return f"{spec.get('class')}({arguments})"
+    arguments = ", ".join(f"{name}={value}" for name, value in config.items() if name != "class")
+    return f"{config.get('class')}({arguments})"
 
 
-def _weighted(loss: Mapping[str, Any]) -> str:
+def _format_weighted(loss: Mapping[str, Any]) -> str:
     weight = loss.get("weight", 1)
     if isinstance(weight, Mapping):
         weight = f"{weight.get('from')} to {weight.get('to')}"

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.excerpts import Excerpt, best_part
-from sepkit.plots import plot_waveforms
-from sepkit.report.media import drawing, new_figure, picture
-from sepkit.report.page import Section, grid
+from sepkit.plots import new_figure, plot_waveforms
+from sepkit.report.media import drawing, picture
+from sepkit.report.page import Section, build_section
 
 _COARSEST = 10  # grains in a second
 _BLOCK = 10  # s that are read at a time
@@ -19,7 +19,7 @@ _DRAWN = 2001  # pairs of extremes at least in the picture of a waveform, from w
 
 
 class Overview:
-    """What a file sounds like, in memory only as extremes and power of grains.
+    """A file in memory as extremes and power of grains.
 
     Args:
         path: audio file, which may be truncated.
@@ -38,18 +38,17 @@ class Overview:
             self.sample_rate, self.n_samples = reader.info.sample_rate, reader.info.n_samples
             n_grains = max(_COARSEST * seconds, _DRAWN)
             self.grain = max(1, int(self.sample_rate * seconds / n_grains))
-            found = list(self._grains(reader))
-        self.power = torch.cat([power for power, _ in found])
-        self.extremes = torch.cat([extremes for _, extremes in found])
+            power, extremes = zip(*self._measure_grains(reader), strict=True)
+        self.power, self.extremes = torch.cat(power), torch.cat(extremes)
 
-    def _grains(self, reader: audio.AudioReader) -> Iterator[tuple[Tensor, Tensor]]:
+    def _measure_grains(self, reader: audio.AudioReader) -> Iterator[tuple[Tensor, Tensor]]:
         for block in reader.blocks(self.grain * max(1, _BLOCK * self.sample_rate // self.grain)):
             missing = -block.shape[-1] % self.grain
             grains = torch.nn.functional.pad(block, (0, missing)).unflatten(-1, (-1, self.grain))  # (C, K, grain)
             yield grains.square().mean((0, 2)), torch.stack(grains.mean(0).aminmax(dim=-1), -1)
 
     def outline(self, together: int = 1) -> tuple[Tensor, float]:
-        """Give a waveform that alternates between extremes, so many that `plot_waveforms` fills what lies between.
+        """Build a waveform that alternates between extremes, so many that `plot_waveforms` fills what lies between.
 
         Args:
             together: grains that a pair of extremes stands for.
@@ -67,35 +66,24 @@ class Overview:
 def separation_parts(
     name: str, recording: str | os.PathLike, stems: Mapping[str, str | os.PathLike], seconds: float, gain: float
 ) -> tuple[Section, Excerpt]:
-    """Draw all of a recording and of its stems, and cut out where the first stem is loudest.
-
-    Args:
-        name: of the recording.
-        recording: audio file.
-        stems: file by name.
-        seconds: duration of the recording.
-        gain: by which the stems were scaled.
-
-    Returns:
-        The section with the waveforms, and the excerpt.
-    """
+    """Draw the waveforms of a recording and its stems, and cut the excerpt where the first stem is loudest."""
     files = {"mixture": recording, **stems}
     overviews = {label: Overview(path, seconds) for label, path in files.items()}
     first = overviews[next(iter(stems))]
     part = best_part(first.power[None], first.n_samples, first.grain, round(_SECONDS * first.sample_rate))
-    heard = {label: audio.read(path, *part, allow_truncated=True)[0] for label, path in files.items()}
+    waveforms = {label: audio.read(path, *part, allow_truncated=True)[0] for label, path in files.items()}
     excerpt = Excerpt(
         name,
         tuple(stems),
         first.sample_rate,
         part[0] / first.sample_rate,
-        gain * heard["mixture"],
-        torch.stack([heard[stem] for stem in stems]),
+        gain * waveforms["mixture"],
+        torch.stack([waveforms[stem] for stem in stems]),
     )
-    return Section("Waveforms", _draw(overviews)), excerpt
+    return build_section("Waveforms", "summary", pictures=_draw_overviews(overviews)), excerpt
 
 
-def _draw(overviews: Mapping[str, Overview]) -> str:
+def _draw_overviews(overviews: Mapping[str, Overview]) -> list[str]:
     """Draw waveforms on one scale, each as a picture of its own."""
     together = max(1, max(len(overview.extremes) for overview in overviews.values()) // _DRAWN)
     outlines = {label: overview.outline(together) for label, overview in overviews.items()}
@@ -106,4 +94,4 @@ def _draw(overviews: Mapping[str, Overview]) -> str:
         plot_waveforms({label: samples for label, (samples, _) in outlines.items()}, rate, axes)
         for ax in axes:
             ax.set_xlabel("time (s)")
-        return grid((picture(figure, f"Waveform of {label}") for label, figure in figures.items()), "wide")
+        return [picture(figure, f"Waveform of {label}") for label, figure in figures.items()]
