@@ -96,13 +96,12 @@ class LayersVisualCallback:
 
 
 class _VisualCallback:
-    kind = ""
-
-    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+    def __init__(self, kind: str, save_dir: str | None, save_freq: int) -> None:
         if save_freq < 1:
             raise ValueError(f"save_freq must be at least 1, got {save_freq}")
-        self.save_dir, self.save_freq, self.writes = save_dir, save_freq, self.kind
-        self._page = _Page(self.kind)
+        self.kind = self.writes = kind
+        self.save_dir, self.save_freq = save_dir, save_freq
+        self._page = _Page(kind)
 
     def on_epoch(self, view: TrainingView) -> None:
         """Draw after a validation."""
@@ -124,7 +123,8 @@ class WaveformVisualCallback(_VisualCallback):
         ValueError: save_freq is below 1.
     """
 
-    kind = "waveform"
+    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+        super().__init__("waveform", save_dir, save_freq)
 
     def _draw(self, source: str, estimate: "Tensor", target: "Tensor", _sample_rate: int) -> "Figure":
         from sepkit.plots import waveform_show_diff
@@ -143,7 +143,8 @@ class SpectrogramVisualCallback(_VisualCallback):
         ValueError: save_freq is below 1.
     """
 
-    kind = "spectrogram"
+    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+        super().__init__("spectrogram", save_dir, save_freq)
 
     def _draw(self, _source: str, estimate: "Tensor", target: "Tensor", sample_rate: int) -> "Figure":
         from sepkit.plots import plot_difference
