@@ -98,7 +98,7 @@ class LayersVisualCallback:
 class _VisualCallback:
     kind = ""
 
-    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+    def __init__(self, save_dir: str | None, save_freq: int) -> None:
         if save_freq < 1:
             raise ValueError(f"save_freq must be at least 1, got {save_freq}")
         self.save_dir, self.save_freq, self.writes = save_dir, save_freq, self.kind
@@ -126,6 +126,9 @@ class WaveformVisualCallback(_VisualCallback):
 
     kind = "waveform"
 
+    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+        super().__init__(save_dir, save_freq)
+
     def _draw(self, source: str, estimate: "Tensor", target: "Tensor", _sample_rate: int) -> "Figure":
         from sepkit.plots import waveform_show_diff
 
@@ -144,6 +147,9 @@ class SpectrogramVisualCallback(_VisualCallback):
     """
 
     kind = "spectrogram"
+
+    def __init__(self, save_dir: str | None = None, save_freq: int = 5) -> None:
+        super().__init__(save_dir, save_freq)
 
     def _draw(self, _source: str, estimate: "Tensor", target: "Tensor", sample_rate: int) -> "Figure":
         from sepkit.plots import plot_difference
