@@ -671,7 +671,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_same_command_does(recipe, numb
         _, err = process.communicate()
     assert process.returncode == code
     assert err == f"stopped by {signal.Signals(number).name}; everything is saved: the same command goes on from here\n"
-    step = torch.load("runs/tiny/training/state.pt", weights_only=True)["step"]
+    step = torch.load("runs/tiny/training/state.pt", weights_only=True)["progress"]["step"]
     assert 1 <= step < 100  # of 2 epochs of 50
     assert train_command([*long, "--quiet"]) == 0
     assert weights(Path("runs/tiny"))

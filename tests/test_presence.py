@@ -18,6 +18,7 @@ from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.signals import StopRequest
 from sepkit.training.songs import check_recipe_songs
+from sepkit.training.totals import Totals
 from sepkit.training.validation import validate
 
 N_STEPS = 3
@@ -170,3 +171,13 @@ def test_a_source_that_only_some_songs_have_is_scored_where_it_is(root, recwarn)
     recipe = load_recipe(SMALL, data=root)
     check_recipe_songs(recipe, {subset: find_songs(root, subset) for subset in ("train", "valid")})
     assert not [str(warning.message) for warning in recwarn if "is not scored" in str(warning.message)]
+
+
+def test_means_are_over_the_sums_and_counts_of_all_processes():
+    class Two(Processes):
+        def all_sum(self, values: Tensor) -> Tensor:
+            return values + torch.tensor([[3.0, 1.0], [0.0, 0.0]])  # of the other process
+
+    totals = Totals(Two())
+    totals.add({"loss": torch.tensor(1.0), "absent": 0.0}, {"loss": 3, "absent": 0})
+    assert totals.means() == {"loss": 1.0, "absent": 0.0}
