@@ -12,7 +12,6 @@ Lines of earlier trainings hold what was noted of them.
 import argparse
 import csv
 import os
-import platform
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +37,7 @@ def main() -> None:
 def rows_of(options: argparse.Namespace, seed: int) -> list[dict]:
     """Train from a seed, and list the scores of all systems."""
     from sepkit import evaluate, load_model
+    from sepkit.report.environment import processor
     from sepkit.training import train
 
     folder = train(
@@ -50,6 +50,7 @@ def rows_of(options: argparse.Namespace, seed: int) -> list[dict]:
     songs = {"built-in": "demo", **({"real": options.real} if options.real else {})}
     rows = []
     model = load_model(folder)
+    training = (seed, options.threads, f"{processor()}, {os.cpu_count()} cores")
     for name, root in songs.items():
         scores = evaluate(model, root, metrics=METRICS, progress=False)
         for target in model.sources:
@@ -57,18 +58,10 @@ def rows_of(options: argparse.Namespace, seed: int) -> list[dict]:
                 if system == "silence":  # 0 dB by definition
                     continue
                 sdr, gain = scores.median(system, target, "SDR"), scores.mean(system, target, "SI-SDRi")
-                own = (seed, options.threads, machine()) if system == "model" else ("", "", "")
+                own = training if system == "model" else ("", "", "")
                 facts = (options.recipe, name, target, system, *own)
                 rows.append(dict(zip(COLUMNS, (*facts, f"{sdr:.2f}", f"{gain:.2f}"), strict=True)))
     return rows
-
-
-def machine() -> str:
-    """Name the processor and the number of its cores."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text().splitlines() if listing.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def replace(table: Path, rows: list[dict]) -> None:

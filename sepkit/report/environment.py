@@ -32,7 +32,7 @@ def cost_section(cost: Mapping[str, object] | None, device: torch.device) -> Sec
     environment = {
         "peak memory": f"{size(peak)}, of {owner}" if peak else None,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processor": f"{_processor()}, {available_cores()} cores",
+        "processor": f"{processor()}, {available_cores()} cores",
         "system": platform.platform(),
         "sepkit": __version__,
         "torch": torch.__version__,
@@ -41,7 +41,7 @@ def cost_section(cost: Mapping[str, object] | None, device: torch.device) -> Sec
     return build_section("Cost and environment", "summary", facts={**(cost or {}), **environment})
 
 
-def _processor() -> str:
+def processor() -> str:
     """Name the processor as the system knows it."""
     listing = Path("/proc/cpuinfo")
     if listing.is_file():

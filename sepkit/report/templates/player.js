@@ -35,7 +35,8 @@
     }
 
     get position() {
-      const position = this.offset + (this.playing ? Math.max(0, context.currentTime - this.startedAt) : 0);
+      const played = this.sources.length ? Math.max(0, context.currentTime - this.startedAt) : 0;
+      const position = this.offset + played;
       return this.looping ? position % this.duration : Math.min(position, this.duration);
     }
 
@@ -50,16 +51,15 @@
 
     async play() {
       this.choose();
-      context ??= new AudioContext();
-      this.playing = true;
-      this.startedAt = Infinity;
       if (this.offset >= this.duration) this.offset = 0;
+      this.playing = true;
       this.show();
       try {
+        context ??= new AudioContext();
         await context.resume();
         this.buffers ??= await Promise.all(this.players.map(decode));
       } catch (error) {
-        this.pause();
+        this.playing = false;
         this.article.classList.remove("live"); // the browser's own controls remain
         throw error;
       }
