@@ -1,7 +1,5 @@
 """Optimal transport between distributions on a line: closed forms per point, without sorting levels."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -118,11 +116,7 @@ class Transport(torch.autograd.Function):
         return *(saved * gradient[:, None] for saved in ctx.saved_tensors), None, None, None
 
 
-def _count(_: Sequence[float]) -> tuple[int, int]:
-    return 1, 0
-
-
-@spectral_operator("transport_sums", _count)
+@spectral_operator("transport_sums", lambda _: (1, 0))
 def transport_sums(estimate: Tensor, target: Tensor, settings: KernelSettings) -> ChunkSums:
     """Sum the transport costs of the frames; both spectra are divided by their totals."""
     p, eps, squared, root = settings.options

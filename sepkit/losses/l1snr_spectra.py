@@ -196,36 +196,12 @@ def _unit_window(name: str, length: int) -> np.ndarray:
 
 
 class MultiL1SNRDBLoss(CompositeLoss):
-    """Mix `L1SNRDBLoss` of waveforms and `STFTL1SNRDBLoss` of spectra.
+    """Mix `L1SNRDBLoss` of waveforms and `STFTL1SNRDBLoss` of spectra, where the arguments are explained.
 
-    Args:
-        name: a label, kept as an attribute.
-        weight: factor of the loss.
-        spec_weight: share of the spectra, 0 to 1.
-        l1_weight: share of a plain L1 error in both, 0 to 1.
-        use_time_regularization: penalize a difference of levels of waveforms.
-        use_spec_regularization: penalize a difference of levels of spectra.
-        lambda0: weight of any difference of level.
-        delta_lambda: what too quiet an estimate of an audible target adds to it.
-        l1snr_eps: added to mean absolute values.
-        dbrms_eps: added to mean squares of levels.
-        lmin: level below which a target is not audible, dB.
-        n_ffts: samples, one for each resolution.
-        hop_lengths: samples.
-        win_lengths: samples.
-        window_fn: hann, hamming, blackman, bartlett or kaiser.
-        min_audio_length: samples below which only waveforms are compared.
-        spec_reg_coef: factor of the penalty on spectra.
-        time_loss_params: other arguments of `L1SNRDBLoss` than those above.
-        spec_loss_params: other arguments of `STFTL1SNRDBLoss` than those above.
-        mps_cpu_fallback: must be left at True.
-        ref_level: mean absolute value of a typical target.
-        spec_ref_level: the same of its spectrum; None: 0.19 ref_level.
-        check_finite: replace NaN by 0 and infinity by 1.
-        time_loss_module: an object that takes the place of `L1SNRDBLoss`, used as it is: without the penalty on levels
-            and without `l1_weight`, with a warning unless both are off.
-        grad_scale: factor of the gradient alone.
-        reduction: mean, sum or none, over items.
+    `spec_weight` is the share of the spectra, 0 to 1. `use_time_regularization` and `use_spec_regularization` penalize
+    a difference of levels of waveforms and of spectra. `time_loss_params` and `spec_loss_params` are other arguments of
+    the two. `time_loss_module` is an object that takes the place of `L1SNRDBLoss`, used as it is: without the penalty
+    on levels and without `l1_weight`, with a warning unless both are off.
 
     Source:
         torch-l1-snr 0.2.1, with check_finite off.
