@@ -29,5 +29,5 @@ class Constant(nn.Module):
         return self
 
     def forward(self, like: Tensor) -> Tensor:
-        """Return the table in the type and on the device of what it is used with."""
+        """Return the table in the type and on the device of another tensor."""
         return self.values.to(like.dtype).to(like.device)

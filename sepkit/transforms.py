@@ -83,11 +83,11 @@ class STFT(nn.Module):
         return self.n_fft // 2 + 1
 
     def n_frames(self, length: int) -> int:
-        """Count the frames N of a waveform of `length` samples."""
+        """Return the number of frames N of a waveform of `length` samples."""
         return max(1, math.ceil(check_count("length", length, 0) / self.hop_length)) + self._extra_frames
 
     def padded_length(self, length: int, frame_multiple: int = 1) -> int:
-        """Compute the samples, at least `length`, that fill whole hops and a multiple of `frame_multiple` frames."""
+        """Return the least length >= `length` of whole hops and of a multiple of `frame_multiple` frames, samples."""
         n_frames = math.ceil(self.n_frames(length) / frame_multiple) * frame_multiple
         return (n_frames - self._extra_frames) * self.hop_length
 
@@ -152,7 +152,7 @@ class STFT(nn.Module):
 
     @property
     def _left(self) -> int:
-        """Return the number of samples before the first one."""
+        """Return the samples that are padded before the first one."""
         return self.n_fft // 2 if self.center else max(0, self.n_fft - self.hop_length)
 
     @property
@@ -228,7 +228,7 @@ def _check_sizes(n_fft: int, hop_length: int, window_size: int) -> None:
 
 
 def _lowest_overlap(window: Tensor, hop_length: int) -> float:
-    """Find the smallest sum of squared windows that a sample can lie under."""
+    """Compute the smallest sum of squared windows that a sample can lie under."""
     padded = F.pad(window**2, (0, -len(window) % hop_length))
     return float(padded.reshape(-1, hop_length).sum(0).min())
 

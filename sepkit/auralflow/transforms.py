@@ -12,7 +12,7 @@ _TOP_DB = 80.0  # dynamic range of a decibel spectrogram
 
 
 class AudioTransform(nn.Module):
-    """An STFT with mel bands and decibels, for pictures.
+    """An STFT with mel bands and decibels, as pictures show them.
 
     Args:
         num_fft: samples per transformed frame, even.

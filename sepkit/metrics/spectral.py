@@ -76,7 +76,7 @@ def fullness(estimate: Waveform, target: Waveform, sample_rate: int = 44100) -> 
 
 
 def _magnitude(waveform: Tensor, n_fft: int, hann: bool) -> Tensor:
-    """Compute magnitudes of an STFT with hop 1024: (..., C, T) -> (..., C, F, N), in float32 at least.
+    """Compute magnitudes with hop 1024: (..., C, T) -> (..., C, F, N), in float32 at least.
 
     With a Hann window zeros stand at the ends, with a rectangular one a reflection.
     """
