@@ -152,12 +152,12 @@ class STFT(nn.Module):
 
     @property
     def _left(self) -> int:
-        """Return the samples that are padded before the first one."""
+        """Samples before the first one."""
         return self.n_fft // 2 if self.center else max(0, self.n_fft - self.hop_length)
 
     @property
     def _extra_frames(self) -> int:
-        """Return the number of frames beyond one per hop."""
+        """Frames beyond one per hop."""
         return 1 if self.center else math.ceil(self._left / self.hop_length)
 
     def _pad(self, flat: Tensor) -> Tensor:
