@@ -37,13 +37,10 @@ def _step(distance: Tensor, moved: Tensor, p: float) -> Tensor:
     return _cost(distance, p) - _cost(distance + moved, p)
 
 
-def _at(positions: Tensor, index: Tensor) -> Tensor:
-    return positions.expand(index.shape[0], -1).gather(1, index.clamp_(max=positions.shape[1] - 1))
-
-
 def _gradients(positions: Tensor, other_positions: Tensor, counts: Tensor, *, p: float) -> Tensor:
     moved = torch.nn.functional.pad(positions.diff(dim=1), (0, 1))
-    return _step(positions - _at(other_positions, counts), moved, p)
+    others = other_positions.expand(len(counts), -1).gather(1, counts.clamp_(max=other_positions.shape[1] - 1))
+    return _step(positions - others, moved, p)
 
 
 def level_gradients(

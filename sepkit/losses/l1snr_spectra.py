@@ -244,8 +244,8 @@ class MultiL1SNRDBLoss(CompositeLoss):
         check_flags(check_finite=check_finite)
         shared = take(locals(), *_SHARED)
         spectral = take(locals(), *_SPECTRAL)
-        _check_time_loss(time_loss_module, time_loss_params, reduction)
         if time_loss_module is not None:
+            _check_time_loss(time_loss_module, time_loss_params, reduction)
             _warn_of_dropped(use_time_regularization, l1_weight)
         in_time = {**shared, "use_regularization": use_time_regularization, **(time_loss_params or {})}
         in_bins = {**shared, **spectral, "use_regularization": use_spec_regularization, **(spec_loss_params or {})}
@@ -290,9 +290,7 @@ def _warn_of_dropped(use_time_regularization: bool, l1_weight: float) -> None:
         )
 
 
-def _check_time_loss(module: nn.Module | None, params: Mapping[str, Any] | None, reduction: str) -> None:
-    if module is None:
-        return
+def _check_time_loss(module: nn.Module, params: Mapping[str, Any] | None, reduction: str) -> None:
     if params:
         raise ValueError("time_loss_params must be left out beside time_loss_module; give them to the module")
     if not isinstance(module, nn.Module):
