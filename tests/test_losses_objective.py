@@ -1,5 +1,7 @@
 """Every loss that has terms reports them to the objective by name, and takes the separator's sample rate."""
 
+import inspect
+
 import pytest
 import torch
 from judging import costs
@@ -10,6 +12,7 @@ from sepkit.separator import Separator
 
 SIZES = {"fft_sizes": [256, 512], "hop_sizes": [64, 128], "win_lengths": [200, 512]}
 L1SNR_SIZES = {"n_ffts": [256, 512], "hop_lengths": [64, 128], "win_lengths": [256, 512]}
+TAKEN = ("estimate_magnitude", "target_magnitude", "mask")
 MAGNITUDES = {"spectral_convergence", "log_magnitude"}
 TERMS = {
     "ComponentLoss": ({"alpha": 0.1, "beta": 0.8}, {"separation", "attenuation", "quality"}),
@@ -25,6 +28,18 @@ TERMS = {
     "MultiL1SNRDBLoss": (L1SNR_SIZES, {"time", "spectrum"}),
     "MultiResolutionSOTLoss": ({"fft_sizes": [256, 512], "hop_lengths": [64, 128]}, {"fft_256", "fft_512"}),
 }
+
+
+class Own(losses.CompositeLoss):
+    """A loss from outside the package, on magnitudes and the mask."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def terms(self, estimate_magnitude, target_magnitude, mask):
+        error, size = (estimate_magnitude - target_magnitude).square(), mask.square()
+        return {"error": error.flatten(1).mean(1), "size": 0.1 * size.flatten(1).mean(1)}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +65,26 @@ def test_the_terms_of_a_loss_reach_the_objective_by_name_and_add_up(name, separa
     torch.testing.assert_close(sum(parts.values()), found[name])
 
 
+def test_a_composite_loss_takes_what_its_terms_take():
+    quantities = torch.rand(3, 2, 1, 5, 4)
+    none, mean, total = (Own(reduction) for reduction in ("none", "mean", "sum"))
+    for method in (mean.forward, mean.parts):
+        assert list(inspect.signature(method).parameters) == list(TAKEN)
+    assert none(*quantities).shape == (2,)
+    torch.testing.assert_close(none(*quantities), sum(none.parts(*quantities).values()))
+    torch.testing.assert_close(mean(*quantities), none(*quantities).mean())
+    torch.testing.assert_close(total(**dict(zip(TAKEN, quantities, strict=True))), none(*quantities).sum())
+
+
+def test_a_composite_loss_without_terms_names_what_it_lacks():
+    with pytest.raises(NotImplementedError, match=r"CompositeLoss must have terms\(\.\.\.\)"):
+        losses.CompositeLoss()(torch.rand(1, 1, 9), torch.rand(1, 1, 9))
+
+
 def test_no_loss_with_terms_is_left_out():
-    assert {name for name in losses.__all__ if hasattr(getattr(losses, name), "parts")} == {*TERMS, "CompositeLoss"}
+    assert {name for name in losses.__all__ if hasattr(getattr(losses, name), "parts")} == {*TERMS, "CompositeLoss"} - {
+        f"{__name__}.Own"
+    }
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ PASSIVE = {
         "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
         "peak_memory available_cores load_matplotlib"
     ),
+    "losses, which have a battery of their own": (
+        "ComponentLoss KLDivergenceLoss L1Loss L2Loss LogL1Loss LogL2Loss MaskLoss RMSELoss component_loss kl_div_loss "
+        "mask_loss si_sdr_loss"
+    ),
     "called by the functions above with what these have checked": (
         "StreamSeparator best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
         "separate_catalogue load_weights save_model write_card shorten"

@@ -23,24 +23,14 @@ _NAMES = {
         "load_stems",
         "verify_dataset",
     ),
-    "losses": (
-        "ComponentLoss",
-        "KLDivergenceLoss",
-        "L1Loss",
-        "L2Loss",
-        "LogL1Loss",
-        "LogL2Loss",
-        "MaskLoss",
-        "RMSELoss",
-        "component_loss",
-        "kl_div_loss",
-        "mask_loss",
-        "si_sdr_loss",
-    ),
+    "losses": ("L1Loss", "L2Loss", "LogL1Loss", "LogL2Loss", "RMSELoss", "si_sdr_loss"),
     "plots": ("spec_show_diff", "waveform_show_diff"),
     "transforms": ("AudioTransform",),
 }
-_HOMES = {name: f"sepkit.auralflow.{module}" for module, names in _NAMES.items() for name in names}
+_SHARED = ("ComponentLoss", "KLDivergenceLoss", "MaskLoss", "component_loss", "kl_div_loss", "mask_loss")
+_HOMES = dict.fromkeys(_SHARED, "sepkit.losses") | {
+    name: f"sepkit.auralflow.{module}" for module, names in _NAMES.items() for name in names
+}
 __all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -3,35 +3,14 @@
 from torch import Tensor
 
 from sepkit.losses import (
-    ComponentLoss,
-    KLDivergenceLoss,
     MagnitudeL1Loss,
     MagnitudeL2Loss,
     MagnitudeLogL1Loss,
     MagnitudeLogL2Loss,
     MagnitudeRMSELoss,
-    MaskLoss,
-    component_loss,
-    kl_div_loss,
-    mask_loss,
 )
 from sepkit.losses._check import check_above_0, check_reduction, check_waveforms, choose_reduction
 from sepkit.losses._numeric import full_precision, item_sum, reduce
-
-__all__ = [
-    "ComponentLoss",
-    "KLDivergenceLoss",
-    "L1Loss",
-    "L2Loss",
-    "LogL1Loss",
-    "LogL2Loss",
-    "MaskLoss",
-    "RMSELoss",
-    "component_loss",
-    "kl_div_loss",
-    "mask_loss",
-    "si_sdr_loss",
-]
 
 
 class L1Loss(MagnitudeL1Loss):

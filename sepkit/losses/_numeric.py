@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -19,30 +19,20 @@ _WIDEST = {torch.float32: torch.float64, torch.complex64: torch.complex128} | {
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
-def _wider_types(tensors: list[Tensor]) -> dict[torch.dtype, torch.dtype]:
-    """Choose what types are widened to: all to double precision where one of them has it."""
-    doubles = any(tensor.dtype in _DOUBLES for tensor in tensors)
-    return _WIDEST if doubles and len({tensor.device for tensor in tensors}) == 1 else _WIDER
-
-
-def _without_autocast(device: torch.device) -> AbstractContextManager:
-    if device.type in _AUTOCAST:
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
-
-
 def full_precision(function: _Call) -> _Call:
     """Run a function on tensors of one precision, float32 or float64, with autocast off: squares overflow in halves."""
 
     @functools.wraps(function)
     def widened(*args: Any, **kwargs: Any) -> Any:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        types = _wider_types(tensors)
+        doubles = any(tensor.dtype in _DOUBLES for tensor in tensors)
+        types = _WIDEST if doubles and len({tensor.device for tensor in tensors}) == 1 else _WIDER
+        autocast = tensors and tensors[0].device.type in _AUTOCAST
 
         def widen(value: Any) -> Any:
             return value.to(types.get(value.dtype, value.dtype)) if isinstance(value, Tensor) else value
 
-        with _without_autocast(tensors[0].device) if tensors else nullcontext():
+        with torch.autocast(tensors[0].device.type, enabled=False) if autocast else nullcontext():
             return function(*map(widen, args), **{name: widen(value) for name, value in kwargs.items()})
 
     return widened  # type: ignore[return-value]

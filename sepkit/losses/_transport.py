@@ -1,7 +1,5 @@
 """Optimal transport between distributions on a line: closed forms per point, without sorting levels."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -39,13 +37,10 @@ def _step(distance: Tensor, moved: Tensor, p: float) -> Tensor:
     return _cost(distance, p) - _cost(distance + moved, p)
 
 
-def _at(positions: Tensor, index: Tensor) -> Tensor:
-    return positions.expand(index.shape[0], -1).gather(1, index.clamp_(max=positions.shape[1] - 1))
-
-
 def _gradients(positions: Tensor, other_positions: Tensor, counts: Tensor, *, p: float) -> Tensor:
     moved = torch.nn.functional.pad(positions.diff(dim=1), (0, 1))
-    return _step(positions - _at(other_positions, counts), moved, p)
+    others = other_positions.expand(len(counts), -1).gather(1, counts.clamp_(max=other_positions.shape[1] - 1))
+    return _step(positions - others, moved, p)
 
 
 def level_gradients(
@@ -118,11 +113,7 @@ class Transport(torch.autograd.Function):
         return *(saved * gradient[:, None] for saved in ctx.saved_tensors), None, None, None
 
 
-def _count(_: Sequence[float]) -> tuple[int, int]:
-    return 1, 0
-
-
-@spectral_operator("transport_sums", _count)
+@spectral_operator("transport_sums", lambda _: (1, 0))
 def transport_sums(estimate: Tensor, target: Tensor, settings: KernelSettings) -> ChunkSums:
     """Sum the transport costs of the frames; both spectra are divided by their totals."""
     p, eps, squared, root = settings.options

@@ -196,36 +196,12 @@ def _unit_window(name: str, length: int) -> np.ndarray:
 
 
 class MultiL1SNRDBLoss(CompositeLoss):
-    """Mix `L1SNRDBLoss` of waveforms and `STFTL1SNRDBLoss` of spectra.
+    """Mix `L1SNRDBLoss` of waveforms and `STFTL1SNRDBLoss` of spectra, where the arguments are explained.
 
-    Args:
-        name: a label, kept as an attribute.
-        weight: factor of the loss.
-        spec_weight: share of the spectra, 0 to 1.
-        l1_weight: share of a plain L1 error in both, 0 to 1.
-        use_time_regularization: penalize a difference of levels of waveforms.
-        use_spec_regularization: penalize a difference of levels of spectra.
-        lambda0: weight of any difference of level.
-        delta_lambda: what too quiet an estimate of an audible target adds to it.
-        l1snr_eps: added to mean absolute values.
-        dbrms_eps: added to mean squares of levels.
-        lmin: level below which a target is not audible, dB.
-        n_ffts: samples, one for each resolution.
-        hop_lengths: samples.
-        win_lengths: samples.
-        window_fn: hann, hamming, blackman, bartlett or kaiser.
-        min_audio_length: samples below which only waveforms are compared.
-        spec_reg_coef: factor of the penalty on spectra.
-        time_loss_params: other arguments of `L1SNRDBLoss` than those above.
-        spec_loss_params: other arguments of `STFTL1SNRDBLoss` than those above.
-        mps_cpu_fallback: must be left at True.
-        ref_level: mean absolute value of a typical target.
-        spec_ref_level: the same of its spectrum; None: 0.19 ref_level.
-        check_finite: replace NaN by 0 and infinity by 1.
-        time_loss_module: an object that takes the place of `L1SNRDBLoss`, used as it is: without the penalty on levels
-            and without `l1_weight`, with a warning unless both are off.
-        grad_scale: factor of the gradient alone.
-        reduction: mean, sum or none, over items.
+    `spec_weight` is the share of the spectra, 0 to 1. `use_time_regularization` and `use_spec_regularization` penalize
+    a difference of levels of waveforms and of spectra. `time_loss_params` and `spec_loss_params` are other arguments of
+    the two. `time_loss_module` is an object that takes the place of `L1SNRDBLoss`, used as it is: without the penalty
+    on levels and without `l1_weight`, with a warning unless both are off.
 
     Source:
         torch-l1-snr 0.2.1, with check_finite off.
@@ -268,8 +244,8 @@ class MultiL1SNRDBLoss(CompositeLoss):
         check_flags(check_finite=check_finite)
         shared = take(locals(), *_SHARED)
         spectral = take(locals(), *_SPECTRAL)
-        _check_time_loss(time_loss_module, time_loss_params, reduction)
         if time_loss_module is not None:
+            _check_time_loss(time_loss_module, time_loss_params, reduction)
             _warn_of_dropped(use_time_regularization, l1_weight)
         in_time = {**shared, "use_regularization": use_time_regularization, **(time_loss_params or {})}
         in_bins = {**shared, **spectral, "use_regularization": use_spec_regularization, **(spec_loss_params or {})}
@@ -314,9 +290,7 @@ def _warn_of_dropped(use_time_regularization: bool, l1_weight: float) -> None:
         )
 
 
-def _check_time_loss(module: nn.Module | None, params: Mapping[str, Any] | None, reduction: str) -> None:
-    if module is None:
-        return
+def _check_time_loss(module: nn.Module, params: Mapping[str, Any] | None, reduction: str) -> None:
     if params:
         raise ValueError("time_loss_params must be left out beside time_loss_module; give them to the module")
     if not isinstance(module, nn.Module):

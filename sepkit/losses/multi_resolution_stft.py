@@ -215,7 +215,8 @@ class RandomResolutionSTFTLoss(CompositeLoss):
         check_range("min_fft_size", min_fft_size, low=4, high=max_fft_size)
         check_above_0(max_hop_size=max_hop_size)
         check_range("min_hop_size", min_hop_size, high=max_hop_size, above=True)
-        check_sizes(**({} if n_mels is None else {"n_mels": n_mels}))
+        if n_mels is not None:
+            check_sizes(n_mels=n_mels)
         if isinstance(windows, str) or not windows:
             raise ValueError(f"windows must be a list of at least one name, got {windows!r}")
         for window in windows:

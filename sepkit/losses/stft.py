@@ -117,8 +117,10 @@ class STFTLoss(CompositeLoss):
                 "one of w_sc, w_log_mag, w_lin_mag, w_phs must be above 0, got 0 for all; nothing is compared"
             )
         check_transform(fft_size=fft_size, hop_size=hop_size, win_length=win_length)
-        check_above_0(**({} if sample_rate is None else {"sample_rate": sample_rate}))
-        check_sizes(**({} if n_bins is None else {"n_bins": n_bins}))
+        if sample_rate is not None:
+            check_above_0(sample_rate=sample_rate)
+        if n_bins is not None:
+            check_sizes(n_bins=n_bins)
         check_device(device)
         check_reduction(reduction)
         check_choice("output", output, ("loss", "full"))

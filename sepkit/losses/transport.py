@@ -198,13 +198,6 @@ class Wasserstein1DLoss(nn.Module):
         powers = power(self.resolution.spectrum(signal))
         return safe_sqrt(powers) if self.bank is None else powers @ self.bank(signal)
 
-    def _masses(self, spectra: list[Tensor]) -> list[Tensor]:
-        totals = [spectrum.sum(-1, keepdim=True) + self.eps for spectrum in spectra]
-        estimate, target = spectra
-        if self.normalize:
-            return [estimate / totals[0], target / totals[1 if self.balanced else 0]]
-        return [estimate, target / totals[1] * totals[0] if self.balanced else target]
-
     def _root(self, cost: Tensor) -> Tensor:
         if not self.apply_root or self.p == 1:
             return cost
@@ -214,9 +207,14 @@ class Wasserstein1DLoss(nn.Module):
         return torch.where(equal, 0.0, torch.where(equal, 1.0, cost).pow(1.0 / self.p))
 
     def _rows(self, estimate: Tensor, target: Tensor) -> tuple[torch.Size, list[Tensor]]:
-        """Join distributions as (R, n), with the shape R had."""
-        spectra = [spectrum.mT if self.along_time else spectrum for spectrum in (estimate, target)]
-        return spectra[0].shape[:-1], [mass.reshape(-1, mass.shape[-1]) for mass in self._masses(spectra)]
+        """Divide by totals, and join distributions as (R, n), with the shape R had."""
+        estimate, target = (spectrum.mT if self.along_time else spectrum for spectrum in (estimate, target))
+        totals = [spectrum.sum(-1, keepdim=True) + self.eps for spectrum in (estimate, target)]
+        if self.normalize:
+            masses = estimate / totals[0], target / totals[1 if self.balanced else 0]
+        else:
+            masses = estimate, target / totals[1] * totals[0] if self.balanced else target
+        return estimate.shape[:-1], [mass.reshape(-1, mass.shape[-1]) for mass in masses]
 
     @full_precision
     def loss(
