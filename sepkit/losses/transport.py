@@ -1,6 +1,7 @@
 """Optimal transport between spectra: how far energy must move along the frequency axis. sot-loss's family."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,29 +128,9 @@ class Wasserstein1DLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        flags = take(locals(), *_FLAGS)
-        check_choice("transform", transform, (*TRANSFORMS, None))
-        check_choice("dim", dim, (-1, -2, 1, 2))
-        check_choice("bin_position_scaling", bin_position_scaling, SCALINGS)
-        check_range("p", p, 1)
-        check_above_0(eps=eps, fmin=fmin, sample_rate=sample_rate)
-        check_at_least_0(gamma=gamma)
-        check_flags(**flags)
-        if log:
-            raise ValueError(
-                "log must be False, got True; logarithms below 0 are no distribution, compress by yourself"
-            )
-        if circular:
-            _check_circle(transform, flags)
+        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        _check_options(options)
         win_length = fft_size if win_length is None else win_length
-        check_transform(fft_size=fft_size, hop_length=hop_length, win_length=win_length)
-        check_sizes(n_mels=n_mels, n_bins=n_bins, bins_per_semitone=bins_per_semitone)
-        if fmax is not None:
-            check_range("fmax", fmax, fmin, above=True)
-        check_device(device)
-        check_reduction(reduction)
-        if not reduce and reduction != "mean":
-            raise ValueError(f'reduction must be left at "mean" with reduce=False, got {reduction!r}; set one of them')
         self.normalize, self.balanced, self.p, self.eps = normalize, balanced, p, eps
         self.return_quantiles, self.quantile_lowpass = return_quantiles, quantile_lowpass
         self.apply_root, self.circular, self.along_time = apply_root, circular, dim in (-2, 1)
@@ -338,6 +319,34 @@ def _check_positions(rows: Sequence[Tensor], **positions: Tensor | None) -> None
     if rows[0].shape[1] != rows[1].shape[1] and None in positions.values():
         wanted = " and ".join(positions)
         raise ValueError(f"{wanted} must both be given for spectra of {rows[0].shape[1]} and {rows[1].shape[1]} bins")
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of `Wasserstein1DLoss`, by their names, that are out of range or contradict each other."""
+    flags, sizes = take(options, *_FLAGS), take(options, "fft_size", "hop_length", "win_length")
+    check_choice("transform", options["transform"], (*TRANSFORMS, None))
+    check_choice("dim", options["dim"], (-1, -2, 1, 2))
+    check_choice("bin_position_scaling", options["bin_position_scaling"], SCALINGS)
+    check_range("p", options["p"], 1)
+    check_above_0(**take(options, "eps", "fmin", "sample_rate"))
+    check_at_least_0(gamma=options["gamma"])
+    check_flags(**flags)
+    if options["log"]:
+        raise ValueError("log must be False, got True; logarithms below 0 are no distribution, compress by yourself")
+    if options["circular"]:
+        _check_circle(options["transform"], flags)
+    if sizes["win_length"] is None:
+        sizes["win_length"] = sizes["fft_size"]
+    check_transform(**sizes)
+    check_sizes(**take(options, "n_mels", "n_bins", "bins_per_semitone"))
+    if options["fmax"] is not None:
+        check_range("fmax", options["fmax"], options["fmin"], above=True)
+    check_device(options["device"])
+    check_reduction(options["reduction"])
+    if not options["reduce"] and options["reduction"] != "mean":
+        raise ValueError(
+            f'reduction must be left at "mean" with reduce=False, got {options["reduction"]!r}; set one of them'
+        )
 
 
 class MultiResolutionSOTLoss(CompositeLoss):
