@@ -156,7 +156,9 @@ def museval_engine(options: dict):
 
 def sepkit_engine(options: dict):
     from sepkit.metrics import bss_eval
+    from sepkit.processes import retain_freed_memory
 
+    retain_freed_memory()  # as sepkit's commands do
     return lambda estimate, target: np.array([score.numpy() for score in bss_eval(estimate, target, **options)[:4]])
 
 
