@@ -68,7 +68,7 @@ class Trainer:
         seed_generators(settings.seed, device)
         self.separator = Separator(**plain["separator"]).to(device)
         self.objective = Objective(plain["losses"], self.separator).to(device)
-        self.augment = [instantiate(spec, "sepkit.augment") for spec in recipe.data.augment]
+        self.augment = [instantiate(config, "sepkit.augment") for config in recipe.data.augment]
         self.dataset = SongDataset(
             songs["train"],
             recipe.separator.sources,
@@ -87,7 +87,7 @@ class Trainer:
         self.ema = None if settings.ema is None else WeightAverage(self.separator, settings.ema)
         self.precision = choose_precision(settings.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
-        built = [instantiate(spec, "sepkit.observers") for spec in recipe.observers]
+        built = [instantiate(config, "sepkit.observers") for config in recipe.observers]
         self.observers = ObserverList([*built, *observers], device)
         self.epoch = self.step = 0
         self.seconds = 0.0
