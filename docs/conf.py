@@ -39,6 +39,7 @@ python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # fields are described with their class, once
 napoleon_custom_sections = [("Source", "returns_style")]
 
 html_theme = "furo"

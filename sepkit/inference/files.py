@@ -259,7 +259,7 @@ def output_name(recording: str | os.PathLike) -> str:
 
 
 def residual_name(sources: Sequence[str]) -> str:
-    """Name the mixture minus all estimates: "accompaniment" of vocals alone, else "residual", or "residual_" ..."""
+    """Name the mixture minus all estimates: "accompaniment" of vocals alone, else "residual", or `residual_` ..."""
     if list(sources) == ["vocals"]:
         return ACCOMPANIMENT
     taken = set(map(same_file_key, sources))
