@@ -20,6 +20,7 @@ from sepkit.separator import Separator
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
     "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},
+    "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
     "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 2, "dropout_p": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 2},
     "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1},
@@ -404,7 +405,11 @@ def test_every_band_averages_at_least_one_bin(highest, n_bands):
 
 CHOICES = [
     (f"sepkit.{name}", argument, choice)
-    for name, argument in (("models.BLSTM", "mask"), ("models.SpectrogramNetSimple", "mask_act_fn"))
+    for name, argument in (
+        ("models.BLSTM", "mask"),
+        ("models.MDX23C", "activation"),
+        ("models.SpectrogramNetSimple", "mask_act_fn"),
+    )
     for choice in get_args(arguments_of(resolve_class(f"sepkit.{name}", "sepkit"))[argument].annotation)
 ]
 
