@@ -58,6 +58,7 @@ NETWORKS = {
 SMALL_NETWORKS = {
     "BLSTM": {"hidden_size": 16, "n_layers": 1},
     "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
+    "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
     "SpectrogramNetSimple": {"hidden_channels": 1, "n_bands": 32},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},

@@ -122,6 +122,13 @@ def test_frames_and_frequencies_are_scaled_apart():
     assert network(noise(n_frames=3)).shape == (1, 2, 2, 65, 3)
 
 
+def test_autocast_in_float16_is_near():
+    network, spectrogram = build(), noise()
+    with torch.autocast("cpu", torch.float16):
+        found = network(spectrogram)
+    torch.testing.assert_close(found, network(spectrogram), rtol=0, atol=0.005)  # 11 bits are 0.0005 at 1
+
+
 def test_frames_that_the_stages_cannot_halve_are_refused():
     with pytest.raises(ValueError, match="spectrogram must have a multiple of 4 frames, as a Separator pads it, got 6"):
         build()(noise(n_frames=6))

@@ -126,6 +126,7 @@ def network(name: str) -> nn.Module:
 SIZES = {
     "BLSTM": {"hidden_size": 8},
     "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
+    "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
     "SpectrogramNetSimple": {"hidden_channels": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "hidden_size": 8},
@@ -525,7 +526,7 @@ def plain(calls) -> Callable[[str], Any]:
 
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
-    "sepkit.importing", "sepkit.importing.mdx23c",
+    "sepkit.importing", "sepkit.importing.mdx23c", "sepkit.importing.scnet",
     "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.models.facts",
     "sepkit.objective", "sepkit.observers", "sepkit.plain", "sepkit.problems", "sepkit.processes",
     "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",

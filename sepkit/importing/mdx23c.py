@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, converted, count, required, shape_of, source_names, stated
+from sepkit.importing._config import agreed, agreed_divisor, converted, count, required, shape_of, source_names, stated
 from sepkit.models import MDX23C
 
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "elu1": "elu", "elu1.0": "elu"}
@@ -47,22 +47,13 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         raise ValueError(f"model.norm must be InstanceNorm, the only one that is supported, got {norm}")
     if activation not in _ACTIVATIONS:
         raise ValueError(f"model.act must be one of {', '.join(_ACTIVATIONS)}, which are supported, got {activation}")
-    sizes = _sizes(tensors)
+    sizes = _sizes(tensors, config)
     n_parts, n_rows = sizes.pop("n_parts"), sizes.pop("n_rows")
     n_channels = required(config, "audio.num_channels")
     if n_parts % (2 * n_channels):
         wanted = f"divide the {n_parts} parts of all subbands that the tensors have into real and imaginary ones"
         raise ValueError(f"audio.num_channels must {wanted}, got {n_channels}")
     n_subbands = agreed(config, "model.num_subbands", n_parts // (2 * n_channels))
-    for key, name in {
-        "num_channels": "n_maps",
-        "growth": "growth",
-        "num_scales": "n_stages",
-        "num_blocks_per_scale": "n_blocks",
-        "scale": "scale",
-        "bottleneck_factor": "bottleneck",
-    }.items():
-        agreed(config, f"model.{key}", sizes[name])
     hop_length, sample_rate = required(config, "audio.hop_length"), required(config, "audio.sample_rate")
     n_samples = stated(config, "audio.chunk_size") or hop_length * (required(config, "audio.dim_t") - 1)
     return {
@@ -106,8 +97,8 @@ def _original(name: str) -> str:
     return name
 
 
-def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Read arguments of the network from the shapes, and the parts and rows of a subband that it is given."""
+def _sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read arguments of the network, and the parts and rows of a subband, and compare them with the config."""
     n_maps, n_parts = shape_of(tensors, "first_conv.weight")[:2]
     block = "encoder_blocks.0.tfc_tdf.blocks."
     n_rows, n_squeezed = shape_of(tensors, f"{block}0.tdf.5.weight")
@@ -116,10 +107,10 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "n_sources": shape_of(tensors, "final_conv.2.weight")[0] // n_parts,
         "n_parts": n_parts,
         "n_rows": n_rows,
-        "n_maps": n_maps,
-        "growth": n_grown - n_maps,
-        "n_stages": count(tensors, "encoder_blocks."),
-        "n_blocks": count(tensors, block),
-        "scale": scale,
-        "bottleneck": n_rows // n_squeezed,
+        "n_maps": agreed(config, "model.num_channels", n_maps),
+        "growth": agreed(config, "model.growth", n_grown - n_maps),
+        "n_stages": agreed(config, "model.num_scales", count(tensors, "encoder_blocks.")),
+        "n_blocks": agreed(config, "model.num_blocks_per_scale", count(tensors, block)),
+        "scale": agreed(config, "model.scale", scale),
+        "bottleneck": agreed_divisor(config, "model.bottleneck_factor", n_rows, n_squeezed),
     }
