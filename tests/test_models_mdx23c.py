@@ -99,6 +99,23 @@ def test_tensors_that_do_not_fit_are_told_by_their_original_names(golden):
         mdx23c.settings(lacking, golden.config)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("first_conv.weight", (8,), r"first_conv\.weight must have 4 dimensions with values, got \(8,\)"),
+        (
+            "first_conv.weight",
+            (8, 0, 1, 1),
+            r"first_conv\.weight must have 4 dimensions with values, got \(8, 0, 1, 1\)",
+        ),
+        ("final_conv.2.weight", (), r"final_conv\.2\.weight must have 4 dimensions with values, got \(\)"),
+    ],
+)
+def test_a_tensor_of_other_dimensions_is_told(golden, name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        mdx23c.settings({**golden.tensors, name: torch.zeros(shape)}, golden.config)
+
+
 def test_half_precision_is_converted(golden):
     halves = {name: tensor.half() for name, tensor in golden.tensors.items()}
     state = mdx23c.convert(halves, mdx23c.settings(halves, golden.config))

@@ -48,15 +48,19 @@ def agreed_divisor(config: Mapping[str, Any], key: str, whole: int, part: int) -
     return agreed(config, key, whole // max(part, 1))
 
 
-def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """Return the shape of a tensor.
+def shape_of(tensors: Mapping[str, Tensor], name: str, n_dims: int | None = None) -> tuple[int, ...]:
+    """Return the shape of a tensor, of `n_dims` dimensions where they are given.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, it is empty, or it has other dimensions.
     """
     if name not in tensors:
         raise ValueError(f"tensors must hold {name}, which is missing")
-    return tuple(tensors[name].shape)
+    shape = tuple(tensors[name].shape)
+    if 0 in shape or n_dims not in (None, len(shape)):
+        wanted = "values" if n_dims is None else f"{n_dims} dimensions with values"
+        raise ValueError(f"{name} must have {wanted}, got {shape}")
+    return shape
 
 
 def count(tensors: Iterable[str], prefix: str) -> int:

@@ -99,12 +99,12 @@ def _original(name: str) -> str:
 
 def _sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
     """Read arguments of the network, and the parts and rows of a subband, and compare them with the config."""
-    n_maps, n_parts = shape_of(tensors, "first_conv.weight")[:2]
+    n_maps, n_parts = shape_of(tensors, "first_conv.weight", 4)[:2]
     block = "encoder_blocks.0.tfc_tdf.blocks."
-    n_rows, n_squeezed = shape_of(tensors, f"{block}0.tdf.5.weight")
-    n_grown, _, *scale = shape_of(tensors, "encoder_blocks.0.downscale.conv.2.weight")
+    n_rows, n_squeezed = shape_of(tensors, f"{block}0.tdf.5.weight", 2)
+    n_grown, _, *scale = shape_of(tensors, "encoder_blocks.0.downscale.conv.2.weight", 4)
     return {
-        "n_sources": shape_of(tensors, "final_conv.2.weight")[0] // n_parts,
+        "n_sources": shape_of(tensors, "final_conv.2.weight", 4)[0] // n_parts,
         "n_parts": n_parts,
         "n_rows": n_rows,
         "n_maps": agreed(config, "model.num_channels", n_maps),

@@ -52,10 +52,10 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     standardize = stated(config, "model.standardize") if shared else required(config, "model.standardize")
     masked, n_fft = "mask_layer.0.weight" in tensors, required(config, "model.nfft")
     if masked:
-        n_fft = agreed(config, "model.nfft", 2 * (shape_of(tensors, "pos_embed_f")[2] - 1))
-    n_parts = shape_of(tensors, "encoder.0.SDlayer.convs.0.weight")[1]
+        n_fft = agreed(config, "model.nfft", 2 * (shape_of(tensors, "pos_embed_f", 4)[2] - 1))
+    n_parts = shape_of(tensors, "encoder.0.SDlayer.convs.0.weight", 4)[1]
     return {
-        "sources": _sources(config, shape_of(tensors, _last_expansion(tensors))[1] // n_parts),
+        "sources": _sources(config, shape_of(tensors, _last_expansion(tensors), 4)[1] // n_parts),
         "sample_rate": sample_rate,
         "n_channels": agreed(config, "model.audio_channels", n_parts // 2),
         "segment": segment,
@@ -127,13 +127,13 @@ def _sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str
     """Read arguments of the network from the shapes, and compare them with the config."""
     stages = range(count(tensors, "encoder."))
     bands = range(count(tensors, "encoder.0.SDlayer.convs."))
-    n_maps = [shape_of(tensors, f"encoder.{stage}.globalconv.weight")[0] for stage in stages]
-    kernels = [shape_of(tensors, f"encoder.0.SDlayer.convs.{band}.weight")[2] for band in bands]
+    n_maps = [shape_of(tensors, f"encoder.{stage}.globalconv.weight", 4)[0] for stage in stages]
+    kernels = [shape_of(tensors, f"encoder.0.SDlayer.convs.{band}.weight", 4)[2] for band in bands]
     depths = [count(tensors, f"encoder.0.conv_modules.{band}.layers.") for band in bands]
     deepest = f"encoder.{stages[-1]}.conv_modules.{depths.index(max(depths))}.layers.0."
-    n_squeezed, _, kernel_size = shape_of(tensors, f"{deepest}3.weight")
-    hidden_size = shape_of(tensors, f"{_PATHS}0.lstm_layers.0.weight_hh_l0")[1]
-    agreed(config, "model.dims", [shape_of(tensors, "encoder.0.SDlayer.convs.0.weight")[1], *n_maps])
+    n_squeezed, _, kernel_size = shape_of(tensors, f"{deepest}3.weight", 3)
+    hidden_size = shape_of(tensors, f"{_PATHS}0.lstm_layers.0.weight_hh_l0", 2)[1]
+    agreed(config, "model.dims", [shape_of(tensors, "encoder.0.SDlayer.convs.0.weight", 4)[1], *n_maps])
     return {
         "n_maps": n_maps,
         "band_kernels": agreed(config, "model.band_kernel", kernels),
