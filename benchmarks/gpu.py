@@ -50,12 +50,15 @@ STEMS = ("vocals", "drums")
 # Of networks that are trained; one without entry is as it is by default.
 NETWORKS = {
     "BLSTM": {"hidden_size": 288, "bandwidth": 7000, "dropout": 0.2},
+    "MDX23C": {"n_maps": 32, "growth": 32, "n_stages": 4},
     "SpectrogramNetSimple": {"hidden_channels": 16, "n_bands": 128, "bandwidth": 11000},
     "SpectrogramNetLSTM": {"hidden_channels": 16, "n_bands": 128, "bandwidth": 11000, "hidden_size": 256},
     "SpectrogramNetVAE": {"hidden_channels": 16, "n_bands": 128, "bandwidth": 11000, "hidden_size": 256},
 }
 SMALL_NETWORKS = {
     "BLSTM": {"hidden_size": 16, "n_layers": 1},
+    "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
+    "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
     "SpectrogramNetSimple": {"hidden_channels": 1, "n_bands": 32},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},

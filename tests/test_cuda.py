@@ -23,7 +23,9 @@ pytestmark = pytest.mark.cuda
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product of matrices on the device
 
 FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
-SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name != "BLSTM"}
+SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
+SMALL["SCNet"] = {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2}
+SMALL["MDX23C"] = {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1}
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 """
 
 from sepkit.models.blstm import BLSTM
+from sepkit.models.mdx23c import MDX23C
+from sepkit.models.scnet import SCNet
 from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
+__all__ = ["BLSTM", "MDX23C", "SCNet", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
