@@ -56,6 +56,7 @@ NETWORKS = {
 }
 SMALL_NETWORKS = {
     "BLSTM": {"hidden_size": 16, "n_layers": 1},
+    "OpenUnmix": {"hidden_size": 16, "n_layers": 1, "dropout": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 1, "n_bands": 32},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.cuda
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product of matrices on the device
 
 FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
-SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name != "BLSTM"}
+SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
 
 
 @pytest.fixture(scope="module")

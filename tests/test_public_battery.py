@@ -118,9 +118,16 @@ def model(network: dict[str, Any] | None = None) -> separator.Separator:
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    sizes = {} if name == "BLSTM" else {"hidden_channels": 1}
-    sizes |= {} if name == "SpectrogramNetSimple" else {"hidden_size": 8}
-    return getattr(models, name)(2, 2, 65, RATE, **sizes).eval()
+    return getattr(models, name)(2, 2, 65, RATE, **SIZES[name]).eval()
+
+
+SIZES = {
+    "BLSTM": {"hidden_size": 8},
+    "OpenUnmix": {"hidden_size": 8},
+    "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
+    "SpectrogramNetSimple": {"hidden_channels": 1},
+    "SpectrogramNetVAE": {"hidden_channels": 1, "hidden_size": 8},
+}
 
 
 WAVE = {"estimate": noise(2, 2, LENGTH), "target": noise(2, 2, LENGTH, seed=1)}

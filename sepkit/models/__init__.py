@@ -5,6 +5,7 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 """
 
 from sepkit.models.blstm import BLSTM
+from sepkit.models.open_unmix import OpenUnmix
 from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
+__all__ = ["BLSTM", "OpenUnmix", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
