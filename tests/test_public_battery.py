@@ -66,7 +66,7 @@ PASSIVE = {
     ),
     "called by the functions above with what these have checked": (
         "StreamSeparator best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
-        "separate_catalogue load_weights save_model write_card shorten"
+        "list_filter_problems separate_catalogue load_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": (
         "choose_stems find_model find_recordings output_name residual_name is_audio_name main_metric summarize"
@@ -303,6 +303,19 @@ def cases(folder: Path) -> dict[str, Case]:
             ("estimate_spectrogram", "mixture_spectrogram"),
             counts=("iterations", "window"),
         ),
+        "WienerFilter": Case(
+            lambda estimate_spectrogram, mixture_spectrogram, **more: masks.WienerFilter(2, **more)(
+                estimate_spectrogram, mixture_spectrogram
+            ),
+            {
+                "estimate_spectrogram": SPECTRA["target_spectrogram"],
+                "mixture_spectrogram": SPECTRA["mixture_spectrogram"],
+                "iterations": 1,
+                "window": 5,
+            },
+            ("estimate_spectrogram", "mixture_spectrogram"),
+            counts=("iterations", "window"),
+        ),
         "baseline_estimates": Case(
             lambda mixture, targets, sample_rate: list(
                 baselines.baseline_estimates(mixture, targets, STFT, sample_rate)
@@ -523,6 +536,7 @@ def plain(calls) -> Callable[[str], Any]:
 
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
+    "sepkit.importing", "sepkit.importing.open_unmix",
     "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.models.facts",
     "sepkit.objective", "sepkit.observers", "sepkit.plain", "sepkit.problems", "sepkit.processes",
     "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
