@@ -42,6 +42,7 @@ from sepkit import (
     separator,
     transforms,
 )
+from sepkit.instantiate import instantiate
 
 ROOT = Path(sepkit.__file__).parent
 RATE, LENGTH = 8000, 2000
@@ -118,11 +119,13 @@ def model(network: dict[str, Any] | None = None) -> separator.Separator:
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return getattr(models, name)(2, 2, 65, RATE, **SIZES[name]).eval()
+    facts = {"n_sources": 2, "n_channels": 2, "n_bins": 65, "sample_rate": RATE}
+    return instantiate({"class": name, **SIZES[name]}, "sepkit.models", facts).eval()
 
 
 SIZES = {
     "BLSTM": {"hidden_size": 8},
+    "ConvTasNet": {"n_filters": 8, "n_features": 4, "hidden_size": 6, "n_skip": 4, "n_blocks": 2, "n_repeats": 2},
     "OpenUnmix": {"hidden_size": 8},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
     "SpectrogramNetSimple": {"hidden_channels": 1},
@@ -392,7 +395,11 @@ def cases(folder: Path) -> dict[str, Case]:
                 ("spectrogram",),
             )
             for name in models.__all__
+            if name != "ConvTasNet"
         },
+        "ConvTasNet": Case(
+            lambda mixture: network("ConvTasNet")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)
+        ),
         **{
             name: Case(
                 lambda stems, parameters, name=name: getattr(augment, name)()(stems, parameters),
@@ -536,7 +543,7 @@ def plain(calls) -> Callable[[str], Any]:
 
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
-    "sepkit.importing", "sepkit.importing.open_unmix",
+    "sepkit.importing", "sepkit.importing.conv_tasnet", "sepkit.importing.open_unmix",
     "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.models.facts",
     "sepkit.objective", "sepkit.observers", "sepkit.plain", "sepkit.problems", "sepkit.processes",
     "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",

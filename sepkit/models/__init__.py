@@ -5,7 +5,8 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 """
 
 from sepkit.models.blstm import BLSTM
+from sepkit.models.conv_tasnet import ConvTasNet
 from sepkit.models.open_unmix import OpenUnmix
 from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM", "OpenUnmix", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
+__all__ = ["BLSTM", "ConvTasNet", "OpenUnmix", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
