@@ -56,6 +56,7 @@ NETWORKS = {
 }
 SMALL_NETWORKS = {
     "BLSTM": {"hidden_size": 16, "n_layers": 1},
+    "BandSplitRNN": {"bands": 16, "n_features": 8, "hidden_size": 8, "n_layers": 1, "mask_size": 8},
     "ConvTasNet": {"n_filters": 16, "n_features": 8, "hidden_size": 8, "n_skip": 8, "n_blocks": 2, "n_repeats": 1},
     "OpenUnmix": {"hidden_size": 16, "n_layers": 1, "dropout": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 1, "n_bands": 32},

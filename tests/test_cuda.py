@@ -24,6 +24,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the
 
 FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
 SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
+SMALL["BandSplitRNN"] = {"n_features": 8, "hidden_size": 8, "n_layers": 1, "mask_size": 8}
 SMALL["ConvTasNet"] = {"n_filters": 16, "n_features": 8, "hidden_size": 8, "n_skip": 8, "n_blocks": 2, "n_repeats": 1}
 
 

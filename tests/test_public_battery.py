@@ -125,6 +125,7 @@ def network(name: str) -> nn.Module:
 
 SIZES = {
     "BLSTM": {"hidden_size": 8},
+    "BandSplitRNN": {"bands": 8, "n_features": 4, "hidden_size": 4, "n_layers": 1, "mask_size": 4},
     "ConvTasNet": {"n_filters": 8, "n_features": 4, "hidden_size": 6, "n_skip": 4, "n_blocks": 2, "n_repeats": 2},
     "OpenUnmix": {"hidden_size": 8},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
@@ -543,7 +544,7 @@ def plain(calls) -> Callable[[str], Any]:
 
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
-    "sepkit.importing", "sepkit.importing.conv_tasnet", "sepkit.importing.open_unmix",
+    "sepkit.importing", "sepkit.importing.bandit", "sepkit.importing.conv_tasnet", "sepkit.importing.open_unmix",
     "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.models.facts",
     "sepkit.objective", "sepkit.observers", "sepkit.plain", "sepkit.problems", "sepkit.processes",
     "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",

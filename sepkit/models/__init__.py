@@ -4,9 +4,18 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 (B, C, F, N), "mixture_magnitude", or several. What else it declares is described by `sepkit.models.facts.NetworkFacts`.
 """
 
+from sepkit.models.band_split_rnn import BandSplitRNN
 from sepkit.models.blstm import BLSTM
 from sepkit.models.conv_tasnet import ConvTasNet
 from sepkit.models.open_unmix import OpenUnmix
 from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM", "ConvTasNet", "OpenUnmix", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
+__all__ = [
+    "BLSTM",
+    "BandSplitRNN",
+    "ConvTasNet",
+    "OpenUnmix",
+    "SpectrogramNetLSTM",
+    "SpectrogramNetSimple",
+    "SpectrogramNetVAE",
+]
