@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from sepkit.problems import Problem, did_you_mean, show
 
-OWN_MODULES = ("sepkit.models", "sepkit.transforms")  # all that a model folder from a stranger may name
+OWN_MODULES = ("sepkit.models", "sepkit.transforms", "sepkit.masks")  # all that a model folder from a stranger may name
 
 
 class InstantiationError(ValueError):
@@ -35,8 +35,8 @@ def resolve_class(name: str, module: str, *, trusted: bool = True) -> type:
     Args:
         name: a bare name, one of the module's classes, or a dotted path, which is imported.
         module: whose classes bare names mean, such as "sepkit.models".
-        trusted: False where the name comes from a stranger: nothing outside `sepkit.models` and
-            `sepkit.transforms` is imported or returned.
+        trusted: False where the name comes from a stranger: nothing outside `sepkit.models`,
+            `sepkit.transforms` and `sepkit.masks` is imported or returned.
 
     Raises:
         InstantiationError: nothing of that name, not a class, or not to be trusted.
@@ -49,7 +49,7 @@ def resolve_class(name: str, module: str, *, trusted: bool = True) -> type:
         if trusted or _is_own(cls.__module__):
             return cls
     raise _class_error(
-        f"'{name}' is not one of sepkit's own networks and transforms, and loading it can run any code; "
+        f"'{name}' is not one of sepkit's own networks, transforms and filters, and loading it can run any code; "
         "pass --trust (trust=True) if you trust where it comes from"
     )
 

@@ -1,7 +1,7 @@
 """The heart: a Separator is an STFT, a network that estimates the sources, and the inverse STFT."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
@@ -31,6 +31,9 @@ class Separator(nn.Module):
         segment: seconds of audio that it is trained on and separates at a time.
         transform: mapping with `class` and arguments: `STFT`, or a dotted path to what has its methods; None: STFT's
             defaults.
+        postfilter: mapping with `class` and arguments, `WienerFilter`, or a dotted path to a module that turns the
+            estimated spectrograms, (B, S, C, F, N), and the mixture's into better ones, outside of training alone; for
+            networks that estimate masks or spectra; None: none.
         trusted: let `class` be any importable class, not only one of this package.
 
     Attributes:
@@ -49,6 +52,7 @@ class Separator(nn.Module):
         n_channels: int = 2,
         segment: float = 3.0,
         transform: Mapping[str, Any] | None = None,
+        postfilter: Mapping[str, Any] | None = None,
         trusted: bool = True,
     ) -> None:
         super().__init__()
@@ -75,6 +79,12 @@ class Separator(nn.Module):
         }
         self.network = instantiate(self._network, "sepkit.models", derived, trusted=trusted)
         self.facts = describe_network(self.network)
+        self._postfilter = None if postfilter is None else deepcopy(dict(postfilter))
+        self.postfilter = None
+        if postfilter is not None:
+            self.postfilter = instantiate(self._postfilter, "sepkit.masks", derived, trusted=trusted)
+            for problem in list_filter_problems(self.facts.outputs):
+                raise ValueError(str(problem))
 
     @staticmethod
     def problems(settings: Mapping[str, Any]) -> list[Problem]:
@@ -105,6 +115,7 @@ class Separator(nn.Module):
             "segment": self.segment,
             "transform": deepcopy(self._transform),
             "network": deepcopy(self._network),
+            "postfilter": deepcopy(self._postfilter),
         }
 
     @property
@@ -197,6 +208,14 @@ class Separator(nn.Module):
                 raise ValueError(f"network must return {article} {name} {wanted}, got {shape}")
 
 
+def list_filter_problems(outputs: Iterable[str]) -> list[Problem]:
+    """List what keeps the estimates of a network with these outputs from being filtered."""
+    if not {"waveform", "estimate"} & {*outputs}:
+        return []
+    found = ", ".join(outputs)
+    return [Problem(("postfilter",), f"needs a network that estimates masks or spectra alone, got one with {found}")]
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode for as long as the context lasts, and restore the mode of each part then."""
@@ -266,6 +285,7 @@ class Separation:
 
     def __init__(self, separator: Separator, mixture: Tensor, targets: Tensor | None) -> None:
         self._separator, self._targets = separator, targets
+        self._postfilter = None if separator.training else separator.postfilter
         self.mixture = mixture
         self._outputs: Mapping[str, Tensor] = {}
         self._by_source: dict[str, tuple[Tensor, ...]] = {}
@@ -294,7 +314,7 @@ class Separation:
 
     @cached_property
     def estimate_magnitude(self) -> Tensor:  # noqa: D102
-        if set(self._outputs) & {"spectrum", "waveform", "estimate"}:
+        if set(self._outputs) & {"spectrum", "waveform", "estimate"} or self._postfilter is not None:
             return self.estimate_spectrogram.abs()
         return self.mask.abs() * self.mixture_magnitude.unsqueeze(1)
 
@@ -302,7 +322,7 @@ class Separation:
     def estimate(self) -> Tensor:  # noqa: D102
         if "mask" not in self._outputs and "spectrum" not in self._outputs:
             return self.waveform
-        if torch.is_grad_enabled() or "_output_spectrogram" in vars(self):
+        if torch.is_grad_enabled() or self._postfilter is not None or "_output_spectrogram" in vars(self):
             estimate = self._to_waveform(self._output_spectrogram)
         else:  # one source in memory at a time
             if "spectrum" in self._outputs:
@@ -314,10 +334,9 @@ class Separation:
 
     @cached_property
     def _output_spectrogram(self) -> Tensor:
-        """Return the spectrum of each source, or the masked mixture."""
-        if "spectrum" in self._outputs:
-            return self.spectrum
-        return apply_mask(self.mask, self.mixture_spectrogram)
+        """Return the spectrum of each source, or the masked mixture, filtered where there is a postfilter."""
+        spectrum = self.spectrum if "spectrum" in self._outputs else apply_mask(self.mask, self.mixture_spectrogram)
+        return spectrum if self._postfilter is None else self._postfilter(spectrum, self.mixture_spectrogram)
 
     def _to_waveform(self, spectrogram: Tensor) -> Tensor:
         return self._separator.transform.inverse(spectrogram, self.mixture.shape[-1])

@@ -240,7 +240,7 @@ VERBS = re.findall(
     Connect Convert Copy Correlate Count Create Cut Decide Decode Describe Detect Divide Draw Drop Encode End
     Estimate Evaluate Fill Filter Find Fit Flush Format Get Guard Hash Hide Hold Import Interpolate Join Keep
     Limit List Load Lock Make Map Mark Mask Match Measure Mix Move Multiply Name Open Order Pad Place Play
-    Prepare Print Probe Project Put Rank Read Rebuild Record Refuse Remove Render Replace Resample Restore
+    Prepare Print Probe Project Put Rank Read Rebuild Record Refine Refuse Remove Render Replace Resample Restore
     Return Reverse Round Run Scale Score Select Send Separate Set Show Solve Sort Split Start Subtract Sum
     Synthesize Take Train Transform Translate Turn Validate View Wait Warn Weight Wrap Write Yield
     """,

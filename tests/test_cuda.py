@@ -26,6 +26,8 @@ FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
 SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
 SMALL["SCNet"] = {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2}
 SMALL["MDX23C"] = {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1}
+SMALL["BandSplitRNN"] = {"n_features": 8, "hidden_size": 8, "n_layers": 1, "mask_size": 8}
+SMALL["ConvTasNet"] = {"n_filters": 16, "n_features": 8, "hidden_size": 8, "n_skip": 8, "n_blocks": 2, "n_repeats": 1}
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,9 @@ def test_a_module_offers_what_its_package_defines_and_nothing_it_only_imports():
 
 @pytest.mark.parametrize("name", ["torch.nn.L1Loss", "os.path", "sepkit.modelsfake.Net", "subprocess.Popen"])
 def test_a_stranger_may_not_name_classes_from_elsewhere(name):
-    with pytest.raises(InstantiationError, match=r"is not one of sepkit's own networks and transforms.*--trust"):
+    with pytest.raises(
+        InstantiationError, match=r"is not one of sepkit's own networks, transforms and filters.*--trust"
+    ):
         resolve_class(name, "sepkit.models", trusted=False)
 
 

@@ -22,6 +22,9 @@ SMALL = {  # arguments that keep a network small; one without entry is tested as
     "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},
     "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
     "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
+    "BandSplitRNN": {"bands": 8, "n_features": 4, "hidden_size": 4, "n_layers": 1, "mask_size": 4},
+    "ConvTasNet": {"n_filters": 8, "n_features": 4, "hidden_size": 6, "n_skip": 4, "n_blocks": 2, "n_repeats": 2},
+    "OpenUnmix": {"hidden_size": 8, "n_layers": 1, "dropout": 0.0},
     "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 2, "dropout_p": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 2},
     "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1},
@@ -34,7 +37,7 @@ def build(name: str, **arguments) -> nn.Module:
     torch.manual_seed(0)
     cls = getattr(models, name)
     known = inspect.signature(cls).parameters
-    facts = {fact: value for fact, value in {**FACTS, **arguments}.items() if fact in known or fact in arguments}
+    facts = {fact: value for fact, value in {**FACTS, **arguments}.items() if fact in known or fact not in FACTS}
     return cls(**{**SMALL.get(name, {}), **facts}).eval()
 
 
@@ -44,9 +47,19 @@ def noise(network: nn.Module, n_items: int = 2, n_frames: int = 8, n_channels: i
     return level * torch.randn(*shape, generator=generator, dtype=torch.complex64)
 
 
+def inputs_of(network: nn.Module, spectrogram: Tensor) -> dict[str, Tensor]:
+    """What the network takes: of a waveform 32 samples a frame, which are some of the spectrogram's values."""
+    known = {
+        "mixture": spectrogram.real.mT.flatten(2)[..., : 32 * spectrogram.shape[-1]],
+        "mixture_spectrogram": spectrogram,
+        "mixture_magnitude": spectrogram.abs(),
+    }
+    return {name: known[name] for name in describe_network(network).inputs}
+
+
 def answers(network: nn.Module, spectrogram: Tensor) -> dict[str, Tensor]:
     """Everything that the network returns, by the names that it declares."""
-    outputs = network(spectrogram)
+    outputs = network(**inputs_of(network, spectrogram))
     names = describe_network(network).outputs
     outputs = outputs if isinstance(outputs, Mapping) else {next(iter(names)): outputs}
     assert set(outputs) == set(names)
@@ -54,20 +67,21 @@ def answers(network: nn.Module, spectrogram: Tensor) -> dict[str, Tensor]:
 
 
 def answer(network: nn.Module, spectrogram: Tensor) -> Tensor:
-    """The mask, or the spectrum where the network estimates that."""
+    """The mask, or the spectrum where the network estimates that, or the waveform where it estimates no other."""
     outputs = answers(network, spectrogram)
-    (main,) = {"mask", "spectrum"} & set(outputs)
+    (main,) = {"mask", "spectrum"} & set(outputs) or {"waveform", "estimate"} & set(outputs)
     return outputs[main]
 
 
 @every_network
 @pytest.mark.parametrize("n_frames", [1, 2, 7, 20])
 @pytest.mark.parametrize(("n_sources", "n_channels"), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 2)])
-def test_each_source_has_a_mask_of_the_mixtures_shape(name, n_sources, n_channels, n_frames):
+def test_each_source_has_an_answer_of_the_mixtures_shape(name, n_sources, n_channels, n_frames):
     network = build(name, n_sources=n_sources, n_channels=n_channels)
     spectrogram = noise(network, 3, n_frames, n_channels)
     found = answer(network, spectrogram)
-    assert found.shape == (3, n_sources, *spectrogram.shape[1:])
+    shape = spectrogram.shape if found.dim() == 5 else inputs_of(network, spectrogram)["mixture"].shape
+    assert found.shape == (3, n_sources, *shape[1:])
     assert found.dtype in (torch.float32, torch.complex64)
     assert found.isfinite().all()
 
@@ -236,7 +250,7 @@ COMPLEX_BETWEEN = ["SCNet"]  # Fourier transforms of its maps, between layers th
 def inputs_of_core(network: nn.Module) -> tuple[Tensor, ...]:
     seen = []
     handle = network.core.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs))
-    network(noise(network))
+    answers(network, noise(network))
     handle.remove()
     assert len(seen) == 1
     return seen[0]

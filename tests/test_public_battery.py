@@ -67,7 +67,7 @@ PASSIVE = {
     ),
     "called by the functions above with what these have checked": (
         "StreamSeparator best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
-        "separate_catalogue load_weights save_model write_card shorten"
+        "list_filter_problems separate_catalogue load_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": (
         "choose_stems find_model find_recordings output_name residual_name is_audio_name main_metric summarize"
@@ -127,6 +127,9 @@ SIZES = {
     "BLSTM": {"hidden_size": 8},
     "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
     "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
+    "BandSplitRNN": {"bands": 8, "n_features": 4, "hidden_size": 4, "n_layers": 1, "mask_size": 4},
+    "ConvTasNet": {"n_filters": 8, "n_features": 4, "hidden_size": 6, "n_skip": 4, "n_blocks": 2, "n_repeats": 2},
+    "OpenUnmix": {"hidden_size": 8},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
     "SpectrogramNetSimple": {"hidden_channels": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "hidden_size": 8},
@@ -306,6 +309,19 @@ def cases(folder: Path) -> dict[str, Case]:
             ("estimate_spectrogram", "mixture_spectrogram"),
             counts=("iterations", "window"),
         ),
+        "WienerFilter": Case(
+            lambda estimate_spectrogram, mixture_spectrogram, **more: masks.WienerFilter(2, **more)(
+                estimate_spectrogram, mixture_spectrogram
+            ),
+            {
+                "estimate_spectrogram": SPECTRA["target_spectrogram"],
+                "mixture_spectrogram": SPECTRA["mixture_spectrogram"],
+                "iterations": 1,
+                "window": 5,
+            },
+            ("estimate_spectrogram", "mixture_spectrogram"),
+            counts=("iterations", "window"),
+        ),
         "baseline_estimates": Case(
             lambda mixture, targets, sample_rate: list(
                 baselines.baseline_estimates(mixture, targets, STFT, sample_rate)
@@ -382,7 +398,11 @@ def cases(folder: Path) -> dict[str, Case]:
                 ("spectrogram",),
             )
             for name in models.__all__
+            if name != "ConvTasNet"
         },
+        "ConvTasNet": Case(
+            lambda mixture: network("ConvTasNet")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)
+        ),
         **{
             name: Case(
                 lambda stems, parameters, name=name: getattr(augment, name)()(stems, parameters),
@@ -527,6 +547,7 @@ def plain(calls) -> Callable[[str], Any]:
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
     "sepkit.importing", "sepkit.importing.mdx23c", "sepkit.importing.scnet",
+    "sepkit.importing.bandit", "sepkit.importing.conv_tasnet", "sepkit.importing.open_unmix",
     "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.models.facts",
     "sepkit.objective", "sepkit.observers", "sepkit.plain", "sepkit.problems", "sepkit.processes",
     "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",

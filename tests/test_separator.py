@@ -147,6 +147,7 @@ def test_settings_are_what_was_given_with_the_defaults_filled_in():
         "segment": 3.0,
         "transform": {"class": "STFT"},
         "network": SMALL,
+        "postfilter": None,
     }
 
 
@@ -290,7 +291,7 @@ def test_a_numpy_mixture_is_refused_with_the_remedy():
 
 
 def test_classes_from_elsewhere_need_trust():
-    with pytest.raises(InstantiationError, match="is not one of sepkit's own networks and transforms"):
+    with pytest.raises(InstantiationError, match="is not one of sepkit's own networks, transforms and filters"):
         make(trusted=False)
 
 

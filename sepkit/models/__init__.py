@@ -4,9 +4,22 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 (B, C, F, N), "mixture_magnitude", or several. What else it declares is described by `sepkit.models.facts.NetworkFacts`.
 """
 
+from sepkit.models.band_split_rnn import BandSplitRNN
 from sepkit.models.blstm import BLSTM
+from sepkit.models.conv_tasnet import ConvTasNet
 from sepkit.models.mdx23c import MDX23C
+from sepkit.models.open_unmix import OpenUnmix
 from sepkit.models.scnet import SCNet
 from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM", "MDX23C", "SCNet", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
+__all__ = [
+    "BLSTM",
+    "MDX23C",
+    "BandSplitRNN",
+    "ConvTasNet",
+    "OpenUnmix",
+    "SCNet",
+    "SpectrogramNetLSTM",
+    "SpectrogramNetSimple",
+    "SpectrogramNetVAE",
+]

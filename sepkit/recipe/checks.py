@@ -15,11 +15,12 @@ from sepkit.quantities import named_quantities
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.settings import Ramp, Recipe, SeparatorSettings
-from sepkit.separator import Separator
+from sepkit.separator import Separator, list_filter_problems
 
 _SLOTS = (  # where a class mapping stands (* : each of a list), the module of its class, arguments that are derived
     (("separator", "transform"), "sepkit.transforms", ()),
     (("separator", "network"), "sepkit.models", ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")),
+    (("separator", "postfilter"), "sepkit.masks", ("n_sources",)),
     (("data", "augment", "*"), "sepkit.augment", ()),
     (("losses", "*"), "sepkit.losses", (*ITEM_WISE, "sample_rate")),
     (("training", "optimizer"), "torch.optim", ("params",)),
@@ -70,7 +71,10 @@ def _check_parts(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]
     network = _class_at(values, ("separator", "network"), "sepkit.models")
     if network and not isinstance(getattr(network, "outputs", None), property):  # unknown before it is built
         try:
-            quantities = named_quantities(read_outputs(network))
+            outputs = read_outputs(network)
+            quantities = named_quantities(outputs)
+            if _get(values, "separator", "postfilter") is not None:
+                yield from (problem.below("separator") for problem in list_filter_problems(outputs))
         except ValueError as error:
             yield Problem(("separator", "network", "class"), str(error))
     if isinstance(separator, dict):

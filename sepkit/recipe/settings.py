@@ -41,6 +41,7 @@ class SeparatorSettings(_Settings):
         segment: seconds of audio in one training example.
         transform: class mapping, of STFT or of what has its methods.
         network: class mapping, from sepkit.models.
+        postfilter: class mapping, from sepkit.masks, of what refines the estimates outside of training; None: nothing.
     """
 
     sources: Annotated[list[str], Field(min_length=1)]
@@ -49,6 +50,7 @@ class SeparatorSettings(_Settings):
     segment: Seconds = 3.0
     transform: ClassMapping = {"class": "STFT"}
     network: ClassMapping
+    postfilter: ClassMapping | None = None
 
 
 class DataSettings(_Settings):

@@ -1,0 +1,212 @@
+"""bandit's band-split recurrent networks, in its first version's names: `bsrnn.band_split`, `bsrnn.tf_model`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sepkit.importing._config import agreed, count, required, shape_of, stated
+from sepkit.models import BandSplitRNN
+from sepkit.models.band_split_rnn import layout_of
+
+_SPLIT, _LAYERS, _MASKS = "bsrnn.band_split.norm_fc_modules.", "bsrnn.tf_model.seqband.", "bsrnn.mask_estim."
+_N_FFT, _HOP_LENGTH, _N_BINS = 2048, 512, 1025  # whatever the config tells: bandit does not hand its own on
+_PAPER = ("dnr:speech", "dnr:vox7", "musdb:vocals", "musdb:vox7")
+_ONLY = {  # of the config, with the only value that bandit's public models have
+    "in_channel": 1, "hidden_activation": "Tanh", "complex_mask": True, "treat_channel_as_feature": True,
+    "normalize_channel_independently": False, "cond_dim": 0, "use_freq_weights": True,
+}  # fmt: skip
+_Part = tuple[list[str], Callable[[list[Tensor]], Tensor]]  # original names, what is made of them
+
+
+def detect(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors are those of a network of bandit, be it a version that is supported or not."""
+    return any(name.removeprefix("bsrnn.").startswith("band_split.norm_fc_modules.") for name in tensors)
+
+
+def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the settings of the Separator that takes these tensors.
+
+    Args:
+        tensors: under their original names.
+        config: with the sections `audio`, of which `sample_rate`, `num_channels` and `chunk_size` must be there, and
+            `model`, of which `band_specs`. `model.stems` tells the order of the sources where it is there.
+
+    Returns:
+        The arguments of `Separator`.
+
+    Raises:
+        ValueError: tensors and config contradict each other, the config lacks what the tensors cannot tell, or the
+            variant is not supported.
+    """
+    _refuse(tensors)
+    for key, value in _ONLY.items():
+        agreed(config, f"model.{key}", value)
+    stems = list(dict.fromkeys(name.removeprefix(_MASKS).partition(".")[0] for name in tensors if _MASKS in name))
+    sources = list(stated(config, "model.stems") or stems)
+    if sorted(sources) != sorted(stems):
+        raise ValueError(f"model.stems must be {', '.join(stems)}, as the tensors have it, got {', '.join(sources)}")
+    sample_rate = int(required(config, "audio.sample_rate"))
+    agreed(config, "model.fs", sample_rate)
+    n_rows, hidden_size = shape_of(tensors, f"{_LAYERS}0.rnn.weight_hh_l0")
+    cell = "gru" if n_rows == 3 * hidden_size else "lstm"
+    bidirectional = f"{_LAYERS}0.rnn.weight_hh_l0_reverse" in tensors
+    mask_size, n_features = shape_of(tensors, f"{_MASKS}{sources[0]}.norm_mlp.0.hidden.0.weight")
+    found = {"emb_dim": n_features, "rnn_dim": hidden_size, "rnn_type": cell.upper(), "mlp_dim": mask_size}
+    found |= {"bidirectional": bidirectional, "n_sqm_modules": count(tensors, _LAYERS) // 2}
+    for key, value in found.items():
+        agreed(config, f"model.{key}", value)
+    return {
+        "sources": sources,
+        "sample_rate": sample_rate,
+        "n_channels": int(required(config, "audio.num_channels")),
+        "segment": required(config, "audio.chunk_size") / sample_rate,
+        "transform": {
+            "class": "STFT",
+            "n_fft": _N_FFT,
+            "hop_length": _HOP_LENGTH,
+            "normalized": "window",
+            "pad_mode": "constant",
+            "whole_hops": False,
+        },
+        "network": {
+            "class": "BandSplitRNN",
+            "bands": _bands(tensors, config, sample_rate),
+            "n_features": n_features,
+            "hidden_size": hidden_size,
+            "n_layers": found["n_sqm_modules"],
+            "mask_size": mask_size,
+            "cell": cell,
+            "bidirectional": bidirectional,
+        },
+    }
+
+
+def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Put tensors under this package's names.
+
+    Args:
+        tensors: under their original names.
+        settings: of the Separator, which tell the order of its sources.
+
+    Returns:
+        The state of the Separator with these settings.
+
+    Raises:
+        ValueError: a tensor is missing, of another shape, one too many, or of a variant that is not supported.
+    """
+    _refuse(tensors)
+    sources, arguments = settings["sources"], dict(settings["network"])
+    del arguments["class"]
+    with torch.device("meta"):
+        network = BandSplitRNN(len(sources), 1, _N_BINS, settings["sample_rate"], **arguments)
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    parts = dict(_parts(settings))
+    shares = _shares(settings)
+    wanted = {name for originals, _ in parts.values() for name in originals} | {*shares}
+    missing = [name for name in sorted(wanted) if name not in tensors]
+    extra = [name for name in tensors if name not in wanted and name not in ("stft.window", "istft.window")]
+    if missing or extra:
+        listed = [*(f"{name} is missing" for name in missing), *(f"{name} is too many" for name in extra)]
+        more = f", and {len(listed) - 5} more" if len(listed) > 5 else ""
+        raise ValueError(f"tensors must be those of the network one for one: {', '.join(listed[:5])}{more}")
+    for name, share in shares.items():
+        if tensors[name].shape != share.shape or not torch.allclose(tensors[name].double(), share):
+            raise ValueError(f"{name} must be 1 / the number of bands of each bin, which alone is supported")
+    return {f"network.{own}": _combined(tensors, own, *part, shapes[own]) for own, part in parts.items()}
+
+
+def _refuse(tensors: Mapping[str, Tensor]) -> None:
+    for name in tensors:
+        if name.startswith("band_split.norm_fc_modules."):
+            raise ValueError(f"bandit's second version is not supported; {name} is of one")
+
+
+def _bands(tensors: Mapping[str, Tensor], config: Mapping[str, Any], sample_rate: int) -> int | str:
+    """Read which bands there are, and compare them with the widths in the tensors."""
+    specs, n_bands = required(config, "model.band_specs"), count(tensors, _SPLIT)
+    if specs not in ("musical", *_PAPER):
+        wanted = f"musical, {', '.join(_PAPER)}, which are supported"
+        raise ValueError(f"model.band_specs must be one of {wanted}, got {specs}")
+    bands = agreed(config, "model.n_bands", n_bands) if specs == "musical" else "paper"
+    found = [shape_of(tensors, f"{_SPLIT}{band}.norm.weight")[0] // 2 for band in range(n_bands)]
+    if layout_of(bands, _N_BINS, sample_rate).widths != found:
+        came = f"{n_bands} bands of {', '.join(map(str, found[:8]))} .. {found[-1]} bins"
+        raise ValueError(f"model.band_specs {specs} at {sample_rate} Hz must fit the tensors, got {came}")
+    return bands
+
+
+def _combined(
+    tensors: Mapping[str, Tensor],
+    own: str,
+    originals: list[str],
+    combine: Callable[[list[Tensor]], Tensor],
+    shape: torch.Size,
+) -> Tensor:
+    """Make one of the network's tensors, and check its shape."""
+    found = [tensors[name].float() for name in originals]
+    try:
+        combined = combine(found)
+    except RuntimeError:  # their shapes do not go together
+        combined = None
+    if combined is None or combined.shape != shape:
+        came = " and ".join(str(each) for each in dict.fromkeys(tuple(tensor.shape) for tensor in found))
+        raise ValueError(f"{originals[0]} must fit {own}, {tuple(shape)}, as the other tensors have it, got {came}")
+    return combined
+
+
+def _parts(settings: Mapping[str, Any]) -> Iterator[tuple[str, _Part]]:
+    """List the network's tensors, the original ones they are made of, and how."""
+    network = settings["network"]
+    layout = layout_of(network["bands"], _N_BINS, settings["sample_rate"])
+    for group, bands in enumerate(layout.groups):
+        starts = [f"{_SPLIT}{band}." for band in bands]
+        norm, linear = f"core.split.norms.{group}.", f"core.split.layers.{group}."
+        yield from _stacked(norm, [f"{start}norm." for start in starts], _in_pairs, _in_pairs)
+        yield from _stacked(linear, [f"{start}fc." for start in starts], lambda weight: _in_pairs(weight).mT)
+        for number, source in enumerate(settings["sources"]):
+            starts = [f"{_MASKS}{source}.norm_mlp.{band}." for band in bands]
+            own = f"core.masks.{number}.layers.{group}."
+            yield from _stacked(f"{own}0.", [f"{start}norm." for start in starts])
+            yield from _stacked(f"{own}1.", [f"{start}hidden.0." for start in starts], lambda weight: weight.mT)
+            yield from _stacked(f"{own}3.", [f"{start}output.0." for start in starts], lambda weight: weight.mT)
+    ways = ("", "_reverse") if network["bidirectional"] else ("",)
+    cells = [f"{kind}_l0{way}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") for way in ways]
+    names = {f"recurrence.{leaf}": f"rnn.{leaf}" for leaf in cells}
+    names |= {
+        f"{own}.{leaf}": f"{part}.{leaf}" for own, part in (("norm", "norm"), ("output", "fc")) for leaf in _LEAVES
+    }
+    for layer in range(2 * network["n_layers"]):
+        for own, original in names.items():
+            yield f"core.layers.{layer}.{own}", ([f"{_LAYERS}{layer}.{original}"], lambda tensors: tensors[0])
+
+
+_LEAVES = ("weight", "bias")
+
+
+def _stacked(
+    own: str,
+    starts: list[str],
+    turn_weight: Callable[[Tensor], Tensor] = lambda weight: weight,
+    turn_bias: Callable[[Tensor], Tensor] = lambda bias: bias,
+) -> Iterator[tuple[str, _Part]]:
+    for leaf, turn in zip(_LEAVES, (turn_weight, turn_bias), strict=True):
+        names = [f"{start}{leaf}" for start in starts]
+        yield f"{own}{leaf}", (names, lambda tensors, turn=turn: torch.stack([turn(tensor) for tensor in tensors]))
+
+
+def _in_pairs(values: Tensor) -> Tensor:
+    """Put the imaginary part of each bin behind its real part, where all real parts stood before all others."""
+    return values.unflatten(-1, (2, -1)).mT.flatten(-2)
+
+
+def _shares(settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """List what files of overlapping bands say of them: for each bin of a band, 1 / the number of its bands."""
+    layout = layout_of(settings["network"]["bands"], _N_BINS, settings["sample_rate"])
+    counts = Counter(one for band in layout.bands for one in band)
+    if settings["network"]["bands"] == "paper":
+        return {}
+    shares = [torch.tensor([1 / counts[one] for one in band], dtype=torch.float64) for band in layout.bands]
+    return {f"{_MASKS}{s}.freq_weights/{band}": share for s in settings["sources"] for band, share in enumerate(shares)}
