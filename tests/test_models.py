@@ -20,6 +20,16 @@ from sepkit.separator import Separator
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
     "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},
+    "BandSplitRoFormer": {
+        "bands": 4,
+        "hidden_size": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "head_size": 4,
+        "n_channel_layers": 1,
+        "value_residual": True,
+        "skip_connections": True,
+    },
     "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 2, "dropout_p": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 2},
     "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1},

@@ -4,7 +4,8 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 (B, C, F, N), "mixture_magnitude", or several. What else it declares is described by `sepkit.models.facts.NetworkFacts`.
 """
 
+from sepkit.models.band_split_roformer import BandSplitRoFormer
 from sepkit.models.blstm import BLSTM
 from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
+__all__ = ["BLSTM", "BandSplitRoFormer", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
