@@ -8,18 +8,19 @@ from torch import Tensor, nn
 
 
 class Constant(nn.Module):
-    """Hold a table that moves with its module, is never rounded, and enters no checkpoint.
+    """Hold a table that moves with its module and is never rounded.
 
     Args:
         values: float64 or float32, any shape.
+        persistent: whether it enters checkpoints.
     """
 
     values: Tensor
 
-    def __init__(self, values: np.ndarray | Tensor) -> None:
+    def __init__(self, values: np.ndarray | Tensor, persistent: bool = False) -> None:
         super().__init__()
         copied = values.clone() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-        self.register_buffer("values", copied, persistent=False)
+        self.register_buffer("values", copied, persistent=persistent)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constant":  # noqa: ARG002
         device = fn(self.values.new_empty(0, dtype=torch.float32)).device

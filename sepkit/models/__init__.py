@@ -5,6 +5,7 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 """
 
 from sepkit.models.band_split_rnn import BandSplitRNN
+from sepkit.models.band_split_roformer import BandSplitRoFormer
 from sepkit.models.blstm import BLSTM
 from sepkit.models.conv_tasnet import ConvTasNet
 from sepkit.models.mdx23c import MDX23C
@@ -16,6 +17,7 @@ __all__ = [
     "BLSTM",
     "MDX23C",
     "BandSplitRNN",
+    "BandSplitRoFormer",
     "ConvTasNet",
     "OpenUnmix",
     "SCNet",
