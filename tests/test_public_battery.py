@@ -125,6 +125,7 @@ def network(name: str) -> nn.Module:
 
 SIZES = {
     "BLSTM": {"hidden_size": 8},
+    "BandSplitRoFormer": {"bands": 8, "hidden_size": 8, "n_layers": 1, "n_heads": 2, "head_size": 4},
     "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
     "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
     "BandSplitRNN": {"bands": 8, "n_features": 4, "hidden_size": 4, "n_layers": 1, "mask_size": 4},
