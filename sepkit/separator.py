@@ -85,6 +85,7 @@ class Separator(nn.Module):
             self.postfilter = instantiate(self._postfilter, "sepkit.masks", derived, trusted=trusted)
             for problem in list_filter_problems(self.facts.outputs):
                 raise ValueError(str(problem))
+            _try_postfilter(self.postfilter, (1, len(self.sources), n_channels, self.transform.n_bins, 2))
 
     @staticmethod
     def problems(settings: Mapping[str, Any]) -> list[Problem]:
@@ -261,6 +262,17 @@ def _source_problems(sources: object) -> Iterator[Problem]:
         elif name.startswith(".") or not is_safe_name(name, ".flac"):
             yield Problem((position,), f"a source must be a name that files can have, got {show(name)}")
         keys.add(key)
+
+
+@torch.no_grad()
+def _try_postfilter(postfilter: nn.Module, shape: tuple[int, ...]) -> None:
+    """Refuse a postfilter that does not turn complex (B, S, C, F, N) and the mixture's spectrogram into the same."""
+    device = next(chain(postfilter.parameters(), postfilter.buffers()), torch.zeros(())).device
+    silence = torch.zeros(shape, dtype=torch.complex64, device=device)
+    filtered = postfilter(silence, silence[:, 0])
+    if not isinstance(filtered, Tensor) or not filtered.is_complex() or filtered.shape != shape:
+        found = f"{filtered.dtype} {tuple(filtered.shape)}" if isinstance(filtered, Tensor) else type(filtered).__name__
+        raise ValueError(f"postfilter must turn estimates, complex {shape}, into as many, got {found}")
 
 
 class Separation:

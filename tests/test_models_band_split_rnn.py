@@ -200,7 +200,11 @@ def test_settings_follow_from_the_weights_and_the_config(arguments, told):
         ("model", {"rnn_type": "GRU"}, "model.rnn_type must be LSTM, as the tensors have it, got GRU"),
         ("model", {"emb_dim": 8}, "model.emb_dim must be 4, as the tensors have it, got 8"),
         ("model", {"n_sqm_modules": 8}, "model.n_sqm_modules must be 1, as the tensors have it, got 8"),
-        ("model", {"hidden_activation": "ReLU"}, "model.hidden_activation must be Tanh, as .*, got ReLU"),
+        (
+            "model",
+            {"hidden_activation": "ReLU"},
+            "model.hidden_activation must be Tanh, as no other is supported, got ReLU",
+        ),
     ],
 )
 def test_a_config_that_does_not_go_with_the_weights_is_refused(section, told, message):
@@ -246,3 +250,12 @@ def test_the_second_version_is_refused_by_name():
 
 def test_other_weights_are_not_taken_for_bandits():
     assert not bandit.detect({"bandsequence.bsrnn.0.0.fc.weight": torch.ones(1)})
+
+
+def test_a_tensor_of_other_dimensions_is_named():
+    tensors = {**tensors_of()[0], "bsrnn.tf_model.seqband.0.rnn.weight_hh_l0": torch.ones(2, 2, 2, 2)}
+    with pytest.raises(
+        ValueError,
+        match=r"bsrnn\.tf_model\.seqband\.0\.rnn\.weight_hh_l0 must have 2 dimensions with values, got \(2, 2, 2, 2\)",
+    ):
+        bandit.settings(tensors, CONFIG)

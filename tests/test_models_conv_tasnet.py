@@ -223,3 +223,11 @@ def test_a_tensor_too_many_or_too_few_is_named():
 
 def test_other_weights_are_not_taken_for_conv_tasnet():
     assert not conv_tasnet.detect({"encoder.filterbank._filters": torch.ones(1)})
+
+
+def test_a_tensor_of_other_dimensions_is_named():
+    tensors = {**tensors_of(build()), "masker.mask_net.1.weight": torch.ones(2, 2, 2, 2)}
+    with pytest.raises(
+        ValueError, match=r"masker\.mask_net\.1\.weight must have 3 dimensions with values, got \(2, 2, 2, 2\)"
+    ):
+        conv_tasnet.settings(tensors, CONFIG)

@@ -214,3 +214,9 @@ def test_it_learns():
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_tensor_of_other_dimensions_is_named():
+    tensors = {**tensors_of(), "input_mean": torch.ones(2, 2, 2, 2)}
+    with pytest.raises(ValueError, match=r"input_mean must have 1 dimensions with values, got \(2, 2, 2, 2\)"):
+        open_unmix.settings(tensors, CONFIG)

@@ -9,7 +9,7 @@ from goldens import snr
 from imported import build_imported
 from networks import Constant
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sepkit.importing import open_unmix
 from sepkit.inference import separate
@@ -160,6 +160,32 @@ def test_items_do_not_depend_on_their_batchmates():
 def test_a_filter_that_cannot_be_is_refused(postfilter, network, message):
     with pytest.raises(ValueError, match=message):
         make(postfilter, network)
+
+
+class FirstSource(nn.Module):
+    """Give the first source alone."""
+
+    def forward(self, estimate_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:  # noqa: ARG002
+        return estimate_spectrogram[:, :1]
+
+
+class Halving(nn.Module):
+    """Give half of each estimate."""
+
+    def forward(self, estimate_spectrogram: Tensor, mixture_spectrogram: Tensor) -> Tensor:  # noqa: ARG002
+        return 0.5 * estimate_spectrogram
+
+
+def test_a_filter_from_elsewhere_is_used():
+    mixture = sound(1, 2, 1000)
+    torch.testing.assert_close(make({"class": "test_postfilter.Halving"})(mixture), 0.5 * make(None)(mixture))
+
+
+def test_a_filter_that_gives_something_else_is_refused():
+    with pytest.raises(
+        ValueError, match=r"postfilter must turn estimates, complex \(1, 2, 2, 33, 2\), .* \(1, 1, 2, 33"
+    ):
+        make({"class": "test_postfilter.FirstSource"})
 
 
 def test_a_single_source_needs_the_residual():

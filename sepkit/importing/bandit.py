@@ -43,17 +43,17 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     """
     _refuse(tensors)
     for key, value in _ONLY.items():
-        agreed(config, f"model.{key}", value)
+        agreed(config, f"model.{key}", value, "no other is supported")
     stems = list(dict.fromkeys(name.removeprefix(_MASKS).partition(".")[0] for name in tensors if _MASKS in name))
     sources = list(stated(config, "model.stems") or stems)
     if sorted(sources) != sorted(stems):
         raise ValueError(f"model.stems must be {', '.join(stems)}, as the tensors have it, got {', '.join(sources)}")
     sample_rate = int(required(config, "audio.sample_rate"))
     agreed(config, "model.fs", sample_rate)
-    n_rows, hidden_size = shape_of(tensors, f"{_LAYERS}0.rnn.weight_hh_l0")
+    n_rows, hidden_size = shape_of(tensors, f"{_LAYERS}0.rnn.weight_hh_l0", 2)
     cell = "gru" if n_rows == 3 * hidden_size else "lstm"
     bidirectional = f"{_LAYERS}0.rnn.weight_hh_l0_reverse" in tensors
-    mask_size, n_features = shape_of(tensors, f"{_MASKS}{sources[0]}.norm_mlp.0.hidden.0.weight")
+    mask_size, n_features = shape_of(tensors, f"{_MASKS}{sources[0]}.norm_mlp.0.hidden.0.weight", 2)
     found = {"emb_dim": n_features, "rnn_dim": hidden_size, "rnn_type": cell.upper(), "mlp_dim": mask_size}
     found |= {"bidirectional": bidirectional, "n_sqm_modules": count(tensors, _LAYERS) // 2}
     for key, value in found.items():
@@ -131,7 +131,7 @@ def _bands(tensors: Mapping[str, Tensor], config: Mapping[str, Any], sample_rate
         wanted = f"musical, {', '.join(_PAPER)}, which are supported"
         raise ValueError(f"model.band_specs must be one of {wanted}, got {specs}")
     bands = agreed(config, "model.n_bands", n_bands) if specs == "musical" else "paper"
-    found = [shape_of(tensors, f"{_SPLIT}{band}.norm.weight")[0] // 2 for band in range(n_bands)]
+    found = [shape_of(tensors, f"{_SPLIT}{band}.norm.weight", 1)[0] // 2 for band in range(n_bands)]
     if layout_of(bands, _N_BINS, sample_rate).widths != found:
         came = f"{n_bands} bands of {', '.join(map(str, found[:8]))} .. {found[-1]} bins"
         raise ValueError(f"model.band_specs {specs} at {sample_rate} Hz must fit the tensors, got {came}")

@@ -54,11 +54,11 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     Raises:
         ValueError: the config lacks something, contradicts the tensors, or asks for a variant that there is not.
     """
-    n_filters, _, filter_size = shape_of(tensors, "encoder.filterbank._filters")
+    n_filters, _, filter_size = shape_of(tensors, "encoder.filterbank._filters", 3)
     n_features = shape_of(tensors, "masker.bottleneck.1.weight")[0]
-    n_rows, n_last, _ = shape_of(tensors, "masker.mask_net.1.weight")
+    n_rows, n_last, _ = shape_of(tensors, "masker.mask_net.1.weight", 3)
     causal = "masker.TCN.0.shared_block.3.0.weight" in tensors
-    hidden_size, _, kernel_size = shape_of(tensors, f"masker.TCN.0.shared_block.3{'.0' * causal}.weight")
+    hidden_size, _, kernel_size = shape_of(tensors, f"masker.TCN.0.shared_block.3{'.0' * causal}.weight", 3)
     n_skip = n_last if "masker.TCN.0.skip_conv.weight" in tensors else 0
     found = {"n_src": n_rows // n_filters, "n_filters": n_filters, "kernel_size": filter_size, "bn_chan": n_features}
     found |= {"hid_chan": hidden_size, "skip_chan": n_skip, "conv_kernel_size": kernel_size, "causal": causal}

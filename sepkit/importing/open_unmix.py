@@ -51,7 +51,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         wanted = ", ".join(targets) if named else "one"
         raise ValueError(f"sources must be {wanted}, as the tensors have it, got {', '.join(sources)}")
     start = _start(sources[0] if named else "")
-    (n_bins,), (n_used_bins,) = shape_of(tensors, f"{start}output_mean"), shape_of(tensors, f"{start}input_mean")
+    (n_bins,), (n_used_bins,) = (shape_of(tensors, f"{start}{way}put_mean", 1) for way in ("out", "in"))
     n_layers = sum(f"{start}lstm.weight_ih_l{layer}" in tensors for layer in range(len(tensors)))
     bidirectional = f"{start}lstm.weight_ih_l0_reverse" in tensors
     sample_rate, n_fft = int(required(config, "sample_rate")), 2 * (n_bins - 1)
