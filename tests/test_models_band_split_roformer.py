@@ -312,7 +312,7 @@ def test_attention_is_that_of_complex_pairs():
     normed = tokens / tokens.norm(dim=-1, keepdim=True) * 6**0.5 * attention.norm.gain
     queries, keys, values = attention.to_heads(normed).unflatten(-1, (3, 2, 4)).unbind(2)  # (Q, L, H, E)
     turns = torch.exp(1j * torch.arange(5)[:, None, None] * torch.tensor([1.0, 0.01]))
-    queries, keys = (torch.complex(*part.unflatten(-1, (2, 2)).unbind(-2)) * turns for part in (queries, keys))
+    queries, keys = (torch.view_as_complex(part.unflatten(-1, (2, 2)).contiguous()) * turns for part in (queries, keys))
     weights = torch.softmax(torch.einsum("qihe,qjhe->qhij", queries, keys.conj()).real / 2, -1)
     heads = torch.einsum("qhij,qjhe->qihe", weights, values) * torch.sigmoid(attention.gate(normed))[..., None]
     found, found_values = attention(tokens, Places(4, "rotary")(5, tokens), None)
@@ -347,9 +347,20 @@ def test_skip_connections_add_the_output_of_every_earlier_block():
 
 def test_the_gradient_of_a_turn_is_a_turn_back():
     angles = torch.randn(3, 2, dtype=torch.float64)
-    pairs = torch.randn(4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(turn, (pairs, angles.cos(), angles.sin()))
-    assert torch.autograd.gradgradcheck(turn, (pairs, angles.cos(), angles.sin()))
+    heads = torch.randn(2, 3, 2, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(turn, (heads, angles))
+    assert torch.autograd.gradgradcheck(turn, (heads, angles))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_compiler_is_given_the_same_turn_in_real_numbers(dtype, monkeypatch):
+    angles, heads = torch.randn(3, 2), torch.randn(2, 3, 2, 2, 4).to(dtype)
+    angles = angles.double() if dtype is torch.float64 else angles
+    expected = turn(heads, angles)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    found = turn(heads, angles)
+    assert found.dtype is expected.dtype is dtype
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("positions", ["rotary", "polar"])

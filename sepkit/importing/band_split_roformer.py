@@ -286,9 +286,7 @@ def _transformer(own: str, original: str, block: int, sizes: Mapping[str, Any]) 
     for layer in range(n_layers):
         start = f"{own}{layer}." if is_channels else f"{own}layers.{layer}."
         for part, theirs in attention.items():
-            turned = part == "to_heads.weight" and not is_channels and sizes["positions"] == "rotary"
-            combine = _halved(sizes["n_heads"]) if turned else _only
-            yield f"{start}attention.{part}", [f"{original}layers.{layer}.0.{theirs}"], combine
+            yield f"{start}attention.{part}", [f"{original}layers.{layer}.0.{theirs}"], _only
         for part, theirs in _FEED_FORWARD.items():
             yield f"{start}feed_forward.{part}", [f"{original}layers.{layer}.1.net.{theirs}"], _only
     if sizes["norm"] == "each":
@@ -297,17 +295,6 @@ def _transformer(own: str, original: str, block: int, sizes: Mapping[str, Any]) 
 
 def _only(tensors: list[Tensor]) -> Tensor:
     return tensors[0]
-
-
-def _halved(n_heads: int) -> Callable[[list[Tensor]], Tensor]:
-    """Put the first components of all pairs of a query or key before the second ones."""
-
-    def combine(tensors: list[Tensor]) -> Tensor:
-        heads = tensors[0].unflatten(0, (3, n_heads, -1, 2))
-        turned = torch.cat([heads[:2].transpose(3, 2), heads[2:].reshape(1, n_heads, 2, -1, heads.shape[-1])])
-        return turned.flatten(0, 3)
-
-    return combine
 
 
 def _same_or(places: Places) -> Callable[[list[Tensor]], Tensor]:

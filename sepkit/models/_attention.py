@@ -48,39 +48,59 @@ class Places(nn.Module):
         return torch.arange(n_positions, device=frequencies.device)[:, None] * frequencies
 
 
-def turn(pairs: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn pairs of features by angles: the product of complex numbers, of which nothing but the angles is kept.
+def turn(heads: Tensor, angles: Tensor) -> Tensor:
+    """Turn pairs of neighbouring features by angles, and put the heads before the positions.
 
     Args:
-        pairs: (..., 2, E), first components and second ones.
-        cosines: of the angles, (..., E), to be broadcast.
-        sines: of the angles, likewise.
+        heads: (Q, L, A, H, E), A of queries and keys.
+        angles: (L, E / 2).
 
     Returns:
-        The same shape and type; computed in the precision of the angles.
+        (Q, A, H, L, E), in the type of the heads; computed in the precision of the angles.
     """
-    if not torch.compiler.is_compiling():
-        return _Turn.apply(pairs, cosines, sines)
-    first, second = pairs.unbind(-2)  # what a compiler makes one product of
-    return torch.stack([first * cosines - second * sines, second * cosines + first * sines], -2).to(pairs.dtype)
+    cosines, sines = angles.cos(), angles.sin()
+    if heads.device.type in ("cpu", "cuda") and not torch.compiler.is_compiling():
+        return _turn(heads, torch.stack([cosines, sines], -1), True)
+    first, second = heads.permute(0, 2, 3, 1, 4).unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([first * cosines - second * sines, second * cosines + first * sines], -1)
+    return turned.flatten(-2).to(heads.dtype)
 
 
-class _Turn(torch.autograd.Function):
-    """Without it, autograd keeps copies of halves, and a backward pass of slices costs more than the products."""
+# As one complex product it takes a third of the time and keeps nothing but the table for the backward pass. It is an
+# operator so that complex numbers stay inside: compilers and exports are given the real one above.
+@torch.library.custom_op("sepkit::turn", mutates_args=())
+def _turn(heads: Tensor, table: Tensor, forwards: bool) -> Tensor:
+    """Multiply pairs with cosines and sines (L, E / 2, 2): (Q, L, A, H, E) to (Q, A, H, L, E), or all of it back."""
+    precise = heads.to(table.dtype)
+    if precise.stride(-1) != 1 or any(stride % 2 for stride in precise.stride()[:-1]):
+        precise = precise.contiguous()  # complex numbers lie in a row
+    pairs = torch.view_as_complex(precise.unflatten(-1, (-1, 2)))
+    factors = torch.view_as_complex(table)
+    if forwards:
+        pairs = pairs.permute(0, 2, 3, 1, 4)
+    else:
+        pairs, factors = pairs.permute(0, 3, 1, 2, 4), factors.conj().resolve_conj()[:, None, None]
+    turned = torch.empty(pairs.shape, dtype=pairs.dtype, device=pairs.device)
+    torch.mul(pairs, factors, out=turned)
+    return torch.view_as_real(turned).flatten(-2).to(heads.dtype)
 
-    @staticmethod
-    def forward(ctx: Any, pairs: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        ctx.save_for_backward(cosines, sines)
-        turned = pairs * cosines.unsqueeze(-2)
-        first, second = pairs.unbind(-2)
-        turned.select(-2, 0).addcmul_(second, sines, value=-1)
-        turned.select(-2, 1).addcmul_(first, sines)
-        return turned.to(pairs.dtype)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        cosines, sines = ctx.saved_tensors
-        return _Turn.apply(gradient, cosines, -sines), None, None
+@_turn.register_fake
+def _(heads: Tensor, table: Tensor, forwards: bool) -> Tensor:  # noqa: ARG001
+    order = (0, 2, 3, 1, 4) if forwards else (0, 3, 1, 2, 4)
+    return heads.new_empty([heads.shape[axis] for axis in order])
+
+
+def _keep_table(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:  # noqa: ARG001
+    ctx.save_for_backward(inputs[1])
+    ctx.forwards = inputs[2]
+
+
+def _turn_back(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    return _turn(gradient, ctx.saved_tensors[0], not ctx.forwards), None, None
+
+
+_turn.register_autograd(_turn_back, setup_context=_keep_table)
 
 
 class Attention(nn.Module):
@@ -97,7 +117,7 @@ class Attention(nn.Module):
 
     Source:
         J. Su et al., RoFormer, 2021; W.-T. Lu et al., BS-RoFormer, 2023; A. Gopalakrishnan et al., PoPE, 2025, for
-        "polar". Pairs of features are kept as halves of a head, where the published code interleaves them.
+        "polar".
     """
 
     def __init__(
@@ -130,35 +150,33 @@ class Attention(nn.Module):
             What is to be added to the tokens, and the values before anything was mixed in.
         """
         normed = self.norm(tokens)
-        heads = self.to_heads(normed).unflatten(-1, (3, self.n_heads, self.head_size))  # (Q, L, 3, H, E)
-        values = mixed = heads[:, :, 2]
+        heads = self.to_heads(normed).unflatten(-1, (3, self.n_heads, self.head_size))
+        heads, values = heads.split([2, 1], 2)  # (Q, L, 2, H, E) of queries and keys, and one of values
+        values = mixed = values.squeeze(2)
         if self.share is not None and first_values is not None:
             mixed = torch.lerp(values, first_values, torch.sigmoid(self.share(normed)).unsqueeze(-1))
-        place = self._turned if self.phases is None else self._polar
-        queries, keys = place(heads[:, :, :2], angles).transpose(1, 3).unbind(2)  # (Q, H, L, E or 2 E)
-        n_more = keys.shape[-1] - self.head_size  # zeros, because the fast kernels want values as long as keys
+        if self.phases is not None:
+            mixed = F.pad(mixed, (0, self.head_size))  # because the fast kernels want values as long as keys
+        queries, keys = (turn(heads, angles) if self.phases is None else self._polar(heads, angles)).unbind(1)
         attended = F.scaled_dot_product_attention(
             queries,
             keys,
-            F.pad(mixed, (0, n_more)).transpose(1, 2),
+            mixed.transpose(1, 2),
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.head_size**-0.5,
-        )
-        attended = attended.transpose(1, 2)[..., : self.head_size]  # (Q, L, H, E)
+        ).transpose(1, 2)  # (Q, L, H, E or 2 E)
+        if self.phases is not None:
+            attended = attended[..., : self.head_size]
         return self.output((attended * torch.sigmoid(self.gate(normed)).unsqueeze(-1)).flatten(2)), values
 
-    def _turned(self, heads: Tensor, angles: Tensor) -> Tensor:
-        """Turn the pairs of queries and keys (Q, L, 2, H, E)."""
-        pairs = heads.unflatten(-1, (2, -1))
-        return turn(pairs, angles.cos()[:, None, None], angles.sin()[:, None, None]).flatten(-2)
-
     def _polar(self, heads: Tensor, angles: Tensor) -> Tensor:
-        """Turn queries and keys (Q, L, 2, H, E), lengths, to their angles: (Q, L, 2, H, 2 E)."""
+        """Turn queries and keys (Q, L, 2, H, E), lengths, to their angles: (Q, 2, H, L, 2 E)."""
         phases = self.phases.clamp(-_LARGEST_PHASE, 0).to(angles.dtype)
         shifts = torch.stack([torch.zeros_like(phases), phases])  # (2, H, E)
         angles = angles[:, None, None] + shifts
         lengths = F.softplus(heads)
-        return torch.cat([lengths * angles.cos(), lengths * angles.sin()], -1).to(heads.dtype)
+        turned = torch.cat([lengths * angles.cos(), lengths * angles.sin()], -1).to(heads.dtype)
+        return turned.permute(0, 2, 3, 1, 4)
 
 
 class ChannelAttention(nn.Module):
