@@ -26,18 +26,21 @@ class STFT(nn.Module):
     """Short-time Fourier transform with an exact inverse.
 
     The end of the waveform is padded with zeros to a whole number of hops, so that every sample lies under
-    enough windows to be recovered.
+    enough windows to be recovered, unless `whole_hops` is False.
 
     Args:
         n_fft: samples per transformed frame, even, >= 2.
         hop_length: samples between frames, >= 1.
         window_size: samples under the window, <= n_fft; None: n_fft.
         window: "hann", "hamming", "blackman" or "rectangular", all periodic.
-        normalized: divide the spectrogram by sqrt(n_fft), and multiply in the inverse.
+        normalized: divide the spectrogram by sqrt(n_fft), and multiply in the inverse; "window": by the norm of the
+            window, as torchaudio does.
         center: frame n is centred on sample n * hop_length; False: it ends where hop n ends, so that no
             frame holds later samples.
         pad_mode: what stands before the first sample, and with `center` also after the last: "reflect",
             "constant" (zeros) or "replicate".
+        whole_hops: pad the end to a whole number of hops; False, with `center` and hops of at most half a window:
+            no frame is centred behind the last sample, as in `torch.stft`.
 
     Raises:
         ValueError: a size is out of range, or window and hop cannot be inverted.
@@ -49,9 +52,10 @@ class STFT(nn.Module):
         hop_length: int = 1024,
         window_size: int | None = None,
         window: _Window = "hann",
-        normalized: bool = False,
+        normalized: bool | Literal["window"] = False,
         center: bool = True,
         pad_mode: _PadMode = "reflect",
+        whole_hops: bool = True,
     ) -> None:
         super().__init__()
         window_size = n_fft if window_size is None else window_size
@@ -60,8 +64,13 @@ class STFT(nn.Module):
             raise ValueError(f"window must be one of {', '.join(_WINDOWS)}, got {window!r}")
         if pad_mode not in get_args(_PadMode):
             raise ValueError(f"pad_mode must be one of {', '.join(get_args(_PadMode))}, got {pad_mode!r}")
+        if not whole_hops and not (center and 2 * hop_length <= window_size):
+            raise ValueError("whole_hops must be true without center, or where a hop is longer than half the window")
+        if isinstance(normalized, str) and normalized != "window":
+            raise ValueError(f"normalized must be true, false or 'window', got {normalized!r}")
         self.n_fft, self.hop_length, self.window_size = n_fft, hop_length, window_size
         self.normalized, self.center, self.pad_mode = normalized, center, pad_mode
+        self.whole_hops = whole_hops
         before = (n_fft - window_size) // 2
         shape = _WINDOWS[window](window_size, dtype=torch.float64)
         shape = F.pad(shape, (before, n_fft - window_size - before))
@@ -70,11 +79,11 @@ class STFT(nn.Module):
                 f"window {window} of {window_size} samples and hop_length {hop_length} cannot be inverted: "
                 "use a smaller hop_length"
             )
-        self._window = Constant(shape.float())
+        self._window = Constant((shape / shape.norm() if normalized == "window" else shape).float())
 
     @property
     def window(self) -> Tensor:
-        """Return the window with the zeros around it, (n_fft,) float32."""
+        """Return the window that frames are multiplied by, with the zeros around it, (n_fft,) float32."""
         return self._window.values
 
     @property
@@ -84,11 +93,17 @@ class STFT(nn.Module):
 
     def n_frames(self, length: int) -> int:
         """Return the number of frames N of a waveform of `length` samples."""
-        return max(1, math.ceil(check_count("length", length, 0) / self.hop_length)) + self._extra_frames
+        n_hops = check_count("length", length, 0) / self.hop_length
+        return (max(1, math.ceil(n_hops)) if self.whole_hops else int(n_hops)) + self._extra_frames
 
     def padded_length(self, length: int, frame_multiple: int = 1) -> int:
-        """Return the least length >= `length` of whole hops and of a multiple of `frame_multiple` frames, samples."""
+        """Return the least length >= `length` of a multiple of `frame_multiple` frames, samples.
+
+        It is one of whole hops, but where `whole_hops` is False and `length` has as many frames already.
+        """
         n_frames = math.ceil(self.n_frames(length) / frame_multiple) * frame_multiple
+        if not self.whole_hops and n_frames == self.n_frames(length):
+            return length
         return (n_frames - self._extra_frames) * self.hop_length
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -117,7 +132,7 @@ class STFT(nn.Module):
             self.hop_length,
             window=self._window(flat),
             center=False,
-            normalized=self.normalized,
+            normalized=self.normalized is True,
             return_complex=True,
         )
         return spectrogram.reshape(*waveform.shape[:-1], *spectrogram.shape[-2:])
@@ -138,13 +153,14 @@ class STFT(nn.Module):
         check_is_tensor(spectrogram, "spectrogram")
         n_bins, n_frames = spectrogram.shape[-2:] if spectrogram.dim() > 1 else (0, 0)
         covered = (n_frames - self._extra_frames) * self.hop_length
-        if not spectrogram.is_complex() or n_bins != self.n_bins or covered < 1 or not spectrogram.numel():
-            wanted = f"complex (..., {self.n_bins}, N >= {self._extra_frames + 1})"
+        reached = covered if self.whole_hops else covered + self.hop_length - 1
+        if not spectrogram.is_complex() or n_bins != self.n_bins or reached < 1 or not spectrogram.numel():
+            wanted = f"complex (..., {self.n_bins}, N >= {self._extra_frames + self.whole_hops})"
             raise ValueError(f"spectrogram must be {wanted}, got {spectrogram.dtype} {tuple(spectrogram.shape)}")
         length = covered if length is None else length
-        if not is_integer(length) or not 1 <= length <= covered:
-            raise ValueError(f"length must be 1 to {covered}, what {n_frames} frames hold, got {length!r}")
-        frames = torch.fft.irfft(spectrogram.mT, self.n_fft, norm="ortho" if self.normalized else None)
+        if not is_integer(length) or not 1 <= length <= reached:
+            raise ValueError(f"length must be 1 to {reached}, what {n_frames} frames hold, got {length!r}")
+        frames = torch.fft.irfft(spectrogram.mT, self.n_fft, norm="ortho" if self.normalized is True else None)
         window = self._window(frames)
         waveform = self._overlap_add(frames.reshape(-1, n_frames, self.n_fft), window, length)
         envelope = self._overlap_add(window.expand(1, n_frames, self.n_fft), window, length)
@@ -167,12 +183,14 @@ class STFT(nn.Module):
 
     def _pad(self, flat: Tensor) -> Tensor:
         """Fill the last hop with zeros and both sides by `pad_mode`."""
-        # N frames cover (N - 1) * hop + n_fft samples: left + T + right. To the right of frames that end with their hop
+        # N frames cover (N - 1) * hop + n_fft samples: left + T + right, or fewer than a hop less where the last one is
+        # not filled: then n_fft / 2 stand on both sides. To the right of frames that end with their hop
         # stand zeros in every mode, since a reflection would be an echo of what they have passed.
         padded_length = self.padded_length(flat.shape[-1])
         flat = F.pad(flat, (0, padded_length - flat.shape[-1]))
         left = self._left
         right = (self.n_frames(padded_length) - 1) * self.hop_length + self.n_fft - left - padded_length
+        right = right if self.whole_hops else left
         if not self.center:
             return F.pad(_pad_ends(flat, left, 0, self.pad_mode), (0, right))
         return _pad_ends(flat, left, right, self.pad_mode)

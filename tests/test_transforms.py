@@ -10,6 +10,7 @@ from sepkit.transforms import STFT, AudioTransform, mel_filters
 OPTIONS = [
     {},
     {"normalized": True},
+    {"normalized": "window"},
     {"pad_mode": "constant"},
     {"pad_mode": "replicate"},
     {"window": "hamming"},
@@ -100,6 +101,38 @@ def test_it_is_the_usual_centred_stft_of_whole_hops():
     torch.testing.assert_close(_stft()(waveform), usual)
 
 
+@pytest.mark.parametrize("options", [{}, {"hop_length": 17}, {"window_size": 40}, {"hop_length": 32}], ids=_identify)
+@pytest.mark.parametrize("pad_mode", ["reflect", "constant"])
+@pytest.mark.parametrize("length", [33, 47, 48, 257])
+def test_hops_that_need_not_be_whole_are_framed_as_torch_frames_them(options, pad_mode, length):
+    stft, waveform = _stft(whole_hops=False, pad_mode=pad_mode, **options), _noise(2, length)
+    window = stft.window.double()
+    expected = torch.stft(waveform, 64, stft.hop_length, window=window, pad_mode=pad_mode, return_complex=True)
+    found = stft(waveform)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert found.shape[-1] == stft.n_frames(length)
+    # The weakest sum of squared windows is that of the last sample, a hop behind the last frame: 1e-6.
+    torch.testing.assert_close(stft.inverse(found, length), waveform, rtol=0, atol=1e-9)
+    assert stft.padded_length(length) == length
+    padded = stft.padded_length(length, 4)
+    assert padded >= length
+    assert stft.n_frames(padded) % 4 == 0
+
+
+def test_less_than_a_hop_is_a_frame_where_hops_need_not_be_whole():
+    stft, waveform = _stft(whole_hops=False), _noise(2, 5)
+    assert stft(waveform).shape == (2, 33, 1)
+    torch.testing.assert_close(stft.inverse(stft(waveform), 5), waveform, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="length must be 1 to 15, what 1 frames hold, got 16"):
+        stft.inverse(stft(waveform), 16)
+
+
+def test_a_spectrogram_is_divided_by_the_norm_of_the_window():
+    waveform = _noise(2, 300)
+    norm = _stft().window.double().norm()
+    torch.testing.assert_close(_stft(normalized="window")(waveform) * norm, _stft()(waveform), rtol=1e-6, atol=1e-6)
+
+
 def test_a_normalized_spectrogram_is_divided_by_the_root_of_n_fft():
     waveform = _noise(160)
     torch.testing.assert_close(_stft(normalized=True)(waveform) * 8, _stft()(waveform))
@@ -149,6 +182,9 @@ def test_constants_follow_the_module_and_are_not_saved():
         ({"window": "kaiser"}, "window must be one of hann, hamming, blackman, rectangular, got 'kaiser'"),
         ({"pad_mode": "circular"}, "pad_mode must be one of reflect, constant, replicate, got 'circular'"),
         ({"hop_length": 64}, "window hann of 64 samples and hop_length 64 cannot be inverted: use a smaller"),
+        ({"whole_hops": False, "center": False}, "whole_hops must be true without center, or where a hop is longer"),
+        ({"whole_hops": False, "hop_length": 33}, "whole_hops must be true without center, or where a hop is longer"),
+        ({"normalized": "frame"}, "normalized must be true, false or 'window', got 'frame'"),
     ],
 )
 def test_what_cannot_be_inverted_is_refused(options, message):
