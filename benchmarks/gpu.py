@@ -56,6 +56,8 @@ NETWORKS = {
 }
 SMALL_NETWORKS = {
     "BLSTM": {"hidden_size": 16, "n_layers": 1},
+    "HDemucs": {"hidden_channels": 4, "growth": 1, "residual_depth": 1, "residual_compression": 1},
+    "HTDemucs": {"hidden_channels": 4, "growth": 1, "residual_compression": 4, "bottleneck_channels": 8, "n_layers": 2},
     "SpectrogramNetSimple": {"hidden_channels": 1, "n_bands": 32},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
@@ -336,13 +338,16 @@ def write_songs(root: Path, bench: Bench) -> None:
             soundfile.write(root / name / f"{stem}.wav", np.stack([waveform, 0.7 * waveform], 1), RATE, "PCM_16")
 
 
+DEMUCS_STFT = {"class": "STFT", "n_fft": 4096, "hop_length": 1024, "normalized": True, "framing": "hops"}
+
+
 def describe_separator(bench: Bench, name: str) -> dict:
     arguments = bench.choose(NETWORKS, SMALL_NETWORKS).get(name, {})
     return {
         "sources": list(STEMS),
         "sample_rate": RATE,
         "segment": bench.choose(3.0, 0.2),
-        "transform": {"class": "STFT", "n_fft": 2048, "hop_length": 1024},
+        "transform": {"class": "STFT", "n_fft": 2048, "hop_length": 1024} if "Demucs" not in name else DEMUCS_STFT,
         "network": {"class": name, **arguments},
     }
 

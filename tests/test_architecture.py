@@ -21,7 +21,7 @@ FLOORS = {
     1: ["audio", "transforms", "masks", "instantiate", "quantities", "devices"],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines"],
     3: ["separator", "plots"],
-    4: ["objective", "model_folder", "report"],
+    4: ["objective", "model_folder", "report", "importing"],
     5: ["inference", "recipe", "observers"],
     6: ["auralflow", "training", "evaluation"],
     7: ["cli"],

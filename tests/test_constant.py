@@ -8,10 +8,11 @@ from sepkit import models
 from sepkit.separator import Separator
 from sepkit.transforms import STFT, AudioTransform
 
+BANDED = [name for name in models.__all__ if name == "BLSTM" or name.startswith("SpectrogramNet")]
 MODULES = {
     "STFT": lambda: STFT(1000, 250),
     "AudioTransform": lambda: AudioTransform(1024, 256, 1000),
-    **{name: lambda name=name: getattr(models, name)(2, 2, 513, 44100, n_bands=32) for name in models.__all__},
+    **{name: lambda name=name: getattr(models, name)(2, 2, 513, 44100, n_bands=32) for name in BANDED},
     "Separator": lambda: Separator(["vocals"], {"class": "BLSTM", "hidden_size": 8}),
 }
 CHANGES = {

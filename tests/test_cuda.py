@@ -23,7 +23,10 @@ pytestmark = pytest.mark.cuda
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product of matrices on the device
 
 FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
-SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name != "BLSTM"}
+SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
+DEMUCS = {"hidden_channels": 4, "growth": 1, "residual_compression": 1}
+SMALL |= {"HDemucs": DEMUCS, "HTDemucs": {**DEMUCS, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2}}
+TRANSFORMS = dict.fromkeys(("HDemucs", "HTDemucs"), "{class: STFT, n_fft: 4096, hop_length: 1024, framing: hops}")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,8 @@ def test_a_training_on_cuda_improves_and_keeps_float32_weights(run, precision):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_does_not_wait_for_the_device(prepare, name, precision):
     network = {"class": name, **SMALL.get(name, {})}
-    trainer, batches = prepare(f"separator.network={network}", f"training.precision={precision}")
+    changes = [f"separator.transform={TRANSFORMS[name]}"] if name in TRANSFORMS else []
+    trainer, batches = prepare(f"separator.network={network}", f"training.precision={precision}", *changes)
     trainer.take_step(iter(batches[:1]))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

@@ -20,10 +20,33 @@ from sepkit.separator import Separator
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
     "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},
+    "HDemucs": {
+        "hidden_channels": 4,
+        "growth": 1,
+        "depth": 2,
+        "kernel_size": 16,
+        "stride": 8,
+        "norm_from": 1,
+        "residual_depth": 1,
+        "residual_compression": 1,
+        "recurrence_from": None,  # torch.compile breaks its graph at each; test_models_demucs.py has them
+        "attention_from": 1,
+    },
+    "HTDemucs": {
+        "hidden_channels": 4,
+        "depth": 1,
+        "residual_depth": 1,
+        "residual_compression": 2,
+        "bottleneck_channels": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "feed_forward": 1.0,
+    },
     "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 2, "dropout_p": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 2},
     "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1},
 }
+TRANSFORMS = {"HDemucs": {"hop_length": 32, "framing": "hops"}}
 FACTS = {"n_sources": 2, "n_channels": 2, "n_bins": 65, "sample_rate": 16000}
 every_network = pytest.mark.parametrize("name", models.__all__)
 
@@ -42,9 +65,19 @@ def noise(network: nn.Module, n_items: int = 2, n_frames: int = 8, n_channels: i
     return level * torch.randn(*shape, generator=generator, dtype=torch.complex64)
 
 
+def inputs_of(network: nn.Module, spectrogram: Tensor) -> dict[str, Tensor]:
+    """What the network takes: of a waveform 32 samples a frame, which are some of the spectrogram's values."""
+    known = {
+        "mixture": spectrogram.real.mT.flatten(2)[..., : 32 * spectrogram.shape[-1]],
+        "mixture_spectrogram": spectrogram,
+        "mixture_magnitude": spectrogram.abs(),
+    }
+    return {name: known[name] for name in describe_network(network).inputs}
+
+
 def answers(network: nn.Module, spectrogram: Tensor) -> dict[str, Tensor]:
     """Everything that the network returns, by the names that it declares."""
-    outputs = network(spectrogram)
+    outputs = network(**inputs_of(network, spectrogram))
     names = describe_network(network).outputs
     outputs = outputs if isinstance(outputs, Mapping) else {next(iter(names)): outputs}
     assert set(outputs) == set(names)
@@ -52,20 +85,21 @@ def answers(network: nn.Module, spectrogram: Tensor) -> dict[str, Tensor]:
 
 
 def answer(network: nn.Module, spectrogram: Tensor) -> Tensor:
-    """The mask, or the spectrum where the network estimates that."""
+    """The mask, or the spectrum where the network estimates that, or the waveform where it estimates no other."""
     outputs = answers(network, spectrogram)
-    (main,) = {"mask", "spectrum"} & set(outputs)
+    (main,) = {"mask", "spectrum"} & set(outputs) or {"waveform", "estimate"} & set(outputs)
     return outputs[main]
 
 
 @every_network
 @pytest.mark.parametrize("n_frames", [1, 2, 7, 20])
 @pytest.mark.parametrize(("n_sources", "n_channels"), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 2)])
-def test_each_source_has_a_mask_of_the_mixtures_shape(name, n_sources, n_channels, n_frames):
+def test_each_source_has_an_answer_of_the_mixtures_shape(name, n_sources, n_channels, n_frames):
     network = build(name, n_sources=n_sources, n_channels=n_channels)
     spectrogram = noise(network, 3, n_frames, n_channels)
     found = answer(network, spectrogram)
-    assert found.shape == (3, n_sources, *spectrogram.shape[1:])
+    shape = spectrogram.shape if found.dim() == 5 else inputs_of(network, spectrogram)["mixture"].shape
+    assert found.shape == (3, n_sources, *shape[1:])
     assert found.dtype in (torch.float32, torch.complex64)
     assert found.isfinite().all()
 
@@ -145,7 +179,7 @@ def test_a_table_that_was_built_while_separating_serves_training(context):
 
 def make_separator(network: dict) -> Separator:
     torch.manual_seed(0)
-    transform = {"class": "STFT", "n_fft": 128, "hop_length": 64}
+    transform = {"class": "STFT", "n_fft": 128, "hop_length": 64, **TRANSFORMS.get(network["class"], {})}
     return Separator(["vocals", "drums"], network, FACTS["sample_rate"], 2, 0.1, transform)
 
 
@@ -231,7 +265,7 @@ class _RealOnly(TorchDispatchMode):
 def inputs_of_core(network: nn.Module) -> tuple[Tensor, ...]:
     seen = []
     handle = network.core.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs))
-    network(noise(network))
+    answers(network, noise(network))
     handle.remove()
     assert len(seen) == 1
     return seen[0]

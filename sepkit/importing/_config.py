@@ -1,0 +1,98 @@
+"""What the tensors and the config of a model say, compared; and tensors under this package's names, one for one."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def stated(config: Mapping[str, Any], key: str) -> Any:
+    """Return what a config states at a dotted key, None where it states nothing."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def required(config: Mapping[str, Any], key: str) -> Any:
+    """Return what a config states at a dotted key, and the tensors cannot tell.
+
+    Raises:
+        ValueError: it states nothing.
+    """
+    value = stated(config, key)
+    if value is None:
+        raise ValueError(f"config must state {key}, which the tensors cannot tell")
+    return value
+
+
+def agreed(config: Mapping[str, Any], key: str, found: Any) -> Any:
+    """Return what the tensors say, once the config says the same at a dotted key or nothing.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    value = stated(config, key)
+    plain = list(value) if isinstance(value, list | tuple) else value
+    if plain is not None and plain != found:
+        raise ValueError(f"{key} must be {found}, as the tensors have it, got {plain} in the config")
+    return found
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """Return the shape of a tensor.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in tensors:
+        raise ValueError(f"tensors must hold {name}, which is missing")
+    return tuple(tensors[name].shape)
+
+
+def count(tensors: Iterable[str], prefix: str) -> int:
+    """Count the modules of a list by the names of their tensors, `prefix` and a number from 0 on."""
+    return len({name[len(prefix) :].partition(".")[0] for name in tensors if name.startswith(prefix)})
+
+
+def source_names(config: Mapping[str, Any], n_sources: int) -> list[str]:
+    """Name the sources of a model by the section `training` of its config.
+
+    Raises:
+        ValueError: it names none, or not as many as the tensors have.
+    """
+    target = stated(config, "training.target_instrument")
+    names = [target] if target else list(required(config, "training.instruments"))
+    if len(names) != n_sources:
+        raise ValueError(f"training must name {n_sources} sources, as the tensors have it, got {', '.join(names)}")
+    return names
+
+
+def converted(
+    tensors: Mapping[str, Tensor], network: Callable[[], nn.Module], original: Callable[[str], str]
+) -> dict[str, Tensor]:
+    """Put tensors under this package's names, in the precision of a Separator.
+
+    Args:
+        tensors: under their original names.
+        network: builds what they are weights of; it is built without memory.
+        original: returns the original name of one of the network's own.
+
+    Returns:
+        The state of a Separator with this network.
+
+    Raises:
+        ValueError: a tensor is missing, of another shape or one too many.
+    """
+    with torch.device("meta"):
+        wanted = {original(name): (name, tuple(value.shape)) for name, value in network().state_dict().items()}
+    missing, extra = [name for name in wanted if name not in tensors], [name for name in tensors if name not in wanted]
+    if missing or extra:
+        listed = [*(f"{name} is missing" for name in missing), *(f"{name} is too many" for name in extra)]
+        more = f", and {len(listed) - 5} more" if len(listed) > 5 else ""
+        raise ValueError(f"tensors must be those of the network one for one: {', '.join(listed[:5])}{more}")
+    for name, (_, shape) in wanted.items():
+        if tuple(tensors[name].shape) != shape:
+            raise ValueError(f"{name} must be {shape}, as the other tensors have it, got {tuple(tensors[name].shape)}")
+    return {f"network.{own}": tensors[name].float() for name, (own, _) in wanted.items()}
