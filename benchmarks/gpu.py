@@ -56,6 +56,7 @@ NETWORKS = {
 }
 SMALL_NETWORKS = {
     "BLSTM": {"hidden_size": 16, "n_layers": 1},
+    "Demucs": {"hidden_channels": 4, "growth": 1, "residual_depth": 1, "residual_compression": 1},
     "HDemucs": {"hidden_channels": 4, "growth": 1, "residual_depth": 1, "residual_compression": 1},
     "HTDemucs": {"hidden_channels": 4, "growth": 1, "residual_compression": 4, "bottleneck_channels": 8, "n_layers": 2},
     "SpectrogramNetSimple": {"hidden_channels": 1, "n_bands": 32},

@@ -25,7 +25,11 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the
 FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
 SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
 DEMUCS = {"hidden_channels": 4, "growth": 1, "residual_compression": 1}
-SMALL |= {"HDemucs": DEMUCS, "HTDemucs": {**DEMUCS, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2}}
+SMALL |= {
+    "Demucs": DEMUCS,
+    "HDemucs": DEMUCS,
+    "HTDemucs": {**DEMUCS, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2},
+}
 TRANSFORMS = dict.fromkeys(("HDemucs", "HTDemucs"), "{class: STFT, n_fft: 4096, hop_length: 1024, framing: hops}")
 
 

@@ -20,6 +20,16 @@ from sepkit.separator import Separator
 
 SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
     "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},
+    "Demucs": {
+        "hidden_channels": 4,
+        "growth": 1,
+        "depth": 2,
+        "norm_from": 1,
+        "residual_depth": 1,
+        "residual_compression": 1,
+        "recurrence_from": None,
+        "attention_from": 1,
+    },
     "HDemucs": {
         "hidden_channels": 4,
         "growth": 1,

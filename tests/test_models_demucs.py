@@ -1,4 +1,4 @@
-"""HTDemucs and HDemucs give what demucs gives, and its weights are taken over tensor by tensor."""
+"""HTDemucs, HDemucs and Demucs give what demucs gives, and its weights are taken over tensor by tensor."""
 
 from fractions import Fraction
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from sepkit import masks, models
 from sepkit.importing import demucs
+from sepkit.importing._demucs_names import original_time
 from sepkit.models._demucs_bands import encoder_spans
 from sepkit.models._demucs_layers import LocalAttention, Recurrence, Stride
+from sepkit.models._resample import Resampler
 from sepkit.separator import Separator
 
 STFT = {"class": "STFT", "n_fft": 128, "hop_length": 32, "normalized": True, "framing": "hops"}
@@ -69,7 +71,7 @@ CONFIG = {
 # As published
 
 
-@pytest.mark.parametrize("name", ["htdemucs", "hdemucs", "hdemucs_multi", "hdemucs_masked"])
+@pytest.mark.parametrize("name", ["htdemucs", "hdemucs", "hdemucs_multi", "hdemucs_masked", "demucs_time"])
 def test_a_separator_gives_the_waveforms_of_demucs(reference_root, name):
     golden = read_golden(reference_root, name)
     separator = build_imported(demucs, golden.tensors, arguments_of(golden.config))
@@ -84,6 +86,15 @@ def test_the_length_of_its_training_gives_the_waveforms_of_demucs(reference_root
         found, wanted = (torch.from_numpy(arrays[name]) for name in ("input_full", "output_full"))
         assert found.shape[-1] == separator.network.training_length == 6768
         assert snr(separator(found), wanted) > 90
+
+
+def test_version_2_gives_the_waveforms_of_demucs_on_a_valid_length(reference_root):
+    golden = read_golden(reference_root, "demucs_v2")
+    separator = build_imported(demucs, golden.tensors, arguments_of(golden.config))
+    core = separator.network.core
+    assert core.valid_length(5000) == golden.input.shape[-1] == 5098
+    with torch.no_grad():
+        assert snr(core(golden.input), golden.output) > 90
 
 
 # Imported
@@ -296,3 +307,113 @@ def test_attention_keeps_a_frame_from_hearing_itself():
         difference = (attention(changed) - changed) - (attention(features) - features)
     assert difference[..., 0].abs().min() > 0
     torch.testing.assert_close(difference[..., 1], torch.zeros(1, 8), rtol=0, atol=1e-6)
+
+
+# In the time domain
+
+TIME = {"hidden_channels": 4, "growth": 1, "depth": 3, "norm_from": 2, "residual_compression": 1}
+TIME |= {"recurrence_from": 1, "attention_from": 2}
+SECOND = {"hidden_channels": 4, "depth": 2, "activation": "relu", "norm_from": 2, "residual_in": None, "n_recurrent": 2}
+SECOND |= {"padded": False, "normalize": False, "recurrence_from": None, "attention_from": None}
+VERSIONS = {"third": TIME, "second": SECOND}
+every_version = pytest.mark.parametrize("version", VERSIONS)
+TIME_CONFIG = {"sources": ["vocals", "drums"], "samplerate": 8000, "segment": 0.1}
+
+
+def make_time(version: str, **arguments) -> Separator:
+    torch.manual_seed(0)
+    network = {"class": "Demucs", **VERSIONS[version], **arguments}
+    return Separator(["vocals", "drums"], network, 8000, 2, 0.1).eval()
+
+
+def time_tensors(version: str) -> dict[str, Tensor]:
+    """The weights of a separator under demucs' names."""
+    parts = ["encoder.0.2.weight", "encoder.1.2.weight", "decoder.0.2.weight", "decoder.1.2.weight"]
+    if version == "third":
+        branches = [f"encoder.{layer}.3.layers.{branch}" for layer in (0, 1, 2) for branch in (0, 1)]
+        parts = [f"{branch}.0.weight" for branch in branches] + [f"{branch}.3.linear.weight" for branch in branches[2:]]
+        parts += [f"{branch}.4.proj.weight" for branch in branches[4:]]
+    state = make_time(version).network.state_dict()
+    return {original_time(name, parts): tensor for name, tensor in state.items()}
+
+
+@every_version
+def test_weights_of_the_time_domain_go_there_and_back(version):
+    tensors = time_tensors(version)
+    kept = {name: tensor.clone() for name, tensor in tensors.items()}
+    found = build_imported(demucs, tensors, TIME_CONFIG)
+    assert found.settings["network"] | VERSIONS[version] == found.settings["network"]
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in kept.items())
+    for name, tensor in make_time(version).network.state_dict().items():
+        torch.testing.assert_close(found.network.state_dict()[name], tensor, rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "message"),
+    [
+        ("third", {"channels": 64}, "channels must be 4, as the tensors have it, got 64"),
+        ("third", {"dconv_attn": 4}, "dconv_attn must be 2, as the tensors have it, got 4"),
+        ("third", {"dconv_comp": 4}, "dconv_comp must be 1, as the tensors have it, got 4"),
+        ("third", {"lstm_layers": 2}, "lstm_layers must be 0, as the tensors have it, got 2"),
+        ("third", {"sources": ["a"]}, "sources must be 2, as the tensors have it, got a"),
+        ("third", {"context": 3}, "context must be 1, which alone is supported, got 3"),
+        ("third", {"samplerate": None}, "config must state samplerate"),
+        ("second", {"glu": False}, "glu must be True, which alone is supported, got False"),
+        ("second", {"gelu": True}, "config must hold arguments of the original network alone, got gelu"),
+        ("second", {"normalize": True}, "normalize must be False in version 2, which alone is supported"),
+        ("second", {"segment": None}, "config must state segment"),
+    ],
+)
+def test_a_config_of_the_time_domain_that_does_not_fit_is_refused(version, changes, message):
+    with pytest.raises(ValueError, match=message):
+        demucs.settings(time_tensors(version), {**TIME_CONFIG, **changes})
+
+
+def test_a_segment_of_version_2_may_be_told_in_samples():
+    config = {**TIME_CONFIG, "segment": None, "segment_length": 2000}
+    assert demucs.settings(time_tensors("second"), config)["segment"] == 0.25
+
+
+@every_version
+@pytest.mark.parametrize("resample", [True, False])
+@pytest.mark.parametrize("length", [1, 77, 700])
+def test_every_length_passes_in_the_time_domain(version, resample, length):
+    with torch.no_grad():
+        found = make_time(version, resample=resample)(noise(2, 2, length))
+    assert found.shape == (2, 2, 2, length)
+    assert found.isfinite().all()
+
+
+def test_what_is_normalized_follows_the_level_and_mean_of_the_mixture():
+    separator, mixture = make_time("third"), noise(1, 2, 700)
+    with torch.no_grad():
+        assert not separator(torch.zeros_like(mixture)).any()
+        torch.testing.assert_close(separator(3 * mixture + 1), 3 * separator(mixture) + 1, rtol=1e-3, atol=1e-4)
+
+
+def test_gradients_reach_every_parameter_in_the_time_domain():
+    separator = make_time("third", residual_in="both", n_recurrent=1).train()
+    separator(noise(1, 2, 7000)).square().mean().backward()
+    assert not [name for name, parameter in separator.named_parameters() if not parameter.grad.any()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activation": "selu"}, "activation must be one of gelu, relu, got 'selu'"),
+        ({"residual_in": "all"}, "residual_in must be encoder, decoder, both or None, got 'all'"),
+        ({"n_recurrent": -1}, "must be at least 1, and n_recurrent at least 0, got 4, 1, 3, 4 and -1"),
+        ({"kernel_size": 9}, "kernel_size must be not below stride, and both even with resample, got 9 and 4"),
+    ],
+)
+def test_a_network_of_the_time_domain_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        models.Demucs(2, 2, **{**TIME, **changes})
+
+
+def test_resampling_keeps_what_both_rates_can_hold():
+    waveform = torch.sin(0.3 * torch.arange(400))[None]
+    doubled = Resampler(1, 2)(waveform)
+    middle = slice(100, -100)
+    torch.testing.assert_close(doubled[0, middle], torch.sin(0.15 * torch.arange(800))[middle], rtol=0, atol=1e-3)
+    torch.testing.assert_close(Resampler(2, 1)(doubled)[0, middle], waveform[0, middle], rtol=0, atol=1e-3)

@@ -125,6 +125,7 @@ def network(name: str) -> nn.Module:
 
 SIZES = {
     "BLSTM": {"hidden_size": 8},
+    "Demucs": {"hidden_channels": 4, "growth": 1, "depth": 2, "residual_compression": 1},
     "HDemucs": {"hidden_channels": 4, "growth": 1, "depth": 4, "residual_compression": 1},
     "HTDemucs": {"hidden_channels": 8, "depth": 2, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
@@ -383,7 +384,7 @@ def cases(folder: Path) -> dict[str, Case]:
                 ("spectrogram",),
             )
             for name in models.__all__
-            if name not in HYBRID
+            if name not in (*HYBRID, "Demucs")
         },
         **{
             name: Case(
@@ -393,6 +394,7 @@ def cases(folder: Path) -> dict[str, Case]:
             )
             for name in HYBRID
         },
+        "Demucs": Case(lambda mixture: network("Demucs")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)),
         **{
             name: Case(
                 lambda stems, parameters, name=name: getattr(augment, name)()(stems, parameters),

@@ -73,6 +73,28 @@ def original_branch(branch: str, rest: str, tensors: Iterable[str]) -> str:
     return f"{branch}.{number}.{kind or module}"
 
 
+def original_time(name: str, tensors: Iterable[str]) -> str:
+    """Return the original name of a tensor of the time-domain Demucs, whose layers are numbered sequences.
+
+    Args:
+        name: this package's.
+        tensors: all original names, which tell what each layer consists of.
+    """
+    _, coder, rest = name.split(".", 2)
+    if coder == "recurrence":
+        return f"lstm.{rest}"
+    index, module, rest = rest.split(".", 2)
+    layer = f"{coder}.{index}"
+    if module == "residuals":
+        branch, _, rest = rest.partition(".")
+        return original_branch(f"{layer}.3.layers.{branch}", rest, tensors)
+    first, second = ("convolution", "rewrite") if coder == "encoder" else ("rewrite", "convolution")
+    has_branches = any(other.startswith(f"{layer}.3.layers.") for other in tensors)
+    place = 2 if f"{layer}.2.weight" in tensors else 4 if has_branches else 3
+    norms = ("norm", "rewrite_norm") if coder == "encoder" else ("rewrite_norm", "norm")
+    return f"{layer}.{ {first: 0, norms[0]: 1, second: place, norms[1]: place + 1}[module] }.{rest}"
+
+
 def rename_torchaudio(tensors: Mapping[str, object]) -> dict[str, object]:
     """Put tensors of torchaudio's HDemucs under demucs' names; what it holds and never uses is left out."""
     if not any(name.startswith("freq_encoder.") for name in tensors):

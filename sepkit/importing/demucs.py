@@ -1,14 +1,15 @@
-"""Weights of demucs' hybrid networks, HTDemucs and HDemucs, and of torchaudio's HDemucs."""
+"""Weights of demucs' networks, HTDemucs, HDemucs and Demucs, and of torchaudio's HDemucs."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from fractions import Fraction
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, converted, required, shape_of, stated
+from sepkit.importing._config import agreed, converted, required, shape_of
+from sepkit.importing._demucs_checks import RESIDUAL_IN, check_known, exact, first_layer
 from sepkit.importing._demucs_names import original_hybrid, rename_torchaudio
+from sepkit.importing._demucs_time import convert_time, detect_time, time_settings
 from sepkit.models import HDemucs, HTDemucs
 
 _HYBRID = {  # arguments that are read, or do nothing after training
@@ -31,13 +32,12 @@ _FIXED_TRANSFORMER = {
     "t_sin_random_shift": (0,), "t_sparse_self_attn": _NO, "t_sparse_cross_attn": _NO, "num_subbands": (1,),
 }  # fmt: skip
 _FIXED_JOINED = {**_FIXED, "hybrid": _YES, "end_iters": (0,), "time_stride": (2,)}
-_RESIDUAL_IN = {1: "encoder", 2: "decoder", 3: "both"}
 
 
 def detect(tensors: Mapping[str, Tensor]) -> bool:
-    """Return whether these are HTDemucs' or HDemucs', by their names."""
+    """Return whether these are HTDemucs', HDemucs' or Demucs', by their names."""
     names = rename_torchaudio(tensors)
-    return "tencoder.0.conv.weight" in names and "decoder.0.conv_tr.weight" in names
+    return detect_time(names) or ("tencoder.0.conv.weight" in names and "decoder.0.conv_tr.weight" in names)
 
 
 def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,6 +56,8 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: the config lacks something, contradicts the tensors, or asks for what is not supported.
     """
     tensors = rename_torchaudio(tensors)
+    if detect_time(tensors):
+        return time_settings(tensors, config)
     make = _transformer_settings if _has(tensors, r"crosstransformer\.") else _joined_settings
     return make(tensors, config)
 
@@ -74,40 +76,11 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
         ValueError: a tensor is missing, of another shape or one too many.
     """
     tensors, arguments = rename_torchaudio(tensors), dict(settings["network"])
-    network = {"HTDemucs": HTDemucs, "HDemucs": HDemucs}[arguments.pop("class")]
-    shape = len(settings["sources"]), settings["n_channels"], settings["transform"]["n_fft"] // 2 + 1
-    return converted(tensors, lambda: network(*shape, **arguments), lambda name: original_hybrid(name, tensors))
-
-
-def check_known(config: Mapping[str, Any], known: Collection[str], fixed: Mapping[str, Collection[Any]]) -> None:
-    """Refuse a config that asks for what is not supported.
-
-    Args:
-        config: arguments of the original's constructor.
-        known: those that are read elsewhere, or do nothing after training.
-        fixed: those that must have one of these values.
-
-    Raises:
-        ValueError: an argument is unknown, or has another value.
-    """
-    for name, value in config.items():
-        if name in fixed and value not in fixed[name]:
-            raise ValueError(f"{name} must be {fixed[name][-1]!r}, which alone is supported, got {value!r}")
-        if name not in fixed and name not in known:
-            raise ValueError(f"config must hold arguments of the original network alone, got {name}")
-
-
-def exact(number: Any) -> Fraction:
-    """Return an exact number of seconds: 7.8 as 39/5, not as the float that is nearest to it."""
-    return Fraction(str(number)) if isinstance(number, float) else Fraction(number)
-
-
-def first_layer(config: Mapping[str, Any], key: str, found: Iterable[int], depth: int) -> int:
-    """Return the first of the layers that have something, `depth` where none has, once the config says the same."""
-    first, told = min(found, default=depth), stated(config, key)
-    if told is not None and min(told, depth) != first:
-        agreed(config, key, first)
-    return first
+    name, shape = arguments.pop("class"), (len(settings["sources"]), settings["n_channels"])
+    if name == "Demucs":
+        return convert_time(tensors, shape, arguments)
+    network, n_bins = {"HTDemucs": HTDemucs, "HDemucs": HDemucs}[name], settings["transform"]["n_fft"] // 2 + 1
+    return converted(tensors, lambda: network(*shape, n_bins, **arguments), lambda own: original_hybrid(own, tensors))
 
 
 def _transformer_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +193,7 @@ def _hybrid_network(tensors: Mapping[str, Tensor], config: Mapping[str, Any], co
 
 def _residuals(tensors: Mapping[str, Tensor], config: Mapping[str, Any], compression: int, mode: int) -> dict[str, Any]:
     """Return the arguments of the residual branches."""
-    if mode not in _RESIDUAL_IN:
+    if mode not in RESIDUAL_IN:
         raise ValueError("tensors must have residual branches, dconv_mode 1 to 3: others are not supported")
     agreed(config, "dconv_mode", mode)
     narrow = next(name for name in tensors if name.endswith("dconv.layers.0.0.weight"))
@@ -229,7 +202,7 @@ def _residuals(tensors: Mapping[str, Tensor], config: Mapping[str, Any], compres
     if int(n_features / compression) != hidden:
         compression = agreed(config, "dconv_comp", n_features // hidden)
     return {
-        "residual_in": _RESIDUAL_IN[mode],
+        "residual_in": RESIDUAL_IN[mode],
         "residual_depth": agreed(config, "dconv_depth", _count(tensors, r".*dconv\.layers\.(\d+)\.")),
         "residual_compression": compression,
     }

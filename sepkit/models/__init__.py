@@ -5,8 +5,9 @@ A network names in `forward` which quantities it takes: "mixture", (B, C, T), "m
 """
 
 from sepkit.models.blstm import BLSTM
+from sepkit.models.demucs import Demucs
 from sepkit.models.hdemucs import HDemucs
 from sepkit.models.htdemucs import HTDemucs
 from sepkit.models.spectrogram_net import SpectrogramNetLSTM, SpectrogramNetSimple, SpectrogramNetVAE
 
-__all__ = ["BLSTM", "HDemucs", "HTDemucs", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
+__all__ = ["BLSTM", "Demucs", "HDemucs", "HTDemucs", "SpectrogramNetLSTM", "SpectrogramNetSimple", "SpectrogramNetVAE"]
