@@ -170,6 +170,14 @@ def test_a_config_that_does_not_fit_is_refused(name, changes, message):
         demucs.settings(originals(make(name)), {**CONFIG[name], **changes})
 
 
+def test_the_size_of_the_transform_is_asked_for_where_no_tensor_tells_it():
+    tensors = originals(make("HTDemucs", embedding_gain=0.0))
+    config = {**CONFIG["HTDemucs"], "freq_emb": 0}
+    with pytest.raises(ValueError, match="config must state nfft, which the tensors cannot tell"):
+        demucs.settings(tensors, config)
+    assert build_imported(demucs, tensors, {**config, "nfft": 128}).network.n_bins == 65
+
+
 def test_a_tensor_too_many_or_few_is_named():
     tensors = originals(make("HTDemucs"))
     settings = demucs.settings(tensors, CONFIG["HTDemucs"])

@@ -27,8 +27,8 @@ def required(config: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def agreed(config: Mapping[str, Any], key: str, found: Any) -> Any:
-    """Return what the tensors say, once the config says the same at a dotted key or nothing.
+def agreed(config: Mapping[str, Any], key: str, found: Any, reason: str = "the tensors have it") -> Any:
+    """Return what the tensors, or another `reason`, say, once the config says the same at a dotted key or nothing.
 
     Raises:
         ValueError: it says something else.
@@ -36,19 +36,31 @@ def agreed(config: Mapping[str, Any], key: str, found: Any) -> Any:
     value = stated(config, key)
     plain = list(value) if isinstance(value, list | tuple) else value
     if plain is not None and plain != found:
-        raise ValueError(f"{key} must be {found}, as the tensors have it, got {plain} in the config")
+        raise ValueError(f"{key} must be {found}, as {reason}, got {plain} in the config")
     return found
 
 
-def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """Return the shape of a tensor.
+def agreed_divisor(config: Mapping[str, Any], key: str, whole: int, part: int) -> int:
+    """Return what `whole` was divided by, rounded down, to give `part` in the tensors; see `agreed`."""
+    value = stated(config, key)
+    if isinstance(value, int) and value >= 1 and whole // value == part:
+        return value
+    return agreed(config, key, whole // max(part, 1))
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, n_dims: int | None = None) -> tuple[int, ...]:
+    """Return the shape of a tensor, of `n_dims` dimensions where they are given.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, it is empty, or it has other dimensions.
     """
     if name not in tensors:
         raise ValueError(f"tensors must hold {name}, which is missing")
-    return tuple(tensors[name].shape)
+    shape = tuple(tensors[name].shape)
+    if 0 in shape or n_dims not in (None, len(shape)):
+        wanted = "values" if n_dims is None else f"{n_dims} dimensions with values"
+        raise ValueError(f"{name} must have {wanted}, got {shape}")
+    return shape
 
 
 def count(tensors: Iterable[str], prefix: str) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, converted, count, required, shape_of, stated
+from sepkit.importing._config import agreed, agreed_divisor, converted, count, required, shape_of, stated
 from sepkit.importing._demucs_checks import RESIDUAL_IN, check_known, exact, first_layer
 from sepkit.importing._demucs_names import original_time
 from sepkit.models import Demucs
@@ -30,11 +30,11 @@ def time_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> d
     """Read the settings of the Separator that takes these tensors; see `sepkit.importing.demucs.settings`."""
     second = "encoder.0.2.weight" in tensors  # version 2, whose layers have nothing but convolutions
     check_known(config, _BOTH if second else _BOTH | _THIRD, {**_FIXED, "context": (3,) if second else (1,)})
-    hidden, n_channels, kernel_size = shape_of(tensors, "encoder.0.0.weight")
+    hidden, n_channels, kernel_size = shape_of(tensors, "encoder.0.0.weight", 3)
     depth = agreed(config, "depth", count(tensors, "encoder."))
     growth = shape_of(tensors, "encoder.1.0.weight")[0] // hidden if depth > 1 else 2
     agreed(config, "audio_channels", n_channels)
-    n_sources = shape_of(tensors, _second(tensors, f"decoder.{depth - 1}"))[1] // n_channels
+    n_sources = shape_of(tensors, _second(tensors, f"decoder.{depth - 1}"), 3)[1] // n_channels
     names = list(required(config, "sources"))
     if len(names) != n_sources:
         raise ValueError(f"sources must be {n_sources}, as the tensors have it, got {', '.join(names)} in the config")
@@ -97,11 +97,8 @@ def _third_version(tensors: Mapping[str, Tensor], config: Mapping[str, Any], dep
         return {**network, "recurrence_from": None, "attention_from": None}
     coder = "encoder" if mode != 2 else "decoder"
     numbers = dict(zip(layers, layers if coder == "encoder" else reversed(layers), strict=True))
-    narrow = f"{coder}.0.3.layers.0.0.weight"
-    n_narrow, n_features, _ = shape_of(tensors, narrow)
-    compression = config.get("dconv_comp", 4)
-    if int(n_features / compression) != n_narrow:
-        compression = agreed(config, "dconv_comp", n_features // n_narrow)
+    innermost = depth - 1 if coder == "encoder" else 0
+    n_narrow, n_features, _ = shape_of(tensors, f"{coder}.{innermost}.3.layers.0.0.weight", 3)
     for name, key, part in (
         ("recurrence_from", "dconv_lstm", ".lstm."),
         ("attention_from", "dconv_attn", ".query_decay."),
@@ -116,7 +113,7 @@ def _third_version(tensors: Mapping[str, Tensor], config: Mapping[str, Any], dep
     return {
         **network,
         "residual_depth": agreed(config, "dconv_depth", count(tensors, f"{coder}.0.3.layers.")),
-        "residual_compression": compression,
+        "residual_compression": agreed_divisor(config, "dconv_comp", n_features, n_narrow),
     }
 
 

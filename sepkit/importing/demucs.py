@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, converted, required, shape_of
+from sepkit.importing._config import agreed, agreed_divisor, converted, required, shape_of
 from sepkit.importing._demucs_checks import RESIDUAL_IN, check_known, exact, first_layer
 from sepkit.importing._demucs_names import original_hybrid, rename_torchaudio
 from sepkit.importing._demucs_time import convert_time, detect_time, time_settings
@@ -85,10 +85,10 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
 
 def _transformer_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
     check_known(config, _HYBRID | _TRANSFORMER, _FIXED_TRANSFORMER)
-    network = {"class": "HTDemucs", **_hybrid_network(tensors, config, compression=8)}
+    network = {"class": "HTDemucs", **_hybrid_network(tensors, config)}
     bottleneck = tensors.get("channel_upsampler.weight")
     n_bottleneck = agreed(config, "bottom_channels", 0 if bottleneck is None else len(bottleneck))
-    hidden_size, n_features = shape_of(tensors, "crosstransformer.layers.0.linear1.weight")
+    hidden_size, n_features = shape_of(tensors, "crosstransformer.layers.0.linear1.weight", 2)
     scale = config.get("t_hidden_scale", hidden_size / n_features)
     if int(n_features * scale) != hidden_size:
         agreed(config, "t_hidden_scale", hidden_size / n_features)
@@ -105,7 +105,7 @@ def _transformer_settings(tensors: Mapping[str, Tensor], config: Mapping[str, An
     length = int(exact(required(config, "segment")) * sample_rate)
     if config.get("use_train_segment", True):
         network["training_length"] = length
-    return _separator(config, network, length / sample_rate, _transform(tensors, config, network["stride"]))
+    return _separator(tensors, config, network, length / sample_rate)
 
 
 def _joined_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _joined_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -
     }
     network = {
         "class": "HDemucs",
-        **_hybrid_network(tensors, config, compression=4),
+        **_hybrid_network(tensors, config),
         **{name: first if first < depth else None for name, first in starts.items()},
         "estimates": "spectrum" if is_complex else "magnitude",
         "wiener_iterations": 0 if is_complex else config.get("wiener_iters", 0),
@@ -135,45 +135,42 @@ def _joined_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -
     if edges:
         n_banded = _count(tensors, r"encoder\.(\d+)\.layers\.")
         network |= {"band_edges": edges, "n_banded": agreed(config, "multi_freqs_depth", n_banded)}
-    transform = _transform(tensors, config, network["stride"])
-    if config.get("hybrid_old", False):
-        transform |= {"framing": "late_hops", "pad_mode": "constant"}
-    return _separator(config, network, float(exact(required(config, "segment"))), transform)
+    return _separator(tensors, config, network, float(exact(required(config, "segment"))))
 
 
 def _separator(
-    config: Mapping[str, Any], network: dict[str, Any], segment: float, transform: dict[str, Any]
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], network: dict[str, Any], segment: float
 ) -> dict[str, Any]:
+    embedding = "freq_emb.embedding.weight"
+    if embedding in tensors:
+        n_fft = agreed(config, "nfft", 2 * network["stride"] * shape_of(tensors, embedding, 2)[0])
+    else:
+        n_fft = required(config, "nfft")
+    transform = {"class": "STFT", "n_fft": n_fft, "hop_length": n_fft // 4, "normalized": True, "framing": "hops"}
+    if config.get("hybrid_old", False):
+        transform |= {"framing": "late_hops", "pad_mode": "constant"}
     return {
-        "sources": list(config["sources"]),
+        "sources": list(required(config, "sources")),
         "sample_rate": required(config, "samplerate"),
-        "n_channels": config.get("audio_channels", 2),
+        "n_channels": shape_of(tensors, "tencoder.0.conv.weight", 3)[1],
         "segment": segment,
         "transform": transform,
         "network": network,
     }
 
 
-def _transform(tensors: Mapping[str, Tensor], config: Mapping[str, Any], stride: int) -> dict[str, Any]:
-    embedding = tensors.get("freq_emb.embedding.weight")
-    n_fft = config.get("nfft", 4096) if embedding is None else agreed(config, "nfft", 2 * stride * len(embedding))
-    return {"class": "STFT", "n_fft": n_fft, "hop_length": n_fft // 4, "normalized": True, "framing": "hops"}
-
-
-def _hybrid_network(tensors: Mapping[str, Tensor], config: Mapping[str, Any], compression: int) -> dict[str, Any]:
+def _hybrid_network(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that both hybrid networks have, and check the channels and sources."""
-    hidden, _, kernel_size, _ = shape_of(tensors, _begin(tensors, 0))
+    hidden, _, kernel_size, _ = shape_of(tensors, _begin(tensors, 0), 4)
     depth = agreed(config, "depth", _count(tensors, r"encoder\.(\d+)\."))
-    n_channels = shape_of(tensors, "tencoder.0.conv.weight")[1]
-    agreed(config, "audio_channels", n_channels)
+    n_channels = agreed(config, "audio_channels", shape_of(tensors, "tencoder.0.conv.weight", 3)[1])
     last = _count(tensors, r"tdecoder\.(\d+)\.") - 1
-    n_sources = shape_of(tensors, f"tdecoder.{last}.conv_tr.weight")[1] // n_channels
+    n_sources = shape_of(tensors, f"tdecoder.{last}.conv_tr.weight", 3)[1] // n_channels
     names = list(required(config, "sources"))
     if len(names) != n_sources:
         raise ValueError(f"sources must be {n_sources}, as the tensors have it, got {', '.join(names)} in the config")
     agreed({"stride": 4, **config}, "stride", kernel_size // 2)
     normed = (index for index in range(depth) if f"encoder.{index}.norm1.weight" in tensors)
-    mode = _has(tensors, r"encoder\..*dconv") + 2 * _has(tensors, r"decoder\..*dconv")
     gain = float(config.get("freq_emb", 0.2) or 0) * config.get("emb_scale", 10)
     has_embedding = "freq_emb.embedding.weight" in tensors
     if bool(gain) != has_embedding:
@@ -186,25 +183,22 @@ def _hybrid_network(tensors: Mapping[str, Tensor], config: Mapping[str, Any], co
         "stride": kernel_size // 2,
         "norm_from": first_layer(config, "norm_starts", normed, depth),
         "norm_groups": config.get("norm_groups", 4),
-        **_residuals(tensors, config, compression, mode),
+        **_residuals(tensors, config, depth),
         "embedding_gain": gain,
     }
 
 
-def _residuals(tensors: Mapping[str, Tensor], config: Mapping[str, Any], compression: int, mode: int) -> dict[str, Any]:
+def _residuals(tensors: Mapping[str, Tensor], config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     """Return the arguments of the residual branches."""
+    mode = _has(tensors, r"encoder\..*dconv") + 2 * _has(tensors, r"decoder\..*dconv")
     if mode not in RESIDUAL_IN:
         raise ValueError("tensors must have residual branches, dconv_mode 1 to 3: others are not supported")
-    agreed(config, "dconv_mode", mode)
-    narrow = next(name for name in tensors if name.endswith("dconv.layers.0.0.weight"))
-    hidden, n_features, _ = shape_of(tensors, narrow)
-    compression = config.get("dconv_comp", compression)
-    if int(n_features / compression) != hidden:
-        compression = agreed(config, "dconv_comp", n_features // hidden)
+    innermost = "decoder.0" if mode == 2 else f"encoder.{depth - 1}"
+    n_narrow, n_features, _ = shape_of(tensors, f"{innermost}.dconv.layers.0.0.weight", 3)
     return {
-        "residual_in": RESIDUAL_IN[mode],
+        "residual_in": RESIDUAL_IN[agreed(config, "dconv_mode", mode)],
         "residual_depth": agreed(config, "dconv_depth", _count(tensors, r".*dconv\.layers\.(\d+)\.")),
-        "residual_compression": compression,
+        "residual_compression": agreed_divisor(config, "dconv_comp", n_features, n_narrow),
     }
 
 
