@@ -59,9 +59,13 @@ SMALL_NETWORKS = {
     "BLSTM": {"hidden_size": 16, "n_layers": 1},
     "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
     "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
+    "BandSplitRoFormer": {"bands": 16, "hidden_size": 8, "n_layers": 1, "n_heads": 2, "head_size": 4},
     "BandSplitRNN": {"bands": 16, "n_features": 8, "hidden_size": 8, "n_layers": 1, "mask_size": 8},
     "ConvTasNet": {"n_filters": 16, "n_features": 8, "hidden_size": 8, "n_skip": 8, "n_blocks": 2, "n_repeats": 1},
     "OpenUnmix": {"hidden_size": 16, "n_layers": 1, "dropout": 0.0},
+    "Demucs": {"hidden_channels": 4, "growth": 1, "residual_depth": 1, "residual_compression": 1},
+    "HDemucs": {"hidden_channels": 4, "growth": 1, "residual_depth": 1, "residual_compression": 1},
+    "HTDemucs": {"hidden_channels": 4, "growth": 1, "residual_compression": 4, "bottleneck_channels": 8, "n_layers": 2},
     "SpectrogramNetSimple": {"hidden_channels": 1, "n_bands": 32},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
@@ -342,13 +346,16 @@ def write_songs(root: Path, bench: Bench) -> None:
             soundfile.write(root / name / f"{stem}.wav", np.stack([waveform, 0.7 * waveform], 1), RATE, "PCM_16")
 
 
+DEMUCS_STFT = {"class": "STFT", "n_fft": 4096, "hop_length": 1024, "normalized": True, "framing": "hops"}
+
+
 def describe_separator(bench: Bench, name: str) -> dict:
     arguments = bench.choose(NETWORKS, SMALL_NETWORKS).get(name, {})
     return {
         "sources": list(STEMS),
         "sample_rate": RATE,
         "segment": bench.choose(3.0, 0.2),
-        "transform": {"class": "STFT", "n_fft": 2048, "hop_length": 1024},
+        "transform": {"class": "STFT", "n_fft": 2048, "hop_length": 1024} if "Demucs" not in name else DEMUCS_STFT,
         "network": {"class": name, **arguments},
     }
 

@@ -174,9 +174,13 @@ class Separator(nn.Module):
         return separation
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
-        """Transform (..., T) into complex (..., F, N), N a multiple of the network's `frame_multiple`."""
+        """Transform (..., T), filled to the network's `least_length`, into complex (..., F, N).
+
+        N is a multiple of the network's `frame_multiple`.
+        """
         length = waveform.shape[-1]
-        missing = self.transform.padded_length(length, self.facts.frame_multiple) - length
+        least_length = max(length, self.facts.least_length)
+        missing = self.transform.padded_length(least_length, self.facts.frame_multiple) - length
         return self.transform(nn.functional.pad(waveform, (0, missing)) if missing else waveform)
 
     def _check(self, mixture: Tensor, targets: Tensor | None) -> None:

@@ -20,6 +20,7 @@ _WINDOWS = {
 }
 _Window = Literal[tuple(_WINDOWS)]
 _PadMode = Literal["reflect", "constant", "replicate"]
+_Framing = Literal["samples", "hops", "late_hops"]
 
 
 class STFT(nn.Module):
@@ -41,9 +42,16 @@ class STFT(nn.Module):
             "constant" (zeros) or "replicate".
         whole_hops: pad the end to a whole number of hops; False, with `center` and hops of at most half a window:
             no frame is centred behind the last sample, as in `torch.stft`.
+        framing: "samples": frames stand as `center` says. "hops": frame n is centred on the middle of hop n, one frame
+            a hop, and `pad_mode` continues the last sample instead of the last hop; the inverse holds that all
+            frames before the first and after the last are silent, so that (n_fft - hop_length) / 2 samples at both
+            ends fade. "late_hops": the same, and the inverse is late by as many samples.
 
     Raises:
         ValueError: a size is out of range, or window and hop cannot be inverted.
+
+    Source:
+        The framing by hops is Demucs' of versions 3 and 4, the late one that of its first hybrid models of 2021.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class STFT(nn.Module):
         center: bool = True,
         pad_mode: _PadMode = "reflect",
         whole_hops: bool = True,
+        framing: _Framing = "samples",
     ) -> None:
         super().__init__()
         window_size = n_fft if window_size is None else window_size
@@ -66,11 +75,15 @@ class STFT(nn.Module):
             raise ValueError(f"pad_mode must be one of {', '.join(get_args(_PadMode))}, got {pad_mode!r}")
         if not whole_hops and not (center and 2 * hop_length <= window_size):
             raise ValueError("whole_hops must be true without center, or where a hop is longer than half the window")
+        if framing not in get_args(_Framing):
+            raise ValueError(f"framing must be one of {', '.join(get_args(_Framing))}, got {framing!r}")
+        if framing != "samples" and ((n_fft - hop_length) % 2 or not (center and whole_hops)):
+            raise ValueError(f"framing {framing} must go with center, whole_hops and an even hop_length")
         if isinstance(normalized, str) and normalized != "window":
             raise ValueError(f"normalized must be true, false or 'window', got {normalized!r}")
         self.n_fft, self.hop_length, self.window_size = n_fft, hop_length, window_size
         self.normalized, self.center, self.pad_mode = normalized, center, pad_mode
-        self.whole_hops = whole_hops
+        self.whole_hops, self.framing = whole_hops, framing
         before = (n_fft - window_size) // 2
         shape = _WINDOWS[window](window_size, dtype=torch.float64)
         shape = F.pad(shape, (before, n_fft - window_size - before))
@@ -99,10 +112,11 @@ class STFT(nn.Module):
     def padded_length(self, length: int, frame_multiple: int = 1) -> int:
         """Return the least length >= `length` of a multiple of `frame_multiple` frames, samples.
 
-        It is one of whole hops, but where `whole_hops` is False and `length` has as many frames already.
+        It is one of whole hops, but where `whole_hops` is False, or frames stand by hops, and `length` has as many
+        frames already.
         """
         n_frames = math.ceil(self.n_frames(length) / frame_multiple) * frame_multiple
-        if not self.whole_hops and n_frames == self.n_frames(length):
+        if (not self.whole_hops or self.framing != "samples") and n_frames == self.n_frames(length):
             return length
         return (n_frames - self._extra_frames) * self.hop_length
 
@@ -162,15 +176,20 @@ class STFT(nn.Module):
             raise ValueError(f"length must be 1 to {reached}, what {n_frames} frames hold, got {length!r}")
         frames = torch.fft.irfft(spectrogram.mT, self.n_fft, norm="ortho" if self.normalized is True else None)
         window = self._window(frames)
-        waveform = self._overlap_add(frames.reshape(-1, n_frames, self.n_fft), window, length)
-        envelope = self._overlap_add(window.expand(1, n_frames, self.n_fft), window, length)
+        start = 0 if self.framing == "late_hops" else self._left
+        n_silent = 0 if self.framing == "samples" else math.ceil(self._left / self.hop_length)  # at either end
+        waveform = self._overlap_add(frames.reshape(-1, n_frames, self.n_fft), window, start, length)
+        windows = window.expand(1, n_frames + 2 * n_silent, self.n_fft)
+        envelope = self._overlap_add(windows, window, start + n_silent * self.hop_length, length)
         return waveform.div_(envelope.clamp(min=1e-11)).reshape(*spectrogram.shape[:-2], length)
 
     @property
     def _left(self) -> int:
         """Return the samples that are padded before the first one."""
         # Frame n covers the n_fft samples from n * hop - left on. Its middle is to be sample n * hop: left = n_fft / 2;
-        # or its last sample is to be that of hop n, (n + 1) * hop - 1: left = n_fft - hop.
+        # or its last sample is to be that of hop n, (n + 1) * hop - 1: left = n_fft - hop; or its middle that of hop n.
+        if self.framing != "samples":
+            return (self.n_fft - self.hop_length) // 2
         return self.n_fft // 2 if self.center else self.n_fft - self.hop_length
 
     @property
@@ -179,6 +198,8 @@ class STFT(nn.Module):
         # T samples are T / hop hops. Frames centred on 0, hop, .., T are one more, and the last sample lies near the
         # middle of the last window. Frames that end with their hop taper off there: for the last sample to lie under as
         # many as any other, all that begin before T, n * hop - left < T, are taken: T / hop + ceil(left / hop).
+        if self.framing != "samples":
+            return 0
         return 1 if self.center else math.ceil(self._left / self.hop_length)
 
     def _pad(self, flat: Tensor) -> Tensor:
@@ -186,17 +207,19 @@ class STFT(nn.Module):
         # N frames cover (N - 1) * hop + n_fft samples: left + T + right, or fewer than a hop less where the last one is
         # not filled: then n_fft / 2 stand on both sides. To the right of frames that end with their hop
         # stand zeros in every mode, since a reflection would be an echo of what they have passed.
-        padded_length = self.padded_length(flat.shape[-1])
+        padded_length, left = self.padded_length(flat.shape[-1]), self._left
+        if self.framing != "samples":
+            right = self.n_frames(padded_length) * self.hop_length + left - padded_length
+            return _pad_ends(flat, left, right, self.pad_mode, near_end=True)
         flat = F.pad(flat, (0, padded_length - flat.shape[-1]))
-        left = self._left
         right = (self.n_frames(padded_length) - 1) * self.hop_length + self.n_fft - left - padded_length
         right = right if self.whole_hops else left
         if not self.center:
             return F.pad(_pad_ends(flat, left, 0, self.pad_mode), (0, right))
         return _pad_ends(flat, left, right, self.pad_mode)
 
-    def _overlap_add(self, frames: Tensor, window: Tensor, length: int) -> Tensor:
-        """Sum windowed (B, N, n_fft) at their places, hop by hop, and cut the first `length` samples out."""
+    def _overlap_add(self, frames: Tensor, window: Tensor, start: int, length: int) -> Tensor:
+        """Sum windowed (B, N, n_fft) at their places, hop by hop, and cut `length` samples out, from `start` on."""
         hop, n_frames = self.hop_length, frames.shape[1]
         n_parts = math.ceil(self.n_fft / hop)
         if self.n_fft % hop:
@@ -205,7 +228,7 @@ class STFT(nn.Module):
         summed = frames.new_zeros(len(frames), n_frames + n_parts - 1, hop)
         for part in range(n_parts):
             summed[:, part : part + n_frames].addcmul_(parts[:, :, part], windows[part])
-        return summed.flatten(1)[:, self._left : self._left + length]
+        return summed.flatten(1)[:, start : start + length]
 
     def extra_repr(self) -> str:
         """Show the sizes."""
@@ -258,8 +281,14 @@ def _lowest_overlap(window: Tensor, hop_length: int) -> float:
     return float(padded.reshape(-1, hop_length).sum(0).min())
 
 
-def _pad_ends(flat: Tensor, left: int, right: int, mode: str) -> Tensor:
-    """Pad (B, T) at both ends; what a reflection cannot reach in a short signal is zero."""
+def _pad_ends(flat: Tensor, left: int, right: int, mode: str, near_end: bool = False) -> Tensor:
+    """Pad (B, T) at both ends; what a reflection cannot reach in a short signal is zero.
+
+    These zeros stand outermost, or, `near_end`, follow the last sample and are reflected too.
+    """
+    missing = max(0, right + 1 - flat.shape[-1]) if near_end and mode == "reflect" else 0
+    if missing:
+        flat, right = F.pad(flat, (0, missing)), right - missing
     reach = flat.shape[-1] - 1 if mode == "reflect" else max(left, right)
     near = F.pad(flat[:, None], (min(left, reach), min(right, reach)), mode=mode)[:, 0]
     missing = max(0, left - reach), max(0, right - reach)

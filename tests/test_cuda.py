@@ -28,6 +28,13 @@ SMALL["SCNet"] = {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck"
 SMALL["MDX23C"] = {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1}
 SMALL["BandSplitRNN"] = {"n_features": 8, "hidden_size": 8, "n_layers": 1, "mask_size": 8}
 SMALL["ConvTasNet"] = {"n_filters": 16, "n_features": 8, "hidden_size": 8, "n_skip": 8, "n_blocks": 2, "n_repeats": 1}
+DEMUCS = {"hidden_channels": 4, "growth": 1, "residual_compression": 1}
+SMALL |= {
+    "Demucs": DEMUCS,
+    "HDemucs": DEMUCS,
+    "HTDemucs": {**DEMUCS, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2},
+}
+TRANSFORMS = dict.fromkeys(("HDemucs", "HTDemucs"), "{class: STFT, n_fft: 4096, hop_length: 1024, framing: hops}")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +89,8 @@ def test_a_training_on_cuda_improves_and_keeps_float32_weights(run, precision):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_does_not_wait_for_the_device(prepare, name, precision):
     network = {"class": name, **SMALL.get(name, {})}
-    trainer, batches = prepare(f"separator.network={network}", f"training.precision={precision}")
+    changes = [f"separator.transform={TRANSFORMS[name]}"] if name in TRANSFORMS else []
+    trainer, batches = prepare(f"separator.network={network}", f"training.precision={precision}", *changes)
     trainer.take_step(iter(batches[:1]))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

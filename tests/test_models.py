@@ -35,10 +35,43 @@ SMALL = {  # arguments that keep a network small; one without entry is tested as
         "value_residual": True,
         "skip_connections": True,
     },
+    "Demucs": {
+        "hidden_channels": 4,
+        "growth": 1,
+        "depth": 2,
+        "norm_from": 1,
+        "residual_depth": 1,
+        "residual_compression": 1,
+        "recurrence_from": None,
+        "attention_from": 1,
+    },
+    "HDemucs": {
+        "hidden_channels": 4,
+        "growth": 1,
+        "depth": 2,
+        "kernel_size": 16,
+        "stride": 8,
+        "norm_from": 1,
+        "residual_depth": 1,
+        "residual_compression": 1,
+        "recurrence_from": None,  # torch.compile breaks its graph at each; test_models_demucs.py has them
+        "attention_from": 1,
+    },
+    "HTDemucs": {
+        "hidden_channels": 4,
+        "depth": 1,
+        "residual_depth": 1,
+        "residual_compression": 2,
+        "bottleneck_channels": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "feed_forward": 1.0,
+    },
     "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 2, "dropout_p": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 2},
     "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1},
 }
+TRANSFORMS = {"HDemucs": {"hop_length": 32, "framing": "hops"}}
 FACTS = {"n_sources": 2, "n_channels": 2, "n_bins": 65, "sample_rate": 16000}
 every_network = pytest.mark.parametrize("name", models.__all__)
 
@@ -171,7 +204,7 @@ def test_a_table_that_was_built_while_separating_serves_training(context):
 
 def make_separator(network: dict) -> Separator:
     torch.manual_seed(0)
-    transform = {"class": "STFT", "n_fft": 128, "hop_length": 64}
+    transform = {"class": "STFT", "n_fft": 128, "hop_length": 64, **TRANSFORMS.get(network["class"], {})}
     return Separator(["vocals", "drums"], network, FACTS["sample_rate"], 2, 0.1, transform)
 
 

@@ -184,6 +184,15 @@ def test_facts_are_what_a_network_declares():
     assert separator.network.n_frames == separator.transform.n_frames(800)
 
 
+def test_a_spectrogram_is_that_of_the_least_length_a_network_declares(monkeypatch):
+    monkeypatch.setattr(Constant, "least_length", 300, raising=False)
+    separator, mixture = make(Constant, gains=[0.5, 0.5]), sound(1, 2, 200)
+    filled = nn.functional.pad(mixture, (0, 100))
+    assert torch.equal(separator.spectrogram(mixture), separator.spectrogram(filled))
+    assert separator.spectrogram(sound(1, 2, 320)).shape[-1] > separator.spectrogram(mixture).shape[-1]
+    assert separator(mixture).shape == (1, 2, 2, 200)
+
+
 def test_facts_that_are_not_declared_have_defaults():
     facts = describe_network(Constant([0.5]))
     assert facts.outputs == {"mask": "source"}
@@ -212,6 +221,7 @@ def test_facts_that_are_not_declared_have_defaults():
         ("outputs", {"mask": "source", "_outputs": "item"}, "must have names of their own, got '_outputs'"),
         ("frame_multiple", 0, "frame_multiple of Constant must be a whole number, at least 1, got 0"),
         ("frame_multiple", 2.5, "frame_multiple of Constant must be a whole number, at least 1, got 2.5"),
+        ("least_length", -1, "least_length of Constant must be a whole number of samples, got -1"),
         ("lookahead", -1, "lookahead of Constant must be a whole number of frames, or None for all, got -1"),
         ("blocks", ["Linear"], r"blocks of Constant must be a tuple of module types, got \['Linear'\]"),
     ],

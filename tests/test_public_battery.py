@@ -131,10 +131,14 @@ SIZES = {
     "BandSplitRNN": {"bands": 8, "n_features": 4, "hidden_size": 4, "n_layers": 1, "mask_size": 4},
     "ConvTasNet": {"n_filters": 8, "n_features": 4, "hidden_size": 6, "n_skip": 4, "n_blocks": 2, "n_repeats": 2},
     "OpenUnmix": {"hidden_size": 8},
+    "Demucs": {"hidden_channels": 4, "growth": 1, "depth": 2, "residual_compression": 1},
+    "HDemucs": {"hidden_channels": 4, "growth": 1, "depth": 4, "residual_compression": 1},
+    "HTDemucs": {"hidden_channels": 8, "depth": 2, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2},
     "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
     "SpectrogramNetSimple": {"hidden_channels": 1},
     "SpectrogramNetVAE": {"hidden_channels": 1, "hidden_size": 8},
 }
+HYBRID = ("HDemucs", "HTDemucs")
 
 
 WAVE = {"estimate": noise(2, 2, LENGTH), "target": noise(2, 2, LENGTH, seed=1)}
@@ -399,11 +403,20 @@ def cases(folder: Path) -> dict[str, Case]:
                 ("spectrogram",),
             )
             for name in models.__all__
-            if name != "ConvTasNet"
+            if name not in (*HYBRID, "ConvTasNet", "Demucs")
         },
         "ConvTasNet": Case(
             lambda mixture: network("ConvTasNet")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)
         ),
+        **{
+            name: Case(
+                lambda mixture, spectrogram, name=name: network(name)(mixture, spectrogram),
+                {"mixture": noise(1, 2, 1024), "spectrogram": spectrum(1, 2, 65, 32)},
+                ("mixture", "spectrogram"),
+            )
+            for name in HYBRID
+        },
+        "Demucs": Case(lambda mixture: network("Demucs")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)),
         **{
             name: Case(
                 lambda stems, parameters, name=name: getattr(augment, name)()(stems, parameters),
@@ -548,10 +561,10 @@ def plain(calls) -> Callable[[str], Any]:
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
     "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit",
-    "sepkit.importing.conv_tasnet", "sepkit.importing.mdx23c", "sepkit.importing.open_unmix",
-    "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks", "sepkit.losses", "sepkit.mel",
-    "sepkit.models.facts", "sepkit.objective", "sepkit.observers", "sepkit.plain", "sepkit.problems",
-    "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
+    "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c",
+    "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks",
+    "sepkit.losses", "sepkit.mel", "sepkit.models.facts", "sepkit.objective", "sepkit.observers", "sepkit.plain",
+    "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
 }  # fmt: skip
 NAMES = cases(Path())  # without the files: for the names of tests
 

@@ -133,6 +133,51 @@ def test_a_spectrogram_is_divided_by_the_norm_of_the_window():
     torch.testing.assert_close(_stft(normalized="window")(waveform) * norm, _stft()(waveform), rtol=1e-6, atol=1e-6)
 
 
+def demucs_padded(waveform: torch.Tensor) -> torch.Tensor:
+    """Continue both ends by reflection as Demucs does, to a frame a hop of 16; zeros come first where it is short."""
+    length = waveform.shape[-1]
+    right = 24 + -length % 16
+    missing = max(0, right - length + 1)
+    filled = torch.nn.functional.pad(waveform, (0, missing))
+    return torch.nn.functional.pad(filled, (24, right - missing), mode="reflect")
+
+
+@pytest.mark.parametrize("length", [1, 5, 24, 30, 47, 48, 257])
+def test_frames_by_hops_are_those_of_demucs(length):
+    stft, waveform = _stft(framing="hops"), _noise(2, length)
+    window = stft.window.double()
+    usual = torch.stft(
+        torch.nn.functional.pad(demucs_padded(waveform), (32, 32)),
+        64,
+        16,
+        window=window,
+        center=False,
+        return_complex=True,
+    )
+    found = stft(waveform)
+    torch.testing.assert_close(found, usual[..., 2:-2], rtol=0, atol=1e-12)
+    assert found.shape[-1] == stft.n_frames(length) == math.ceil(length / 16)
+    assert stft.padded_length(length) == length
+    assert stft.padded_length(length, 4) in (length, 64 * math.ceil(length / 64))
+
+
+@pytest.mark.parametrize(("framing", "delay"), [("hops", 24), ("late_hops", 0)])
+@pytest.mark.parametrize("length", [1, 47, 48, 257])
+def test_the_inverse_of_frames_by_hops_holds_the_frames_around_them_silent(framing, delay, length):
+    stft, waveform = _stft(framing=framing, pad_mode="constant", normalized=True), _noise(2, length)
+    spectrogram = stft(waveform)
+    around = torch.nn.functional.pad(spectrogram, (2, 2))
+    n_samples = 16 * (around.shape[-1] - 1)
+    usual = torch.istft(around, 64, 16, window=stft.window.double(), normalized=True, length=n_samples)
+    torch.testing.assert_close(stft.inverse(spectrogram, length), usual[:, delay : delay + length], rtol=0, atol=1e-12)
+
+
+def test_frames_by_hops_give_all_but_the_ends_back():
+    stft, waveform = _stft(framing="hops"), _noise(2, 257)
+    found = stft.inverse(stft(waveform), 257)
+    torch.testing.assert_close(found[:, 24:-24], waveform[:, 24:-24], rtol=0, atol=1e-12)
+
+
 def test_a_normalized_spectrogram_is_divided_by_the_root_of_n_fft():
     waveform = _noise(160)
     torch.testing.assert_close(_stft(normalized=True)(waveform) * 8, _stft()(waveform))
@@ -184,6 +229,9 @@ def test_constants_follow_the_module_and_are_not_saved():
         ({"hop_length": 64}, "window hann of 64 samples and hop_length 64 cannot be inverted: use a smaller"),
         ({"whole_hops": False, "center": False}, "whole_hops must be true without center, or where a hop is longer"),
         ({"whole_hops": False, "hop_length": 33}, "whole_hops must be true without center, or where a hop is longer"),
+        ({"framing": "frames"}, "framing must be one of samples, hops, late_hops, got 'frames'"),
+        ({"framing": "hops", "center": False}, "framing hops must go with center, whole_hops and an even hop_length"),
+        ({"framing": "hops", "hop_length": 15}, "framing hops must go with center, whole_hops and an even hop_length"),
         ({"normalized": "frame"}, "normalized must be true, false or 'window', got 'frame'"),
     ],
 )

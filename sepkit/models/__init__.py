@@ -8,6 +8,9 @@ from sepkit.models.band_split_rnn import BandSplitRNN
 from sepkit.models.band_split_roformer import BandSplitRoFormer
 from sepkit.models.blstm import BLSTM
 from sepkit.models.conv_tasnet import ConvTasNet
+from sepkit.models.demucs import Demucs
+from sepkit.models.hdemucs import HDemucs
+from sepkit.models.htdemucs import HTDemucs
 from sepkit.models.mdx23c import MDX23C
 from sepkit.models.open_unmix import OpenUnmix
 from sepkit.models.scnet import SCNet
@@ -19,6 +22,9 @@ __all__ = [
     "BandSplitRNN",
     "BandSplitRoFormer",
     "ConvTasNet",
+    "Demucs",
+    "HDemucs",
+    "HTDemucs",
     "OpenUnmix",
     "SCNet",
     "SpectrogramNetLSTM",

@@ -22,6 +22,7 @@ class NetworkFacts:
             "waveform" or a sum of them, or "estimate" makes the estimate; others are for losses. Those four may be
             declared as a tuple of names. Default: the mask alone.
         frame_multiple: the number of frames is padded to a multiple of it; default 1.
+        least_length: samples to which what is transformed is filled with zeros at the end; default 0.
         lookahead: frames after its own that a frame of the output depends on; None, the default: all.
         blocks: module types that are repeated in it; default: none.
         has_fit: it has `fit(spectrograms)`, called once before the first step.
@@ -31,6 +32,7 @@ class NetworkFacts:
     inputs: tuple[str, ...]
     outputs: dict[str, str]
     frame_multiple: int
+    least_length: int
     lookahead: int | None
     blocks: tuple[type[nn.Module], ...]
     has_fit: bool
@@ -47,6 +49,9 @@ def describe_network(network: nn.Module) -> NetworkFacts:
     frame_multiple, lookahead = getattr(network, "frame_multiple", 1), getattr(network, "lookahead", None)
     if not is_whole(frame_multiple) or frame_multiple < 1:
         raise ValueError(f"frame_multiple of {name} must be a whole number, at least 1, got {frame_multiple!r}")
+    least_length = getattr(network, "least_length", 0)
+    if not is_whole(least_length) or least_length < 0:
+        raise ValueError(f"least_length of {name} must be a whole number of samples, got {least_length!r}")
     if lookahead is not None and (not is_whole(lookahead) or lookahead < 0):
         raise ValueError(f"lookahead of {name} must be a whole number of frames, or None for all, got {lookahead!r}")
     if not isinstance(blocks, tuple) or not all(isinstance(b, type) and issubclass(b, nn.Module) for b in blocks):
@@ -59,6 +64,7 @@ def describe_network(network: nn.Module) -> NetworkFacts:
         inputs=tuple(match_inputs(type(network), {}, NETWORK_INPUTS)),
         outputs=read_outputs(network),
         frame_multiple=frame_multiple,
+        least_length=least_length,
         lookahead=lookahead,
         blocks=blocks,
         has_fit=hasattr(network, "fit"),
