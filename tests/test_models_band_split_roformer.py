@@ -46,10 +46,16 @@ class Published:
         section, _, name = key.partition(".")
         self.config.setdefault(section, {})[name] = value
 
+    def settings(self) -> dict:
+        return family.settings(self.tensors, self.config)
+
+    def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return family.convert(tensors, self.settings())
+
     def separator(self) -> Separator:
         assert family.detect(self.tensors)
-        separator = Separator(**family.settings(self.tensors, self.config)).eval()
-        separator.load_state_dict(family.convert(self.tensors))
+        separator = Separator(**self.settings()).eval()
+        separator.load_state_dict(self.convert(self.tensors))
         return separator
 
     @torch.no_grad()
@@ -223,10 +229,10 @@ def test_what_the_tensors_cannot_tell_is_asked_for(published, key):
 def test_a_tensor_too_many_or_too_few_is_named(published):
     lacking = {name: tensor for name, tensor in published.tensors.items() if name != "final_norm.gamma"}
     with pytest.raises(ValueError, match=r"layers\.0\.0\.norm\.gamma is missing, .*layers\.1\.1\.norm\.gamma is miss"):
-        family.convert(lacking)
+        published.convert(lacking)
     lacking = {name: tensor for name, tensor in published.tensors.items() if not name.endswith("to_features.3.1.bias")}
     with pytest.raises(ValueError, match=r"one for one: band_split.to_features.3.1.bias is missing, mean is too many$"):
-        family.convert({**lacking, "mean": torch.ones(1)})
+        published.convert({**lacking, "mean": torch.ones(1)})
 
 
 @pytest.mark.parametrize(
@@ -241,7 +247,7 @@ def test_a_tensor_too_many_or_too_few_is_named(published):
 )
 def test_a_tensor_of_another_shape_is_named(published, name, shape, message):
     with pytest.raises(ValueError, match=message):
-        family.convert({**published.tensors, name: torch.ones(shape)})
+        published.convert({**published.tensors, name: torch.ones(shape)})
 
 
 @golden("bs_roformer_6stem")
@@ -249,14 +255,14 @@ def test_biases_without_effect_are_taken_only_if_they_are_zero(published):
     for name in ("shared_qkv_bias", "layers.0.0.layers.0.0.to_out.0.bias"):
         changed = {**published.tensors, name: torch.ones_like(published.tensors[name])}
         with pytest.raises(ValueError, match=f"{name} must be zero"):
-            family.convert(changed)
-    assert {tensor.dtype for tensor in family.convert(published.tensors).values()} == {torch.float32}
+            published.convert(changed)
+    assert {tensor.dtype for tensor in published.convert(published.tensors).values()} == {torch.float32}
 
 
 def test_frequencies_that_differ_between_layers_are_refused(published):
     name = "layers.1.0.layers.0.0.rotary_embed.freqs"
     with pytest.raises(ValueError, match="frequencies of positions must be the same in all layers of an axis"):
-        family.convert({**published.tensors, name: published.tensors[name] * 2})
+        published.convert({**published.tensors, name: published.tensors[name] * 2})
 
 
 @pytest.mark.parametrize(
@@ -271,7 +277,7 @@ def test_frequencies_that_differ_between_layers_are_refused(published):
 def test_a_variant_that_is_not_supported_is_refused_by_its_name(published, name, variant):
     tensors = {**published.tensors, name: torch.ones(1)}
     assert family.detect(tensors)
-    for refuse in (family.convert, lambda tensors: family.settings(tensors, published.config)):
+    for refuse in (published.convert, lambda tensors: family.settings(tensors, published.config)):
         with pytest.raises(ValueError, match=f"a RoFormer with {variant} is not supported; {re.escape(name)} is of"):
             refuse(tensors)
 

@@ -111,8 +111,15 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     }
 
 
-def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put the tensors under this package's names: the state of a Separator.
+def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Put tensors under this package's names.
+
+    Args:
+        tensors: under their original names.
+        settings: of the Separator.
+
+    Returns:
+        The state of the Separator with these settings.
 
     Raises:
         ValueError: a tensor is missing, of another shape, one too many, or of a variant that is not supported.
@@ -130,10 +137,10 @@ def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         listed = [*(f"{name} is missing" for name in missing), *(f"{name} is too many" for name in extra)]
         more = f", and {len(listed) - 5} more" if len(listed) > 5 else ""
         raise ValueError(f"tensors must be those of the network one for one: {', '.join(listed[:5])}{more}")
-    # Names and shapes are the same however the values of a band are divided among channels and bins.
-    widths = [width // 2 for width in sizes.pop("widths")]
+    arguments = {name: value for name, value in settings["network"].items() if name != "class"}
+    shape = len(settings["sources"]), settings["n_channels"], settings["transform"]["n_fft"] // 2 + 1
     with torch.device("meta"):
-        network = BandSplitRoFormer(n_channels=1, n_bins=sum(widths), sample_rate=1, bands=widths, **sizes)
+        network = BandSplitRoFormer(*shape, settings["sample_rate"], **arguments)
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     return {f"network.core.{part[0]}": _combined(tensors, *part, shapes[f"core.{part[0]}"]) for part in parts}
 
