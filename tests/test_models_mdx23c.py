@@ -171,3 +171,11 @@ def test_frames_that_the_stages_cannot_halve_are_refused():
 def test_a_network_that_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         build(**arguments)
+
+
+def test_a_model_of_normalised_recordings_is_refused(golden):
+    config = {**golden.config, "inference": {"normalize": True}}
+    with pytest.raises(
+        ValueError, match=r"inference\.normalize must be off, since no recording is normalised as a whole"
+    ):
+        mdx23c.settings(golden.tensors, config)

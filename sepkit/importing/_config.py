@@ -48,6 +48,19 @@ def agreed_divisor(config: Mapping[str, Any], key: str, whole: int, part: int) -
     return agreed(config, key, whole // max(part, 1))
 
 
+def refuse_normalization(config: Mapping[str, Any]) -> None:
+    """Refuse a model whose recordings are normalised as a whole before they are cut into chunks.
+
+    Raises:
+        ValueError: the config asks for it.
+    """
+    for key in ("inference.normalize", "data.normalize"):
+        if stated(config, key):
+            raise ValueError(
+                f"{key} must be off, since no recording is normalised as a whole, got {stated(config, key)}"
+            )
+
+
 def shape_of(tensors: Mapping[str, Tensor], name: str, n_dims: int | None = None) -> tuple[int, ...]:
     """Return the shape of a tensor, of `n_dims` dimensions where they are given.
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, required, shape_of, stated
+from sepkit.importing._config import agreed, count, refuse_normalization, required, shape_of, stated
 from sepkit.models import BandSplitRNN
 from sepkit.models.band_split_rnn import layout_of
 
@@ -41,6 +41,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: tensors and config contradict each other, the config lacks what the tensors cannot tell, or the
             variant is not supported.
     """
+    refuse_normalization(config)
     _refuse(tensors)
     for key, value in _ONLY.items():
         agreed(config, f"model.{key}", value, "no other is supported")

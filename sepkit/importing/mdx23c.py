@@ -6,7 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, agreed_divisor, converted, count, required, shape_of, source_names, stated
+from sepkit.importing._config import (
+    agreed,
+    agreed_divisor,
+    converted,
+    count,
+    refuse_normalization,
+    required,
+    shape_of,
+    source_names,
+    stated,
+)
 from sepkit.models import MDX23C
 
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "elu1": "elu", "elu1.0": "elu"}
@@ -42,6 +52,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: tensors and config contradict each other, the config lacks what the tensors cannot tell, or the
             variant is not supported.
     """
+    refuse_normalization(config)
     norm, activation = required(config, "model.norm"), required(config, "model.act")
     if norm != "InstanceNorm":
         raise ValueError(f"model.norm must be InstanceNorm, the only one that is supported, got {norm}")

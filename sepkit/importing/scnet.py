@@ -6,7 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, agreed_divisor, converted, count, required, shape_of, source_names, stated
+from sepkit.importing._config import (
+    agreed,
+    agreed_divisor,
+    converted,
+    count,
+    refuse_normalization,
+    required,
+    shape_of,
+    source_names,
+    stated,
+)
 from sepkit.models import SCNet
 
 _NAMES = (
@@ -46,6 +56,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     Raises:
         ValueError: tensors and config contradict each other, or the config lacks what the tensors cannot tell.
     """
+    refuse_normalization(config)
     shared = "audio" in config
     sample_rate = required(config, "audio.sample_rate" if shared else "data.samplerate")
     segment = required(config, "audio.chunk_size") / sample_rate if shared else required(config, "data.segment")
