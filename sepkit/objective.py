@@ -16,6 +16,9 @@ from sepkit.separator import Separation, Separator
 
 TERM_KEYS = ("weight", "sources", "inputs", "name")
 ITEM_WISE = {"reduction": "none", "sc_reduction": "item"}  # given to losses that know them: a value for each item alone
+_COLUMNS = (  # of a history, which no term may take
+    "best", "data_wait", "epoch", "grad_norm", "loss", "lr", "memory", "SDR", "seconds", "step", "total_seconds",
+)  # fmt: skip
 _POOLING = {"sc_reduction": "batch", "unit": "all"}  # attributes of this package's losses
 
 
@@ -124,7 +127,7 @@ class Objective(nn.Module):
             quantities: of its separations, "source" each or "item"; None: unknown.
         """
         problems = [] if losses else [Problem(("losses",), "must hold at least one loss")]
-        names: list[str] = ["loss"]
+        names: list[str] = []
         for position, settings in enumerate(losses):
             term_problems = _term_problems(settings, names, sources, quantities)
             problems += [problem.below("losses", position) for problem in term_problems]
@@ -275,8 +278,10 @@ def _term_problems(
     if not isinstance(settings, Mapping):
         return problems
     name = _name_of(settings)
-    if name in names:
-        taken = "'loss' is the sum of all terms" if name == "loss" else f"another loss is called '{name}' too"
+    if name.partition("/")[0] in _COLUMNS or name in names:
+        taken = f"another loss is called '{name}' too"
+        if name.partition("/")[0] in _COLUMNS:
+            taken = "'loss' is the sum of all terms" if name == "loss" else f"'{name}' is a column of the history"
         problems.append(Problem(("name",), f"{taken}; give this one a name of its own"))
     if "reduction" in settings:
         message = "must be left out: the objective sets it, to get a value for each item"
@@ -287,10 +292,11 @@ def _term_problems(
     elif min(ramp["from"], ramp["to"]) < 0:
         message = f"must be at least 0, since losses fall as estimates improve, got {show(weight)}"
         problems.append(Problem(("weight",), message))
-    limited = settings.get("sources") or []
-    if isinstance(limited, str) or not isinstance(limited, Sequence):
+    limited = settings.get("sources")
+    if limited is not None and (isinstance(limited, str) or not isinstance(limited, Sequence) or not limited):
         problems.append(Problem(("sources",), f"must be a list of names, got {show(limited)}"))
         limited = []
+    limited = limited or []
     for position, name in enumerate(limited if sources else ()):
         if name not in sources:
             message = f"must be one of separator.sources ({', '.join(sources)}), got {show(name)}"

@@ -57,7 +57,8 @@ class Separator(nn.Module):
     ) -> None:
         super().__init__()
         numbers = {"sample_rate": sample_rate, "n_channels": n_channels, "segment": segment}
-        problems = self.problems({"sources": sources, **numbers})
+        parts = {"network": network, "transform": transform, "postfilter": postfilter}
+        problems = self.problems({"sources": sources, **numbers, **parts})
         if problems:
             raise InstantiationError(problems)
         self.sources, self.sample_rate = list(sources), sample_rate
@@ -104,6 +105,10 @@ class Separator(nn.Module):
         segment = settings.get("segment", 1.0)
         if not (is_number(segment) and 0 < segment < math.inf):
             problems.append(Problem(("segment",), f"must be a finite number of seconds above 0, got {show(segment)}"))
+        for name in ("network", "transform", "postfilter"):
+            part = settings.get(name)
+            if name in settings and not isinstance(part, Mapping) and (part is not None or name == "network"):
+                problems.append(Problem((name,), f"must be a mapping with `class:`, got {show(part)}"))
         return problems
 
     @property
@@ -169,6 +174,8 @@ class Separator(nn.Module):
             ) from error
         if isinstance(outputs, Tensor):
             outputs = {next(iter(self.facts.outputs)): outputs}
+        if not isinstance(outputs, Mapping) or not all(isinstance(value, Tensor) for value in outputs.values()):
+            raise ValueError(f"network must return a tensor, or tensors by name, got {type(outputs).__name__}")
         self._check_outputs(outputs, separation)
         separation.set_outputs(outputs)
         return separation

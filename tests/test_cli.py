@@ -710,3 +710,11 @@ def test_an_unknown_option_is_a_wrong_call(command, capsys):
 
 def test_a_model_is_loaded_as_it_was_saved(place):
     assert isinstance(load_model(place / "model", trust=True).network, Constant)
+
+
+def test_stems_may_go_beside_a_folder_of_recordings_but_not_into_it():
+    write("album/one.wav"), write("album/disc/two.wav")
+    assert list(find_recordings(["album"], ".")) == ["disc/two", "one"]
+    assert list(find_recordings(["album"], "album/stems")) == ["disc/two", "one"]
+    with pytest.raises(ValueError, match="album cannot hold the recordings and the stems: choose another output"):
+        find_recordings(["album"], "album")

@@ -569,3 +569,26 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, names):
     peaks = [megabytes for megabytes, _ in found.values()]
     assert max(peaks) <= 64
     assert max(peaks) - min(peaks) <= 16
+
+
+@pytest.mark.parametrize("stems", [["foo"], ["residual", "vocals"], "vocals", [], None])
+def test_a_stream_takes_stems_as_choose_stems_lists_them(stems):
+    with pytest.raises(ValueError, match="stems must be"):
+        StreamSeparator(make(vocals=0.5, drums=0.25), 8000, 2, stems)
+
+
+@pytest.mark.parametrize("existing", ["overwrite", "skip", "error"])
+def test_no_stem_takes_the_place_of_the_recording(tmp_path, existing):
+    recording = tmp_path / "vocals" / "vocals.wav"
+    recording.parent.mkdir()
+    audio.write(recording, noise(1000), 8000)
+    before = recording.read_bytes()
+    with pytest.raises(ValueError, match=r"in the place of .*vocals.wav itself: choose another output"):
+        separate_file(make(vocals=0.5, drums=0.25), recording, tmp_path, existing=existing)
+    assert recording.read_bytes() == before
+
+
+def test_an_empty_output_is_not_the_current_folder(tmp_path):
+    audio.write(tmp_path / "song.wav", noise(1000), 8000)
+    with pytest.raises(ValueError, match="output has no name, it is empty"):
+        separate_file(make(vocals=0.5, drums=0.25), tmp_path / "song.wav", "")

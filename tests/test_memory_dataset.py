@@ -115,7 +115,7 @@ def test_a_song_shorter_than_a_chunk_is_filled_with_silence(root):
         ({"num_chunks": 1.5}, "got 1 and 1.5"),
         ({"targets": []}, "wanted are songs and targets, got 1 songs and 0 targets"),
         ({"dataset": []}, "wanted are songs and targets, got 0 songs and 1 targets"),
-        ({"targets": ["drums", "bass"]}, "every song must have the mixture and the targets, missing: bass, drums"),
+        ({"targets": ["drums", "bass"]}, "every song must have mixture, targets and duration, missing: bass, drums"),
         ({"dataset": [{"vocals": torch.zeros(1, 9), "duration": 9}]}, "missing: mixture"),
     ],
 )
@@ -166,3 +166,8 @@ def test_songs_that_are_set_aside_for_validation_are_verified_with_train(tmp_pat
     with pytest.raises(DatasetError) as caught:
         verify_dataset(tmp_path, TARGETS, sample_rate=RATE)
     assert len(caught.value.findings) == 3
+
+
+def test_a_song_without_its_duration_is_refused():
+    with pytest.raises(ValueError, match="every song must have mixture, targets and duration, missing: duration"):
+        AudioDataset([{"mixture": torch.zeros(1, 9), "vocals": torch.zeros(1, 9)}], ["vocals"])

@@ -374,6 +374,9 @@ def test_the_objective_can_be_copied_and_moved(separator, separation):
             "losses.1.name: another loss is called 'L1Loss' too; give this one a name of its own",
         ),
         ([{"class": "L1Loss", "name": "loss"}], "losses.0.name: 'loss' is the sum of all terms"),
+        ([{"class": "L1Loss", "name": "best"}], "losses.0.name: 'best' is a column of the history"),
+        ([{"class": "L1Loss", "name": "SDR/vocals"}], "losses.0.name: 'SDR/vocals' is a column of the history"),
+        ([{"class": "L1Loss", "sources": []}], r"losses.0.sources: must be a list of names, got \[\]"),
         ([{"class": "L1Loss", "reduction": "sum"}], "losses.0.reduction: must be left out: the objective sets it"),
         (
             [{"class": "L1Loss", "sources": ["flute"]}],

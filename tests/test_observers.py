@@ -624,3 +624,15 @@ def records(content: bytes, block: int = 1 << 15) -> Iterator[bytes]:
         if kind in (1, 4):  # all of a record, or its end
             yield whole
             whole = b""
+
+
+def test_a_curve_of_no_event_is_refused():
+    with pytest.raises(ValueError, match="event must be one of iteration, epoch, got 'step'"):
+        observers.LossCallback("step", "loss/x")
+
+
+def test_an_observer_may_serve_one_training_after_another(run):
+    tensorboard = observers.TensorBoard()
+    for name in ("first", "second"):
+        folder = run("training.epochs=2", "observers=[]", folder=name, observers=[tensorboard])
+        assert steps(read(folder).Scalars("SDR")) == [1, 2]

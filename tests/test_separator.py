@@ -484,3 +484,20 @@ def test_a_few_steps_of_training_reduce_the_loss(mask):
         optimizer.step()
         losses.append(report["L1Loss"].item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+class Pair(Scale):
+    def forward(self, mixture_spectrogram):
+        return super().forward(mixture_spectrogram), mixture_spectrogram
+
+
+def test_what_is_no_mapping_of_tensors_is_refused():
+    with pytest.raises(ValueError, match="network must return a tensor, or tensors by name, got tuple"):
+        make(Pair)(torch.randn(1, 2, 100))
+
+
+@pytest.mark.parametrize("name", ["network", "transform", "postfilter"])
+def test_a_part_that_is_no_mapping_is_refused(name):
+    parts = {"network": {"class": "BLSTM"}, name: "STFT"}
+    with pytest.raises(InstantiationError, match=f"{name}: must be a mapping with `class:`, got 'STFT'"):
+        Separator(["vocals"], **parts)

@@ -494,3 +494,12 @@ def test_memory_and_open_files_stay_as_they_are_over_thousands_of_steps(make, tm
     (files, before), (still, after) = measured
     assert still == files
     assert after - before < 8 * 2**20
+
+
+def test_a_training_goes_on_in_another_precision(make):
+    losses = [{"class": "RelativeSpectralLoss"}]
+    state = stored(do_steps(make(losses), 1))
+    going_on = make(losses)
+    going_on.scaler = going_on.checkpointer.parts["scaler"] = torch.amp.GradScaler("cpu", enabled=True)
+    going_on.checkpointer.load_state(state)  # in which no gradient was scaled
+    assert going_on.step == 1

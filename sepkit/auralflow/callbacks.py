@@ -48,7 +48,10 @@ class LossCallback:
     """
 
     def __init__(self, event: Literal["iteration", "epoch"] = "epoch", main_tag: str | None = None) -> None:
-        self.event, self.main_tag = event, main_tag or {"iteration": "loss/iter", "epoch": "loss/epoch"}[event]
+        tags = {"iteration": "loss/iter", "epoch": "loss/epoch"}
+        if event not in tags:
+            raise ValueError(f"event must be one of {', '.join(tags)}, got {event!r}")
+        self.event, self.main_tag = event, main_tag or tags[event]
         self.writes = re.sub(r"\W", "_", self.main_tag)
         self._page = _Page(self.writes, repeats=event == "iteration")
 

@@ -130,9 +130,9 @@ class AudioDataset(Dataset):
         self.n_samples = _count_samples(chunk_size, num_chunks, sample_rate)
         if not dataset or not targets:
             raise ValueError(f"wanted are songs and targets, got {len(dataset)} songs and {len(targets)} targets")
-        missing = sorted({name for song in dataset for name in ("mixture", *targets) if name not in song})
+        missing = sorted({name for song in dataset for name in ("mixture", *targets, "duration") if name not in song})
         if missing:
-            raise ValueError(f"every song must have the mixture and the targets, missing: {', '.join(missing)}")
+            raise ValueError(f"every song must have mixture, targets and duration, missing: {', '.join(missing)}")
         for song in dataset:
             for name in ("mixture", *targets):
                 check_waveform(song[name], name)

@@ -67,7 +67,9 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
     from sepkit.devices import choose_device
     from sepkit.inference import find_model
 
-    folder = Path(options.model or find_model())
+    if options.model == "":
+        raise ValueError("--model is empty: name a folder")
+    folder = Path(find_model() if options.model is None else options.model)
     model = model_folder.load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
     return model, folder

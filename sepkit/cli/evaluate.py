@@ -115,8 +115,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if options.model or options.data or options.estimates or options.references:
-        raise ValueError("--compare takes evaluations that are done: leave out --model, --data and --estimates")
+    names = ("model", "data", "estimates", "references", "targets", "metrics", "silent")
+    given = [f"--{name}" for name in names if getattr(options, name) is not None]
+    if given:
+        raise ValueError(f"--compare takes evaluations that are done: leave out {', '.join(given)}")
     from sepkit.evaluation import compare, report_compared
 
     output = Path(options.output or Path("evaluation") / "comparison")

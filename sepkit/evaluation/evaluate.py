@@ -110,7 +110,7 @@ def evaluate(
     end_if_spawned()
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
     sources = {"model": model, "data": data, "estimates": estimates, "references": references}
-    _check_call(sources, workers)
+    _check_call(sources, workers, split)
     if (report and output is None) or (run is not None and not report):
         raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
     chunking = Chunking(batch_size, overlap)
@@ -140,7 +140,7 @@ def evaluate(
     return scores
 
 
-def _check_call(sources: Mapping[str, object], workers: int) -> None:
+def _check_call(sources: Mapping[str, object], workers: int, split: str) -> None:
     present = [name for name, value in sources.items() if value is not None]
     if present not in (["model", "data"], ["estimates", "references"], ["data", "estimates"]):
         raise ValueError(
@@ -149,6 +149,8 @@ def _check_call(sources: Mapping[str, object], workers: int) -> None:
         )
     if not is_integer(workers) or workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
+    if split not in ("train", "valid", "test"):
+        raise ValueError(f"split must be train, valid or test, got {split!r}")
 
 
 def _place_model(model: Separator | str | os.PathLike, device: str | torch.device | None, trust: bool) -> Separator:

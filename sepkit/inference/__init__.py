@@ -9,13 +9,12 @@ from sepkit.inference.catalogue import (
 )
 from sepkit.inference.files import (
     Separated,
-    choose_stems,
     output_name,
-    residual_name,
     separate,
     separate_file,
 )
 from sepkit.inference.overlap_add import Chunking, Separates
+from sepkit.inference.stems import choose_stems, residual_name
 from sepkit.inference.streaming import StreamSeparator
 
 __all__ = [

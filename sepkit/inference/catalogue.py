@@ -17,8 +17,9 @@ from tqdm import tqdm
 from sepkit import audio
 from sepkit.disk import OutputError
 from sepkit.files import safe_name, same_file_key
-from sepkit.inference.files import Destination, Separated, choose_stems, output_name, separate_file
+from sepkit.inference.files import Destination, Separated, output_name, separate_file
 from sepkit.inference.overlap_add import Chunking
+from sepkit.inference.stems import choose_stems
 from sepkit.model_folder import CARD, ModelError, read_card
 from sepkit.separator import Separator
 
@@ -86,7 +87,7 @@ def separate_catalogue(
     result, durations = CatalogueResult(), {}
     for name, path in recordings.items():
         with _keeping_failures(result, path, output):
-            paths = destination.paths(name, names)
+            paths = destination.paths(name, names, path)
             if destination.may_skip(paths):
                 result.separated[name] = Separated(path, dict(zip(names, paths, strict=True)), skipped=True)
             else:
@@ -197,6 +198,8 @@ def find_recordings(
     passed: list[str] = []
     for place in map(Path, places):
         if place.is_dir():
+            if _real(place) == _real(output):
+                raise ValueError(f"{place} cannot hold the recordings and the stems: choose another output")
             named += [(_name_below(place, path), path) for path in _recordings_in(place, Path(output), passed)]
         elif place.exists():
             named.append((output_name(place), place))
@@ -266,6 +269,7 @@ def _files_below(folder: Path, excluded: Path) -> tuple[list[Path], int, list[st
     """
     files, unread, n_linked = [], [], 0
     waiting, seen, output, above = [folder], set(), _real(excluded), _real(folder).parents
+    output = None if output in above else output  # stems beside the folder are not in it
     while waiting:
         top = waiting.pop(0)
         if _real(top) in seen or _real(top) in above:

@@ -15,8 +15,9 @@ from sepkit import audio
 from sepkit.arguments import as_waveform, check_path
 from sepkit.audio.info import nonfinite
 from sepkit.disk import OutputError, explain, not_left_empty, writing
-from sepkit.files import is_safe_name, safe_name, same_file_key
+from sepkit.files import is_safe_name, safe_name
 from sepkit.inference.overlap_add import Chunking
+from sepkit.inference.stems import choose_stems
 from sepkit.inference.streaming import BLOCK, Progress, StreamSeparator, check_channels
 from sepkit.locks import work_folder
 from sepkit.separator import Separator
@@ -31,7 +32,6 @@ FORMATS = {
     "mp3": (".mp3", "MPEG_LAYER_III"),
 }
 EXISTING = ("error", "skip", "overwrite")
-ACCOMPANIMENT = "accompaniment"  # the residual where vocals alone are estimated
 _FLOAT = "float"  # folder of what is not yet scaled
 _CEILINGS = {"ogg": 0.9, "mp3": 0.9}  # highest peaks; lossy coding overshoots
 
@@ -173,7 +173,7 @@ def separate_file(
     check_path(recording, "recording")
     recording, destination = Path(recording), Destination(output, format, existing)
     stems = choose_stems(_sources(model), stems, residual)
-    paths = destination.paths(output_name(recording) if name is None else name, stems)
+    paths = destination.paths(output_name(recording) if name is None else name, stems, recording)
     by_stem = dict(zip(stems, paths, strict=True))
     if destination.may_skip(paths):
         return Separated(recording, by_stem, skipped=True)
@@ -204,21 +204,27 @@ class Destination:
             if value not in choices:
                 raise ValueError(f"{option} must be one of {', '.join(choices)}, got {value!r}")
         check_path(output, "output")
+        if not os.fspath(output):
+            raise ValueError("output has no name, it is empty: name a folder")  # Path would make it the current one
         self.output, self._suffix, self._existing = Path(output), FORMATS[format][0], existing
         _check_folder(self.output)
 
-    def paths(self, name: str, stems: Sequence[str]) -> list[Path]:
+    def paths(self, name: str, stems: Sequence[str], recording: Path) -> list[Path]:
         """List the files of a recording's stems.
 
         Raises:
-            ValueError: some system does not take the name, or a file is in the place of the folder.
+            ValueError: some system does not take the name, a file is in the place of the folder, or the recording in
+                that of a stem.
         """
         if not all(map(is_safe_name, name.split("/"))):
             raise ValueError(f"name must be one that a folder can have on every system, got {name!r}: use output_name")
         folder = self.output / name
         for place in (folder, *folder.parents[: name.count("/")]):
             _check_folder(place)
-        return [folder / f"{stem}{self._suffix}" for stem in stems]
+        paths = [folder / f"{stem}{self._suffix}" for stem in stems]
+        if recording.exists() and any(path.exists() and path.samefile(recording) for path in paths):
+            raise ValueError(f"a stem would be written in the place of {recording} itself: choose another output")
+        return paths
 
     def may_skip(self, paths: Sequence[Path]) -> bool:
         """Return whether all stems of a recording are there and stay.
@@ -256,35 +262,6 @@ def output_name(recording: str | os.PathLike) -> str:
     """
     recording = Path(recording)
     return safe_name((recording.stem == "mixture" and recording.parent.resolve().name) or recording.stem)
-
-
-def residual_name(sources: Sequence[str]) -> str:
-    """Name the mixture minus all estimates: "accompaniment" of vocals alone, else "residual", or `residual_` ..."""
-    if list(sources) == ["vocals"]:
-        return ACCOMPANIMENT
-    taken = set(map(same_file_key, sources))
-    return next(name for name in (f"residual{n * '_'}" for n in range(len(taken) + 1)) if name not in taken)
-
-
-def choose_stems(sources: Sequence[str], stems: Sequence[str] | None, residual: bool) -> list[str]:
-    """List the stems to return.
-
-    Raises:
-        ValueError: `stems` is no list, a name in it is neither a source's nor the residual's, or there is no name.
-    """
-    if isinstance(stems, str) or not isinstance(stems, Iterable | None):
-        raise ValueError(f"stems must be a list of names, got {stems!r}")
-    stems = None if stems is None else list(map(str, stems))
-    if isinstance(residual, str):
-        raise ValueError(f"residual must be true or false, got {residual!r}")
-    available = [*sources, residual_name(sources)]
-    unknown = [name for name in stems or () if name not in available]
-    if unknown or (stems is not None and not stems):
-        raise ValueError(f"stems must be among {', '.join(available)}, got {', '.join(unknown) or 'none'}")
-    chosen = [name for name in sources if stems is None or name in stems]
-    if residual or available[-1] in (stems or ()) or (stems is None and available[-1] == ACCOMPANIMENT):
-        chosen.append(available[-1])
-    return chosen
 
 
 @contextmanager

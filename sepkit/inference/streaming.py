@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sepkit import audio
 from sepkit.inference.overlap_add import Chunking, OverlapAdd, Queue, Separates
+from sepkit.inference.stems import choose_stems
 
 BLOCK = 1 << 16  # samples of a recording that are pushed at a time
 Progress = Callable[[float], object]  # called with the seconds of audio that were finished since its last call
@@ -28,7 +29,7 @@ class StreamSeparator:
 
     Raises:
         sepkit.audio.AudioError: the channels do not fit the model's.
-        ValueError: the sample rate is not positive.
+        ValueError: the sample rate is not positive, or the stems are others, or in another order.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class StreamSeparator:
         chunking: Chunking | None = None,
     ) -> None:
         check_channels("the recording", n_channels, model)
+        if stems is None or list(stems) != choose_stems(model.sources, stems, residual=False):
+            raise ValueError(f"stems must be a list in the order that choose_stems gives, got {stems!r}")
         self._sample_rate, self._shape = sample_rate, (len(model.sources), n_channels)
         self._chosen = [model.sources.index(name) for name in stems if name in model.sources]
         self._has_residual = len(stems) > len(self._chosen)

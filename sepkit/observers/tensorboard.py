@@ -41,6 +41,7 @@ class TensorBoard:
         """Write the best."""
         if self._file is not None:
             self._add_media(self._schedule.at_end(view))
+        self._file, self._schedule = None, MediaSchedule()  # of another training
 
     def _add_media(self, excerpts: Iterable[Media]) -> None:
         from sepkit.observers.events import picture, sound

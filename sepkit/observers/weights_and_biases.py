@@ -52,6 +52,7 @@ class WeightsAndBiases:
         if media:
             self._run.log(media, step=view.epoch)
         self._run.finish(exit_code=0 if view.finished else 1)
+        self._run, self._schedule = None, MediaSchedule()  # of another training
 
     def _begin(self, view: TrainingView) -> Iterable:
         """Open the run, and list the epochs that it lacks."""

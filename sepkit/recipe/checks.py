@@ -17,10 +17,11 @@ from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.settings import Ramp, Recipe, SeparatorSettings
 from sepkit.separator import Separator, list_filter_problems
 
+_SIZES = ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")
 _SLOTS = (  # where a class mapping stands (* : each of a list), the module of its class, arguments that are derived
     (("separator", "transform"), "sepkit.transforms", ()),
-    (("separator", "network"), "sepkit.models", ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")),
-    (("separator", "postfilter"), "sepkit.masks", ("n_sources",)),
+    (("separator", "network"), "sepkit.models", _SIZES),
+    (("separator", "postfilter"), "sepkit.masks", _SIZES),
     (("data", "augment", "*"), "sepkit.augment", ()),
     (("losses", "*"), "sepkit.losses", (*ITEM_WISE, "sample_rate")),
     (("training", "optimizer"), "torch.optim", ("params",)),

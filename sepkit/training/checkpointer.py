@@ -60,6 +60,8 @@ class Checkpointer:
             ValueError: it is the state of another network, or of other losses.
         """
         for name, part in self.parts.items():
+            if name == "scaler" and not state[name]:  # it was off, in another precision
+                continue
             try:
                 part.load_state_dict(state[name])
             except RuntimeError as error:

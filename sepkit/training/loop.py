@@ -280,7 +280,9 @@ class Trainer:
         """Mark an epoch that is the best, and end a training that has waited for a better one long enough."""
         self.schedule.observe(row["SDR"])
         if not self.best or row["SDR"] > self.best["SDR"]:
-            self.best = {name: value for name, value in row.items() if name.startswith(("epoch", "SDR"))}
+            self.best = {
+                name: value for name, value in row.items() if name in ("epoch", "SDR") or name.startswith("SDR/")
+            }
             row["best"] = True
         waited, patience = self.epoch - self.best["epoch"], self.recipe.training.early_stop
         if patience and waited >= patience:

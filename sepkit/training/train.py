@@ -90,6 +90,8 @@ def train(
         if state:
             trainer.checkpointer.load_state(state)
             log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
+            if initial is not None:
+                log(f"the weights of {initial} are not taken: they count at the beginning alone, see --restart")
         else:
             start(trainer, initial)
             if initial is not None:
