@@ -15,7 +15,7 @@ from sepkit.arguments import check_is_tensor, is_number, is_whole
 from sepkit.files import is_safe_name, same_file_key
 from sepkit.instantiate import InstantiationError, instantiate
 from sepkit.masks import apply_mask
-from sepkit.models.facts import describe_network
+from sepkit.models.facts import derive_sizes, describe_network
 from sepkit.problems import Problem, show
 from sepkit.quantities import named_quantities
 
@@ -71,13 +71,7 @@ class Separator(nn.Module):
             found = type(self.transform).__name__
             raise ValueError(f"transform must have {', '.join(lacking)}, as STFT has, got {found}")
         _try_transform(self.transform, n_channels)
-        derived = {
-            "n_sources": len(self.sources),
-            "n_channels": n_channels,
-            "n_bins": self.transform.n_bins,
-            "n_frames": self.transform.n_frames(round(segment * sample_rate)),
-            "sample_rate": sample_rate,
-        }
+        derived = derive_sizes(self.transform, len(self.sources), n_channels, sample_rate, segment)
         self.network = instantiate(self._network, "sepkit.models", derived, trusted=trusted)
         self.facts = describe_network(self.network)
         self._postfilter = None if postfilter is None else deepcopy(dict(postfilter))

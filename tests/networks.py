@@ -114,3 +114,58 @@ class FeatureLoss(LevelLoss):
     def forward(self, features: Tensor) -> Tensor:
         values = features.square().sum(1)
         return values if self.reduction == "none" else values.mean()
+
+
+SMALL = {  # arguments that keep a network small; one without entry is tested as it is by default
+    "BLSTM": {"hidden_size": 8, "n_layers": 1, "n_bands": 12},
+    "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
+    "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
+    "BandSplitRNN": {"bands": 8, "n_features": 4, "hidden_size": 4, "n_layers": 1, "mask_size": 4},
+    "ConvTasNet": {"n_filters": 8, "n_features": 4, "hidden_size": 6, "n_skip": 4, "n_blocks": 2, "n_repeats": 2},
+    "OpenUnmix": {"hidden_size": 8, "n_layers": 1, "dropout": 0.0},
+    "BandSplitRoFormer": {
+        "bands": 4,
+        "hidden_size": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "head_size": 4,
+        "n_channel_layers": 1,
+        "value_residual": True,
+        "skip_connections": True,
+    },
+    "Demucs": {
+        "hidden_channels": 4,
+        "growth": 1,
+        "depth": 2,
+        "norm_from": 1,
+        "residual_depth": 1,
+        "residual_compression": 1,
+        "recurrence_from": None,
+        "attention_from": 1,
+    },
+    "HDemucs": {
+        "hidden_channels": 4,
+        "growth": 1,
+        "depth": 2,
+        "kernel_size": 16,
+        "stride": 8,
+        "norm_from": 1,
+        "residual_depth": 1,
+        "residual_compression": 1,
+        "recurrence_from": None,  # torch.compile breaks its graph at each; test_models_demucs.py has them
+        "attention_from": 1,
+    },
+    "HTDemucs": {
+        "hidden_channels": 4,
+        "depth": 1,
+        "residual_depth": 1,
+        "residual_compression": 2,
+        "bottleneck_channels": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "feed_forward": 1.0,
+    },
+    "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 2, "dropout_p": 0.0},
+    "SpectrogramNetSimple": {"hidden_channels": 2},
+    "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1},
+}

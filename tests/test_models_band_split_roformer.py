@@ -238,7 +238,7 @@ def test_a_tensor_too_many_or_too_few_is_named(published):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("final_norm.gamma", (11,), r"final_norm.gamma must fit norm.gain, \(12,\), .* got \(11,\)"),
+        ("final_norm.gamma", (11,), r"final_norm.gamma must fit core.norm.gain, \(12,\), .* got \(11,\)"),
         ("layers.1.0.layers.0.0.to_qkv.weight", (47, 12), r"to_qkv.weight must fit .*, \(48, 12\), .* got \(47, 12\)"),
         ("layers.0.0.layers.0.0.to_qkv.weight", (47, 12), r"to_qkv.weight must have a multiple of 12 rows, got 47"),
         ("band_split.to_features.3.1.bias", (1,), r"to_features.0.1.bias must fit .* got \(12,\) and \(1,\)"),

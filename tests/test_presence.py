@@ -128,7 +128,7 @@ def test_a_term_of_stems_that_no_example_has_is_0(make):
 @pytest.mark.parametrize("remix", [0.0, 0.5])
 def test_songs_that_lack_stems_train_and_validate(root, tmp_path, remix):
     recipe = {**SMALL, "data": {**SMALL["data"], "remix": remix, "augment": [{"class": "Gain"}]}}
-    with pytest.warns(UserWarning, match="is in no loss of 1 songs of train, which lack it"):
+    with pytest.warns(UserWarning, match="is in no loss of songs of train that lack it, 1: (drums|vocals) alone"):
         folder = train(recipe, tmp_path / "run", data=root, device="cpu", quiet=True, log=str)
     (row,) = history(folder)
     assert all(math.isfinite(float(row[name])) for name in ("loss", "SDR", *(f"SDR/{source}" for source in SOURCES)))

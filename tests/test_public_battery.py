@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import SMALL
 from torch import Tensor, nn
 
 import sepkit
@@ -120,24 +121,9 @@ def model(network: dict[str, Any] | None = None) -> separator.Separator:
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
     facts = {"n_sources": 2, "n_channels": 2, "n_bins": 65, "sample_rate": RATE}
-    return instantiate({"class": name, **SIZES[name]}, "sepkit.models", facts).eval()
+    return instantiate({"class": name, **SMALL.get(name, {})}, "sepkit.models", facts).eval()
 
 
-SIZES = {
-    "BLSTM": {"hidden_size": 8},
-    "BandSplitRoFormer": {"bands": 8, "hidden_size": 8, "n_layers": 1, "n_heads": 2, "head_size": 4},
-    "MDX23C": {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1},
-    "SCNet": {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2},
-    "BandSplitRNN": {"bands": 8, "n_features": 4, "hidden_size": 4, "n_layers": 1, "mask_size": 4},
-    "ConvTasNet": {"n_filters": 8, "n_features": 4, "hidden_size": 6, "n_skip": 4, "n_blocks": 2, "n_repeats": 2},
-    "OpenUnmix": {"hidden_size": 8},
-    "Demucs": {"hidden_channels": 4, "growth": 1, "depth": 2, "residual_compression": 1},
-    "HDemucs": {"hidden_channels": 4, "growth": 1, "depth": 4, "residual_compression": 1},
-    "HTDemucs": {"hidden_channels": 8, "depth": 2, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2},
-    "SpectrogramNetLSTM": {"hidden_channels": 1, "hidden_size": 8},
-    "SpectrogramNetSimple": {"hidden_channels": 1},
-    "SpectrogramNetVAE": {"hidden_channels": 1, "hidden_size": 8},
-}
 HYBRID = ("HDemucs", "HTDemucs")
 
 

@@ -642,7 +642,7 @@ def test_training_songs_may_lack_stems_and_are_named(run, tmp_path):
     for i, name in enumerate(["train/one", "valid/two"]):
         write_song(tmp_path / "data" / name, {name: noise(2 * i + k) for k, name in enumerate(SOURCES)})
     write_song(tmp_path / "data" / "train" / "three", {SOURCES[0]: noise(9)})
-    with pytest.warns(UserWarning, match=f"{SOURCES[1]} is in no loss of 1 songs of train, which lack it: three"):
+    with pytest.warns(UserWarning, match=f"{SOURCES[1]} is in no loss of songs of train that lack it, 1: three"):
         folder = run("training.epochs=1", data=tmp_path / "data")
     assert load_model(folder).sources == SOURCES
 

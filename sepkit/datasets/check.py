@@ -56,7 +56,7 @@ def check_songs(
     for name in dict.fromkeys(targets):
         lacking = [song.name for song in songs.get("train", ()) if not song.has(name)]
         if lacking:
-            notices.append(f"{name} is in no loss of {len(lacking)} songs of train, which lack it: {_few(lacking)}")
+            notices.append(f"{name} is in no loss of songs of train that lack it, {len(lacking)}: {_few(lacking)}")
     for subset, some in songs.items():
         for name, silent in _find_silent(some).items() if subset != "valid" else ():
             if name in targets and subset == "train" and len(silent) == sum(song.has(name) for song in some):

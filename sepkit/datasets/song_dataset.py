@@ -96,6 +96,13 @@ class SongDataset(Dataset):
         """Return the songs, positions and augmentations of example (epoch, i) without reading."""
         return self.planner.plan(number)
 
+    def presence(self, numbers: Sequence[Number]) -> Tensor:
+        """Return which targets examples have, bool (B, S) on the CPU, without reading them."""
+        n_targets = len(self.targets)
+        if self.planner.lends_stem[:, :n_targets].all():  # and so each song has them: nothing needs to be planned
+            return torch.ones(len(numbers), n_targets, dtype=torch.bool)
+        return torch.tensor([self.plan(number).present[:n_targets] for number in numbers])
+
     def read(self, number: Number) -> Example:
         """Read example (epoch, i)."""
         plan = self.plan(number)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from sepkit.arguments import is_integer
 from sepkit.datasets import open_songs
+from sepkit.datasets.layout import SUBSETS
 from sepkit.evaluation.files import OutputFolder, describe_origin, hash_model
 from sepkit.evaluation.measure import WHOLE, TrackAudio, expected_memory, museval_engine
 from sepkit.evaluation.pairing import folder_tracks
@@ -149,8 +150,8 @@ def _check_call(sources: Mapping[str, object], workers: int, split: str) -> None
         )
     if not is_integer(workers) or workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
-    if split not in ("train", "valid", "test"):
-        raise ValueError(f"split must be train, valid or test, got {split!r}")
+    if split not in SUBSETS:
+        raise ValueError(f"split must be one of {', '.join(SUBSETS)}, got {split!r}")
 
 
 def _place_model(model: Separator | str | os.PathLike, device: str | torch.device | None, trust: bool) -> Separator:

@@ -1,10 +1,9 @@
-"""What the tensors and the config of a model say, compared; and tensors under this package's names, one for one."""
+"""What the tensors and the config of a model say, compared."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def stated(config: Mapping[str, Any], key: str) -> Any:
@@ -92,32 +91,3 @@ def source_names(config: Mapping[str, Any], n_sources: int) -> list[str]:
     if len(names) != n_sources:
         raise ValueError(f"training must name {n_sources} sources, as the tensors have it, got {', '.join(names)}")
     return names
-
-
-def converted(
-    tensors: Mapping[str, Tensor], network: Callable[[], nn.Module], original: Callable[[str], str]
-) -> dict[str, Tensor]:
-    """Put tensors under this package's names, in the precision of a Separator.
-
-    Args:
-        tensors: under their original names.
-        network: builds what they are weights of; it is built without memory.
-        original: returns the original name of one of the network's own.
-
-    Returns:
-        The state of a Separator with this network.
-
-    Raises:
-        ValueError: a tensor is missing, of another shape or one too many.
-    """
-    with torch.device("meta"):
-        wanted = {original(name): (name, tuple(value.shape)) for name, value in network().state_dict().items()}
-    missing, extra = [name for name in wanted if name not in tensors], [name for name in tensors if name not in wanted]
-    if missing or extra:
-        listed = [*(f"{name} is missing" for name in missing), *(f"{name} is too many" for name in extra)]
-        more = f", and {len(listed) - 5} more" if len(listed) > 5 else ""
-        raise ValueError(f"tensors must be those of the network one for one: {', '.join(listed[:5])}{more}")
-    for name, (_, shape) in wanted.items():
-        if tuple(tensors[name].shape) != shape:
-            raise ValueError(f"{name} must be {shape}, as the other tensors have it, got {tuple(tensors[name].shape)}")
-    return {f"network.{own}": tensors[name].float() for name, (own, _) in wanted.items()}

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, agreed_divisor, converted, count, required, shape_of, stated
+from sepkit.importing._config import agreed, agreed_divisor, count, required, shape_of, stated
 from sepkit.importing._demucs_checks import RESIDUAL_IN, check_known, exact, first_layer
 from sepkit.importing._demucs_names import original_time
-from sepkit.models import Demucs
+from sepkit.importing._tensors import convert_named
 
 _BOTH = {
     "sources", "audio_channels", "channels", "growth", "depth", "kernel_size", "stride", "lstm_layers", "resample",
@@ -59,11 +59,9 @@ def time_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> d
     }
 
 
-def convert_time(
-    tensors: Mapping[str, Tensor], sizes: tuple[int, int], arguments: Mapping[str, Any]
-) -> dict[str, Tensor]:
+def convert_time(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """Put tensors under this package's names; see `sepkit.importing.demucs.convert`."""
-    state = converted(tensors, lambda: Demucs(*sizes, **arguments), lambda own: original_time(own, tensors))
+    state = convert_named(tensors, settings, lambda own: original_time(own, tensors))
     if "encoder.0.2.weight" in tensors:
         first = "network.core.encoder.0.convolution.weight"
         state[first] = state[first] / (1 + 1e-5)  # version 2 divides each mixture by so much

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sepkit.importing._config import agreed, count, refuse_normalization, required, shape_of, source_names, stated
-from sepkit.models import BandSplitRoFormer
+from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models._attention import Places
 from sepkit.models._band_layouts import group_by_width, overlapping_mel_bands
 
@@ -132,18 +132,8 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     sizes = _sizes(tensors)
     parts = list(_parts(tensors, sizes))
     wanted = {original for _, originals, _ in parts for original in originals}
-    missing = [name for name in dict.fromkeys(sorted(wanted)) if name not in tensors]
-    extra = [name for name in tensors if name not in wanted and not _ZEROS.fullmatch(name)]
-    if missing or extra:
-        listed = [*(f"{name} is missing" for name in missing), *(f"{name} is too many" for name in extra)]
-        more = f", and {len(listed) - 5} more" if len(listed) > 5 else ""
-        raise ValueError(f"tensors must be those of the network one for one: {', '.join(listed[:5])}{more}")
-    arguments = {name: value for name, value in settings["network"].items() if name != "class"}
-    shape = len(settings["sources"]), settings["n_channels"], settings["transform"]["n_fft"] // 2 + 1
-    with torch.device("meta"):
-        network = BandSplitRoFormer(*shape, settings["sample_rate"], **arguments)
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
-    return {f"network.core.{part[0]}": _combined(tensors, *part, shapes[f"core.{part[0]}"]) for part in parts}
+    check_names((name for name in tensors if not _ZEROS.fullmatch(name)), sorted(wanted))
+    return convert_parts(tensors, settings, [(f"core.{own}", *part) for own, *part in parts])
 
 
 def _refuse(tensors: Mapping[str, Tensor]) -> None:
@@ -234,25 +224,6 @@ def _bands(
     if is_mel:
         return n_channels, len(widths)
     return n_channels, agreed(config, "model.freqs_per_bands", bands)
-
-
-def _combined(
-    tensors: Mapping[str, Tensor],
-    own: str,
-    originals: list[str],
-    combine: Callable[[list[Tensor]], Tensor],
-    shape: torch.Size,
-) -> Tensor:
-    """Make one of the network's tensors, and check its shape."""
-    found = [tensors[name].float() for name in originals]
-    try:
-        combined = combine(found)
-    except RuntimeError:  # their shapes do not go together
-        combined = None
-    if combined is None or combined.shape != shape:
-        came = " and ".join(str(each) for each in dict.fromkeys(tuple(tensor.shape) for tensor in found))
-        raise ValueError(f"{originals[0]} must fit {own}, {tuple(shape)}, as the other tensors have it, got {came}")
-    return combined
 
 
 def _parts(tensors: Mapping[str, Tensor], sizes: Mapping[str, Any]) -> Iterator[_Part]:

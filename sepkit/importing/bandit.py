@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sepkit.importing._config import agreed, count, refuse_normalization, required, shape_of, stated
-from sepkit.models import BandSplitRNN
+from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models.band_split_rnn import layout_of
 
 _SPLIT, _LAYERS, _MASKS = "bsrnn.band_split.norm_fc_modules.", "bsrnn.tf_model.seqband.", "bsrnn.mask_estim."
@@ -99,24 +99,13 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
         ValueError: a tensor is missing, of another shape, one too many, or of a variant that is not supported.
     """
     _refuse(tensors)
-    sources, arguments = settings["sources"], dict(settings["network"])
-    del arguments["class"]
-    with torch.device("meta"):
-        network = BandSplitRNN(len(sources), 1, _N_BINS, settings["sample_rate"], **arguments)
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
-    parts = dict(_parts(settings))
-    shares = _shares(settings)
-    wanted = {name for originals, _ in parts.values() for name in originals} | {*shares}
-    missing = [name for name in sorted(wanted) if name not in tensors]
-    extra = [name for name in tensors if name not in wanted and name not in ("stft.window", "istft.window")]
-    if missing or extra:
-        listed = [*(f"{name} is missing" for name in missing), *(f"{name} is too many" for name in extra)]
-        more = f", and {len(listed) - 5} more" if len(listed) > 5 else ""
-        raise ValueError(f"tensors must be those of the network one for one: {', '.join(listed[:5])}{more}")
+    parts, shares = [(own, *part) for own, part in _parts(settings)], _shares(settings)
+    wanted = {name for _, originals, _ in parts for name in originals} | {*shares}
+    check_names((name for name in tensors if name not in ("stft.window", "istft.window")), sorted(wanted))
     for name, share in shares.items():
         if tensors[name].shape != share.shape or not torch.allclose(tensors[name].double(), share):
             raise ValueError(f"{name} must be 1 / the number of bands of each bin, which alone is supported")
-    return {f"network.{own}": _combined(tensors, own, *part, shapes[own]) for own, part in parts.items()}
+    return convert_parts(tensors, settings, parts)
 
 
 def _refuse(tensors: Mapping[str, Tensor]) -> None:
@@ -137,25 +126,6 @@ def _bands(tensors: Mapping[str, Tensor], config: Mapping[str, Any], sample_rate
         came = f"{n_bands} bands of {', '.join(map(str, found[:8]))} .. {found[-1]} bins"
         raise ValueError(f"model.band_specs {specs} at {sample_rate} Hz must fit the tensors, got {came}")
     return bands
-
-
-def _combined(
-    tensors: Mapping[str, Tensor],
-    own: str,
-    originals: list[str],
-    combine: Callable[[list[Tensor]], Tensor],
-    shape: torch.Size,
-) -> Tensor:
-    """Make one of the network's tensors, and check its shape."""
-    found = [tensors[name].float() for name in originals]
-    try:
-        combined = combine(found)
-    except RuntimeError:  # their shapes do not go together
-        combined = None
-    if combined is None or combined.shape != shape:
-        came = " and ".join(str(each) for each in dict.fromkeys(tuple(tensor.shape) for tensor in found))
-        raise ValueError(f"{originals[0]} must fit {own}, {tuple(shape)}, as the other tensors have it, got {came}")
-    return combined
 
 
 def _parts(settings: Mapping[str, Any]) -> Iterator[tuple[str, _Part]]:

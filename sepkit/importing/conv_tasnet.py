@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, converted, count, required, shape_of, stated
-from sepkit.models import ConvTasNet
+from sepkit.importing._config import agreed, count, required, shape_of, stated
+from sepkit.importing._tensors import convert_named
 
 _NORMS = {"gLN": "global", "cLN": "frame", "cgLN": "cumulative"}
 _MASKS = ("sigmoid", "relu", "softmax")
@@ -112,7 +112,7 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     Raises:
         ValueError: a tensor is missing, of another shape or one too many.
     """
-    arguments = {name: value for name, value in settings["network"].items() if name != "class"}
+    arguments = settings["network"]
     # The last block's, which hands nothing on but its skip; asteroid has it and does not use it.
     last = f"masker.TCN.{arguments['n_blocks'] * arguments['n_repeats'] - 1}.res_conv."
     used = {name: t for name, t in tensors.items() if not (arguments["n_skip"] and name.startswith(last))}
@@ -126,7 +126,7 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
         place = f"shared_block.3{'.0' * arguments['causal']}" if part == "convolve" else _PARTS[part]
         return f"masker.TCN.{number}.{place}.{_LEAVES[leaf] if part.endswith('norm') else leaf}"
 
-    return converted(used, lambda: ConvTasNet(len(settings["sources"]), **arguments), original)
+    return convert_named(used, settings, original)
 
 
 def _choice(config: Mapping[str, Any], key: str, choices: Mapping[str, Any] | tuple[str, ...]) -> str:

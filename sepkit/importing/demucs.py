@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, agreed_divisor, converted, required, shape_of
+from sepkit.importing._config import agreed, agreed_divisor, required, shape_of
 from sepkit.importing._demucs_checks import RESIDUAL_IN, check_known, exact, first_layer
 from sepkit.importing._demucs_names import original_hybrid, rename_torchaudio
 from sepkit.importing._demucs_time import convert_time, detect_time, time_settings
-from sepkit.models import HDemucs, HTDemucs
+from sepkit.importing._tensors import convert_named
 
 _HYBRID = {  # arguments that are read, or do nothing after training
     "sources", "audio_channels", "channels", "growth", "nfft", "depth", "freq_emb", "emb_scale", "kernel_size",
@@ -75,12 +75,10 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     Raises:
         ValueError: a tensor is missing, of another shape or one too many.
     """
-    tensors, arguments = rename_torchaudio(tensors), dict(settings["network"])
-    name, shape = arguments.pop("class"), (len(settings["sources"]), settings["n_channels"])
-    if name == "Demucs":
-        return convert_time(tensors, shape, arguments)
-    network, n_bins = {"HTDemucs": HTDemucs, "HDemucs": HDemucs}[name], settings["transform"]["n_fft"] // 2 + 1
-    return converted(tensors, lambda: network(*shape, n_bins, **arguments), lambda own: original_hybrid(own, tensors))
+    tensors = rename_torchaudio(tensors)
+    if settings["network"]["class"] == "Demucs":
+        return convert_time(tensors, settings)
+    return convert_named(tensors, settings, lambda own: original_hybrid(own, tensors))
 
 
 def _transformer_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """MDX23C, as the toolkits of the community write it: `first_conv`, `encoder_blocks`, `bottleneck_block`."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,6 @@ from torch import Tensor
 from sepkit.importing._config import (
     agreed,
     agreed_divisor,
-    converted,
     count,
     refuse_normalization,
     required,
@@ -17,7 +15,7 @@ from sepkit.importing._config import (
     source_names,
     stated,
 )
-from sepkit.models import MDX23C
+from sepkit.importing._tensors import convert_named, rename
 
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "elu1": "elu", "elu1.0": "elu"}
 _BLOCK = ((r"\.before\.", ".tfc1."), (r"\.across\.", ".tdf."), (r"\.after\.", ".tfc2."))
@@ -96,16 +94,7 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     Raises:
         ValueError: a tensor is missing, of another shape or one too many.
     """
-    arguments = {name: value for name, value in settings["network"].items() if name != "class"}
-    shape = len(settings["sources"]), settings["n_channels"], settings["transform"]["n_fft"] // 2 + 1
-    return converted(tensors, lambda: MDX23C(*shape, **arguments), _original)
-
-
-def _original(name: str) -> str:
-    """Translate a name of this package into the original one."""
-    for own, original in _NAMES:
-        name = re.sub(own, original, name)
-    return name
+    return convert_named(tensors, settings, lambda name: rename(name, _NAMES))
 
 
 def _sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:

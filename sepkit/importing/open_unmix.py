@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, converted, required, shape_of, stated
-from sepkit.models import OpenUnmix
+from sepkit.importing._config import agreed, required, shape_of, stated
+from sepkit.importing._tensors import convert_named
 
 _TARGETS = "target_models."
 _ORIGINAL = {
@@ -101,14 +101,8 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
         _, source, part, *rest = name.split(".")
         return ".".join([f"{starts[int(source)]}{_ORIGINAL[part]}", *rest])
 
-    state = converted(own, lambda: _network(settings), original)
+    state = convert_named(own, settings, original)
     return {name: -tensor if name.endswith(".mean") else tensor for name, tensor in state.items()}
-
-
-def _network(settings: Mapping[str, Any]) -> OpenUnmix:
-    arguments = {name: value for name, value in settings["network"].items() if name != "class"}
-    n_bins = settings["transform"]["n_fft"] // 2 + 1
-    return OpenUnmix(len(settings["sources"]), settings["n_channels"], n_bins, settings["sample_rate"], **arguments)
 
 
 def _targets(tensors: Mapping[str, Tensor]) -> list[str]:

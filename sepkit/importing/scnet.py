@@ -9,7 +9,6 @@ from torch import Tensor
 from sepkit.importing._config import (
     agreed,
     agreed_divisor,
-    converted,
     count,
     refuse_normalization,
     required,
@@ -17,7 +16,7 @@ from sepkit.importing._config import (
     source_names,
     stated,
 )
-from sepkit.models import SCNet
+from sepkit.importing._tensors import convert_named, rename
 
 _NAMES = (
     (r"^core\.position$", "pos_embed_f"),
@@ -102,11 +101,8 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     Raises:
         ValueError: a tensor is missing, of another shape or one too many.
     """
-    arguments = {name: value for name, value in settings["network"].items() if name != "class"}
-    shape = len(settings["sources"]), settings["n_channels"], settings["transform"]["n_fft"] // 2 + 1
-    return converted(
-        {name: _summed(name, tensors[name]) for name in tensors}, lambda: SCNet(*shape, **arguments), _original
-    )
+    summed = {name: _summed(name, tensors[name]) for name in tensors}
+    return convert_named(summed, settings, lambda name: rename(name, _NAMES))
 
 
 def _summed(name: str, tensor: Tensor) -> Tensor:
@@ -114,13 +110,6 @@ def _summed(name: str, tensor: Tensor) -> Tensor:
     if not re.fullmatch(r"decoder\.\d+\.0\.conv\.weight", name) or tensor.dim() != 4 or tensor.shape[1] % 2:
         return tensor
     return tensor.float().unflatten(1, (2, -1)).sum(1)
-
-
-def _original(name: str) -> str:
-    """Translate a name of this package into the original one."""
-    for own, original in _NAMES:
-        name = re.sub(own, original, name)
-    return name
 
 
 def _last_expansion(tensors: Mapping[str, Tensor]) -> str:

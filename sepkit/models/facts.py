@@ -98,3 +98,20 @@ def read_outputs(network: nn.Module | type[nn.Module]) -> dict[str, str]:
             wanted = "'source'" if output in _KNOWN else "'source', (B, S, ...), or 'item', (B, ...)"
             raise ValueError(f"outputs of {name} must declare {output!r} as {wanted}, as in {{{output!r}: 'source'}}")
     return dict(declared) if isinstance(declared, Mapping) else dict.fromkeys(names, "source")
+
+
+def derive_sizes(
+    transform: nn.Module, n_sources: int, n_channels: int, sample_rate: int, segment: float
+) -> dict[str, int]:
+    """Return the sizes that a network and a postfilter are given where their constructors name them.
+
+    Args:
+        transform: of the separator.
+        n_sources: S.
+        n_channels: C.
+        sample_rate: Hz.
+        segment: seconds.
+    """
+    n_frames = transform.n_frames(round(segment * sample_rate))
+    sizes = {"n_sources": n_sources, "n_channels": n_channels, "n_bins": transform.n_bins, "n_frames": n_frames}
+    return {**sizes, "sample_rate": sample_rate}

@@ -183,8 +183,8 @@ class Trainer:
         started = time.perf_counter()
         settings, n_sources = self.recipe.training, len(self.separator.sources)
         items = range(len(self.dataset))[position * settings.batch_size : (position + 1) * settings.batch_size]
-        planned = [self.dataset.plan((self.epoch, i)).present[:n_sources] for i in items]
-        counts, epoch = self.objective.count(torch.tensor(planned)), self.step / self.steps_per_epoch  # of all parts
+        present = self.dataset.presence([(self.epoch, i) for i in items])
+        counts, epoch = self.objective.count(present), self.step / self.steps_per_epoch  # of all parts
         self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
         judged, total, n_seen = Judgement({}, {}), 0.0, 0
         while n_seen < len(items):
