@@ -599,3 +599,8 @@ def test_all_findings_come_in_one_message(folders):
 def test_calls_that_say_nothing_to_score_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         evaluate(**given)
+
+
+def test_a_split_of_another_name_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"split must be one of train, valid, test, got '\.\./x'"):
+        evaluate(estimates=tmp_path, references=tmp_path, split="../x")

@@ -969,6 +969,9 @@ def test_the_options_of_the_command_reach_the_scores(shared, tmp_path, monkeypat
     ("words", "message"),
     [
         ("--references r --data d", "--estimates and --references belong together"),
+        ("--estimates e --references r --resample", "resample is for songs that a model separates"),
+        ("--compare a b --targets vocals --metrics SDR", "leave out --targets, --metrics"),
+        ("--model= --data demo", "--model is empty: name a folder"),
         ("--estimates e", "--estimates needs what they are compared with"),
         ("", "choose what is scored"),
         ("--estimates e --references r --model m", "--model and --estimates exclude each other"),

@@ -112,6 +112,8 @@ def evaluate(
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
     sources = {"model": model, "data": data, "estimates": estimates, "references": references}
     _check_call(sources, workers, split)
+    if resample and model is None:
+        raise ValueError("resample is for songs that a model separates, estimates are scored as they are: leave it out")
     if (report and output is None) or (run is not None and not report):
         raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
     chunking = Chunking(batch_size, overlap)
