@@ -111,9 +111,7 @@ def evaluate(
     end_if_spawned()
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
     sources = {"model": model, "data": data, "estimates": estimates, "references": references}
-    _check_call(sources, workers, split)
-    if resample and model is None:
-        raise ValueError("resample is for songs that a model separates, estimates are scored as they are: leave it out")
+    _check_call(sources, workers, split, resample)
     if (report and output is None) or (run is not None and not report):
         raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
     chunking = Chunking(batch_size, overlap)
@@ -143,7 +141,7 @@ def evaluate(
     return scores
 
 
-def _check_call(sources: Mapping[str, object], workers: int, split: str) -> None:
+def _check_call(sources: Mapping[str, object], workers: int, split: str, resample: bool) -> None:
     present = [name for name, value in sources.items() if value is not None]
     if present not in (["model", "data"], ["estimates", "references"], ["data", "estimates"]):
         raise ValueError(
@@ -152,6 +150,8 @@ def _check_call(sources: Mapping[str, object], workers: int, split: str) -> None
         )
     if not is_integer(workers) or workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
+    if resample and sources["model"] is None:
+        raise ValueError("resample is for songs that a model separates, estimates are scored as they are: leave it out")
     if split not in SUBSETS:
         raise ValueError(f"split must be one of {', '.join(SUBSETS)}, got {split!r}")
 
