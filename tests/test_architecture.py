@@ -15,14 +15,14 @@ import sepkit
 ROOT = Path(sepkit.__file__).parent
 FLOORS = {
     0: [
-        "arguments", "constant", "disk", "files", "generators", "lazy", "locks", "mel", "plain", "problems",
-        "processes", "terminal",
+        "arguments", "cache", "constant", "disk", "downloads", "files", "generators", "lazy", "locks", "mel", "plain",
+        "problems", "processes", "terminal",
     ],
-    1: ["audio", "transforms", "masks", "instantiate", "quantities", "devices"],
+    1: ["audio", "transforms", "masks", "instantiate", "quantities", "devices", "registry"],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines"],
     3: ["separator", "plots"],
     4: ["objective", "model_folder", "report", "importing"],
-    5: ["inference", "recipe", "observers"],
+    5: ["inference", "recipe", "observers", "zoo"],
     6: ["auralflow", "training", "evaluation"],
     7: ["cli"],
 }  # fmt: skip
@@ -171,7 +171,7 @@ def test_the_package_alone_imports_nothing_but_itself():
     assert _packages(_loaded("import sepkit")) - set(sys.stdlib_module_names) == {"sepkit"}
 
 
-@pytest.mark.parametrize("command", ["train", "separate", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "separate", "evaluate", "model"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_a_command_answers_without_importing_torch(command, option):
     code = (
