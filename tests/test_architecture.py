@@ -15,10 +15,10 @@ import sepkit
 ROOT = Path(sepkit.__file__).parent
 FLOORS = {
     0: [
-        "arguments", "cache", "constant", "disk", "downloads", "files", "generators", "lazy", "locks", "mel", "plain",
-        "problems", "processes", "terminal",
+        "arguments", "constant", "disk", "files", "generators", "lazy", "locks", "mel", "plain", "problems",
+        "processes", "terminal",
     ],
-    1: ["audio", "transforms", "masks", "instantiate", "quantities", "devices", "registry"],
+    1: ["audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry"],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines"],
     3: ["separator", "plots"],
     4: ["objective", "model_folder", "report", "importing"],

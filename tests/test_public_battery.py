@@ -71,7 +71,7 @@ PASSIVE = {
         "list_filter_problems separate_catalogue load_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": (
-        "choose_stems find_model find_recordings output_name residual_name is_audio_name main_metric summarize"
+        "choose_stems find_model find_recordings locate_model output_name residual_name is_audio_name main_metric summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
 }
@@ -545,7 +545,8 @@ def plain(calls) -> Callable[[str], Any]:
 
 
 ELSEWHERE = {  # documented, and held by tests of their own
-    "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
+    "sepkit.arguments", "sepkit.cache", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.downloads",
+    "sepkit.files", "sepkit.generators", "sepkit.registry", "sepkit.zoo",
     "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit",
     "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c",
     "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks",

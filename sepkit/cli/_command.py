@@ -80,7 +80,7 @@ def check_chunking(options: argparse.Namespace) -> None:
 
 def add_model(parser: argparse.ArgumentParser, description: str) -> None:
     """Add the options about the model, which `load_model` reads."""
-    parser.add_argument("--model", metavar="DIR", help=description)
+    parser.add_argument("--model", metavar="DIR|NAME", help=description)
     parser.add_argument("--device", default="auto", help=DEVICES)
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
 
@@ -93,7 +93,7 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
 
     if options.model == "":
         raise ValueError("--model is empty: name a folder")
-    folder = Path(find_model() if options.model is None else options.model)
+    folder = model_folder.locate_model(find_model() if options.model is None else options.model)
     model = model_folder.load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
     return model, folder

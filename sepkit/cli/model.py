@@ -1,6 +1,7 @@
 """The command sepkit-model: published models by name, and weights of other packages."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from sepkit.cli._command import add_command, make_parser, print_line, run_command
@@ -98,9 +99,17 @@ def _add_info(commands: "argparse._SubParsersAction") -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from sepkit.registry import describe_models, list_models
+    from sepkit.cache import model_place
+    from sepkit.registry import format_models, list_models, terminal_width
 
-    print(describe_models(list_models(options.stem, options.architecture, options.licence)))
+    models = list_models(options.stem, options.architecture, options.licence)
+    brought = {model.name for model in models if (model_place(model.name) / "model.json").is_file()}
+    if not sys.stdout.isatty():
+        print(format_models(models, brought))
+        return 0
+    print(format_models(models, brought, terminal_width()))
+    print(f"\n{len(models)} models, * fetched; size, licence and score as their sources state them")
+    print("next       sepkit-model get NAME")
     return 0
 
 
