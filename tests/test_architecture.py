@@ -18,8 +18,11 @@ FLOORS = {
         "arguments", "constant", "disk", "files", "generators", "lazy", "locks", "mel", "plain", "problems",
         "processes", "terminal",
     ],
-    1: ["audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry"],
-    2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines"],
+    1: [
+        "audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry",
+        "chunking", "normalization",
+    ],
+    2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
     4: ["objective", "model_folder", "report", "importing"],
     5: ["inference", "recipe", "observers", "zoo"],
