@@ -1,6 +1,5 @@
 """Files from an address: broken off and gone on with, checked, complete or not there."""
 
-import hashlib
 import http.client
 import json
 import os
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from sepkit import __version__
 from sepkit.disk import OutputError, free_space, writing
-from sepkit.files import atomic_file
+from sepkit.files import atomic_file, hash_file, put_in_place
 from sepkit.locks import locked
 
 _PIECE = 1 << 18  # bytes read at once
@@ -89,15 +88,6 @@ def download(
             return job.find_present() or job.load()
 
 
-def hash_file(path: str | os.PathLike) -> str:
-    """Compute the sha256 of a file, hexadecimal."""
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            found.update(piece)
-    return found.hexdigest()
-
-
 @dataclass
 class _Job:
     url: str
@@ -145,7 +135,7 @@ class _Job:
             self.log(f"no sha256 is stated for {self.path.name}: {found} is what came, written down in {self.sum.name}")
         with atomic_file(self.sum) as file:
             file.write_text(f"{found}  {self.path.name}\n", encoding="utf-8")
-        os.replace(self.part, self.path)
+        put_in_place(self.part, self.path)
         self.note.unlink(missing_ok=True)
         return found
 
@@ -180,8 +170,6 @@ class _Job:
             with self.part.open("r+b" if start else "wb") as file, tqdm(**shown, disable=quiet, leave=False) as bar:
                 file.seek(start)
                 loaded = self._copy(answer, file, start, total, bar)
-                file.flush()
-                os.fsync(file.fileno())
         wanted = self.size if total is None else total
         if wanted is not None and loaded < wanted:
             raise _PassingError(f"{self.url} broke off after {loaded} of {wanted} bytes")

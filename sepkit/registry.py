@@ -63,6 +63,16 @@ class RegisteredModel:
         return self.members or (self,)
 
     @property
+    def group(self) -> str:
+        """Return the name whose files lie together: that of a member's bag, or its own."""
+        return self.name.partition("/")[0] if self.is_member else self.name
+
+    @property
+    def is_member(self) -> bool:
+        """Return whether it is a member of a bag."""
+        return self.name.partition("/")[0] in BAGS and not self.members
+
+    @property
     def sha256_start(self) -> str:
         """Return what is known of the weights' sha256: all of it, the 8 digits in the file's name, or ""."""
         return self.sha256 or (self.file.rpartition(".")[0][-8:] if _is_named_by_hash(self.listed_in) else "")
@@ -115,6 +125,26 @@ def find_model_entry(name: str) -> RegisteredModel:
         nearest = suggest_name(name) or "; `sepkit-model list` shows them all"
         raise ValueError(f"name must be a published model's, got {show(name)}{nearest}")
     return models[name]
+
+
+def describe_entry(model: RegisteredModel) -> list[str]:
+    """Describe a published model as its sources do: lines of a name and a text, licence and addresses among them."""
+    what = f"{model.architecture}: {', '.join(model.stems)}"
+    addresses = [row.weights_url for row in model.files] + [model.config_url] * bool(model.config_url)
+    return [
+        f"{name:<10} {text}"
+        for name, text in [
+            ("name", model.name),
+            ("network", what),
+            ("size", format_size(model.size)),
+            ("licence", model.licence if model.licence != NOT_STATED else f"{NOT_STATED} for the weights"),
+            ("score", model.score_text + (f", by {model.score_from}" if model.score_from else "") or NOT_STATED),
+            *(("address", address) for address in addresses),
+            ("listed in", ", ".join(model.listed_in)),
+            *(("note", f"{row.name}: {row.notes}" if model.members else row.notes) for row in model.files if row.notes),
+        ]
+        if text
+    ]
 
 
 def suggest_name(name: object) -> str:

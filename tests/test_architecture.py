@@ -184,6 +184,18 @@ def test_a_command_answers_without_importing_torch(command, option):
     assert _packages(_loaded(code)) - set(sys.stdlib_module_names) == {"sepkit"}
 
 
+LISTING = [["list"], ["list", "--help"], ["get", "-h"], ["import", "-h"], ["info", "-h"]]
+
+
+@pytest.mark.parametrize("call", LISTING, ids=" ".join)
+def test_published_models_are_listed_without_importing_torch(call):
+    code = (
+        f"from sepkit.cli import model_command\ntry:\n    end = model_command({call})\n"
+        "except SystemExit as stop:\n    end = stop.code\nassert not end"
+    )
+    assert not {"torch", "av", "pydantic", "matplotlib"} & _packages(_loaded(code))
+
+
 def test_a_loss_costs_no_more_than_torch():
     loaded = _loaded("from sepkit.losses import component_loss", before="import torch, numpy, scipy")
     assert _packages(loaded) - set(sys.stdlib_module_names) <= {"sepkit", "torch", "torchaudio", "numpy", "scipy"}

@@ -10,7 +10,7 @@ from serving import Served, Server, serving
 
 from sepkit import downloads
 from sepkit.disk import OutputError
-from sepkit.downloads import DownloadError, download, hash_file
+from sepkit.downloads import DownloadError, download
 from sepkit.locks import LockedError, locked
 
 CONTENT = bytes(range(256)) * 4000
@@ -380,8 +380,3 @@ def test_a_folder_that_cannot_be_written_to_is_told(server, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="cannot be written to"):
         download(server.put("/m", CONTENT), tmp_path / "below" / "m")
-
-
-def test_a_hash_is_that_of_the_whole_file(tmp_path):
-    (tmp_path / "m").write_bytes(CONTENT)
-    assert hash_file(tmp_path / "m") == SHA

@@ -72,7 +72,8 @@ PASSIVE = {
         "list_filter_problems separate_catalogue load_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": (
-        "choose_stems find_model find_recordings locate_model output_name residual_name is_audio_name main_metric summarize"
+        "choose_stems find_model find_recordings locate_model output_name residual_name is_audio_name main_metric "
+        "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
 }

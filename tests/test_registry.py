@@ -41,6 +41,7 @@ def test_every_row_is_a_model_and_bags_are_more():
 def test_a_row_says_where_its_files_lie_and_what_they_are(model):
     assert urlsplit(model.weights_url).scheme == "https"
     assert model.weights_url.endswith(f"/{model.file}")
+    assert "/blob/" not in f"{model.weights_url} {model.config_url}", "that is a page about the file"
     assert bool(model.config_file) == bool(model.config_url) == (urlsplit(model.config_url).scheme == "https")
     assert all(is_safe_name(name) for name in (model.file, model.config_file or "x", *model.stems))
     assert re.fullmatch("|[0-9a-f]{64}", model.sha256)
