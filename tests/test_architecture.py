@@ -21,7 +21,7 @@ FLOORS = {
     1: ["audio", "transforms", "masks", "instantiate", "quantities", "devices", "chunking", "normalization"],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
-    4: ["objective", "model_folder", "report", "importing"],
+    4: ["objective", "model_folder", "report", "importing", "bag"],
     5: ["inference", "recipe", "observers"],
     6: ["auralflow", "training", "evaluation"],
     7: ["cli"],

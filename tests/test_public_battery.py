@@ -549,7 +549,7 @@ def plain(calls) -> Callable[[str], Any]:
 
 
 ELSEWHERE = {  # documented, and held by tests of their own
-    "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
+    "sepkit.bag", "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
     "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit",
     "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c",
