@@ -24,7 +24,7 @@ FLOORS = {
     ],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
-    4: ["objective", "model_folder", "report"],
+    4: ["objective", "model_folder", "report", "bag"],
     5: ["inference", "recipe", "observers", "importing"],
     6: ["auralflow", "training", "evaluation", "zoo"],
     7: ["cli"],
