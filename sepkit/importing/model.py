@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import check_path
+from sepkit.bag import join_states
 from sepkit.disk import not_left_empty, writing
 from sepkit.generators import borrowed_generators
 from sepkit.importing import open_unmix
@@ -101,7 +102,7 @@ def import_model(
     """
     check_path(weights, "weights")
     log = log or (lambda _line: None)
-    folder = Path(Path(weights).absolute().stem if output is None else output)
+    folder = Path(Path(weights).resolve().stem if output is None else output)
     _check_folder(folder, overwrite)
     imported = read_model(weights, config, overrides)
     for line in _describe(imported):
@@ -200,12 +201,7 @@ def _read_bag(path: Path, overrides: Mapping[str, Any]) -> Imported:
     }
     if len(used) == 1:
         return Imported(settings, members[used[0]].state, card)
-    state = {
-        f"network.members.{place}.{name}": tensor
-        for place, number in enumerate(used)
-        for name, tensor in members[number].state.items()
-    }
-    return Imported(settings, state, card)
+    return Imported(settings, join_states([members[number].state for number in used]), card)
 
 
 def _describe(imported: Imported) -> list[str]:
