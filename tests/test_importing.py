@@ -355,6 +355,10 @@ def test_weights_alone_are_asked_for_all_that_they_do_not_tell(reference_root, t
         ({"inference__num_overlap": 0}, "inference.num_overlap must be 1 to 10, got 0"),
         ({"inference__batch_size": 0}, "inference.batch_size must be a whole number, at least 1, got 0"),
         ({"training__instruments": ["../vocals"]}, "a source must be a name that files can have, got '../vocals'"),
+        (
+            {"training__instruments": "vocals"},
+            "training.instruments must be a list of names, [vocals] for one, got 'vocals'",
+        ),
         ({"training__instruments": ["a", "b"]}, "training must name 1 sources, as the tensors have it, got a, b"),
         ({"model__output_stem_names": ["a"]}, "splifft's own config is not read"),
     ],
