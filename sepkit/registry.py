@@ -130,6 +130,7 @@ def find_model_entry(name: str) -> RegisteredModel:
 def describe_entry(model: RegisteredModel) -> list[str]:
     """Describe a published model as its sources do: lines of a name and a text, licence and addresses among them."""
     what = f"{model.architecture}: {', '.join(model.stems)}"
+    licence = f"{NOT_STATED} for the weights, which is no permission" if model.licence == NOT_STATED else model.licence
     addresses = [row.weights_url for row in model.files] + [model.config_url] * bool(model.config_url)
     return [
         f"{name:<10} {text}"
@@ -137,7 +138,7 @@ def describe_entry(model: RegisteredModel) -> list[str]:
             ("name", model.name),
             ("network", what),
             ("size", format_size(model.size)),
-            ("licence", model.licence if model.licence != NOT_STATED else f"{NOT_STATED} for the weights"),
+            ("licence", licence),
             ("score", model.score_text + (f", by {model.score_from}" if model.score_from else "") or NOT_STATED),
             *(("address", address) for address in addresses),
             ("listed in", ", ".join(model.listed_in)),
@@ -184,7 +185,7 @@ def format_models(models: Sequence[RegisteredModel], brought: Collection[str] = 
             format_size(model.size),
             model.licence,
             ", ".join(model.stems),
-            model.score_text or NOT_STATED,
+            model.score_text or f"score {NOT_STATED}",
         )
         for model in models
     ]
@@ -204,7 +205,9 @@ def terminal_width() -> int:
 
 def format_size(size: int | None) -> str:
     """Format a number of bytes; None is not stated."""
-    return NOT_STATED if size is None else f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
+    if size is None:
+        return NOT_STATED
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def _fold(cells: Sequence[str], column: int) -> str:

@@ -64,7 +64,7 @@ def _add_import(commands: "argparse._SubParsersAction") -> None:
         "Turn weights of another package into a model folder; nothing in the files is executed.",
         "sepkit-model import model.ckpt --config config.yaml\n"
         "sepkit-model import htdemucs.th --output models/htdemucs\n"
-        "sepkit-model import model.ckpt --config config.yaml --set zero_dc=true",
+        "sepkit-model import model.ckpt --config config.yaml --set model.zero_dc=true",
         "Reads yaml and checkpoint of Music-Source-Separation-Training and its relatives, Demucs, Open-Unmix, SCNet,\n"
         "bandit, asteroid and torchaudio.",
     )
@@ -108,7 +108,7 @@ def _list(options: argparse.Namespace) -> int:
         print(format_models(models, brought))
         return 0
     print(format_models(models, brought, terminal_width()))
-    print(f"\n{len(models)} models, * fetched; size, licence and score as their sources state them")
+    print(f"\nmodels     {len(models)}, * fetched; size, licence and score as their sources state them")
     print("next       sepkit-model get NAME")
     return 0
 
@@ -116,9 +116,19 @@ def _list(options: argparse.Namespace) -> int:
 def _get(options: argparse.Namespace) -> int:
     from sepkit.zoo import get_model
 
-    folder = get_model(options.name, options.output, overrides=_overrides(options), log=print_line)
+    ask, overrides = None if options.yes else _ask, _overrides(options)
+    folder = get_model(options.name, options.output, overrides=overrides, ask=ask, log=print_line)
     print(f"model      {folder}")
+    print(f"next       sepkit-separate SONG --model {options.output or options.name}")
     return 0
+
+
+def _ask(question: str) -> bool:
+    """Put a question on the terminal; only yes is yes."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise ValueError("there is no terminal to ask on: agree to what is stated above with --yes")
+    print(f"{question} [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -138,7 +148,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from sepkit.importing.model import describe_model
+    from sepkit.importing.card import describe_model
     from sepkit.model_folder import locate_model
 
     print(describe_model(locate_model(options.model)))
@@ -153,7 +163,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
     for text in options.set:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ValueError(f"--set wants KEY=VALUE, got {text}: write for example --set zero_dc=true")
+            raise ValueError(f"--set wants KEY=VALUE, got {text}: write for example --set model.zero_dc=true")
         try:
             values[key.strip()] = parse_yaml(value)
         except ValueError as error:
