@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sepkit.bag import join_members
 from sepkit.importing._demucs_checks import segment_length
 from sepkit.importing._pickles import CheckpointError
 from sepkit.problems import show
 
 _SIGNATURE = re.compile(r"[A-Za-z0-9_]{1,64}")
 _MOST = 32  # members
-_SHARED = ("sources", "sample_rate", "n_channels", "normalize", "chunking")
 
 
 class BagFile(NamedTuple):
@@ -102,32 +102,23 @@ def make_bag(bag: BagFile, members: list[dict[str, Any]]) -> tuple[dict[str, Any
     Raises:
         CheckpointError: the members do not go together.
     """
-    first = members[0]
-    for key in ("sources", "sample_rate", "n_channels"):
-        for number, member in enumerate(members):
-            if member[key] != first[key]:
-                found = f"got {show(first[key])} and, in model {number + 1}, {show(member[key])}"
-                raise CheckpointError(f"{key} must be the same in all models of a bag, {found}")
-    weights = bag.weights or [[1.0] * len(first["sources"])] * len(members)
-    if len(weights[0]) != len(first["sources"]):
-        raise CheckpointError(
-            f"weights must be of {len(first['sources'])} sources, got {len(weights[0])} for each model"
-        )
+    n_sources = len(members[0]["sources"])
+    weights = bag.weights or [[1.0] * n_sources] * len(members)
+    if len(weights[0]) != n_sources:
+        raise CheckpointError(f"weights must be of {n_sources} sources, got {len(weights[0])} for each model")
     if not all(map(any, zip(*weights, strict=True))):
         raise CheckpointError("weights must be above 0 in one model at least for each source")
     members = [_set_segment(member, bag.segment) for member in members]
     used = [number for number, row in enumerate(weights) if any(row)]
+    try:
+        joined = join_members(members, weights)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     if len(used) == 1:
         return members[used[0]], used
-    inner = [
-        {key: value for key, value in members[number].items() if key not in ("normalize", "chunking")}
-        for number in used
-    ]
-    shared = {
-        key: first[key] for key in ("sources", "sample_rate", "n_channels", "normalize", "chunking") if key in first
-    }
-    network = {"class": "sepkit.bag.Bag", "members": inner, "weights": [weights[number] for number in used]}
-    return {**shared, "segment": min(member["segment"] for member in inner), "network": network}, used
+    if len(used) < len(members):
+        joined = join_members([members[number] for number in used], [weights[number] for number in used])
+    return joined, used
 
 
 def _set_segment(member: dict[str, Any], segment: float | None) -> dict[str, Any]:

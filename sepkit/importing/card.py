@@ -68,7 +68,8 @@ def _describe_network(settings: Mapping[str, Any], folder: Path) -> str:
 def _count_parameters(settings: Mapping[str, Any], folder: Path) -> str:
     """Count the parameters, or the values in the file where the network is not of this package."""
     try:
-        n_parameters = sum(parameter.numel() for parameter in build_network(settings).parameters())
+        parts = settings["network"].get("members", [settings])  # of a bag
+        n_parameters = sum(parameter.numel() for part in parts for parameter in build_network(part).parameters())
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError):
         return f"{_millions(_count_values(folder))} values; its class is not of sepkit"
     return f"{_millions(n_parameters)} parameters"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sepkit.arguments import check_path
+from sepkit.bag import join_states
 from sepkit.disk import not_left_empty, writing
 from sepkit.generators import borrowed_generators
 from sepkit.importing import open_unmix
@@ -101,19 +102,26 @@ def import_model(
     """
     check_path(weights, "weights")
     log = log or (lambda _line: None)
-    folder = Path(Path(weights).absolute().stem if output is None else output)
+    folder = Path(Path(weights).resolve().stem if output is None else output)
     _check_folder(folder, overwrite)
-    imported = read_model(weights, config, overrides)
+    log(f"reading    {weights}")
+    separator, known = _build(read_model(weights, config, overrides), log)
+    stated = dict(card or {})
+    source = {**known["source"], **stated.pop("source", {})}
+    log(f"writing    {folder}")
+    with writing(folder, "give another folder by --output"), not_left_empty(folder):
+        save_model(separator, folder, {**known, **stated, "source": source})
+    return folder
+
+
+def _build(imported: Imported, log: Callable[[str], None]) -> tuple[Separator, dict[str, Any]]:
+    """Build the separator, whose weights are those that were read, not copies; return it and the card."""
     for line in _describe(imported):
         log(line)
-    stated = dict(card or {})
-    source = {**imported.card["source"], **stated.pop("source", {})}
     with borrowed_generators(torch.device("cpu")):  # weights are drawn, to be replaced
         separator = Separator(**imported.settings, trusted=False)
-    separator.load_state_dict(imported.state)
-    with writing(folder, "give another folder by --output"), not_left_empty(folder):
-        save_model(separator, folder, {**imported.card, **stated, "source": source})
-    return folder
+    separator.load_state_dict(imported.state, assign=True)
+    return separator, imported.card
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
@@ -200,12 +208,7 @@ def _read_bag(path: Path, overrides: Mapping[str, Any]) -> Imported:
     }
     if len(used) == 1:
         return Imported(settings, members[used[0]].state, card)
-    state = {
-        f"network.members.{place}.{name}": tensor
-        for place, number in enumerate(used)
-        for name, tensor in members[number].state.items()
-    }
-    return Imported(settings, state, card)
+    return Imported(settings, join_states([members[number].state for number in used]), card)
 
 
 def _describe(imported: Imported) -> list[str]:
