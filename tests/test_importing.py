@@ -26,7 +26,7 @@ from sepkit.cli import model_command
 from sepkit.importing.card import describe_model
 from sepkit.importing.model import import_model, read_model
 from sepkit.inference import separate
-from sepkit.model_folder import load_model, read_card
+from sepkit.model_folder import ModelError, load_model, read_card, save_model
 from sepkit.separator import Separator
 
 PACKAGES = Path("goldens", "models", "demucs_package")
@@ -579,3 +579,25 @@ def test_a_folder_is_described_by_the_command(reference_root, tmp_path, run, cap
     assert "chunks     44 s, overlap 0.25, window triangle, last short; normalised by the whole recording" in lines
     assert model_command(["info", str(tmp_path)]) == 2
     assert "is no model folder" in capsys.readouterr().err
+
+
+def test_a_model_that_was_trained_here_is_described(tmp_path):
+    network = {"class": "BLSTM", "hidden_size": 8}
+    card = {"recipe": "vocals", "data": "demo", "licence": None, "validation": {"epoch": 3, "loss": -1.25, "SDR": None}}
+    model = Separator(["vocals"], network)
+    save_model(model, tmp_path, card)
+    lines = describe_model(tmp_path).splitlines()
+    assert lines[1] == f"network    BLSTM, {model.n_parameters} parameters"
+    assert {"recipe     vocals", "data       demo", "validation epoch 3, loss -1.25", "licence    not stated"} < {
+        *lines
+    }
+
+
+def test_a_network_that_is_not_of_the_package_is_described_and_not_imported(tmp_path):
+    save_model(Separator(["vocals"], {"class": "networks.Filterbank"}), tmp_path)
+    text = (tmp_path / "model.json").read_text().replace("networks.Filterbank", "somebody_elses.Filterbank")
+    (tmp_path / "model.json").write_text(text)
+    assert "network    Filterbank, 38 values; its class is not of sepkit" in describe_model(tmp_path)
+    (tmp_path / "model.json").write_text(text.replace('"network": {', '"network": 1, "x": {'))
+    with pytest.raises(ModelError, match="describes no separator: copy it again"):
+        describe_model(tmp_path)

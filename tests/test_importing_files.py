@@ -200,7 +200,7 @@ def tensor_pickle(n_values: bytes, offset: bytes, shape: bytes, stride: bytes) -
         (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x00.", "what describes its tensors is larger than 16 MB"),
         (b"\x80\x02X\xff\xff\xff\x7fa.", "what describes its tensors is larger than 16 MB"),
         (b"\x80\x02" + b"(" * 3000 + b".", "it is damaged"),
-        (b"\x80\x02]", "it is damaged: EOFError"),
+        (b"\x80\x02]", "it is damaged .EOFError.: download it again"),
         (
             tensor_pickle(b"K\x02", b"K\x00", b"J\x00\x00\x00\x40\x85", b"K\x01\x85"),
             "a tensor of the shape .* has 2 values",

@@ -65,12 +65,13 @@ def _add_import(commands: "argparse._SubParsersAction") -> None:
         "sepkit-model import model.ckpt --config config.yaml\n"
         "sepkit-model import htdemucs.th --output models/htdemucs\n"
         "sepkit-model import model.ckpt --config config.yaml --set model.zero_dc=true",
-        "Reads yaml and checkpoint of Music-Source-Separation-Training and its relatives, Demucs, Open-Unmix, SCNet,\n"
-        "bandit, asteroid and torchaudio.",
+        "Reads checkpoint and yaml of Music-Source-Separation-Training and its relatives, Demucs' files and bags,\n"
+        "folders of Open-Unmix, SCNet, bandit, asteroid's hub files and torchaudio's HDemucs.\n"
+        "What the files do not tell is asked for, all of it at once; nothing is guessed.",
     )
-    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint or folder: .ckpt .pt .pth .th .safetensors ...")
+    parser.add_argument("weights", metavar="WEIGHTS", help="file of weights, .yaml of a bag, or folder of Open-Unmix")
     parser.add_argument("--config", metavar="FILE", help="yaml or json that came with the weights")
-    parser.add_argument("--output", metavar="DIR", help="model folder (default: models/<name of the weights>)")
+    parser.add_argument("--output", metavar="DIR", help="model folder (default: named after the weights, here)")
     _add_set(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     parser.set_defaults(job=_import)

@@ -257,4 +257,4 @@ def read_pickle(file: BinaryIO) -> Any:
     except KeyError as error:
         raise CheckpointError(f"it is damaged, or not of torch: instruction {error} is not known") from error
     except Exception as error:  # what the reader stumbles over
-        raise CheckpointError(f"it is damaged: {type(error).__name__} {str(error)[:100]}") from error
+        raise CheckpointError(f"it is damaged ({type(error).__name__}): download it again") from error
