@@ -177,11 +177,19 @@ def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Pr
             arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in TERM_KEYS}
             built, problems = try_to_build(arguments, module, {name: facts[name] for name in derived})
             yield from (problem.below(*path) for problem in problems)
+            if slot[-1] == "network" and built is not None and _get(values, "training", "recompute") is True:
+                yield from _check_blocks(built)
             if slot[0] == "losses" and built is not None:
                 yield from (Problem(path, message) for message in find_pooling(built))
             if slot[-1] == "transform" and hasattr(built, "n_frames") and facts.keys() >= {"segment", "sample_rate"}:
                 n_samples = round(facts["segment"] * facts["sample_rate"])
                 facts |= {"n_bins": built.n_bins, "n_frames": built.n_frames(n_samples)}
+
+
+def _check_blocks(network: nn.Module) -> Iterator[Problem]:
+    if not getattr(network, "blocks", ()):
+        reason = f"{type(network).__name__} declares none: leave it out"
+        yield Problem(("training", "recompute"), f"needs a network that declares its `blocks`, and {reason}")
 
 
 def _is_right(path: Keys, wrong: list[Keys]) -> bool:
