@@ -244,17 +244,3 @@ def survey_weights(folder: str | Path) -> tuple[str, dict[str, tuple[int, ...]]]
         return mark or hash_tensors(weights), {name: tuple(tensor.shape) for name, tensor in weights.items()}
     with _naming_damage(path), safetensors.safe_open(path, "pt") as file:
         return mark, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-
-
-def locate_model(name_or_folder: str | Path) -> Path:
-    """Return the folder of a model.
-
-    Args:
-        name_or_folder: a folder, or the name of a model that was brought.
-
-    Raises:
-        ModelError: there is no such folder.
-    """
-    folder = Path(name_or_folder)
-    read_card(folder)
-    return folder

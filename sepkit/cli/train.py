@@ -44,8 +44,7 @@ def _train(options: argparse.Namespace) -> int:
     retain_freed_memory()
     shared = pick(options, "overrides", "data", "initial", "trust", "device")
     if options.dry_run:
-        result = training.dry_run(options.recipe, **shared)
-        print(result.description)
+        result = training.dry_run(options.recipe, **shared, log=print_line)
         for name, shape in result.shapes.items():
             print(f"  {name:12} {' x '.join(map(str, shape))}")
         peak = "unknown" if result.peak_memory is None else f"{result.peak_memory / 2**20:.0f} MB"

@@ -36,14 +36,14 @@ def try_to_build(
     if not (foreign or is_own(config, module)):
         return None, []
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng([]), _Undrawn():
+        with warnings.catch_warnings(), torch.random.fork_rng([]), Undrawn():
             warnings.simplefilter("ignore")  # they come when it is built to be used
             return instantiate(config, module, derived), []
     except Exception as error:  # whatever a constructor makes of values that it does not check
         return None, [_locate(error, config, module)]
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """Leave out the drawing of weights, by which large networks take seconds to build."""
 
     def __torch_function__(

@@ -162,6 +162,8 @@ class TrainingSettings(_Settings):
         early_stop: epochs without a better score after which training ends; None: never.
         compile: compile the network's core.
         freeze: patterns of the names of the network's parameters that are not trained, such as "core.encode.*".
+        recompute: keep only the inputs of the network's blocks for the backward pass, and compute what is inside again:
+            less memory, about a third more time.
     """
 
     epochs: Count = 40
@@ -177,6 +179,7 @@ class TrainingSettings(_Settings):
     early_stop: Count | None = None
     compile: bool = False
     freeze: list[str] = []
+    recompute: bool = False
 
     @field_validator("accumulate")
     @classmethod

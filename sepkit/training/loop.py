@@ -24,6 +24,7 @@ from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, c
 from sepkit.training.console import EpochTable, term_columns
 from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
+from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.signals import StopRequest, TrainingError
 from sepkit.training.songs import NOTHING_TO_SCORE
@@ -102,6 +103,8 @@ class Trainer:
         self.finished: str | None = None
         self.excerpts: tuple[Excerpt, ...] = ()  # of the last validation
         self.table: EpochTable | None = None
+        if settings.recompute:
+            recompute_blocks(self.separator)
         if settings.compile:
             self.separator.facts.core.compile()
         self.checkpointer = self._make_checkpointer()

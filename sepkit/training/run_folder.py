@@ -26,7 +26,10 @@ STATE_FORMAT = 2
 _MARK = "A training of sepkit lies in the folder around this one: --restart may remove it.\n"
 _FILES = (STATE, ADAPTERS, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
 _BASE = "separator.from"
-_LATER = (("separator", "from", None), ("training", "freeze", []))  # keys that older runs have not written down
+_LATER = {  # keys that older runs have not written down, and what they stood for
+    "separator": {"from": None, "normalize": None, "chunking": None},
+    "training": {"freeze": [], "recompute": False},
+}
 FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
 
@@ -115,9 +118,7 @@ class RunFolder:
             stored = None
         if not isinstance(stored, dict):
             raise ValueError(f"{path} is damaged: start anew with --restart, or choose another --run")
-        for section, key, value in _LATER:
-            if isinstance(stored.get(section), dict):
-                stored[section].setdefault(key, value)
+        stored |= {key: {**later, **stored[key]} for key, later in _LATER.items() if isinstance(stored.get(key), dict)}
         free = tuple(f"{key}." for key in FREE_KEYS)
         different = [key for key in self.recipe.differences(stored) if not f"{key}.".startswith(free)]
         of_base = [key for key in different if key.startswith(_BASE)]

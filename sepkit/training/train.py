@@ -22,6 +22,7 @@ from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
+from sepkit.training.memory import tell_memory
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
 from sepkit.training.songs import check_recipe_songs
@@ -305,6 +306,8 @@ class DryRun:
         n_parameters: trainable values.
         shapes: of the tensors that flow, by name.
         peak_memory: bytes, of the device on CUDA, else of the process; None where it is not known.
+        needed: bytes of a GPU that a step takes, from and to, as `sepkit.training.memory` estimates them; None where it
+            cannot.
     """
 
     description: str
@@ -312,6 +315,7 @@ class DryRun:
     n_parameters: int
     shapes: dict[str, tuple[int, ...]]
     peak_memory: int | None
+    needed: tuple[int, int] | None
 
 
 def dry_run(
@@ -322,6 +326,7 @@ def dry_run(
     initial: str | Path | None = None,
     trust: bool = False,
     device: str = "auto",
+    log: Callable[[str], object] = str,
 ) -> DryRun:
     """Build everything that a recipe names, do one step, and write nothing.
 
@@ -332,15 +337,19 @@ def dry_run(
         initial: a model to start from, its folder or name, in place of the recipe's `separator.from`.
         trust: let that model name classes from outside this package.
         device: "auto", "cpu", "cuda" or "mps".
+        log: called before the step with lines on what is trained, and on the memory that a GPU needs for it.
 
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
+        TrainingError: a step needs more memory than there is.
     """
     end_if_spawned()
     checked, chosen = load_recipe(recipe, overrides, data, initial, trust), choose_device(device)
     with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
         trainer = Trainer(checked, open_data(checked), chosen)
+        log(describe(trainer))
+        needed = tell_memory(checked, chosen, log)
         start(trainer)
         with loading(trainer):
             trainer.take_step(iter(make_loader(trainer)))
@@ -358,4 +367,5 @@ def dry_run(
             "spectrogram": (batch, *spectrogram.shape[1:]),
         },
         peak_memory(trainer.device),
+        needed,
     )
