@@ -32,6 +32,9 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("recordings", metavar="FILE|FOLDER", nargs="+", help="audio files, or folders of them")
     parser.add_argument("--output", metavar="DIR", default="separated", help="where the stems go (default: separated)")
     add_chunking(parser)
+    parser.add_argument(
+        "--shifts", type=int, metavar="N", help="mean of N separations, each delayed at random; N times the time"
+    )
     parser.add_argument("--stems", nargs="+", metavar="STEM", help="only these stems")
     parser.add_argument("--residual", action="store_true", help="also write the recording minus all estimates")
     parser.add_argument("--format", default="wav", choices=_FORMATS, help="wav is 32-bit float and never scaled")
@@ -39,7 +42,7 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     present.add_argument("--existing", default="error", choices=_EXISTING, help="what is done where stems are there")
     present.add_argument("--overwrite", dest="existing", action="store_const", const="overwrite", help="replace them")
     parser.add_argument("--report", action="store_true", help="also write <name>/report.html, to see and hear")
-    add_model(parser, "model folder")
+    add_model(parser, "model folder, or a name that `sepkit-model get` fetched")
     return run_command(parser, _separate, arguments)
 
 
@@ -51,7 +54,7 @@ def _separate(options: argparse.Namespace) -> int:
     check_chunking(options)
     recordings = find_recordings(options.recordings, options.output, print_line)
     model, folder = load_model(options)
-    shared = pick(options, "stems", "residual", "batch_size", "overlap", "format", "existing", "report")
+    shared = pick(options, "stems", "residual", "batch_size", "overlap", "shifts", "format", "existing", "report")
     result = separate_catalogue(model, recordings, options.output, **shared, run=folder, log=print_line)
     for failure in result.failures:
         print(f"failed: {failure}", file=sys.stderr)
