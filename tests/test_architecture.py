@@ -24,7 +24,7 @@ FLOORS = {
     ],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
-    4: ["objective", "model_folder", "report", "importing"],
+    4: ["objective", "model_folder", "report", "importing", "bag"],
     5: ["inference", "recipe", "observers", "zoo"],
     6: ["auralflow", "training", "evaluation"],
     7: ["cli"],

@@ -552,7 +552,7 @@ def plain(calls) -> Callable[[str], Any]:
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.cache", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.downloads",
     "sepkit.files", "sepkit.generators", "sepkit.registry", "sepkit.zoo",
-    "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
+    "sepkit.bag", "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
     "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit",
     "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c",
     "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks",
