@@ -275,6 +275,13 @@ def test_it_moves_to_another_precision_as_a_whole():
     assert model.network.weights.dtype == torch.float32
 
 
+def test_the_cores_of_its_members_compile():
+    model, mixture = bag(), noise(200)[None]
+    wanted = model(mixture)
+    model.facts.core.compile(backend="aot_eager")
+    torch.testing.assert_close(model(mixture), wanted)
+
+
 @pytest.mark.parametrize("level", [0.0, 1e-6, 1.0, 1e3])
 def test_values_are_finite_at_any_level(level):
     assert bag()(level * noise(200)[None]).isfinite().all()

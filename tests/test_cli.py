@@ -630,6 +630,7 @@ def test_a_dry_run_prints_sizes_and_writes_nothing(recipe, capsys):
     assert train_command([*recipe, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "mixture      4 x 2 x 4000" in out
+    assert re.search(r"^GPU memory that a step needs: 0\.0 to 0\.7 GB, as estimated$", out, re.MULTILINE)
     assert re.search(r"loss +\d\.\d{4}\n +peak memory +\d+ MB", out)
     assert sorted(Path().rglob("*")) == before
 
