@@ -197,16 +197,7 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
     Raises:
         ModelError: there are none, or their names or shapes are not the separator's, or the card is of other weights.
     """
-    card, path = read_card(folder), Path(folder) / WEIGHTS
-    mark = _read_mark(path)
-    if mark is not None and card.get(_MARK) != mark:
-        raise ModelError(
-            f"{Path(folder) / CARD} and {WEIGHTS} are of two different saves, of which the second broke off: train on "
-            "with the same command, or copy both again"
-        )
-    with _naming_damage(path):
-        is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
-        weights = load_file(path) if is_text else load(path.read_bytes())
+    weights, path = read_weights(folder), Path(folder) / WEIGHTS
     own, stored = (
         {name: (tensor.shape, tensor.is_complex(), tensor.is_floating_point()) for name, tensor in state.items()}
         for state in (separator.state_dict(), weights)
@@ -217,3 +208,39 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
         shown = ", ".join(names) + (f" and {len(different) - 5} more" if different[5:] else "")
         raise ModelError(f"{path} does not fit this separator: {shown} differ, give a model of the same settings")
     separator.load_state_dict(weights)
+
+
+def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    """Read the weights of a model folder by name.
+
+    Raises:
+        ModelError: there are none, they are damaged, or the card is of other weights.
+    """
+    card, path = read_card(folder), Path(folder) / WEIGHTS
+    mark = _read_mark(path)
+    if mark is not None and card.get(_MARK) != mark:
+        raise ModelError(
+            f"{Path(folder) / CARD} and {WEIGHTS} are of two different saves, of which the second broke off: train on "
+            "with the same command, or copy both again"
+        )
+    with _naming_damage(path):
+        is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
+        return load_file(path) if is_text else load(path.read_bytes())
+
+
+def survey_weights(folder: str | Path) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Return the hash of the weights of a model folder, and their shapes by name.
+
+    They are not loaded, unless another program wrote them, without their hash.
+
+    Raises:
+        ModelError: there are none, or they are damaged.
+    """
+    read_card(folder)
+    path = Path(folder) / WEIGHTS
+    mark = _read_mark(path)
+    if mark is None or readable(str(path)) != str(path):
+        weights = read_weights(folder)
+        return mark or hash_tensors(weights), {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    with _naming_damage(path), safetensors.safe_open(path, "pt") as file:
+        return mark, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -1,6 +1,8 @@
 """Several separators as one: averaged by source, each with chunks of its own, written down and read as any model."""
 
+import copy
 import json
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -240,3 +242,46 @@ def test_a_bag_that_cannot_be_is_refused(members, weights, message):
 def test_members_that_do_not_go_together_are_not_joined(members, message):
     with pytest.raises(ValueError, match=message):
         join_members(members)
+
+
+# As any network
+
+
+def bag() -> Separator:
+    settings = join_members([small(0).settings, small(1).settings], [[1.0, 0.0], [1.0, 1.0]])
+    return Separator(**settings).eval()
+
+
+@pytest.mark.parametrize("context", [nullcontext, torch.inference_mode, torch.no_grad], ids=lambda each: each.__name__)
+def test_a_bag_that_separated_can_be_trained(context):
+    model = bag()
+    with context():
+        separate(model, noise(300))
+    model.train()
+    model(noise(100)[None]).square().mean().backward()
+    assert all(part.grad.isfinite().all() for part in model.parameters())
+
+
+def test_items_do_not_depend_on_their_batchmates():
+    model, mixtures = bag(), torch.stack([noise(200), 0.1 * noise(200).flip(-1)])
+    both = model(mixtures)
+    torch.testing.assert_close(both[1:], model(mixtures[1:]))
+    torch.testing.assert_close(both[:1], model(mixtures[:1]))
+
+
+def test_it_moves_to_another_precision_as_a_whole():
+    model, mixture = bag(), noise(200)[None]
+    torch.testing.assert_close(copy.deepcopy(model).double()(mixture.double()).float(), model(mixture))
+    assert model.network.weights.dtype == torch.float32
+
+
+def test_the_cores_of_its_members_compile():
+    model, mixture = bag(), noise(200)[None]
+    wanted = model(mixture)
+    model.facts.core.compile(backend="aot_eager")
+    torch.testing.assert_close(model(mixture), wanted)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1.0, 1e3])
+def test_values_are_finite_at_any_level(level):
+    assert bag()(level * noise(200)[None]).isfinite().all()

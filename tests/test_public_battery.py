@@ -60,7 +60,7 @@ PASSIVE = {
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
         "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
-        "peak_memory available_cores load_matplotlib new_figure literal_text"
+        "peak_memory total_memory available_cores load_matplotlib new_figure literal_text"
     ),
     "losses, which have a battery of their own": (
         "ComponentLoss KLDivergenceLoss L1Loss L2Loss LogL1Loss LogL2Loss MaskLoss RMSELoss component_loss kl_div_loss "

@@ -109,7 +109,7 @@ def _list(options: argparse.Namespace) -> int:
         print(format_models(models, brought))
         return 0
     print(format_models(models, brought, terminal_width()))
-    print(f"\n{len(models)} models, * fetched; size, licence and score as their sources state them")
+    print(f"\nmodels     {len(models)}, * fetched; size, licence and score as their sources state them")
     print("next       sepkit-model get NAME")
     return 0
 
@@ -117,9 +117,19 @@ def _list(options: argparse.Namespace) -> int:
 def _get(options: argparse.Namespace) -> int:
     from sepkit.zoo import get_model
 
-    folder = get_model(options.name, options.output, overrides=_overrides(options), log=print_line)
+    ask, overrides = None if options.yes else _ask, _overrides(options)
+    folder = get_model(options.name, options.output, overrides=overrides, ask=ask, log=print_line)
     print(f"model      {folder}")
+    print(f"next       sepkit-separate SONG --model {options.output or options.name}")
     return 0
+
+
+def _ask(question: str) -> bool:
+    """Put a question on the terminal; only yes is yes."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise ValueError("there is no terminal to ask on: agree to what is stated above with --yes")
+    print(f"{question} [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
 def _import(options: argparse.Namespace) -> int:

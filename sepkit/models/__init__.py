@@ -11,6 +11,7 @@ from sepkit.models.conv_tasnet import ConvTasNet
 from sepkit.models.demucs import Demucs
 from sepkit.models.hdemucs import HDemucs
 from sepkit.models.htdemucs import HTDemucs
+from sepkit.models.lora import LoRA
 from sepkit.models.mdx23c import MDX23C
 from sepkit.models.open_unmix import OpenUnmix
 from sepkit.models.scnet import SCNet
@@ -25,6 +26,7 @@ __all__ = [
     "Demucs",
     "HDemucs",
     "HTDemucs",
+    "LoRA",
     "OpenUnmix",
     "SCNet",
     "SpectrogramNetLSTM",
