@@ -148,7 +148,7 @@ def test_a_single_target_of_open_unmix_is_asked_for_its_name(reference_root, tmp
     model = load_model(tmp_path / "out")
     assert model.sources == ["vocals"]
     with torch.no_grad():
-        mask = model.network(golden.input.to(torch.complex64))[:, 0]
+        mask = model.network(golden.input)[:, 0]
     assert snr(mask * golden.input, golden.output) > 90
 
 
@@ -338,6 +338,21 @@ def test_weights_alone_are_asked_for_all_that_they_do_not_tell(reference_root, t
     golden = read_golden(reference_root, "bs_roformer_6stem")
     asked = run(write_weights(tmp_path / "model.safetensors", golden.tensors), code=2)
     assert "audio.sample_rate, model.stft_n_fft must be stated" in asked
+
+
+def test_weights_in_half_precision_are_imported_without_a_config(reference_root, tmp_path, run):
+    golden = read_golden(reference_root, "bs_roformer_6stem")
+    stated = {"audio.sample_rate": 44100, "audio.chunk_size": 44100, "model.stft_n_fft": 256, "model.zero_dc": False}
+    stated |= {
+        "model.stft_hop_length": 100,
+        "model.stft_win_length": 256,
+        "training.instruments": golden.config["stems"],
+    }
+    options = [f"{key}={json.dumps(value)}" for key, value in stated.items()]
+    run(reference_root / "goldens" / "models" / "bs_roformer_6stem" / "weights.safetensors", "--set", *options)
+    model = load_model(tmp_path / "out")
+    assert model.sources == golden.config["stems"]
+    assert snr(separate_plainly(model, golden.input), golden.output) > 90
 
 
 @pytest.mark.parametrize(

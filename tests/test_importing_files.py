@@ -428,6 +428,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path, name):
         read_file(tmp_path / name)
 
 
+def test_what_a_file_is_called_inside_steers_no_terminal(tmp_path):
+    torch.save({"\x1b[2Jepoch": 1, "\nloss" * 1000: 0.5}, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=r"it holds no weights by name but \?\[2Jepoch, \?loss\?loss") as raised:
+        read_file(tmp_path / "model.ckpt")
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 2000
+
+
 # Configs
 
 

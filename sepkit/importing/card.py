@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sepkit.generators import borrowed_generators
+from sepkit.importing._pickles import printable
 from sepkit.importing._tensors import build_network
 from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
 from sepkit.separator import Separator
@@ -33,7 +34,7 @@ def describe_model(folder: str | Path) -> str:
     settings = card["separator"]
     if not isinstance(settings, Mapping) or not isinstance(settings.get("network"), Mapping):
         raise ModelError(f"{folder / CARD} describes no separator: copy it again")
-    return "\n".join(f"{name:<10} {text}" for name, text in _lines(folder, card, settings) if text)
+    return "\n".join(f"{name:<10} {printable(text)}" for name, text in _lines(folder, card, settings) if text)
 
 
 def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

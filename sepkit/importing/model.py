@@ -17,7 +17,7 @@ from sepkit.importing._bags import make_bag, read_bag
 from sepkit.importing._families import Family, find_family, flatten_demucs, read_settings
 from sepkit.importing._given import ask, check_numbers, check_read, put, read_config
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
-from sepkit.importing._pickles import CheckpointError
+from sepkit.importing._pickles import CheckpointError, printable
 from sepkit.model_folder import CARD, save_model
 from sepkit.separator import Separator
 
@@ -220,4 +220,4 @@ def _describe(imported: Imported) -> list[str]:
         lines.append(f"taken      {'; '.join(source['taken'])}")
     lines.append(f"network    {settings['network']['class'].rpartition('.')[2]}: {', '.join(settings['sources'])}")
     lines.append(f"licence    {imported.card['licence']}")
-    return lines
+    return [printable(line) for line in lines]
