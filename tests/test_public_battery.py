@@ -552,9 +552,9 @@ def plain(calls) -> Callable[[str], Any]:
 ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.arguments", "sepkit.cache", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.downloads",
     "sepkit.files", "sepkit.generators", "sepkit.registry", "sepkit.zoo",
-    "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
-    "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit",
-    "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c",
+    "sepkit.bag", "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
+    "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit", "sepkit.importing.card",
+    "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c", "sepkit.importing.model",
     "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks",
     "sepkit.losses", "sepkit.mel", "sepkit.models.facts", "sepkit.objective", "sepkit.observers", "sepkit.plain",
     "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",

@@ -59,7 +59,8 @@ class StreamSeparator:
         self._resampler = audio.Resampler(sample_rate, model.sample_rate, n_channels)
         self._back = audio.Resampler(model.sample_rate, sample_rate, len(model.sources) * n_channels)
         chunking = choose_chunking(model) if chunking is None else chunking
-        self._chunks = open_passes(model, n_channels, chunking, self._statistics is not None)
+        wanted = range(len(model.sources)) if self._has_residual else self._chosen
+        self._chunks = open_passes(model, n_channels, chunking, self._statistics is not None, wanted)
         self._mixture = Queue(n_channels)  # samples whose estimates are not finished
 
     def push(self, block: Tensor) -> Tensor:
