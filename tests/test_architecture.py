@@ -24,9 +24,9 @@ FLOORS = {
     ],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
-    4: ["objective", "model_folder", "report", "importing", "bag"],
-    5: ["inference", "recipe", "observers", "zoo"],
-    6: ["auralflow", "training", "evaluation"],
+    4: ["objective", "model_folder", "report", "bag"],
+    5: ["inference", "recipe", "observers", "importing"],
+    6: ["auralflow", "training", "evaluation", "zoo"],
     7: ["cli"],
 }  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -64,7 +64,7 @@ def _add_import(commands: "argparse._SubParsersAction") -> None:
         "Turn weights of another package into a model folder; nothing in the files is executed.",
         "sepkit-model import model.ckpt --config config.yaml\n"
         "sepkit-model import htdemucs.th --output models/htdemucs\n"
-        "sepkit-model import model.ckpt --config config.yaml --set zero_dc=true",
+        "sepkit-model import model.ckpt --config config.yaml --set model.zero_dc=true",
         "Reads yaml and checkpoint of Music-Source-Separation-Training and its relatives, Demucs, Open-Unmix, SCNet,\n"
         "bandit, asteroid and torchaudio.",
     )
@@ -138,7 +138,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from sepkit.importing.model import describe_model
+    from sepkit.importing.card import describe_model
     from sepkit.model_folder import locate_model
 
     print(describe_model(locate_model(options.model)))
@@ -153,7 +153,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
     for text in options.set:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ValueError(f"--set wants KEY=VALUE, got {text}: write for example --set zero_dc=true")
+            raise ValueError(f"--set wants KEY=VALUE, got {text}: write for example --set model.zero_dc=true")
         try:
             values[key.strip()] = parse_yaml(value)
         except ValueError as error:
