@@ -49,6 +49,8 @@ def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -
     yield "set", ", ".join(f"{key}={value}" for key, value in (source.get("set") or {}).items())
     yield "taken", "; ".join(source.get("taken", []))
     yield "address", source.get("address", "")
+    base = card.get("base") or {}
+    yield "began as", f"{base.get('model')}, licence {base.get('licence')}" if base else ""
     yield "data", str(card.get("data") or "")
     yield "licence", str(card.get("licence") or "not stated")
     yield "score", _describe_score(card)
