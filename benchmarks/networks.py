@@ -39,10 +39,19 @@ from sepkit.separator import Separator
 ENGINES = ("original", "sepkit", "kept")
 TASKS = ("forward", "step")
 RATE = 44100
-ROFORMER = {"stereo": True, "time_transformer_depth": 1, "freq_transformer_depth": 1, "stft_hop_length": 441}
-ROFORMER |= {"stft_n_fft": 2048, "stft_win_length": 2048, "mask_estimator_depth": 2}
-ROFORMER |= {"zero_dc": False}  # audio-separator takes it, and leaves the bin as it is
-ROFORMER |= {"attn_dropout": 0.0, "ff_dropout": 0.0}
+ROFORMER = {
+    "stereo": True,
+    "num_stems": 1,
+    "time_transformer_depth": 1,
+    "freq_transformer_depth": 1,
+    "stft_n_fft": 2048,
+    "stft_win_length": 2048,
+    "stft_hop_length": 441,
+    "mask_estimator_depth": 2,
+    "zero_dc": False,  # audio-separator takes it, and leaves the bin as it is
+    "attn_dropout": 0.0,
+    "ff_dropout": 0.0,
+}
 BANDS = (2,) * 24 + (4,) * 12 + (12,) * 8 + (24,) * 8 + (48,) * 8 + (128, 129)
 UVR = "audio_separator.separator.uvr_lib_v5"
 STEMS = ["drums", "bass", "other", "vocals"]
