@@ -1,7 +1,8 @@
 """The memory that a step of a training needs, told without computing it: on tensors that have shapes and no values."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -46,7 +47,7 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
         objective = Objective(plain["losses"], separator)
         if settings.recompute:
             recompute_blocks(separator)
-        with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as tensors:
+        with FakeTensorMode(allow_non_fake_inputs=True), _fused_attention(), LiveBytes() as tensors:
             for module in (separator, objective):
                 _make_valueless(module, tensors.add)
             weights = [weight for module in (separator, objective) for weight in module.parameters()]
@@ -135,6 +136,21 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *_gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, _, *weights = ctx.saved_tensors
         return None, None, torch.empty_like(features), *map(torch.empty_like, weights)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Set attention to drop nothing, as only then a CPU does without all weights in memory, which a GPU always does."""
+    plain = nn.functional.scaled_dot_product_attention
+
+    def attend(*args: Any, **named: Any) -> Tensor:
+        return plain(*args, **{**named, "dropout_p": 0.0})
+
+    nn.functional.scaled_dot_product_attention = attend  # no mode reaches what is recomputed in a backward pass
+    try:
+        yield
+    finally:
+        nn.functional.scaled_dot_product_attention = plain
 
 
 class LiveBytes(TorchDispatchMode):
