@@ -74,12 +74,20 @@ def tell_memory(recipe: Recipe, device: torch.device, log: Callable[[str], objec
     low, high = (each / 2**30 for each in needed)
     log(f"GPU memory that a step needs: {low:.1f} to {high:.1f} GB, as estimated")
     total = total_memory(device)
-    if total is not None and needed[0] > total:
+    if total is not None and (least := _least(recipe, device, needed[0])) > total:
         raise TrainingError(
-            f"a step needs at least {low:.1f} GB, and {device} has {total / 2**30:.1f}: raise training.accumulate, set "
-            "training.recompute=true, or shorten separator.segment"
+            f"a step needs at least {least / 2**30:.1f} GB, and {device} has {total / 2**30:.1f}: raise "
+            "training.accumulate, set training.recompute=true, or shorten separator.segment"
         )
     return needed
+
+
+def _least(recipe: Recipe, device: torch.device, on_gpu: int) -> int:
+    """Return the bytes that a step takes here: `auto` is bfloat16 on a GPU, and float32 on a CPU."""
+    if device.type == "cuda" or recipe.training.precision != "auto":
+        return on_gpu
+    training = recipe.training.model_copy(update={"precision": "float32"})
+    return estimate_memory(recipe.model_copy(update={"training": training}))[0]
 
 
 def _backward(separator: Separator, objective: Objective, n_items: int, precision: str) -> None:
