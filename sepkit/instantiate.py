@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from sepkit.problems import Problem, did_you_mean, show
 
-OWN_MODULES = ("sepkit.models", "sepkit.transforms", "sepkit.masks")  # all that a model folder from a stranger may name
+# all that a model folder from a stranger may name
+OWN_MODULES = ("sepkit.models", "sepkit.transforms", "sepkit.masks", "sepkit.bag")
 
 
 class InstantiationError(ValueError):
@@ -36,7 +37,7 @@ def resolve_class(name: str, module: str, *, trusted: bool = True) -> type:
         name: a bare name, one of the module's classes, or a dotted path, which is imported.
         module: whose classes bare names mean, such as "sepkit.models".
         trusted: False where the name comes from a stranger: nothing outside `sepkit.models`,
-            `sepkit.transforms` and `sepkit.masks` is imported or returned.
+            `sepkit.transforms`, `sepkit.masks` and `sepkit.bag` is imported or returned.
 
     Raises:
         InstantiationError: nothing of that name, not a class, or not to be trusted.
@@ -132,6 +133,8 @@ def check(
         problems += check_arguments(cls, config, derived, extra_keys)
     except InstantiationError as error:
         problems += error.problems
+    if not trusted and "trusted" in config:
+        problems.append(Problem(("trusted",), "must be left out: whoever loads the model decides it", at_key=True))
     for name, value in config.items():
         items = enumerate(value) if isinstance(value, list | tuple) else ()
         nested = {(name,): value, **{(name, position): item for position, item in items}}
@@ -154,7 +157,7 @@ def instantiate(
         config: `{class: name, argument: value, ...}`; an argument may be such a mapping again, or a list of them.
         module: whose classes bare names mean, nested ones included.
         derived: values by name; each constructor gets those that its signature names and its mapping lacks.
-        trusted: see `resolve_class`.
+        trusted: see `resolve_class`; a constructor whose signature names it gets it, too, to build what it describes.
 
     Raises:
         InstantiationError: with every problem, before anything was built.
@@ -174,7 +177,8 @@ def _construct(config: Mapping[str, Any], module: str, derived: Mapping[str, Any
     cls = resolve_class(config["class"], module, trusted=trusted)
     arguments = {name: build(value) for name, value in config.items() if name != "class"}
     wanted = set(arguments_of(cls) or ()) - set(arguments)
-    return cls(**arguments, **{name: value for name, value in derived.items() if name in wanted})
+    given = {**derived, "trusted": trusted}
+    return cls(**arguments, **{name: value for name, value in given.items() if name in wanted})
 
 
 def _class_error(message: str) -> InstantiationError:

@@ -1,21 +1,28 @@
 """The heart: a Separator is an STFT, a network that estimates the sources, and the inverse STFT."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
-from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sepkit.arguments import check_is_tensor, is_number, is_whole
-from sepkit.files import is_safe_name, same_file_key
+from sepkit.arguments import check_is_tensor
+from sepkit.chunking import Chunking
 from sepkit.instantiate import InstantiationError, instantiate
 from sepkit.masks import apply_mask
+from sepkit.models._magnitude import absolute
 from sepkit.models.facts import derive_sizes, describe_network
+from sepkit.normalization import as_statistics, measure_mixture, normalize, restore
+from sepkit.parts import (
+    list_chunking_problems,
+    list_number_problems,
+    list_source_problems,
+    try_postfilter,
+    try_transform,
+)
 from sepkit.problems import Problem, show
 from sepkit.quantities import named_quantities
 
@@ -34,10 +41,16 @@ class Separator(nn.Module):
         postfilter: mapping with `class` and arguments, `WienerFilter`, or a dotted path to a module that turns the
             estimated spectrograms, (B, S, C, F, N), and the mixture's into better ones, outside of training alone; for
             networks that estimate masks or spectra; None: none.
+        normalize: "recording": the network sees mixtures minus the mean and divided by the standard deviation of the
+            whole recording, averaged over its channels, and estimates come back at the recording's level; None: as
+            they are.
+        chunking: arguments of `sepkit.chunking.Chunking`, with which recordings are separated where nothing else is
+            asked for; None: its defaults.
         trusted: let `class` be any importable class, not only one of this package.
 
     Attributes:
         facts: what the network declares, as `sepkit.models.facts` reads it.
+        chunking: how recordings are cut.
 
     Raises:
         ValueError: the transform is not one that a separator can use, or what the network declares cannot be.
@@ -53,16 +66,21 @@ class Separator(nn.Module):
         segment: float = 3.0,
         transform: Mapping[str, Any] | None = None,
         postfilter: Mapping[str, Any] | None = None,
+        normalize: Literal["recording"] | None = None,
+        chunking: Mapping[str, Any] | None = None,
         trusted: bool = True,
     ) -> None:
         super().__init__()
         numbers = {"sample_rate": sample_rate, "n_channels": n_channels, "segment": segment}
         parts = {"network": network, "transform": transform, "postfilter": postfilter}
-        problems = self.problems({"sources": sources, **numbers, **parts})
+        rules = {"normalize": normalize, "chunking": chunking}
+        problems = self.problems({"sources": sources, **numbers, **parts, **rules})
         if problems:
             raise InstantiationError(problems)
         self.sources, self.sample_rate = list(sources), sample_rate
         self.n_channels, self.segment = n_channels, segment
+        self.normalize, self.chunking = normalize, Chunking(**(chunking or {}))
+        self._chunking = None if chunking is None else dict(chunking)
         self._transform, self._network = deepcopy(dict(transform or {"class": "STFT"})), deepcopy(dict(network))
         self.transform = instantiate(self._transform, "sepkit.transforms", trusted=trusted)
         methods = ("n_bins", "n_frames", "padded_length", "inverse")
@@ -70,7 +88,7 @@ class Separator(nn.Module):
         if lacking:
             found = type(self.transform).__name__
             raise ValueError(f"transform must have {', '.join(lacking)}, as STFT has, got {found}")
-        _try_transform(self.transform, n_channels)
+        try_transform(self.transform, n_channels)
         derived = derive_sizes(self.transform, len(self.sources), n_channels, sample_rate, segment)
         self.network = instantiate(self._network, "sepkit.models", derived, trusted=trusted)
         self.facts = describe_network(self.network)
@@ -80,7 +98,7 @@ class Separator(nn.Module):
             self.postfilter = instantiate(self._postfilter, "sepkit.masks", derived, trusted=trusted)
             for problem in list_filter_problems(self.facts.outputs):
                 raise ValueError(str(problem))
-            _try_postfilter(self.postfilter, (1, len(self.sources), n_channels, self.transform.n_bins, 2))
+            try_postfilter(self.postfilter, (1, len(self.sources), n_channels, self.transform.n_bins, 2))
 
     @staticmethod
     def problems(settings: Mapping[str, Any]) -> list[Problem]:
@@ -91,14 +109,13 @@ class Separator(nn.Module):
         """
         problems = []
         if "sources" in settings:
-            problems += [problem.below("sources") for problem in _source_problems(settings["sources"])]
-        for name in ("sample_rate", "n_channels"):
-            number = settings.get(name, 1)
-            if not (is_whole(number) and number >= 1):
-                problems.append(Problem((name,), f"must be a whole number, at least 1, got {show(number)}"))
-        segment = settings.get("segment", 1.0)
-        if not (is_number(segment) and 0 < segment < math.inf):
-            problems.append(Problem(("segment",), f"must be a finite number of seconds above 0, got {show(segment)}"))
+            problems += [problem.below("sources") for problem in list_source_problems(settings["sources"])]
+        problems += list_number_problems(settings)
+        normalize = settings.get("normalize")
+        if normalize not in (None, "recording"):
+            problems.append(Problem(("normalize",), f"must be recording, or null for none, got {show(normalize)}"))
+        if settings.get("chunking") is not None:
+            problems += [problem.below("chunking") for problem in list_chunking_problems(settings["chunking"])]
         for name in ("network", "transform", "postfilter"):
             part = settings.get(name)
             if name in settings and not isinstance(part, Mapping) and (part is not None or name == "network"):
@@ -116,6 +133,8 @@ class Separator(nn.Module):
             "transform": deepcopy(self._transform),
             "network": deepcopy(self._network),
             "postfilter": deepcopy(self._postfilter),
+            "normalize": self.normalize,
+            "chunking": deepcopy(self._chunking),
         }
 
     @property
@@ -128,21 +147,39 @@ class Separator(nn.Module):
         """Return the names of what a `Separation` of this separator holds, "source" each or "item"."""
         return named_quantities(self.facts.outputs)
 
-    def forward(self, mixture: Tensor) -> Tensor:
+    def forward(self, mixture: Tensor, statistics: Tensor | Sequence[float] | None = None) -> Tensor:
         """Separate a mixture.
 
         Args:
             mixture: (B, C, T) at `sample_rate`, T >= 1.
+            statistics: where `normalize` is "recording", mean and standard deviation of the recording that the mixture
+                is of, averaged over its channels, (2,) or (B, 2); None: each item is taken for a whole recording.
 
         Returns:
-            (B, S, C, T).
+            (B, S, C, T), silent where a recording is.
+
+        Raises:
+            ValueError: a shape is not this separator's, or statistics come where nothing is normalised.
         """
-        return self.analyze(mixture).estimate
+        if self.normalize is None:
+            if statistics is not None:
+                raise ValueError("statistics are for a separator whose normalize is 'recording': leave them out")
+            return self.analyze(mixture).estimate
+        self._check(mixture, None)
+        if statistics is None:
+            statistics = measure_mixture(mixture)
+        statistics = as_statistics(statistics, len(mixture))
+        normalized = normalize(mixture, statistics)
+        audible = normalized.flatten(1).any(1)[:, None, None, None]
+        return restore(self._analyze(normalized, None).estimate * audible, statistics)
 
     def analyze(
         self, mixture: Tensor, targets: Tensor | None = None, *, network: nn.Module | None = None
     ) -> "Separation":
         """Run the network once and keep all quantities, for training.
+
+        Where `normalize` is "recording", each item is taken for a whole recording: mixture and targets are normalised
+        by what is measured on its mixture, and all quantities are those of the normalised waveforms.
 
         Args:
             mixture: (B, C, T).
@@ -153,6 +190,14 @@ class Separator(nn.Module):
             ValueError: a shape is not this separator's, or the network returns other than it declares.
         """
         self._check(mixture, targets)
+        if self.normalize is not None:
+            statistics = measure_mixture(mixture)
+            mixture = normalize(mixture, statistics)
+            targets = None if targets is None else normalize(targets, statistics)
+        return self._analyze(mixture, targets, network)
+
+    def _analyze(self, mixture: Tensor, targets: Tensor | None, network: nn.Module | None = None) -> "Separation":
+        """Run the network on what is checked and normalised."""
         separation = Separation(self, mixture, targets)
         inputs = {name: getattr(separation, name) for name in self.facts.inputs}
         try:
@@ -173,6 +218,16 @@ class Separator(nn.Module):
         self._check_outputs(outputs, separation)
         separation.set_outputs(outputs)
         return separation
+
+    def normalized(self, mixture: Tensor) -> Tensor:
+        """Return what the network sees of mixtures (B, C, T), each taken for a whole recording."""
+        return mixture if self.normalize is None else normalize(mixture, measure_mixture(mixture))
+
+    def valid_length(self, n_samples: int) -> int:
+        """Return the samples to which the network fills up a mixture of `n_samples`."""
+        if self.facts.has_valid_length:
+            return self.network.valid_length(n_samples)
+        return max(n_samples, self.facts.least_length)
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """Transform (..., T), filled to the network's `least_length`, into complex (..., F, N).
@@ -234,52 +289,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-@torch.no_grad()
-def _try_transform(transform: nn.Module, n_channels: int) -> None:
-    """Refuse a transform that gives no complex spectrogram, or whose inverse gives no waveform: training would fail."""
-    device = next(chain(transform.parameters(), transform.buffers()), torch.zeros(())).device
-    spectrogram = transform(torch.zeros(n_channels, transform.padded_length(1), device=device))
-    shape = tuple(spectrogram.shape)
-    if not spectrogram.is_complex() or len(shape) != 3 or shape[:2] != (n_channels, transform.n_bins):
-        wanted = f"complex ({n_channels}, {transform.n_bins}, N), as STFT does"
-        raise ValueError(f"transform must turn ({n_channels}, T) into {wanted}, got {spectrogram.dtype} {shape}")
-    waveform = transform.inverse(spectrogram, 1)
-    if waveform.is_complex() or waveform.shape != (n_channels, 1):
-        found = f"{waveform.dtype} {tuple(waveform.shape)}"
-        raise ValueError(f"transform's inverse(spectrogram, T) must give a real ({n_channels}, T), got {found}")
-
-
-def _source_problems(sources: object) -> Iterator[Problem]:
-    """List what is wrong with names of sources: files are called after them."""
-    if isinstance(sources, str) or not isinstance(sources, Sequence) or not sources:
-        yield Problem((), f"must be a list of names, at least one, got {show(sources)}")
-        return
-    keys: set[str] = set()
-    for position, name in enumerate(sources):
-        if not isinstance(name, str):
-            yield Problem((position,), f"must be a name, got {show(name)}")
-            continue
-        key = same_file_key(name)
-        if key in keys:
-            yield Problem((position,), f"each source must be named once, got {show(name)} again")
-        elif key == "mixture":
-            yield Problem((position,), f"{show(name)} is what the sources are separated from; it cannot be one of them")
-        elif name.startswith(".") or not is_safe_name(name, ".flac"):
-            yield Problem((position,), f"a source must be a name that files can have, got {show(name)}")
-        keys.add(key)
-
-
-@torch.no_grad()
-def _try_postfilter(postfilter: nn.Module, shape: tuple[int, ...]) -> None:
-    """Refuse a postfilter that does not turn complex (B, S, C, F, N) and the mixture's spectrogram into the same."""
-    device = next(chain(postfilter.parameters(), postfilter.buffers()), torch.zeros(())).device
-    silence = torch.zeros(shape, dtype=torch.complex64, device=device)
-    filtered = postfilter(silence, silence[:, 0])
-    if not isinstance(filtered, Tensor) or not filtered.is_complex() or filtered.shape != shape:
-        found = f"{filtered.dtype} {tuple(filtered.shape)}" if isinstance(filtered, Tensor) else type(filtered).__name__
-        raise ValueError(f"postfilter must turn estimates, complex {shape}, into as many, got {found}")
-
-
 class Separation:
     """Quantities of one pass through a Separator, under the field's names, each derived once on first use.
 
@@ -321,7 +330,7 @@ class Separation:
 
     @cached_property
     def mixture_magnitude(self) -> Tensor:  # noqa: D102
-        return self.mixture_spectrogram.abs()
+        return absolute(self.mixture_spectrogram)
 
     @cached_property
     def estimate_spectrogram(self) -> Tensor:  # noqa: D102
@@ -332,7 +341,7 @@ class Separation:
     @cached_property
     def estimate_magnitude(self) -> Tensor:  # noqa: D102
         if set(self._outputs) & {"spectrum", "waveform", "estimate"} or self._postfilter is not None:
-            return self.estimate_spectrogram.abs()
+            return absolute(self.estimate_spectrogram)
         return self.mask.abs() * self.mixture_magnitude.unsqueeze(1)
 
     @cached_property
@@ -370,7 +379,7 @@ class Separation:
 
     @cached_property
     def target_magnitude(self) -> Tensor:  # noqa: D102
-        return self.target_spectrogram.abs()
+        return absolute(self.target_spectrogram)
 
     @cached_property
     def interference_magnitude(self) -> Tensor:  # noqa: D102

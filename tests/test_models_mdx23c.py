@@ -173,9 +173,13 @@ def test_a_network_that_cannot_be_is_refused(arguments, message):
         build(**arguments)
 
 
-def test_a_model_of_normalised_recordings_is_refused(golden):
-    config = {**golden.config, "inference": {"normalize": True}}
-    with pytest.raises(
-        ValueError, match=r"inference\.normalize must be off, since no recording is normalised as a whole"
-    ):
+@pytest.mark.parametrize(("section", "value", "wanted"), [("inference", True, "recording"), ("data", False, None)])
+def test_a_config_says_whether_recordings_are_normalised(golden, section, value, wanted):
+    config = {**golden.config, section: {"normalize": value}}
+    assert mdx23c.settings(golden.tensors, config)["normalize"] == wanted
+
+
+def test_a_config_that_says_nothing_clear_about_it_is_refused(golden):
+    config = {**golden.config, "inference": {"normalize": "peak"}}
+    with pytest.raises(ValueError, match=r"inference\.normalize must be true or false, got 'peak'"):
         mdx23c.settings(golden.tensors, config)

@@ -67,7 +67,8 @@ PASSIVE = {
         "mask_loss si_sdr_loss"
     ),
     "called by the functions above with what these have checked": (
-        "StreamSeparator best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
+        "StreamSeparator choose_chunking measure_statistics "
+        "best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
         "list_filter_problems separate_catalogue load_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": (
@@ -194,7 +195,10 @@ def cases(folder: Path) -> dict[str, Case]:
             paths=("recording", "output"),
         ),
         "Chunking": Case(
-            inference.Chunking, {"batch_size": 1, "overlap": 0.5}, counts=("batch_size",), numbers=("overlap",)
+            inference.Chunking,
+            {"batch_size": 1, "overlap": 0.5, "window": "triangle", "power": 2.0, "shifts": 1, "seed": 0},
+            counts=("batch_size", "shifts", "seed"),
+            numbers=("overlap", "power"),
         ),
         "Separator": Case(lambda mixture: model()(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)),
         "resample": Case(
@@ -545,6 +549,7 @@ def plain(calls) -> Callable[[str], Any]:
 
 
 ELSEWHERE = {  # documented, and held by tests of their own
+    "sepkit.bag", "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
     "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
     "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit",
     "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c",

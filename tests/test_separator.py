@@ -148,6 +148,8 @@ def test_settings_are_what_was_given_with_the_defaults_filled_in():
         "transform": {"class": "STFT"},
         "network": SMALL,
         "postfilter": None,
+        "normalize": None,
+        "chunking": None,
     }
 
 

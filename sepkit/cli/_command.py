@@ -40,16 +40,19 @@ def make_parser(name: str, description: str, examples: str, note: str = "") -> a
 
 def add_chunking(parser: argparse.ArgumentParser) -> None:
     """Add the options about chunks."""
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="chunks at once (default: 1)")
-    parser.add_argument("--overlap", type=float, default=0.25, metavar="X", help="of chunks, 0 to 0.9 (default: 0.25)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="chunks at once (default: the model's, mostly 1)")
+    parser.add_argument(
+        "--overlap", type=float, metavar="X", help="of chunks, 0 to 0.9 (default: the model's, mostly 0.25)"
+    )
 
 
 def check_chunking(options: argparse.Namespace) -> None:
-    """Refuse --batch-size and --overlap out of range under these names, before a model is loaded."""
-    from sepkit.inference import Chunking
+    """Refuse numbers out of range under the names of their options, before a model is loaded."""
+    from sepkit.chunking import Chunking
 
+    given = {name: getattr(options, name, None) for name in ("batch_size", "overlap", "shifts")}
     try:
-        Chunking(options.batch_size, options.overlap)
+        Chunking(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise ValueError(f"--{error}".replace("batch_size", "batch-size")) from None
 

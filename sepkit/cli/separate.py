@@ -32,6 +32,9 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("recordings", metavar="FILE|FOLDER", nargs="+", help="audio files, or folders of them")
     parser.add_argument("--output", metavar="DIR", default="separated", help="where the stems go (default: separated)")
     add_chunking(parser)
+    parser.add_argument(
+        "--shifts", type=int, metavar="N", help="mean of N separations, each delayed at random; N times the time"
+    )
     parser.add_argument("--stems", nargs="+", metavar="STEM", help="only these stems")
     parser.add_argument("--residual", action="store_true", help="also write the recording minus all estimates")
     parser.add_argument("--format", default="wav", choices=_FORMATS, help="wav is 32-bit float and never scaled")
@@ -51,7 +54,7 @@ def _separate(options: argparse.Namespace) -> int:
     check_chunking(options)
     recordings = find_recordings(options.recordings, options.output, print_line)
     model, folder = load_model(options)
-    shared = pick(options, "stems", "residual", "batch_size", "overlap", "format", "existing", "report")
+    shared = pick(options, "stems", "residual", "batch_size", "overlap", "shifts", "format", "existing", "report")
     result = separate_catalogue(model, recordings, options.output, **shared, run=folder, log=print_line)
     for failure in result.failures:
         print(f"failed: {failure}", file=sys.stderr)

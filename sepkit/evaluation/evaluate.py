@@ -23,7 +23,7 @@ from sepkit.evaluation.settings import DEFAULT_METRICS, Settings, check_settings
 from sepkit.evaluation.table import INTERVAL_NOTE, title
 from sepkit.evaluation.targets import choose_targets
 from sepkit.evaluation.tracks import ModelTrack, Track, describe_tracks
-from sepkit.inference import Chunking
+from sepkit.inference import choose_chunking
 from sepkit.metrics.units import NOT_DECIBELS
 from sepkit.model_folder import load_model
 from sepkit.processes import end_if_spawned
@@ -49,8 +49,8 @@ def evaluate(
     protocol: str = "sepkit",
     engine: str = "sepkit",
     baselines: bool = True,
-    batch_size: int = 1,
-    overlap: float = 0.25,
+    batch_size: int | None = None,
+    overlap: float | None = None,
     device: str | torch.device | None = None,
     resample: bool = False,
     trust: bool = False,
@@ -89,8 +89,8 @@ def evaluate(
             accompaniment, all stems without it.
         engine: what computes SDR, ISR, SIR and SAR: "sepkit", or, for whoever doubts, "museval" itself.
         baselines: score what needs no model, too.
-        batch_size: chunks that the network sees at once, >= 1; the result does not depend on it.
-        overlap: share of a chunk that the next one covers again, in [0, 0.9].
+        batch_size: chunks that the network sees at once, >= 1; the result does not depend on it; None: the model's.
+        overlap: share of a chunk that the next one covers again, in [0, 0.9]; None: the model's.
         device: to which the model is moved; None: it stays where it is, and one from a folder on the CPU.
         resample: let songs of another rate than the model's be resampled.
         trust: let the model's folder name classes outside this package, which are then imported.
@@ -114,7 +114,6 @@ def evaluate(
     _check_call(sources, workers, split, resample)
     if (report and output is None) or (run is not None and not report):
         raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
-    chunking = Chunking(batch_size, overlap)
     settings, notes = _choose_engine(settings)
     system, transform, model_hash, separation = "estimates", STFT(), None, {}
     if model is None:
@@ -122,11 +121,12 @@ def evaluate(
         notes += read
     else:
         separator = _place_model(model, device, trust)
+        chunking = choose_chunking(separator, batch_size=batch_size, overlap=overlap)
         chosen = choose_targets(separator.sources, targets, settings.protocol)
         songs = open_songs(data, split, chosen.stems, separator.sample_rate, separator.n_channels, resample=resample)
         tracks = [ModelTrack(song, chosen, separator, chunking) for song in songs]
         system, transform, model_hash = "model", separator.transform, hash_model(separator)
-        separation = {"overlap": overlap, "resample": resample}
+        separation = {"overlap": chunking.overlap, "resample": resample}
     notes += describe_tracks(tracks)
     settings = _leave_out_metrics(settings, tracks)
     scorer = TrackScorer(system, tracks, settings, transform if baselines else None)

@@ -7,12 +7,13 @@ from functools import cached_property
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.chunking import Chunking
 from sepkit.datasets import Song
 from sepkit.datasets.check import describe_inspections
 from sepkit.evaluation.measure import TrackAudio
 from sepkit.evaluation.settings import WITH_MIXTURE
 from sepkit.evaluation.targets import Targets
-from sepkit.inference import Chunking, StreamSeparator
+from sepkit.inference import StreamSeparator, measure_statistics
 from sepkit.separator import Separator
 
 _BLOCK = 1 << 16  # samples that go into the model at a time
@@ -100,8 +101,10 @@ class ModelTrack(Track):
         stems = [name for name in self.model.sources if name in names]
         places, done = [names.index(name) for name in stems], 0
         rows = mixture.new_empty(self.shape)
-        stream = StreamSeparator(self.model, self.model.sample_rate, len(mixture), stems, self.chunking)
-        for block in stream.run(mixture.split(_BLOCK, -1)):
+        rate, blocks = self.model.sample_rate, mixture.split(_BLOCK, -1)
+        statistics = measure_statistics(self.model, blocks, rate, len(mixture))
+        stream = StreamSeparator(self.model, rate, len(mixture), stems, self.chunking, statistics)
+        for block in stream.run(blocks):
             rows[places, :, done : done + block.shape[-1]] = block
             done += block.shape[-1]
         return _fill_residual(rows, mixture, len(names))

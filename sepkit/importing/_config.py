@@ -47,17 +47,17 @@ def agreed_divisor(config: Mapping[str, Any], key: str, whole: int, part: int) -
     return agreed(config, key, whole // max(part, 1))
 
 
-def refuse_normalization(config: Mapping[str, Any]) -> None:
-    """Refuse a model whose recordings are normalised as a whole before they are cut into chunks.
+def normalization(config: Mapping[str, Any]) -> str | None:
+    """Return what the argument `normalize` of a Separator must be, by the section `inference` or `data` of a config.
 
     Raises:
-        ValueError: the config asks for it.
+        ValueError: it says neither true nor false.
     """
-    for key in ("inference.normalize", "data.normalize"):
-        if stated(config, key):
-            raise ValueError(
-                f"{key} must be off, since no recording is normalised as a whole, got {stated(config, key)}"
-            )
+    found = {key: stated(config, key) or False for key in ("inference.normalize", "data.normalize")}
+    for key, value in found.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} must be true or false, got {value!r}")
+    return "recording" if any(found.values()) else None
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, n_dims: int | None = None) -> tuple[int, ...]:

@@ -4,9 +4,13 @@ from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from sepkit.importing._config import agreed, stated
+from sepkit.importing._config import agreed, required, stated
 
 RESIDUAL_IN = {1: "encoder", 2: "decoder", 3: "both"}
+SEPARATING = {  # how demucs separates recordings
+    "normalize": "recording",
+    "chunking": {"overlap": 0.25, "window": "triangle", "last": "short"},
+}
 
 
 def check_known(config: Mapping[str, Any], known: Collection[str], fixed: Mapping[str, Collection[Any]]) -> None:
@@ -27,7 +31,14 @@ def check_known(config: Mapping[str, Any], known: Collection[str], fixed: Mappin
             raise ValueError(f"config must hold arguments of the original network alone, got {name}")
 
 
-def exact(number: Any) -> Fraction:
+def segment_length(config: Mapping[str, Any]) -> int:
+    """Return the samples of a segment: `segment_length`, or the whole part of `segment` in seconds times the rate."""
+    sample_rate = required(config, "samplerate")
+    n_samples = stated(config, "segment_length")
+    return n_samples or int(_exact(required(config, "segment")) * sample_rate)
+
+
+def _exact(number: Any) -> Fraction:
     """Return an exact number of seconds: 7.8 as 39/5, not as the float that is nearest to it."""
     return Fraction(str(number)) if isinstance(number, float) else Fraction(number)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, agreed_divisor, count, required, shape_of, stated
-from sepkit.importing._demucs_checks import RESIDUAL_IN, check_known, exact, first_layer
+from sepkit.importing._config import agreed, agreed_divisor, count, required, shape_of
+from sepkit.importing._demucs_checks import RESIDUAL_IN, SEPARATING, check_known, first_layer, segment_length
 from sepkit.importing._demucs_names import original_time
 from sepkit.importing._tensors import convert_named
 
@@ -39,12 +39,12 @@ def time_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> d
     if len(names) != n_sources:
         raise ValueError(f"sources must be {n_sources}, as the tensors have it, got {', '.join(names)} in the config")
     sample_rate = required(config, "samplerate")
-    n_samples = stated(config, "segment_length")
     return {
         "sources": names,
         "sample_rate": sample_rate,
         "n_channels": n_channels,
-        "segment": n_samples / sample_rate if n_samples else float(exact(required(config, "segment"))),
+        "segment": segment_length(config) / sample_rate,
+        **SEPARATING,
         "network": {
             "class": "Demucs",
             "hidden_channels": agreed(config, "channels", hidden),

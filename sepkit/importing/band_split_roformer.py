@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, refuse_normalization, required, shape_of, source_names, stated
+from sepkit.importing._config import agreed, count, normalization, required, shape_of, source_names, stated
 from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models._attention import Places
 from sepkit.models._band_layouts import group_by_width, overlapping_mel_bands
@@ -71,7 +71,6 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: tensors and config contradict each other, the config lacks what the tensors cannot tell, or the
             variant is not supported.
     """
-    refuse_normalization(config)
     _refuse(tensors)
     unknown = sorted(set(stated(config, "model") or {}) - _USED - _UNUSED)
     if unknown:
@@ -89,6 +88,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         "sample_rate": sample_rate,
         "n_channels": n_channels,
         "segment": n_samples / sample_rate,
+        "normalize": normalization(config),
         "transform": {
             "class": "STFT",
             "n_fft": n_fft,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, refuse_normalization, required, shape_of, stated
+from sepkit.importing._config import agreed, count, normalization, required, shape_of, stated
 from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models.band_split_rnn import layout_of
 
@@ -41,7 +41,6 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: tensors and config contradict each other, the config lacks what the tensors cannot tell, or the
             variant is not supported.
     """
-    refuse_normalization(config)
     _refuse(tensors)
     for key, value in _ONLY.items():
         agreed(config, f"model.{key}", value, "no other is supported")
@@ -64,6 +63,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         "sample_rate": sample_rate,
         "n_channels": int(required(config, "audio.num_channels")),
         "segment": required(config, "audio.chunk_size") / sample_rate,
+        "normalize": normalization(config),
         "transform": {
             "class": "STFT",
             "n_fft": _N_FFT,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sepkit.importing._config import agreed, agreed_divisor, required, shape_of
-from sepkit.importing._demucs_checks import RESIDUAL_IN, check_known, exact, first_layer
+from sepkit.importing._demucs_checks import RESIDUAL_IN, SEPARATING, check_known, first_layer, segment_length
 from sepkit.importing._demucs_names import original_hybrid, rename_torchaudio
 from sepkit.importing._demucs_time import convert_time, detect_time, time_settings
 from sepkit.importing._tensors import convert_named
@@ -99,11 +99,9 @@ def _transformer_settings(tensors: Mapping[str, Tensor], config: Mapping[str, An
         "position_gain": float(config.get("t_weight_pos_embed", 1.0)),
         "longest_period": float(config.get("t_max_period", 10000.0)),
     }
-    sample_rate = required(config, "samplerate")
-    length = int(exact(required(config, "segment")) * sample_rate)
     if config.get("use_train_segment", True):
-        network["training_length"] = length
-    return _separator(tensors, config, network, length / sample_rate)
+        network["training_length"] = segment_length(config)
+    return _separator(tensors, config, network)
 
 
 def _joined_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,12 +131,10 @@ def _joined_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -
     if edges:
         n_banded = _count(tensors, r"encoder\.(\d+)\.layers\.")
         network |= {"band_edges": edges, "n_banded": agreed(config, "multi_freqs_depth", n_banded)}
-    return _separator(tensors, config, network, float(exact(required(config, "segment"))))
+    return _separator(tensors, config, network)
 
 
-def _separator(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], network: dict[str, Any], segment: float
-) -> dict[str, Any]:
+def _separator(tensors: Mapping[str, Tensor], config: Mapping[str, Any], network: dict[str, Any]) -> dict[str, Any]:
     embedding = "freq_emb.embedding.weight"
     if embedding in tensors:
         n_fft = agreed(config, "nfft", 2 * network["stride"] * shape_of(tensors, embedding, 2)[0])
@@ -151,7 +147,8 @@ def _separator(
         "sources": list(required(config, "sources")),
         "sample_rate": required(config, "samplerate"),
         "n_channels": shape_of(tensors, "tencoder.0.conv.weight", 3)[1],
-        "segment": segment,
+        "segment": segment_length(config) / required(config, "samplerate"),
+        **SEPARATING,
         "transform": transform,
         "network": network,
     }

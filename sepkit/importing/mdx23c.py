@@ -9,7 +9,7 @@ from sepkit.importing._config import (
     agreed,
     agreed_divisor,
     count,
-    refuse_normalization,
+    normalization,
     required,
     shape_of,
     source_names,
@@ -50,7 +50,6 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: tensors and config contradict each other, the config lacks what the tensors cannot tell, or the
             variant is not supported.
     """
-    refuse_normalization(config)
     norm, activation = required(config, "model.norm"), required(config, "model.act")
     if norm != "InstanceNorm":
         raise ValueError(f"model.norm must be InstanceNorm, the only one that is supported, got {norm}")
@@ -70,6 +69,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         "sample_rate": sample_rate,
         "n_channels": n_channels,
         "segment": n_samples / sample_rate,
+        "normalize": normalization(config),
         "transform": {"class": "STFT", "n_fft": required(config, "audio.n_fft"), "hop_length": hop_length},
         "network": {
             "class": "MDX23C",

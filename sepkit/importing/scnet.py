@@ -10,7 +10,7 @@ from sepkit.importing._config import (
     agreed,
     agreed_divisor,
     count,
-    refuse_normalization,
+    normalization,
     required,
     shape_of,
     source_names,
@@ -55,7 +55,6 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     Raises:
         ValueError: tensors and config contradict each other, or the config lacks what the tensors cannot tell.
     """
-    refuse_normalization(config)
     shared = "audio" in config
     sample_rate = required(config, "audio.sample_rate" if shared else "data.samplerate")
     segment = required(config, "audio.chunk_size") / sample_rate if shared else required(config, "data.segment")
@@ -69,6 +68,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         "sample_rate": sample_rate,
         "n_channels": agreed(config, "model.audio_channels", n_parts // 2),
         "segment": segment,
+        "normalize": normalization(config),
         "transform": {
             "class": "STFT",
             "n_fft": n_fft,

@@ -1,5 +1,6 @@
 """Separate recordings of any length, in bounded memory."""
 
+from sepkit.chunking import Chunking
 from sepkit.inference.catalogue import (
     CatalogueResult,
     describe_separated,
@@ -13,9 +14,9 @@ from sepkit.inference.files import (
     separate,
     separate_file,
 )
-from sepkit.inference.overlap_add import Chunking, Separates
+from sepkit.inference.overlap_add import Separates
 from sepkit.inference.stems import choose_stems, residual_name
-from sepkit.inference.streaming import StreamSeparator
+from sepkit.inference.streaming import StreamSeparator, choose_chunking, measure_statistics
 
 __all__ = [
     "CatalogueResult",
@@ -23,10 +24,12 @@ __all__ = [
     "Separated",
     "Separates",
     "StreamSeparator",
+    "choose_chunking",
     "choose_stems",
     "describe_separated",
     "find_model",
     "find_recordings",
+    "measure_statistics",
     "output_name",
     "residual_name",
     "separate",

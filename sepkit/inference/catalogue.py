@@ -18,8 +18,8 @@ from sepkit import audio
 from sepkit.disk import OutputError
 from sepkit.files import safe_name, same_file_key
 from sepkit.inference.files import Destination, Separated, output_name, separate_file
-from sepkit.inference.overlap_add import Chunking
 from sepkit.inference.stems import choose_stems
+from sepkit.inference.streaming import choose_chunking
 from sepkit.model_folder import CARD, ModelError, read_card
 from sepkit.separator import Separator
 
@@ -49,8 +49,10 @@ def separate_catalogue(
     *,
     stems: Sequence[str] | None = None,
     residual: bool = False,
-    batch_size: int = 1,
-    overlap: float = 0.25,
+    batch_size: int | None = None,
+    overlap: float | None = None,
+    shifts: int | None = None,
+    seed: int | None = None,
     format: str = "wav",  # noqa: A002
     existing: str = "error",
     report: bool = False,
@@ -67,8 +69,10 @@ def separate_catalogue(
         output: folder, created if need be.
         stems: names of the stems to write; None: all.
         residual: write the residual, too.
-        batch_size: chunks that the network sees at once, >= 1.
-        overlap: share of a chunk that the next one covers again, in [0, 0.9].
+        batch_size: chunks that the network sees at once, >= 1; None: the model's.
+        overlap: share of a chunk that the next one covers again, in [0, 0.9]; None: the model's.
+        shifts: delayed separations whose mean is written, as in `separate`; None: the model's.
+        seed: of the delays; None: the model's.
         format: of the files, as in `separate_file`.
         existing: of stems that are there, as in `separate_file`: "error", "skip" or "overwrite".
         report: write `<name>/report.html`, too.
@@ -80,10 +84,11 @@ def separate_catalogue(
     """
     from sepkit.report import Stopwatch  # late, because it imports what draws
 
-    Chunking(batch_size, overlap)
+    chunks = {"batch_size": batch_size, "overlap": overlap, "shifts": shifts, "seed": seed}
+    choose_chunking(model, **chunks)
     destination, log = Destination(output, format, existing), log or (lambda _line: None)
     names = choose_stems(model.sources, stems, residual)
-    options = {"stems": names, "batch_size": batch_size, "overlap": overlap, "format": format, "existing": existing}
+    options = {"stems": names, "format": format, "existing": existing, **chunks}
     result, durations = CatalogueResult(), {}
     for name, path in recordings.items():
         with _keeping_failures(result, path, output):

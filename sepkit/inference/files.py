@@ -16,9 +16,15 @@ from sepkit.arguments import as_waveform, check_path
 from sepkit.audio.info import nonfinite
 from sepkit.disk import OutputError, explain, not_left_empty, writing
 from sepkit.files import is_safe_name, safe_name
-from sepkit.inference.overlap_add import Chunking
 from sepkit.inference.stems import choose_stems
-from sepkit.inference.streaming import BLOCK, Progress, StreamSeparator, check_channels
+from sepkit.inference.streaming import (
+    BLOCK,
+    Progress,
+    StreamSeparator,
+    check_channels,
+    choose_chunking,
+    measure_statistics,
+)
 from sepkit.locks import work_folder
 from sepkit.separator import Separator
 
@@ -70,8 +76,10 @@ def separate(
     sample_rate: int | None = None,
     stems: Sequence[str] | None = None,
     residual: bool = False,
-    batch_size: int = 1,
-    overlap: float = 0.25,
+    batch_size: int | None = None,
+    overlap: float | None = None,
+    shifts: int | None = None,
+    seed: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Separate a recording into stems of the same length, sample rate and channels; `separate_file` writes them.
@@ -86,8 +94,11 @@ def separate(
         sample_rate: of a waveform, Hz; None: the model's.
         stems: names of the stems to return; None: all.
         residual: return the residual, too.
-        batch_size: chunks that the network sees at once, >= 1; the result does not depend on it.
-        overlap: share of a chunk that the next one covers again, in [0, 0.9].
+        batch_size: chunks that the network sees at once, >= 1; the result does not depend on it; None: the model's.
+        overlap: share of a chunk that the next one covers again, in [0, 0.9]; None: the model's.
+        shifts: separations, each delayed at random by up to half a second, whose mean is returned; 0: one without
+            delay; None: the model's.
+        seed: of these delays; None: the model's.
         progress: called with the seconds of audio that were finished since its last call.
 
     Returns:
@@ -98,8 +109,8 @@ def separate(
         TypeError: the recording is neither a file nor a tensor nor a numpy array.
         ValueError: an argument is out of range, or the waveform is not (C, T) in floating point.
     """
-    chunking = Chunking(batch_size, overlap)
     names = choose_stems(_sources(model), stems, residual)
+    chunking = choose_chunking(model, batch_size=batch_size, overlap=overlap, shifts=shifts, seed=seed)
     if isinstance(recording, str | os.PathLike):
         if sample_rate is not None:
             raise ValueError(f"sample_rate is for waveforms, a file says its own: leave it out, got {sample_rate}")
@@ -107,8 +118,11 @@ def separate(
     else:
         waveform = _check_waveform(recording)
         rate = model.sample_rate if sample_rate is None else sample_rate
-    stream = StreamSeparator(model, rate, len(waveform), names, chunking)
-    waveforms = torch.cat(list(stream.run(waveform.split(BLOCK, -1), progress)), -1)
+    check_channels("the recording", len(waveform), model)
+    blocks = waveform.split(BLOCK, -1)
+    statistics = measure_statistics(model, blocks, rate, len(waveform))
+    stream = StreamSeparator(model, rate, len(waveform), names, chunking, statistics)
+    waveforms = torch.cat(list(stream.run(blocks, progress)), -1)
     return dict(zip(names, waveforms, strict=True))
 
 
@@ -139,8 +153,10 @@ def separate_file(
     name: str | None = None,
     stems: Sequence[str] | None = None,
     residual: bool = False,
-    batch_size: int = 1,
-    overlap: float = 0.25,
+    batch_size: int | None = None,
+    overlap: float | None = None,
+    shifts: int | None = None,
+    seed: int | None = None,
     format: str = "wav",  # noqa: A002
     existing: str = "error",
     allow_truncated: bool = False,
@@ -155,8 +171,10 @@ def separate_file(
         name: of the folder in `output`, one that every system takes, "/" between folders; None: as `output_name` says.
         stems: names of the stems to write; None: all.
         residual: write the residual, too.
-        batch_size: chunks that the network sees at once.
-        overlap: share of a chunk that the next one covers again, in [0, 0.9].
+        batch_size: chunks that the network sees at once; None: the model's.
+        overlap: share of a chunk that the next one covers again, in [0, 0.9]; None: the model's.
+        shifts: delayed separations whose mean is written, as in `separate`; None: the model's.
+        seed: of the delays; None: the model's.
         format: of the files: "wav" (32-bit float), "wav24", "wav16", "flac" (24-bit), "flac16", "ogg" or "mp3".
         existing: of stems that are there: "error"; "skip", pass over a recording all of whose stems are there, and
             refuse to replace one of them; or "overwrite".
@@ -169,10 +187,10 @@ def separate_file(
         FileExistsError: a stem exists that may not be replaced.
         sepkit.disk.OutputError: the folder cannot be written to.
     """
-    chunking = Chunking(batch_size, overlap)
     check_path(recording, "recording")
     recording, destination = Path(recording), Destination(output, format, existing)
     stems = choose_stems(_sources(model), stems, residual)
+    chunking = choose_chunking(model, batch_size=batch_size, overlap=overlap, shifts=shifts, seed=seed)
     paths = destination.paths(output_name(recording) if name is None else name, stems, recording)
     by_stem = dict(zip(stems, paths, strict=True))
     if destination.may_skip(paths):
@@ -180,16 +198,26 @@ def separate_file(
     with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
         info = reader.info
         check_channels(str(recording), info.n_channels, model)
-        stream = StreamSeparator(model, info.sample_rate, info.n_channels, stems, chunking)
         with _work_folder(paths[0].parent) as work:
             if destination.may_skip(paths):  # another process may just have written them
                 return Separated(recording, by_stem, skipped=True)
+            statistics = _measure_file(model, recording, allow_truncated)
+            stream = StreamSeparator(model, info.sample_rate, info.n_channels, stems, chunking, statistics)
             gain = _write_stems(stream.run(reader.blocks(BLOCK), progress), paths, work, info, format)
         damage = reader.damage
     missing = 0
     if info.truncated:
         missing = None if info.n_declared is None else info.n_declared - info.n_samples
     return Separated(recording, by_stem, info.duration, gain, missing, damage, info.remarks, info.sample_rate)
+
+
+def _measure_file(model: Separator, recording: Path, allow_truncated: bool) -> Tensor | None:
+    """Read a file for the statistics that a model wants, if it wants any."""
+    if model.normalize is None:
+        return None
+    with audio.AudioReader(recording, allow_truncated=allow_truncated) as reader:
+        info = reader.info
+        return measure_statistics(model, reader.blocks(BLOCK), info.sample_rate, info.n_channels)
 
 
 class Destination:

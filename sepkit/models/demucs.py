@@ -163,13 +163,17 @@ class Demucs(nn.Module):
             )  # fmt: skip
         self.core = _Core(n_sources, n_channels, layers, residual_in, n_recurrent, padded, resample)
 
+    def valid_length(self, n_samples: int) -> int:
+        """Return the samples to which a mixture of `n_samples` is filled up."""
+        return self.core.valid_length(n_samples)
+
     def forward(self, mixture: Tensor) -> Tensor:
         """Estimate the waveform of each source, (B, S, C, T), from that of the mixture, (B, C, T)."""
         check_mixture(mixture, self)
         if mixture.shape[1] != self.n_channels:
             raise ValueError(f"mixture must be (B, {self.n_channels}, T), got {tuple(mixture.shape)}")
         n_samples = mixture.shape[-1]
-        missing = self.core.valid_length(n_samples) - n_samples
+        missing = self.valid_length(n_samples) - n_samples
         if self.normalize:
             _, mean, spread = standardise(mixture.mean(1, keepdim=True), (1, 2))
             mixture = (mixture - mean) / (spread + 1e-5)

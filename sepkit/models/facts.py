@@ -23,6 +23,7 @@ class NetworkFacts:
             declared as a tuple of names. Default: the mask alone.
         frame_multiple: the number of frames is padded to a multiple of it; default 1.
         least_length: samples to which what is transformed is filled with zeros at the end; default 0.
+        has_valid_length: it has `valid_length(n_samples)`, the samples to which it fills up a mixture of so many.
         lookahead: frames after its own that a frame of the output depends on; None, the default: all.
         blocks: module types that are repeated in it; default: none.
         has_fit: it has `fit(spectrograms)`, called once before the first step.
@@ -33,6 +34,7 @@ class NetworkFacts:
     outputs: dict[str, str]
     frame_multiple: int
     least_length: int
+    has_valid_length: bool
     lookahead: int | None
     blocks: tuple[type[nn.Module], ...]
     has_fit: bool
@@ -65,11 +67,23 @@ def describe_network(network: nn.Module) -> NetworkFacts:
         outputs=read_outputs(network),
         frame_multiple=frame_multiple,
         least_length=least_length,
+        has_valid_length=_has_valid_length(network),
         lookahead=lookahead,
         blocks=blocks,
         has_fit=hasattr(network, "fit"),
         core=getattr(network, "core", network),
     )
+
+
+def _has_valid_length(network: nn.Module) -> bool:
+    valid_length = getattr(network, "valid_length", None)
+    if valid_length is None:
+        return False
+    found = valid_length(1) if callable(valid_length) else valid_length
+    if not callable(valid_length) or not is_whole(found) or found < 1:
+        name = type(network).__name__
+        raise ValueError(f"valid_length of {name} must turn a number of samples into one not smaller, got {found!r}")
+    return True
 
 
 def read_outputs(network: nn.Module | type[nn.Module]) -> dict[str, str]:

@@ -42,6 +42,8 @@ class SeparatorSettings(_Settings):
         transform: class mapping, of STFT or of what has its methods.
         network: class mapping, from sepkit.models.
         postfilter: class mapping, from sepkit.masks, of what refines the estimates outside of training; None: nothing.
+        normalize: `recording`: what the network sees has mean 0 and standard deviation 1 by example; None: as it is.
+        chunking: arguments of sepkit.chunking.Chunking, the model's defaults for separating; None: its own defaults.
     """
 
     sources: Annotated[list[str], Field(min_length=1)]
@@ -51,6 +53,8 @@ class SeparatorSettings(_Settings):
     transform: ClassMapping = {"class": "STFT"}
     network: ClassMapping
     postfilter: ClassMapping | None = None
+    normalize: Literal["recording"] | None = None
+    chunking: dict[str, Any] | None = None
 
 
 class DataSettings(_Settings):

@@ -217,7 +217,7 @@ def start(trainer: Trainer, initial: str | Path | None) -> None:
         n_items = min(_FIT_ITEMS, len(trainer.dataset))
         mixtures = (trainer.dataset[i][0][None].to(trainer.device) for i in range(n_items))
         with torch.no_grad():
-            separator.network.fit(separator.spectrogram(mixture) for mixture in mixtures)
+            separator.network.fit(separator.spectrogram(separator.normalized(mixture)) for mixture in mixtures)
     if trainer.ema:
         trainer.ema.reset()
 
