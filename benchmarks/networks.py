@@ -1,8 +1,8 @@
 """Networks of this package beside the classes whose weights they take: the same weights, outputs, seconds, memory.
 
     pip install --target PEERS --no-deps audio-separator==0.47.1 demucs==4.1.0 openunmix==1.3.0 asteroid==0.7.0 \\
-        msst==0.1.0 'rotary-embedding-torch<0.7' 'beartype<0.19' einops librosa ml_collections julius onnx onnxruntime \\
-        onnx2torch-py313 asteroid-filterbanks huggingface-hub pandas
+        msst==0.1.0 asteroid-filterbanks audioread 'beartype<0.19' cloudpickle decorator einops huggingface-hub \\
+        joblib julius lazy_loader librosa llvmlite msgpack numba onnxruntime pooch 'rotary-embedding-torch<0.7' six
     python benchmarks/networks.py --peers PEERS [--only NAME ...] [--rounds 3] [--output FILE]
 
 The original class is built with random weights, which `sepkit.importing` puts under this package's names. "forward" is
@@ -120,13 +120,14 @@ def main() -> int:
     options = parser.parse_args()
     if options.run:
         sys.path.append(str(options.peers))
-        run(*options.run)
+        print(json.dumps(run(*options.run)))
         return 0
     missing = {name: problem for name in options.only if (problem := lacking(CASES[name].original, options.peers))}
     for name, problem in missing.items():
         print(f"{name} is left out: {problem}", file=sys.stderr)
     if missing:
-        print(f"Install what is missing into {options.peers}:\n{__doc__.split(os.linesep * 2)[1]}", file=sys.stderr)
+        remedy = __doc__.split("\n\n")[1].partition("    python ")[0]
+        print(f"PEERS is {options.peers}; to install what is missing:\n{remedy}", file=sys.stderr)
     lines = list(HEAD)
     print("\n".join(lines), flush=True)
     for name in options.only:
@@ -140,8 +141,8 @@ def main() -> int:
 
 
 HEAD = (
-    "| network | task | CPU s: original | sepkit | kept | times as fast | kept | MB: original | sepkit | kept | share | "
-    "outputs, loss |",
+    "| network | task | CPU s: original | sepkit | kept | times as fast | kept | MB: original | sepkit | kept | share "
+    "| outputs, loss |",
     "|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -191,14 +192,13 @@ def measure(name: str, task: str, engine: str, folder: str, options: argparse.Na
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run(name: str, task: str, engine: str, folder: str) -> None:
-    """Do one task, and print what it cost."""
+def run(name: str, task: str, engine: str, folder: str) -> dict:
+    """Do one task, and say what it cost."""
     case, place = CASES[name], Path(folder)
     torch.manual_seed(0)
     if task == "weights":
         torch.save(build_original(case).state_dict(), place / "weights.pt")
-        print("{}")
-        return
+        return {}
     if engine == "kept":
         retain_freed_memory()
     network = build_original(case) if engine == "original" else build_own(case, place / "weights.pt")
@@ -211,7 +211,7 @@ def run(name: str, task: str, engine: str, folder: str) -> None:
     items, length = (1, case.length) if task == "forward" else case.step
     result = call(case, network, items, length)
     cost = {"seconds": time.process_time() - started, "megabytes": peak() - before}
-    print(json.dumps({**cost, "agreement": agreement(result, place / f"{task}.pt", engine == "original")}))
+    return {**cost, "agreement": agreement(result, place / f"{task}.pt", engine == "original")}
 
 
 def build_original(case: Case) -> nn.Module:
@@ -275,7 +275,7 @@ def step(case: Case, network: nn.Module, n_items: int, length: int) -> Tensor:
         loss = compare(*magnitudes(network, mixture, 0.5 * mixture.roll(100, -1)))
     else:
         estimate = network(mixture)
-        loss = (estimate - 0.5 * mixture[:, None].mean(2, True)[..., : estimate.shape[-1]]).abs().mean()
+        loss = (estimate.flatten(1, -2) - 0.5 * mixture.mean(1, True)[..., : estimate.shape[-1]]).abs().mean()
     loss.backward()
     return loss.detach()
 

@@ -99,7 +99,8 @@ class _Core(nn.ModuleList):
 
     def forward(self, magnitude: Tensor) -> Tensor:
         n_channels = magnitude.shape[1]
-        bins = magnitude.permute(0, 3, 1, 2).flatten(2)  # (B, N, C * F'), copied once for all sources
+        bins = magnitude.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)  # once for all sources
+        bins = bins.flatten(2)  # (B, N, C * F')
         masks = [source(bins) for source in self]  # (B, N, C * F) each
         mask = torch.stack(masks, 1) if len(masks) > 1 else masks[0].unsqueeze(1)
         return mask.unflatten(-1, (n_channels, -1)).permute(0, 1, 3, 4, 2)
