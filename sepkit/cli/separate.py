@@ -42,7 +42,7 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     present.add_argument("--existing", default="error", choices=_EXISTING, help="what is done where stems are there")
     present.add_argument("--overwrite", dest="existing", action="store_const", const="overwrite", help="replace them")
     parser.add_argument("--report", action="store_true", help="also write <name>/report.html, to see and hear")
-    add_model(parser, "model folder")
+    add_model(parser, "model folder, or a name that `sepkit-model get` fetched")
     return run_command(parser, _separate, arguments)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, normalization, required, shape_of, stated
+from sepkit.importing._config import agreed, chunk_samples, count, normalization, required, shape_of, stated
 from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models.band_split_rnn import layout_of
 
@@ -62,7 +62,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         "sources": sources,
         "sample_rate": sample_rate,
         "n_channels": int(required(config, "audio.num_channels")),
-        "segment": required(config, "audio.chunk_size") / sample_rate,
+        "segment": chunk_samples(config, _HOP_LENGTH) / sample_rate,
         "normalize": normalization(config),
         "transform": {
             "class": "STFT",

@@ -18,6 +18,7 @@ from sepkit.recipe.dry_build import Undrawn
 from sepkit.separator import Separator
 from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.signals import TrainingError
+from sepkit.training.weights import limit_training, plan_inheritance
 
 _RESERVED = {nn.LSTM: 6, nn.GRU: 5}  # values a step of a recurrence keeps for each feature: gates, cells, outputs
 _SPARE = 1.15  # of the allocator, which rounds up and leaves gaps
@@ -43,7 +44,8 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
     settings, plain = recipe.training, recipe.to_dict()
     with torch.random.fork_rng([]):
         with Undrawn():
-            separator = Separator(**plain["separator"])
+            separator = Separator(**recipe.separator_settings())
+            limit_training(separator, recipe, plan_inheritance(recipe))
         objective = Objective(plain["losses"], separator)
         if settings.recompute:
             recompute_blocks(separator)
