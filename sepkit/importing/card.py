@@ -55,6 +55,8 @@ def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -
     yield "taken", "; ".join(source.get("taken", []))
     yield "address", source.get("address", "")
     yield "recipe", str(card.get("recipe") or "")
+    base = card.get("base") or {}
+    yield "began as", f"{base.get('model')}, licence {base.get('licence')}" if base else ""
     yield "data", str(card.get("data") or "")
     yield "licence", str(card.get("licence") or "not stated")
     validation = card.get("validation")

@@ -72,28 +72,16 @@ class LoRA(nn.Module):
         return self.network
 
     @property
-    def outputs(self) -> Any:  # noqa: D102
-        return getattr(self.network, "outputs", ("mask",))
-
-    @property
-    def frame_multiple(self) -> int:  # noqa: D102
-        return getattr(self.network, "frame_multiple", 1)
-
-    @property
-    def least_length(self) -> int:  # noqa: D102
-        return getattr(self.network, "least_length", 0)
-
-    @property
-    def lookahead(self) -> int | None:  # noqa: D102
-        return getattr(self.network, "lookahead", None)
-
-    @property
-    def blocks(self) -> tuple[type[nn.Module], ...]:  # noqa: D102
-        return getattr(self.network, "blocks", ())
-
-    @property
     def core(self) -> nn.Module:  # noqa: D102
         return getattr(self.network, "core", self.network)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_"):
+                raise
+        return getattr(super().__getattr__("network"), name)  # what it declares
 
     def forward(self, **inputs: Tensor) -> Any:
         """Return what the network returns with its adapted weights."""

@@ -102,7 +102,7 @@ def inherit(
     if base == more:
         raise ValueError("no weight of the network depends on the sources")
     if not any(shares.values()):
-        raise ValueError("the network has other weights for each source, of which none would be kept")
+        raise ValueError("every weight of the network depends on the sources, so that none would be kept")
     return Inheritance({n: s for n, s in shares.items() if s}, {n: s for n, s in new.items() if s})
 
 

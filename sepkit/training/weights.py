@@ -114,8 +114,10 @@ def describe_weights(separator: Separator, recipe: Recipe, inheritance: Inherita
     if isinstance(network, LoRA):
         if base is None:
             yield "LoRA is around weights that were drawn and are not trained: name a model with separator.from"
-        n_weights = sum(name.endswith(("weight", "in_proj_weight")) for name in network.names())
-        yield f"LoRA of rank {network.rank} on {len(network.adapted)} of {n_weights} weights"
+        recurrences = [name for name, part in network.network.named_modules() if isinstance(part, nn.RNNBase)]
+        others = f"{', '.join(recurrences[:3])}{' and others' if recurrences[3:] else ''}"
+        ignored = f"; recurrences cannot be adapted: {others}" if recurrences else ""
+        yield f"LoRA of rank {network.rank} on {len(network.adapted)} weights{ignored}"
     counts = [(p.numel(), p.requires_grad) for p in separator.parameters()]
     trained, total = sum(n for n, is_trained in counts if is_trained), sum(n for n, _ in counts)
     if trained < total:
