@@ -198,7 +198,7 @@ RECIPE = {
 
 def test_a_recipe_says_how_recordings_are_normalised_and_cut():
     recipe = load_recipe(RECIPE, ["separator.normalize=recording", "separator.chunking={overlap: 0.5}"])
-    separator = Separator(**recipe.to_dict()["separator"])
+    separator = Separator(**recipe.separator_settings())
     assert (separator.normalize, separator.chunking.overlap) == ("recording", 0.5)
     assert (load_recipe(RECIPE).separator.normalize, load_recipe(RECIPE).separator.chunking) == (None, None)
 

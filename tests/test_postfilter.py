@@ -218,7 +218,7 @@ RECIPE = {
 
 def test_a_recipe_names_a_filter():
     recipe = load_recipe(RECIPE, ["separator.postfilter={class: WienerFilter, iterations: 2}"])
-    separator = Separator(**recipe.to_dict()["separator"])
+    separator = Separator(**recipe.separator_settings())
     assert isinstance(separator.postfilter, WienerFilter)
     assert separator.postfilter.n_sources == 2
     assert load_recipe(RECIPE).separator.postfilter is None
