@@ -147,10 +147,12 @@ def ask(make: Callable[[Mapping[str, Any]], dict[str, Any]], config: dict[str, A
         asked = _find_missing(make, config, error.key)
     hints = "; ".join(_HINTS[key] for key in asked if key in _HINTS)
     examples = " ".join(f"{key}={_write(value)}" for key, value in asked.items())
-    raise ValueError(
-        f"{', '.join(asked)} must be stated, which the weights cannot tell: give the config that came with them by "
-        f"--config, or for example --set {examples}{f' ({hints})' if hints else ''}"
-    )
+    if config:
+        remedy = "which neither the weights nor what came with them tell: add"
+    else:
+        remedy = "which the weights cannot tell: give the config that came with them by --config, or"
+    hints = f" ({hints})" if hints else ""
+    raise ValueError(f"{', '.join(asked)} must be stated, {remedy} for example --set {examples}{hints}")
 
 
 def _find_missing(make: Callable[[Mapping[str, Any]], Any], config: dict[str, Any], key: str) -> dict[str, Any]:
