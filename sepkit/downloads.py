@@ -132,7 +132,7 @@ class _Job:
                 "either it was damaged on the way, so try again, or another file lies there now"
             )
         if not self.sha256:
-            self.log(f"no sha256 is stated for {self.path.name}: {found} is what came, written down in {self.sum.name}")
+            self.log(f"no sha256 is stated for {self.path.name}: that of what came is written down in {self.sum.name}")
         with atomic_file(self.sum) as file:
             file.write_text(f"{found}  {self.path.name}\n", encoding="utf-8")
         put_in_place(self.part, self.path)

@@ -12,6 +12,7 @@ from sepkit.problems import did_you_mean, show
 
 NOT_STATED = "not stated"
 BAGS = ("htdemucs_ft", "mdx", "mdx_extra", "umxl", "umxhq")  # rows `<bag>/<member>` that make one model
+_NOT_SUPPORTED = ("bandit_v2",)  # architectures that sepkit does not have
 _INDENT = " " * 4
 
 
@@ -73,6 +74,11 @@ class RegisteredModel:
         return self.name.partition("/")[0] in BAGS and not self.members
 
     @property
+    def is_supported(self) -> bool:
+        """Return whether sepkit has its network."""
+        return self.architecture not in _NOT_SUPPORTED
+
+    @property
     def sha256_start(self) -> str:
         """Return what is known of the weights' sha256: all of it, the 8 digits in the file's name, or ""."""
         return self.sha256 or (self.file.rpartition(".")[0][-8:] if _is_named_by_hash(self.listed_in) else "")
@@ -130,6 +136,7 @@ def find_model_entry(name: str) -> RegisteredModel:
 def describe_entry(model: RegisteredModel) -> list[str]:
     """Describe a published model as its sources do: lines of a name and a text, licence and addresses among them."""
     what = f"{model.architecture}: {', '.join(model.stems)}"
+    licence = f"{NOT_STATED} for the weights, which is no permission" if model.licence == NOT_STATED else model.licence
     addresses = [row.weights_url for row in model.files] + [model.config_url] * bool(model.config_url)
     return [
         f"{name:<10} {text}"
@@ -137,7 +144,7 @@ def describe_entry(model: RegisteredModel) -> list[str]:
             ("name", model.name),
             ("network", what),
             ("size", format_size(model.size)),
-            ("licence", model.licence if model.licence != NOT_STATED else f"{NOT_STATED} for the weights"),
+            ("licence", licence),
             ("score", model.score_text + (f", by {model.score_from}" if model.score_from else "") or NOT_STATED),
             *(("address", address) for address in addresses),
             ("listed in", ", ".join(model.listed_in)),
@@ -180,11 +187,11 @@ def format_models(models: Sequence[RegisteredModel], brought: Collection[str] = 
     rows = [
         (
             f"{'*' if model.name in brought else ' '} {model.name}",
-            model.architecture,
+            model.architecture + ("" if model.is_supported else " (not supported)"),
             format_size(model.size),
             model.licence,
             ", ".join(model.stems),
-            model.score_text or NOT_STATED,
+            model.score_text or f"score {NOT_STATED}",
         )
         for model in models
     ]
@@ -204,7 +211,9 @@ def terminal_width() -> int:
 
 def format_size(size: int | None) -> str:
     """Format a number of bytes; None is not stated."""
-    return NOT_STATED if size is None else f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
+    if size is None:
+        return NOT_STATED
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def _fold(cells: Sequence[str], column: int) -> str:

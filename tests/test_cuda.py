@@ -1,12 +1,14 @@
 """On CUDA: training in every precision, without waits, and going on after a stop; separating what the CPU separates."""
 
 import io
+import json
 import os
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from networks import SMALL
 from torch.utils.data import DataLoader
 from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
 
@@ -25,18 +27,8 @@ pytestmark = pytest.mark.cuda
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product of matrices on the device
 
 FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
-SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
-SMALL["SCNet"] = {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2}
-SMALL["MDX23C"] = {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1}
-SMALL["BandSplitRNN"] = {"n_features": 8, "hidden_size": 8, "n_layers": 1, "mask_size": 8}
-SMALL["ConvTasNet"] = {"n_filters": 16, "n_features": 8, "hidden_size": 8, "n_skip": 8, "n_blocks": 2, "n_repeats": 1}
-DEMUCS = {"hidden_channels": 4, "growth": 1, "residual_compression": 1}
-SMALL |= {
-    "Demucs": DEMUCS,
-    "HDemucs": DEMUCS,
-    "HTDemucs": {**DEMUCS, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2},
-}
-TRANSFORMS = dict.fromkeys(("HDemucs", "HTDemucs"), "{class: STFT, n_fft: 4096, hop_length: 1024, framing: hops}")
+RECURRENT = {name: {"recurrence_from": 1} for name in ("Demucs", "HDemucs")}
+TRANSFORMS = dict.fromkeys(("HDemucs", "HTDemucs"), "{class: STFT, n_fft: 256, hop_length: 64, framing: hops}")
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +82,22 @@ def test_a_training_on_cuda_improves_and_keeps_float32_weights(run, precision):
 @pytest.mark.parametrize("name", models.__all__)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_does_not_wait_for_the_device(prepare, name, precision):
-    network = {"class": name, **SMALL.get(name, {})}
+    network = json.dumps({"class": name, **SMALL.get(name, {}), **RECURRENT.get(name, {})})
     changes = [f"separator.transform={TRANSFORMS[name]}"] if name in TRANSFORMS else []
-    check_that_a_step_does_not_wait(
-        *prepare(f"separator.network={network}", f"training.precision={precision}", *changes)
-    )
+    take_unwaiting_step(*prepare(f"separator.network={network}", f"training.precision={precision}", *changes))
+
+
+def test_a_step_with_recomputation_does_not_wait_for_the_device(prepare):
+    network = json.dumps({"class": "BandSplitRoFormer", **SMALL["BandSplitRoFormer"], "dropout": 0.1})
+    take_unwaiting_step(*prepare(f"separator.network={network}", "training.recompute=true"))
 
 
 def test_normalising_does_not_wait_for_the_device(prepare):
-    check_that_a_step_does_not_wait(*prepare("separator.normalize=recording"))
+    take_unwaiting_step(*prepare("separator.normalize=recording"))
 
 
-def check_that_a_step_does_not_wait(trainer: Trainer, batches: list) -> None:
+def take_unwaiting_step(trainer: Trainer, batches: list) -> None:
+    """Take the second step with waits as errors."""
     trainer.take_step(iter(batches[:1]))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

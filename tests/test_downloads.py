@@ -1,7 +1,9 @@
 """Downloads from a server on this machine: complete and checked, or a sentence and nothing under the file's name."""
 
 import hashlib
+import io
 import os
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -60,7 +62,7 @@ def test_a_file_is_loaded_whole_and_nothing_else_is_left(server, path, sha256):
 def test_a_sha256_that_nobody_stated_is_said_and_written_down(server, path):
     lines = []
     download(server.put("/m", CONTENT), path, log=lines.append)
-    assert lines == [f"no sha256 is stated for model.ckpt: {SHA} is what came, written down in model.ckpt.sha256"]
+    assert lines == ["no sha256 is stated for model.ckpt: that of what came is written down in model.ckpt.sha256"]
 
 
 @pytest.mark.parametrize("sha256", [SHA, SHA[:8], ""])
@@ -105,6 +107,15 @@ def test_a_file_of_another_machine_is_refused(path):
 def test_an_address_of_another_kind_is_refused(url, path):
     with pytest.raises(ValueError, match="url must begin with http://, https:// or file://, got"):
         download(url, path)
+
+
+@pytest.mark.parametrize(("on_terminal", "progress", "shown"), [(1, 1, True), (1, 0, False), (0, 1, False)])
+def test_a_bar_is_shown_on_a_terminal(server, path, monkeypatch, on_terminal, progress, shown):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: on_terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    download(server.put("/m", CONTENT), path, progress=progress)
+    assert ("model.ckpt" in stream.getvalue()) == shown
 
 
 # Broken off
@@ -178,6 +189,24 @@ def test_parts_that_do_not_give_the_file_are_loaded_anew(server, path):
     path.with_name("model.ckpt.part").write_bytes(b"x" * 1000)
     assert download(url, path, SHA, log=lines.append) == SHA
     assert "what was loaded in parts has sha256" in lines[0]
+
+
+def test_what_is_stopped_is_gone_on_with(server, path, monkeypatch):
+    url, read = server.put("/m", CONTENT), downloads._Job._read
+
+    def stop(job, answer):
+        if job.part.stat().st_size:
+            raise KeyboardInterrupt
+        return read(job, answer)
+
+    monkeypatch.setattr(downloads, "_PIECE", 1 << 19)
+    monkeypatch.setattr(downloads._Job, "_read", stop)
+    with pytest.raises(KeyboardInterrupt):
+        download(url, path, SHA)
+    monkeypatch.setattr(downloads._Job, "_read", read)
+    assert left(path) == ["model.ckpt.part", "model.ckpt.part.json"]
+    assert download(url, path, SHA) == SHA
+    assert [span for _, span in server.requests] == [None, "bytes=524288-"]
 
 
 def test_a_part_that_is_complete_needs_no_request(server, path):

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ("vocals", "four_stems", "spectrogram_net_simple", "spectrogram_net_lstm", "spectrogram_net_vae")
+RECIPES = (
+    "vocals",
+    "four_stems",
+    "spectrogram_net_simple",
+    "spectrogram_net_lstm",
+    "spectrogram_net_vae",
+    "open_unmix_small",
+)
 
 
 def rows(recipe: str, songs: str, system: str = "model") -> list[dict[str, str]]:

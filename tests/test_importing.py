@@ -26,7 +26,7 @@ from sepkit.cli import model_command
 from sepkit.importing.card import describe_model
 from sepkit.importing.model import import_model, read_model
 from sepkit.inference import separate
-from sepkit.model_folder import load_model, read_card
+from sepkit.model_folder import ModelError, load_model, read_card, save_model
 from sepkit.separator import Separator
 
 PACKAGES = Path("goldens", "models", "demucs_package")
@@ -148,7 +148,7 @@ def test_a_single_target_of_open_unmix_is_asked_for_its_name(reference_root, tmp
     model = load_model(tmp_path / "out")
     assert model.sources == ["vocals"]
     with torch.no_grad():
-        mask = model.network(golden.input.to(torch.complex64))[:, 0]
+        mask = model.network(golden.input)[:, 0]
     assert snr(mask * golden.input, golden.output) > 90
 
 
@@ -340,6 +340,21 @@ def test_weights_alone_are_asked_for_all_that_they_do_not_tell(reference_root, t
     assert "audio.sample_rate, model.stft_n_fft must be stated" in asked
 
 
+def test_weights_in_half_precision_are_imported_without_a_config(reference_root, tmp_path, run):
+    golden = read_golden(reference_root, "bs_roformer_6stem")
+    stated = {"audio.sample_rate": 44100, "audio.chunk_size": 44100, "model.stft_n_fft": 256, "model.zero_dc": False}
+    stated |= {
+        "model.stft_hop_length": 100,
+        "model.stft_win_length": 256,
+        "training.instruments": golden.config["stems"],
+    }
+    options = [f"{key}={json.dumps(value)}" for key, value in stated.items()]
+    run(reference_root / "goldens" / "models" / "bs_roformer_6stem" / "weights.safetensors", "--set", *options)
+    model = load_model(tmp_path / "out")
+    assert model.sources == golden.config["stems"]
+    assert snr(separate_plainly(model, golden.input), golden.output) > 90
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -355,6 +370,10 @@ def test_weights_alone_are_asked_for_all_that_they_do_not_tell(reference_root, t
         ({"inference__num_overlap": 0}, "inference.num_overlap must be 1 to 10, got 0"),
         ({"inference__batch_size": 0}, "inference.batch_size must be a whole number, at least 1, got 0"),
         ({"training__instruments": ["../vocals"]}, "a source must be a name that files can have, got '../vocals'"),
+        (
+            {"training__instruments": "vocals"},
+            "training.instruments must be a list of names, [vocals] for one, got 'vocals'",
+        ),
         ({"training__instruments": ["a", "b"]}, "training must name 1 sources, as the tensors have it, got a, b"),
         ({"model__output_stem_names": ["a"]}, "splifft's own config is not read"),
     ],
@@ -579,3 +598,25 @@ def test_a_folder_is_described_by_the_command(reference_root, tmp_path, run, cap
     assert "chunks     44 s, overlap 0.25, window triangle, last short; normalised by the whole recording" in lines
     assert model_command(["info", str(tmp_path)]) == 2
     assert "is no model folder" in capsys.readouterr().err
+
+
+def test_a_model_that_was_trained_here_is_described(tmp_path):
+    network = {"class": "BLSTM", "hidden_size": 8}
+    card = {"recipe": "vocals", "data": "demo", "licence": None, "validation": {"epoch": 3, "loss": -1.25, "SDR": None}}
+    model = Separator(["vocals"], network)
+    save_model(model, tmp_path, card)
+    lines = describe_model(tmp_path).splitlines()
+    assert lines[1] == f"network    BLSTM, {model.n_parameters} parameters"
+    assert {"recipe     vocals", "data       demo", "validation epoch 3, loss -1.25", "licence    not stated"} < {
+        *lines
+    }
+
+
+def test_a_network_that_is_not_of_the_package_is_described_and_not_imported(tmp_path):
+    save_model(Separator(["vocals"], {"class": "networks.Filterbank"}), tmp_path)
+    text = (tmp_path / "model.json").read_text().replace("networks.Filterbank", "somebody_elses.Filterbank")
+    (tmp_path / "model.json").write_text(text)
+    assert "network    Filterbank, 38 values; its class is not of sepkit" in describe_model(tmp_path)
+    (tmp_path / "model.json").write_text(text.replace('"network": {', '"network": 1, "x": {'))
+    with pytest.raises(ModelError, match="describes no separator: copy it again"):
+        describe_model(tmp_path)

@@ -200,7 +200,7 @@ def tensor_pickle(n_values: bytes, offset: bytes, shape: bytes, stride: bytes) -
         (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x00.", "what describes its tensors is larger than 16 MB"),
         (b"\x80\x02X\xff\xff\xff\x7fa.", "what describes its tensors is larger than 16 MB"),
         (b"\x80\x02" + b"(" * 3000 + b".", "it is damaged"),
-        (b"\x80\x02]", "it is damaged: EOFError"),
+        (b"\x80\x02]", "it is damaged .EOFError.: download it again"),
         (
             tensor_pickle(b"K\x02", b"K\x00", b"J\x00\x00\x00\x40\x85", b"K\x01\x85"),
             "a tensor of the shape .* has 2 values",
@@ -426,6 +426,14 @@ def test_a_hash_in_the_name_is_checked(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path, name):
     with pytest.raises(CheckpointError, match=f"{name} cannot be read: No such file or directory, check the path"):
         read_file(tmp_path / name)
+
+
+def test_what_a_file_is_called_inside_steers_no_terminal(tmp_path):
+    torch.save({"\x1b[2Jepoch": 1, "\nloss" * 1000: 0.5}, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=r"it holds no weights by name but \?\[2Jepoch, \?loss\?loss") as raised:
+        read_file(tmp_path / "model.ckpt")
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 2000
 
 
 # Configs

@@ -146,7 +146,7 @@ def test_without_a_terminal_a_model_is_a_line():
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(None, "not stated"), (84_141_911, "84 MB"), (3_764_030_874, "3.76 GB"), (12_345, "0 MB")]
+    ("size", "text"), [(None, "not stated"), (84_141_911, "84 MB"), (3_764_030_874, "3.76 GB"), (12_345, "12 kB")]
 )
 def test_a_size_is_written_in_a_unit_of_its_kind(size, text):
     assert format_size(size) == text
@@ -193,3 +193,16 @@ def test_the_command_marks_what_was_fetched(capsys, monkeypatch, tmp_path):
 def test_the_command_answers_a_wrong_filter(capsys):
     assert model_command(["list", "--stem", "vocal"]) == 2
     assert capsys.readouterr().err.startswith("sepkit-model: stem must be one that a published model has, got 'vocal'")
+
+
+@pytest.mark.parametrize("call", [["--debug", "list"], ["list", "--debug"]], ids=" ".join)
+def test_where_an_error_comes_from_is_shown_on_demand(call):
+    with pytest.raises(ValueError, match="stem must be one"):
+        model_command([*call, "--stem", "vocal"])
+
+
+@pytest.mark.parametrize("call", [[], ["gte"], ["get"], ["list", "htdemucs"]], ids=str)
+def test_a_call_that_is_none_ends_with_the_usage(call, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        model_command(call)
+    assert capsys.readouterr().err.startswith("usage: sepkit-model")

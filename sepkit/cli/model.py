@@ -65,12 +65,13 @@ def _add_import(commands: "argparse._SubParsersAction") -> None:
         "sepkit-model import model.ckpt --config config.yaml\n"
         "sepkit-model import htdemucs.th --output models/htdemucs\n"
         "sepkit-model import model.ckpt --config config.yaml --set model.zero_dc=true",
-        "Reads yaml and checkpoint of Music-Source-Separation-Training and its relatives, Demucs, Open-Unmix, SCNet,\n"
-        "bandit, asteroid and torchaudio.",
+        "Reads checkpoint and yaml of Music-Source-Separation-Training and its relatives, Demucs' files and bags,\n"
+        "folders of Open-Unmix, SCNet, bandit, asteroid's hub files and torchaudio's HDemucs.\n"
+        "What the files do not tell is asked for, all of it at once; nothing is guessed.",
     )
-    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint or folder: .ckpt .pt .pth .th .safetensors ...")
+    parser.add_argument("weights", metavar="WEIGHTS", help="file of weights, .yaml of a bag, or folder of Open-Unmix")
     parser.add_argument("--config", metavar="FILE", help="yaml or json that came with the weights")
-    parser.add_argument("--output", metavar="DIR", help="model folder (default: models/<name of the weights>)")
+    parser.add_argument("--output", metavar="DIR", help="model folder (default: named after the weights, here)")
     _add_set(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     parser.set_defaults(job=_import)
@@ -108,7 +109,7 @@ def _list(options: argparse.Namespace) -> int:
         print(format_models(models, brought))
         return 0
     print(format_models(models, brought, terminal_width()))
-    print(f"\n{len(models)} models, * fetched; size, licence and score as their sources state them")
+    print(f"\nmodels     {len(models)}, * fetched; size, licence and score as their sources state them")
     print("next       sepkit-model get NAME")
     return 0
 
@@ -116,9 +117,19 @@ def _list(options: argparse.Namespace) -> int:
 def _get(options: argparse.Namespace) -> int:
     from sepkit.zoo import get_model
 
-    folder = get_model(options.name, options.output, overrides=_overrides(options), log=print_line)
+    ask, overrides = None if options.yes else _ask, _overrides(options)
+    folder = get_model(options.name, options.output, overrides=overrides, ask=ask, log=print_line)
     print(f"model      {folder}")
+    print(f"next       sepkit-separate SONG --model {options.output or options.name}")
     return 0
+
+
+def _ask(question: str) -> bool:
+    """Put a question on the terminal; only yes is yes."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise ValueError("there is no terminal to ask on: agree to what is stated above with --yes")
+    print(f"{question} [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
 def _import(options: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Files of weights, torch's of today and of before 2020 and safetensors: sizes are checked before anything is made."""
 
+import io
 import math
 import os
 import struct
@@ -80,7 +81,7 @@ def _explain(path: Path, head: bytes, size: int) -> str:
 def _read_zip(file: BinaryIO, size: int) -> Checkpoint:
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error) as error:
         raise CheckpointError(f"it is damaged or cut off ({str(error)[:80]}): download it again") from error
     members = {info.filename: info for info in archive.infolist()}
     if any(name.rpartition("/")[2] == "constants.pkl" for name in members):
@@ -98,13 +99,12 @@ def _read_zip(file: BinaryIO, size: int) -> Checkpoint:
     def read(name: str) -> bytes:
         try:
             return archive.read(name)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error) as error:
             raise CheckpointError(f"{name} is damaged ({str(error)[:80]}): download it again") from error
 
     if f"{roots[0]}byteorder" in members and read(f"{roots[0]}byteorder").strip() != b"little":
         raise CheckpointError("its numbers are in big-endian order, which is not supported")
-    with archive.open(f"{roots[0]}data.pkl") as described:
-        content = read_pickle(described)
+    content = read_pickle(io.BytesIO(read(f"{roots[0]}data.pkl")))
 
     def read_storage(storage: Storage) -> bytes:
         name, wanted = f"{roots[0]}data/{storage.key}", storage.n_values * storage.dtype.itemsize

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sepkit.problems import show
+
 
 class MissingError(ValueError):
     """A config does not state what the tensors cannot tell."""
@@ -109,6 +111,18 @@ def count(tensors: Iterable[str], prefix: str) -> int:
     return len({name[len(prefix) :].partition(".")[0] for name in tensors if name.startswith(prefix)})
 
 
+def listed_names(config: Mapping[str, Any], key: str) -> list[str]:
+    """Return the names that a config lists at a dotted key, and the tensors cannot tell.
+
+    Raises:
+        ValueError: it lists none, or other than names.
+    """
+    names = required(config, key)
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key} must be a list of names, [vocals] for one, got {show(names)}")
+    return list(names)
+
+
 def source_names(config: Mapping[str, Any], n_sources: int) -> list[str]:
     """Name the sources of a model by the section `training` of its config.
 
@@ -116,7 +130,7 @@ def source_names(config: Mapping[str, Any], n_sources: int) -> list[str]:
         ValueError: it names none, or not as many as the tensors have.
     """
     target = stated(config, "training.target_instrument")
-    names = [target] if target else list(required(config, "training.instruments"))
+    names = [str(target)] if target else listed_names(config, "training.instruments")
     if len(names) != n_sources:
         raise ValueError(f"training must name {n_sources} sources, as the tensors have it, got {', '.join(names)}")
     return names

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from sepkit.importing import band_split_roformer, bandit, conv_tasnet, demucs, mdx23c, open_unmix, scnet
-from sepkit.importing._config import normalization, required, stated
+from sepkit.importing._config import listed_names, normalization, required, stated
 
 _SECTIONED = ("demucs", "hdemucs", "htdemucs")
 _PUBLISHED = "demucs.demucs", "demucs.hdemucs", "demucs.htdemucs", "demucs.wdemucs"
@@ -82,7 +82,7 @@ def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     if section not in _SECTIONED:
         return config
     arguments = {key: value for key, value in required(config, section).items() if value is not None}
-    arguments["sources"] = list(required(config, "training.instruments"))
+    arguments["sources"] = listed_names(config, "training.instruments")
     for key, theirs in (("samplerate", "samplerate"), ("segment", "segment"), ("audio_channels", "channels")):
         arguments[key] = required(config, f"training.{theirs}")
     if any(name.startswith("crosstransformer.") for name in tensors):

@@ -1,6 +1,5 @@
 """Weights of one network, and what the files beside them state, from a file or a folder of Open-Unmix."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from sepkit import files
 from sepkit.importing import open_unmix
 from sepkit.importing._checkpoints import open_checkpoint
 from sepkit.importing._given import read_config
@@ -110,14 +110,10 @@ def hash_file(path: Path) -> str:
     Raises:
         CheckpointError: it cannot be read.
     """
-    found = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                found.update(chunk)
+        return files.hash_file(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}, check the path") from error
-    return found.hexdigest()
 
 
 def read_folder(folder: Path) -> Material:

@@ -21,8 +21,20 @@ _INSTRUCTIONS = (  # all that torch.save and its predecessors write
 )
 
 
+_LONGEST = 1500  # characters of a message
+
+
+def printable(text: str) -> str:
+    """Replace what would steer a terminal in text that comes from a file, and cut what is too long."""
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} .."
+    return "".join(character if character.isprintable() else "?" for character in cut)
+
+
 class CheckpointError(ValueError):
     """A file holds no weights that can be read safely."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class Storage(NamedTuple):
@@ -257,4 +269,4 @@ def read_pickle(file: BinaryIO) -> Any:
     except KeyError as error:
         raise CheckpointError(f"it is damaged, or not of torch: instruction {error} is not known") from error
     except Exception as error:  # what the reader stumbles over
-        raise CheckpointError(f"it is damaged: {type(error).__name__} {str(error)[:100]}") from error
+        raise CheckpointError(f"it is damaged ({type(error).__name__}): download it again") from error

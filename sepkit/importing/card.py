@@ -4,10 +4,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
+from sepkit.generators import borrowed_generators
+from sepkit.importing._pickles import printable
 from sepkit.importing._tensors import build_network
 from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
+from sepkit.separator import Separator
 
 _UNITS = ((30, "GB"), (20, "MB"), (10, "kB"))
 _TRANSFORM = ("n_fft", "hop_length", "window_size", "window", "normalized", "framing", "whole_hops")
@@ -29,7 +34,7 @@ def describe_model(folder: str | Path) -> str:
     settings = card["separator"]
     if not isinstance(settings, Mapping) or not isinstance(settings.get("network"), Mapping):
         raise ModelError(f"{folder / CARD} describes no separator: copy it again")
-    return "\n".join(f"{name:<10} {text}" for name, text in _lines(folder, card, settings) if text)
+    return "\n".join(f"{name:<10} {printable(text)}" for name, text in _lines(folder, card, settings) if text)
 
 
 def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -49,11 +54,14 @@ def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -
     yield "set", ", ".join(f"{key}={value}" for key, value in (source.get("set") or {}).items())
     yield "taken", "; ".join(source.get("taken", []))
     yield "address", source.get("address", "")
+    yield "recipe", str(card.get("recipe") or "")
     base = card.get("base") or {}
     yield "began as", f"{base.get('model')}, licence {base.get('licence')}" if base else ""
     yield "data", str(card.get("data") or "")
     yield "licence", str(card.get("licence") or "not stated")
-    yield "score", _describe_score(card)
+    validation = card.get("validation")
+    yield "validation", _list(validation, list(validation), "")[2:] if validation else ""
+    yield "score", "" if validation else _describe_score(card)
     yield "size", _size(sum((folder / name).stat().st_size for name in (CARD, WEIGHTS)))
     yield "folder", str(folder)
 
@@ -69,12 +77,21 @@ def _describe_network(settings: Mapping[str, Any], folder: Path) -> str:
 
 def _count_parameters(settings: Mapping[str, Any], folder: Path) -> str:
     """Count the parameters, or the values in the file where the network is not of this package."""
+    parts = settings["network"].get("members", [settings])  # of a bag
     try:
-        parts = settings["network"].get("members", [settings])  # of a bag
-        n_parameters = sum(parameter.numel() for part in parts for parameter in build_network(part).parameters())
+        n_parameters = sum(parameter.numel() for part in parts for parameter in _build(part).parameters())
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError):
         return f"{_millions(_count_values(folder))} values; its class is not of sepkit"
     return f"{_millions(n_parameters)} parameters"
+
+
+def _build(settings: Mapping[str, Any]) -> nn.Module:
+    """Build a network, without memory for its weights where it computes nothing with what it makes."""
+    try:
+        return build_network(settings)
+    except RuntimeError:
+        with borrowed_generators(torch.device("cpu")):
+            return Separator(**settings, trusted=False)
 
 
 def _count_values(folder: Path) -> int:

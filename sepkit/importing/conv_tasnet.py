@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, required, shape_of, stated
+from sepkit.importing._config import agreed, count, listed_names, required, shape_of, stated
 from sepkit.importing._tensors import convert_named
 
 _NORMS = {"gLN": "global", "cLN": "frame", "cgLN": "cumulative"}
@@ -69,7 +69,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     total, n_blocks = count(tensors, "masker.TCN."), int(required(config, "n_blocks"))
     if n_blocks < 1 or total % n_blocks:
         raise ValueError(f"n_blocks must divide {total}, the blocks of the tensors, got {n_blocks} in the config")
-    sources = list(required(config, "sources"))
+    sources = listed_names(config, "sources")
     if len(sources) != found["n_src"]:
         raise ValueError(f"sources must be {found['n_src']}, as the tensors have it, got {', '.join(sources)}")
     norm, activation = _choice(config, "norm_type", _NORMS), stated(config, "encoder_activation")

@@ -17,7 +17,7 @@ from sepkit.importing._bags import make_bag, read_bag
 from sepkit.importing._families import Family, find_family, flatten_demucs, read_settings
 from sepkit.importing._given import ask, check_numbers, check_read, put, read_config
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
-from sepkit.importing._pickles import CheckpointError
+from sepkit.importing._pickles import CheckpointError, printable
 from sepkit.model_folder import CARD, save_model
 from sepkit.separator import Separator
 
@@ -104,17 +104,24 @@ def import_model(
     log = log or (lambda _line: None)
     folder = Path(Path(weights).resolve().stem if output is None else output)
     _check_folder(folder, overwrite)
-    imported = read_model(weights, config, overrides)
+    log(f"reading    {weights}")
+    separator, known = _build(read_model(weights, config, overrides), log)
+    stated = dict(card or {})
+    source = {**known["source"], **stated.pop("source", {})}
+    log(f"writing    {folder}")
+    with writing(folder, "give another folder by --output"), not_left_empty(folder):
+        save_model(separator, folder, {**known, **stated, "source": source})
+    return folder
+
+
+def _build(imported: Imported, log: Callable[[str], None]) -> tuple[Separator, dict[str, Any]]:
+    """Build the separator, whose weights are those that were read, not copies; return it and the card."""
     for line in _describe(imported):
         log(line)
-    stated = dict(card or {})
-    source = {**imported.card["source"], **stated.pop("source", {})}
     with borrowed_generators(torch.device("cpu")):  # weights are drawn, to be replaced
         separator = Separator(**imported.settings, trusted=False)
-    separator.load_state_dict(imported.state)
-    with writing(folder, "give another folder by --output"), not_left_empty(folder):
-        save_model(separator, folder, {**imported.card, **stated, "source": source})
-    return folder
+    separator.load_state_dict(imported.state, assign=True)
+    return separator, imported.card
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
@@ -213,4 +220,4 @@ def _describe(imported: Imported) -> list[str]:
         lines.append(f"taken      {'; '.join(source['taken'])}")
     lines.append(f"network    {settings['network']['class'].rpartition('.')[2]}: {', '.join(settings['sources'])}")
     lines.append(f"licence    {imported.card['licence']}")
-    return lines
+    return [printable(line) for line in lines]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, required, shape_of, stated
+from sepkit.importing._config import agreed, listed_names, required, shape_of, stated
 from sepkit.importing._tensors import convert_named
 
 _TARGETS = "target_models."
@@ -47,7 +47,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     """
     targets = _targets(tensors)
     named = targets != [""]
-    sources = list((stated(config, "sources") if named else required(config, "sources")) or targets)
+    sources = targets if named and stated(config, "sources") is None else listed_names(config, "sources")
     if len(sources) != len(targets) or (named and {*sources} != {*targets}):
         wanted = ", ".join(targets) if named else "one"
         raise ValueError(f"sources must be {wanted}, as the tensors have it, got {', '.join(sources)}")

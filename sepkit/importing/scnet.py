@@ -11,6 +11,7 @@ from sepkit.importing._config import (
     agreed_divisor,
     chunk_samples,
     count,
+    listed_names,
     normalization,
     required,
     shape_of,
@@ -120,7 +121,7 @@ def _last_expansion(tensors: Mapping[str, Tensor]) -> str:
 
 def _sources(config: Mapping[str, Any], n_sources: int) -> list[str]:
     """Name the sources by the section `training`, or by `model.sources` where there is none."""
-    names = list(required(config, "model.sources"))
+    names = listed_names(config, "model.sources")
     agreed(config, "training.instruments", names, "model.sources of the config has it")
     target = stated(config, "training.target_instrument")
     return source_names({"training": {"instruments": names, "target_instrument": target}}, n_sources)
