@@ -63,6 +63,15 @@ def test_a_file_is_separated_like_its_waveform(tmp_path):
     torch.testing.assert_close(audio.read(files["vocals"])[0], by_hand(mixture))
 
 
+def test_of_a_truncated_file_what_decodes_is_measured(tmp_path):
+    mixture = noise(2, 30000)
+    audio.write(tmp_path / "whole.wav", mixture, RATE)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[: -10000 * 8])
+    result = separate_file(make(), tmp_path / "cut.wav", tmp_path / "out", allow_truncated=True)
+    assert result.missing == 10000
+    torch.testing.assert_close(audio.read(result.stems["drums"])[0], by_hand(mixture[:, :20000]))
+
+
 def test_each_group_of_channels_is_a_recording_of_its_own():
     mixture = torch.cat([noise(2, 4000), 0.1 * noise(2, 4000).flip(-1), 3 * noise(1, 4000)])
     found = separate(make(), mixture)["vocals"]
