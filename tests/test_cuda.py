@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader
 from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
 
 from sepkit import models
+from sepkit.bag import join_members
 from sepkit.inference import separate
 from sepkit.model_folder import load_model
 from sepkit.recipe import load_recipe
+from sepkit.separator import Separator
 from sepkit.training import TrainingInterrupted, train
 from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
@@ -90,7 +92,16 @@ def test_a_training_on_cuda_improves_and_keeps_float32_weights(run, precision):
 def test_a_step_does_not_wait_for_the_device(prepare, name, precision):
     network = {"class": name, **SMALL.get(name, {})}
     changes = [f"separator.transform={TRANSFORMS[name]}"] if name in TRANSFORMS else []
-    trainer, batches = prepare(f"separator.network={network}", f"training.precision={precision}", *changes)
+    check_that_a_step_does_not_wait(
+        *prepare(f"separator.network={network}", f"training.precision={precision}", *changes)
+    )
+
+
+def test_normalising_does_not_wait_for_the_device(prepare):
+    check_that_a_step_does_not_wait(*prepare("separator.normalize=recording"))
+
+
+def check_that_a_step_does_not_wait(trainer: Trainer, batches: list) -> None:
     trainer.take_step(iter(batches[:1]))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
@@ -152,6 +163,20 @@ def test_a_model_separates_on_cuda_what_it_separates_on_the_cpu(run, monkeypatch
     for name, waveform in wanted.items():
         assert found[name].device.type == "cpu"
         torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)  # other orders of float32 sums
+
+
+@pytest.mark.parametrize("stems", [["a", "b"], ["b"]])
+def test_a_bag_of_normalised_recordings_separates_on_cuda_what_it_separates_on_the_cpu(monkeypatch, stems):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    numbers = {"sources": ["a", "b"], "sample_rate": 8000, "segment": 0.5, "normalize": "recording"}
+    members = [{**numbers, "network": {"class": name, **SMALL[name]}} for name in ("Demucs", "ConvTasNet")]
+    torch.manual_seed(0)
+    model = Separator(**join_members(members, [[1.0, 0.0], [1.0, 2.0]])).eval()
+    mixture = 0.02 + 0.1 * torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
+    wanted = separate(model, mixture, stems=stems, shifts=2)
+    found = separate(model.to("cuda"), mixture, stems=stems, shifts=2)
+    for name, waveform in wanted.items():
+        torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)
 
 
 def test_waits_are_noticed(prepare):

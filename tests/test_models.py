@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from networks import SMALL
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from sepkit import models
 from sepkit.inference import separate
@@ -20,6 +22,7 @@ from sepkit.separator import Separator
 
 TRANSFORMS = {"HDemucs": {"hop_length": 32, "framing": "hops"}}
 FACTS = {"n_sources": 2, "n_channels": 2, "n_bins": 65, "sample_rate": 16000}
+NO_FLOAT16_ON_CPU = ["BandSplitRNN"]
 every_network = pytest.mark.parametrize("name", [*models.__all__, "LoRA"])
 
 
@@ -212,10 +215,13 @@ def test_every_constant_moves_with_it(name):
 
 
 @every_network
-def test_mixed_precision_is_finite_and_near(name):
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16], ids=str)
+def test_mixed_precision_is_finite_and_near(name, precision):
+    if precision is torch.float16 and name in NO_FLOAT16_ON_CPU:
+        pytest.skip("torch has no float16 of one of its operations on a CPU")
     network = build(name)
     spectrogram = noise(network)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", precision):
         found = answer(network, spectrogram)
     assert found.isfinite().all()
     # bfloat16 has 8 bits: 0.004 at 1, a few of which add up.
@@ -266,6 +272,39 @@ def test_the_core_compiles(name):
     found = torch.compile(network.core, backend="aot_eager")(*inputs)
     expected = network.core(*inputs)
     torch.testing.assert_close(found, expected)
+
+
+@every_network
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning", "ignore:The tensor attribute:UserWarning")
+def test_the_core_is_exported(name):
+    network = build(name)
+    inputs = inputs_of_core(network)
+    found = torch.export.export(network.core, inputs, strict=False).module()(*inputs)
+    torch.testing.assert_close(found, network.core(*inputs))
+
+
+@every_network
+def test_another_length_is_answered_as_by_a_fresh_network(name):
+    network = build(name)
+    answer(network, noise(network, n_frames=12))
+    assert torch.equal(answer(network, noise(network, n_frames=5)), answer(build(name), noise(network, n_frames=5)))
+
+
+@every_network
+def test_recomputing_its_blocks_changes_nothing(name):
+    network = build(name).train()
+    blocks = [module for module in network.modules() if isinstance(module, describe_network(network).blocks)]
+    assert blocks
+    gradients = []
+    for recomputes in (False, True):
+        if recomputes:
+            for block in blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        torch.manual_seed(2)  # dropout
+        network.zero_grad()
+        answer(network, noise(network)).abs().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(*gradients)
 
 
 @every_network

@@ -40,6 +40,8 @@ class OpenUnmix(nn.Module):
         because that normalisation would measure a batch twice.
     """
 
+    blocks = (nn.LSTM,)
+
     def __init__(
         self,
         n_sources: int,
