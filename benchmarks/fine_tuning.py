@@ -32,37 +32,28 @@ def main() -> None:
     parser.add_argument("songs", type=Path)
     parser.add_argument("overrides", nargs="*", default=[], help="of the recipe, of all ways")
     parser.add_argument("--base", type=Path, default=Path("runs/vocals"))
-    parser.add_argument("--ways", nargs="+", default=["base", *WAYS], choices=["base", *WAYS])
+    parser.add_argument("--ways", nargs="+", default=["base", "full", "lora"], choices=["base", *WAYS])
     parser.add_argument("--folds", type=int, help="how many songs are left out; default: each")
-    parser.add_argument("--beside", type=int, default=12, help="built-in songs that are trained on beside the others")
     parser.add_argument("--run", type=Path, default=Path("runs/fine_tuning"))
     parser.add_argument("--table", type=Path, default=TABLE)
     options = parser.parse_intermixed_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
-    from sepkit.datasets import demo_root
     from sepkit.training import train
 
-    beside = sorted((demo_root() / "train").iterdir())[: options.beside]
     if not (options.base / "model.json").is_file():
         train("vocals", options.base, device="cpu")
     songs = sorted(path for path in options.songs.iterdir() if path.is_dir())
     for number, song in enumerate(songs[: options.folds]):
-        fold = make_fold(options.run / "folds" / song.name, songs, number, beside)
+        fold = make_fold(options.run / "folds" / song.name, songs, number)
         for way in options.ways:
             replace(options.table, score(options, fold, song.name, way))
 
 
-def make_fold(folder: Path, songs: list[Path], number: int, beside: list[Path]) -> Path:
-    """Link one song to test, the next one to validate, the others to train, as often as there are songs beside them."""
+def make_fold(folder: Path, songs: list[Path], number: int) -> Path:
+    """Link one song to test, the next one to validate, the others to train."""
     subsets = {number: "test", (number + 1) % len(songs): "valid"}
-    links = [(folder / "train" / song.name, song) for song in beside]
-    n_copies = max(1, len(beside) // (len(songs) - 2))
     for position, song in enumerate(songs):
-        subset = subsets.get(position, "train")
-        links += [
-            (folder / subset / f"{song.name}_{copy}", song) for copy in range(n_copies if subset == "train" else 1)
-        ]
-    for place, song in links:
+        place = folder / subsets.get(position, "train") / song.name
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.exists():
             place.symlink_to(song.resolve())

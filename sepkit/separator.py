@@ -13,6 +13,7 @@ from sepkit.arguments import check_is_tensor
 from sepkit.chunking import Chunking
 from sepkit.instantiate import InstantiationError, instantiate
 from sepkit.masks import apply_mask
+from sepkit.models._magnitude import absolute
 from sepkit.models.facts import derive_sizes, describe_network
 from sepkit.normalization import as_statistics, measure_mixture, normalize, restore
 from sepkit.parts import (
@@ -329,7 +330,7 @@ class Separation:
 
     @cached_property
     def mixture_magnitude(self) -> Tensor:  # noqa: D102
-        return self.mixture_spectrogram.abs()
+        return absolute(self.mixture_spectrogram)
 
     @cached_property
     def estimate_spectrogram(self) -> Tensor:  # noqa: D102
@@ -340,7 +341,7 @@ class Separation:
     @cached_property
     def estimate_magnitude(self) -> Tensor:  # noqa: D102
         if set(self._outputs) & {"spectrum", "waveform", "estimate"} or self._postfilter is not None:
-            return self.estimate_spectrogram.abs()
+            return absolute(self.estimate_spectrogram)
         return self.mask.abs() * self.mixture_magnitude.unsqueeze(1)
 
     @cached_property
@@ -378,7 +379,7 @@ class Separation:
 
     @cached_property
     def target_magnitude(self) -> Tensor:  # noqa: D102
-        return self.target_spectrogram.abs()
+        return absolute(self.target_spectrogram)
 
     @cached_property
     def interference_magnitude(self) -> Tensor:  # noqa: D102

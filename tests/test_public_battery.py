@@ -394,8 +394,13 @@ def cases(folder: Path) -> dict[str, Case]:
                 ("spectrogram",),
             )
             for name in models.__all__
-            if name not in (*HYBRID, "ConvTasNet", "Demucs")
+            if name not in (*HYBRID, "ConvTasNet", "Demucs", "OpenUnmix")
         },
+        "OpenUnmix": Case(
+            lambda magnitude: network("OpenUnmix")(magnitude),
+            {"magnitude": spectrum(1, 2, 65, 32).abs()},
+            ("magnitude",),
+        ),
         "ConvTasNet": Case(
             lambda mixture: network("ConvTasNet")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)
         ),

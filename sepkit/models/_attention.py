@@ -52,7 +52,7 @@ def turn(heads: Tensor, angles: Tensor) -> Tensor:
     """Turn pairs of neighbouring features by angles, and put the heads before the positions.
 
     Args:
-        heads: (Q, L, A, H, E), A of queries and keys.
+        heads: (Q, L, A, H, E), A of queries and keys; overwritten where no gradients are asked for.
         angles: (L, E / 2).
 
     Returns:
@@ -60,10 +60,18 @@ def turn(heads: Tensor, angles: Tensor) -> Tensor:
     """
     cosines, sines = angles.cos(), angles.sin()
     if heads.device.type in ("cpu", "cuda") and not torch.compiler.is_compiling():
+        if heads.dtype == angles.dtype and not torch.is_grad_enabled():
+            return _turn_in_place(heads, torch.complex(cosines, sines))
         return _turn(heads, torch.stack([cosines, sines], -1), True)
     first, second = heads.permute(0, 2, 3, 1, 4).unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([first * cosines - second * sines, second * cosines + first * sines], -1)
     return turned.flatten(-2).to(heads.dtype)
+
+
+def _turn_in_place(heads: Tensor, factors: Tensor) -> Tensor:
+    """Multiply pairs (Q, L, A, H, E) with complex factors (L, E / 2); return a view, (Q, A, H, L, E)."""
+    torch.view_as_complex(heads.unflatten(-1, (-1, 2))).mul_(factors[:, None, None])
+    return heads.permute(0, 2, 3, 1, 4)
 
 
 # As one complex product it takes a third of the time and keeps nothing but the table for the backward pass. It is an

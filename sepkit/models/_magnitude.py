@@ -9,7 +9,29 @@ from sepkit.arguments import check_is_tensor
 def magnitude_of(spectrogram: Tensor, n_channels: int, n_bins: int, network: nn.Module) -> Tensor:
     """Take the magnitude, (B, C, F, N), of a spectrogram that fits a network; see `parts_of`."""
     _check(spectrogram, n_channels, n_bins, network)
-    return spectrogram.abs()
+    return absolute(spectrogram)
+
+
+def absolute(spectrogram: Tensor) -> Tensor:
+    """Take the magnitude of a complex spectrogram (...).
+
+    Where it needs no gradient, its squares are summed: a quarter of the time of `abs`, which minds magnitudes below
+    1e-19 and above 1e19.
+    """
+    if spectrogram.requires_grad:
+        return spectrogram.abs()
+    real, imaginary = torch.view_as_real(spectrogram).unbind(-1)
+    return real.square().addcmul_(imaginary, imaginary).sqrt_()
+
+
+def check_magnitude(magnitude: Tensor, n_channels: int, n_bins: int, network: nn.Module) -> None:
+    """Refuse what is no magnitude (B, C, F, N) that fits a network; see `parts_of`."""
+    check_is_tensor(magnitude, "magnitude")
+    shape = tuple(magnitude.shape)
+    if magnitude.is_complex() or len(shape) != 4 or shape[1:3] != (n_channels, n_bins) or 0 in shape:
+        wanted = f"real (B, {n_channels}, {n_bins}, N) with at least one frame"
+        raise ValueError(f"magnitude must be {wanted}, got {magnitude.dtype} {shape}")
+    _check_type(magnitude, magnitude.dtype, network, "magnitude")
 
 
 def parts_of(spectrogram: Tensor, n_channels: int, n_bins: int, network: nn.Module, frame_multiple: int = 1) -> Tensor:
@@ -39,9 +61,13 @@ def _check(spectrogram: Tensor, n_channels: int, n_bins: int, network: nn.Module
     if not spectrogram.is_complex() or len(shape) != 4 or shape[1:3] != (n_channels, n_bins) or 0 in shape:
         wanted = f"complex (B, {n_channels}, {n_bins}, N) with at least one frame"
         raise ValueError(f"spectrogram must be {wanted}, got {spectrogram.dtype} {shape}")
-    weights, dtype = next(network.parameters()), spectrogram.real.dtype
-    if (weights.dtype, weights.device) != (dtype, spectrogram.device):
+    _check_type(spectrogram, spectrogram.real.dtype, network, "spectrogram")
+
+
+def _check_type(tensor: Tensor, dtype: torch.dtype, network: nn.Module, name: str) -> None:
+    weights = next(network.parameters())
+    if (weights.dtype, weights.device) != (dtype, tensor.device):
         raise ValueError(
-            f"spectrogram must be of the weights' type and on their device, {weights.dtype} on {weights.device}, got "
-            f"{dtype} on {spectrogram.device}: convert one with .to(), and compute in halves under autocast"
+            f"{name} must be of the weights' type and on their device, {weights.dtype} on {weights.device}, got "
+            f"{dtype} on {tensor.device}: convert one with .to(), and compute in halves under autocast"
         )

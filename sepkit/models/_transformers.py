@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sepkit.models._attention import Attention, ChannelAttention, FeedForward, Positions, RMSNorm
 
-_CHUNK = 2**22  # queries, keys and values at a time
+_CHUNK = 2**20  # queries, keys and values at a time, for each thread
 
 
 class TransformerLayer(nn.Module):
@@ -110,7 +110,7 @@ class Transformer(nn.Module):
             return self._run(tokens, angles, first_values)
         attention = self.layers[0].attention
         n_values = 3 * attention.n_heads * attention.head_size * tokens.shape[1]
-        n_at_a_time = max(1, _CHUNK // n_values)
+        n_at_a_time = max(1, _CHUNK * torch.get_num_threads() // n_values)
         transformed = torch.empty_like(tokens, memory_format=torch.contiguous_format)
         kept = []
         for start in range(0, len(tokens), n_at_a_time):

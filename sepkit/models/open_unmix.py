@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sepkit.models._magnitude import magnitude_of
+from sepkit.models._magnitude import absolute, check_magnitude
 from sepkit.models._statistics import row_statistics
 
 
@@ -70,21 +70,21 @@ class OpenUnmix(nn.Module):
         sizes = n_channels, n_bins, self.n_used_bins, hidden_size, n_layers
         self.core = _Core(_Source(*sizes, bidirectional, dropout) for _ in range(n_sources))
 
-    def forward(self, mixture_spectrogram: Tensor) -> Tensor:
-        """Estimate the masks of a spectrogram.
+    def forward(self, mixture_magnitude: Tensor) -> Tensor:
+        """Estimate the masks of a magnitude.
 
         Args:
-            mixture_spectrogram: complex (B, C, F, N).
+            mixture_magnitude: (B, C, F, N).
 
         Returns:
             (B, S, C, F, N), >= 0.
         """
-        magnitude = magnitude_of(mixture_spectrogram, self.n_channels, self.n_bins, self.core)
-        return self.core(magnitude[:, :, : self.n_used_bins])
+        check_magnitude(mixture_magnitude, self.n_channels, self.n_bins, self.core)
+        return self.core(mixture_magnitude[:, :, : self.n_used_bins])
 
     def fit(self, spectrograms: Iterable[Tensor]) -> None:
         """Measure the mean and spread of each bin, of the mean of the channels, over complex (B, C, F, N)."""
-        magnitudes = (spectrogram[:, :, : self.n_used_bins].abs() for spectrogram in spectrograms)
+        magnitudes = (absolute(spectrogram[:, :, : self.n_used_bins]) for spectrogram in spectrograms)
         statistics = row_statistics(magnitude.mean(1, keepdim=True) for magnitude in magnitudes)
         if statistics is None:
             return
@@ -101,8 +101,10 @@ class _Core(nn.ModuleList):
 
     def forward(self, magnitude: Tensor) -> Tensor:
         n_channels = magnitude.shape[1]
-        bins = magnitude.permute(0, 3, 1, 2).flatten(2)  # (B, N, C * F'), copied once for all sources
-        mask = torch.stack([source(bins) for source in self], 1)  # (B, S, N, C * F)
+        bins = magnitude.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)  # once for all sources
+        bins = bins.flatten(2)  # (B, N, C * F')
+        masks = [source(bins) for source in self]  # (B, N, C * F) each
+        mask = torch.stack(masks, 1) if len(masks) > 1 else masks[0].unsqueeze(1)
         return mask.unflatten(-1, (n_channels, -1)).permute(0, 1, 3, 4, 2)
 
 
@@ -140,8 +142,9 @@ class _Source(nn.Module):
 
     def forward(self, bins: Tensor) -> Tensor:
         scale, mean = self.scale.repeat(self.n_channels), self.mean.repeat(self.n_channels)
-        standardised = torch.addcmul(-mean * scale, bins, scale)
-        encoded = _normalize(self.encode_norm, self.encode(standardised)).tanh_()  # (B, N, H)
+        # Bins are standardised by the weights, whose gradient has that of scale and mean: none of the bins is needed.
+        weight = self.encode.weight * scale
+        encoded = _normalize(self.encode_norm, F.linear(bins, weight, -(weight @ mean))).tanh_()  # (B, N, H)
         recurrent, _ = self.recurrence(encoded)
         joined = _normalize(self.join_norm, self.join(torch.cat([encoded, recurrent], -1))).relu_()
         gain, offset = self.output_scale.repeat(self.n_channels), self.output_mean.repeat(self.n_channels)

@@ -1,7 +1,8 @@
 """The memory that a step of a training needs, told without computing it: on tensors that have shapes and no values."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -48,7 +49,7 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
         objective = Objective(plain["losses"], separator)
         if settings.recompute:
             recompute_blocks(separator)
-        with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as tensors:
+        with FakeTensorMode(allow_non_fake_inputs=True), _fused_attention(), LiveBytes() as tensors:
             for module in (separator, objective):
                 _make_valueless(module, tensors.add)
             weights = [weight for module in (separator, objective) for weight in module.parameters()]
@@ -75,12 +76,20 @@ def tell_memory(recipe: Recipe, device: torch.device, log: Callable[[str], objec
     low, high = (each / 2**30 for each in needed)
     log(f"GPU memory that a step needs: {low:.1f} to {high:.1f} GB, as estimated")
     total = total_memory(device)
-    if total is not None and needed[0] > total:
+    if total is not None and (least := _least(recipe, device, needed[0])) > total:
         raise TrainingError(
-            f"a step needs at least {low:.1f} GB, and {device} has {total / 2**30:.1f}: raise training.accumulate, set "
-            "training.recompute=true, or shorten separator.segment"
+            f"a step needs at least {least / 2**30:.1f} GB, and {device} has {total / 2**30:.1f}: raise "
+            "training.accumulate, set training.recompute=true, or shorten separator.segment"
         )
     return needed
+
+
+def _least(recipe: Recipe, device: torch.device, on_gpu: int) -> int:
+    """Return the bytes that a step takes here: `auto` is bfloat16 on a GPU, and float32 on a CPU."""
+    if device.type == "cuda" or recipe.training.precision != "auto":
+        return on_gpu
+    training = recipe.training.model_copy(update={"precision": "float32"})
+    return estimate_memory(recipe.model_copy(update={"training": training}))[0]
 
 
 def _backward(separator: Separator, objective: Objective, n_items: int, precision: str) -> None:
@@ -137,6 +146,21 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *_gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, _, *weights = ctx.saved_tensors
         return None, None, torch.empty_like(features), *map(torch.empty_like, weights)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Set attention to drop nothing, as only then a CPU does without all weights in memory, which a GPU always does."""
+    plain = nn.functional.scaled_dot_product_attention
+
+    def attend(*args: Any, **named: Any) -> Tensor:
+        return plain(*args, **{**named, "dropout_p": 0.0})
+
+    nn.functional.scaled_dot_product_attention = attend  # no mode reaches what is recomputed in a backward pass
+    try:
+        yield
+    finally:
+        nn.functional.scaled_dot_product_attention = plain
 
 
 class LiveBytes(TorchDispatchMode):
