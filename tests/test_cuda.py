@@ -13,9 +13,11 @@ from torch.utils.data import DataLoader
 from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
 
 from sepkit import models
+from sepkit.bag import join_members
 from sepkit.inference import separate
 from sepkit.model_folder import load_model
 from sepkit.recipe import load_recipe
+from sepkit.separator import Separator
 from sepkit.training import TrainingInterrupted, train
 from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
@@ -171,3 +173,17 @@ def test_waits_are_noticed(prepare):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert any("synchroniz" in str(each.message) for each in caught)
+
+
+@pytest.mark.parametrize("stems", [["a", "b"], ["b"]])
+def test_a_bag_of_normalised_recordings_separates_on_cuda_what_it_separates_on_the_cpu(monkeypatch, stems):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    numbers = {"sources": ["a", "b"], "sample_rate": 8000, "segment": 0.5, "normalize": "recording"}
+    members = [{**numbers, "network": {"class": name, **SMALL[name]}} for name in ("Demucs", "ConvTasNet")]
+    torch.manual_seed(0)
+    model = Separator(**join_members(members, [[1.0, 0.0], [1.0, 2.0]])).eval()
+    mixture = 0.02 + 0.1 * torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
+    wanted = separate(model, mixture, stems=stems, shifts=2)
+    found = separate(model.to("cuda"), mixture, stems=stems, shifts=2)
+    for name, waveform in wanted.items():
+        torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)
