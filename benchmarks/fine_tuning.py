@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("songs", type=Path)
     parser.add_argument("overrides", nargs="*", default=[], help="of the recipe, of all ways")
     parser.add_argument("--base", type=Path, default=Path("runs/vocals"))
-    parser.add_argument("--ways", nargs="+", default=["base", *WAYS], choices=["base", *WAYS])
+    parser.add_argument("--ways", nargs="+", default=["base", "full", "lora"], choices=["base", *WAYS])
     parser.add_argument("--folds", type=int, help="how many songs are left out; default: each")
     parser.add_argument("--run", type=Path, default=Path("runs/fine_tuning"))
     parser.add_argument("--table", type=Path, default=TABLE)

@@ -390,7 +390,7 @@ def make_trainer(bench: Bench, name: str, root: str, precision: str, compiled: b
     }
     checked = load_recipe(recipe, data=root)
     trainer = Trainer(checked, open_data(checked), bench.device)
-    start(trainer, None)
+    start(trainer)
     if compiled and bench.small:  # without waiting for a compiler
         trainer.separator.facts.core.compile(backend="eager")
     return trainer
@@ -496,7 +496,7 @@ def time_step(bench: Bench, recipe: Recipe) -> tuple[float, float, float]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     trainer = Trainer(recipe, open_data(recipe), bench.device)
-    start(trainer, None)
+    start(trainer)
     if recipe.training.compile and bench.small:
         trainer.separator.facts.core.compile(backend="eager")
     batches = list(make_loader(trainer, 0))
@@ -666,7 +666,7 @@ def separating_settings(bench: Bench, name: str) -> dict:
         return {**describe_separator(bench, name), "segment": 0.5}
     recipes = {recipe.separator.network["class"]: recipe for recipe in map(load_recipe, published_names())}
     if name in recipes:
-        return recipes[name].to_dict()["separator"]
+        return recipes[name].separator_settings()
     return {**describe_separator(bench, name), "segment": 10.0}
 
 

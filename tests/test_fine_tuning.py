@@ -26,7 +26,7 @@ from sepkit.training import TrainingInterrupted, dry_run, train
 from sepkit.training.loop import Trainer
 from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.train import open_data
-from sepkit.training.weights import load_base, plain_separator, plan_inheritance
+from sepkit.training.weights import describe_weights, load_base, plain_separator, plan_inheritance
 
 PARTS = {key: value for key, value in RECIPE.items() if key != "separator"}
 FROZEN = ("core.encode.*", "core.recurrence.*")
@@ -219,9 +219,15 @@ def test_no_stem_that_the_model_has_means_a_new_last_layer(base, root):
     (base.parent / "voices").mkdir(exist_ok=True)
     save_model(make_separator(RECIPE["separator"]["network"], ["choir"]), base.parent / "voices")
     result = dry_run({**PARTS, "separator": {"from": str(base.parent / "voices"), "sources": ["drums"]}}, data=root)
-    assert (
-        "2 new\n  core.decode.2.weight is new for drums\n  core.decode.2.bias is new for drums\n" in result.description
-    )
+    assert "2 new\n  new for drums: core.decode.2.weight, core.decode.2.bias\n" in result.description
+
+
+def test_a_layer_of_all_stems_is_new_for_some_of_them(base, root):
+    inheritance = trainer_of(root, {"from": str(base), "sources": ["drums"]}).inheritance
+    assert not inheritance.new
+    recipe = load_recipe({**PARTS, "separator": {"from": str(base), "sources": ["vocals", "other"]}}, data=root)
+    told = "\n".join(describe_weights(Separator(**recipe.separator_settings()), recipe, plan_inheritance(recipe)))
+    assert "  new for other, where other stems keep theirs: core.decode.2.weight, core.decode.2.bias" in told
 
 
 @pytest.mark.parametrize(

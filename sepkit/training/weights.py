@@ -109,8 +109,7 @@ def describe_weights(separator: Separator, recipe: Recipe, inheritance: Inherita
             f"weights from {base.name} ({base.weights[:8]}, licence {base.licence}): "
             f"{len(inheritance.shares)} kept, {n_new or 'none'} new"
         )
-        for name, sources in inheritance.new.items():
-            yield f"  {name} is new{_for(sources, inheritance, name)}"
+        yield from _describe_new(inheritance)
     if isinstance(network, LoRA):
         if base is None:
             yield "LoRA is around weights that were drawn and are not trained: name a model with separator.from"
@@ -124,9 +123,15 @@ def describe_weights(separator: Separator, recipe: Recipe, inheritance: Inherita
         yield f"{trained:,} of {total:,} values are trained, the others stay as they are"
 
 
-def _for(sources: Any, inheritance: Inheritance, name: str) -> str:
-    kept = ", the other sources keep theirs" if name in inheritance.shares else ""
-    return f" for {', '.join(sources)}{kept}"
+def _describe_new(inheritance: Inheritance) -> Iterator[str]:
+    """Name what is new, a line for those sources for which the same weights are."""
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for name, sources in inheritance.new.items():
+        groups.setdefault((", ".join(sources), name in inheritance.shares), []).append(name)
+    for (sources, is_shared), names in groups.items():
+        others = ", where other stems keep theirs" if is_shared else ""
+        more = f" and {len(names) - 3} more" if names[3:] else ""
+        yield f"  new for {sources}{others}: {', '.join(names[:3])}{more}"
 
 
 def plain_separator(separator: Separator) -> Separator:
