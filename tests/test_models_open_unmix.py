@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sepkit import models
 from sepkit.importing import open_unmix
+from sepkit.models._magnitude import absolute
 from sepkit.separator import Separator
 
 SEPARATOR = {"sample_rate": 44100, "n_fft": 1024, "n_hop": 256, "nb_channels": 2, "segment": 6.0}
@@ -116,6 +117,50 @@ def test_fit_on_nothing_or_silence_stays_finite(spectrograms):
     network = build()
     network.fit(spectrograms)
     assert network.eval()(noise()).isfinite().all()
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_magnitudes_are_absolute_values(level, with_gradient):
+    spectrogram = level * torch.randn(2, 33, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    found = absolute(spectrogram.requires_grad_(with_gradient))
+    torch.testing.assert_close(found, spectrogram.abs())
+    assert found.requires_grad is with_gradient
+
+
+def test_bins_are_standardised_and_mean_and_scale_learn():
+    source = build(dropout=0.0).core[0].eval()
+    bins = noise().permute(0, 3, 1, 2).flatten(2)
+    mean, scale = torch.linspace(0.5, 1.5, 33), torch.linspace(2, 0.5, 33)
+    expected = source((bins - mean.repeat(2)) * scale.repeat(2))
+    wanted = torch.autograd.functional.jacobian(lambda x: source((bins - x.repeat(2)) * scale.repeat(2)).sum(), mean)
+    source.mean.data, source.scale.data = mean, scale
+    found = source(bins)
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(found.sum(), source.mean)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("magnitude", "message"),
+    [
+        (
+            torch.zeros(1, 2, 33, 4, dtype=torch.complex64),
+            r"magnitude must be real \(B, 2, 33, N\) .* got torch.complex64",
+        ),
+        (
+            torch.zeros(1, 2, 33, 0),
+            r"magnitude must be real .* with at least one frame, got torch.float32 \(1, 2, 33, 0\)",
+        ),
+        (
+            torch.zeros(1, 2, 33, 4).double(),
+            "magnitude must be of the weights' type .* got torch.float64 on cpu: convert",
+        ),
+    ],
+)
+def test_a_magnitude_that_does_not_fit_is_refused(magnitude, message):
+    with pytest.raises(ValueError, match=message):
+        build()(magnitude)
 
 
 def test_a_batch_is_counted_in_training_alone():

@@ -36,8 +36,8 @@ class OpenUnmix(nn.Module):
 
     Source:
         F. Stöter et al., Open-Unmix, 2019. The mask is the network's answer, and the mixture is multiplied afterwards;
-        the scale of the output is folded into the last normalisation over the batch. There are no blocks to recompute,
-        because that normalisation would measure a batch twice.
+        mean and scale of the bins are folded into the first weights, those of the output into the last normalisation
+        over the batch. There are no blocks to recompute, because that normalisation would measure a batch twice.
     """
 
     blocks = (nn.LSTM,)
