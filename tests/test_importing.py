@@ -300,6 +300,11 @@ def test_a_model_that_is_there_is_replaced_only_when_asked(reference_root, tmp_p
     assert "other is there and is no model folder" in run(path, "--overwrite", output="other", code=2)
 
 
+def test_weights_without_a_name_are_refused(run):
+    assert "weights must be a file or a folder, got no name" in run("", code=2)
+    assert "File name too long" in run("x" * 5000, code=2)
+
+
 def test_what_is_refused_leaves_no_folder(reference_root, tmp_path, run):
     run(reference_root / PACKAGES / "hostile.th", code=2)
     assert not (tmp_path / "out").exists()
@@ -437,6 +442,11 @@ def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
             ["layer.weight", "layer.bias"],
             "weights must be of one of RoFormer, MDX23C, SCNet, .*, got layer.weight",
         ),
+        (
+            ["model.fc1.weight", "model.input_mean", "loss.window"],
+            "those below model. are Open-Unmix's, and loss.window stands beside them; save those below model. alone",
+        ),
+        (["band_split.to_features.0.0.gamma", "layers.0.a"], "layers.0 must have transformers over frames and over"),
         (["band_split.norm_fc_modules.0.combined.0.weight"], "bandit's second version is not supported"),
     ],
 )

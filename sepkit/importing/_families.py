@@ -64,8 +64,22 @@ def find_family(tensors: Mapping[str, Tensor]) -> Family:
         for name in tensors:
             if part in name:
                 raise ValueError(f"{what} is not supported; {name} is of one")
+    _refuse_mixed(tensors)
     names, found = ", ".join(family.name for family in FAMILIES), ", ".join(list(tensors)[:3])
     raise ValueError(f"weights must be of one of {names}, which are supported, got {found} ..")
+
+
+def _refuse_mixed(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a supported network's weights with others beside them, by the others' names."""
+    for start in sorted({f"{name.partition('.')[0]}." for name in tensors}):
+        own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+        family = next((family for family in FAMILIES if family.module.detect(own)), None)
+        if family is not None:
+            other = next(name for name in tensors if not name.startswith(start))
+            raise ValueError(
+                f"weights must be of one network: those below {start} are {family.name}'s, and {other} stands beside "
+                f"them; save those below {start} alone"
+            )
 
 
 def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapping[str, Any]:

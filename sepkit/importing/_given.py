@@ -1,5 +1,6 @@
 """What is stated beside the weights: configs, single values in their place, and which of it was read."""
 
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
@@ -78,6 +79,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it cannot be read, or is no mapping.
     """
+    check_file(path)
     try:
         text = read_text(path)
         content = parse_json(text) if path.suffix.lower() == ".json" else parse_yaml(text, tuples=True)
@@ -88,6 +90,22 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a mapping, as configs do, got {show(content)}")
     return content
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is there and is no file, as a device or a pipe, of which reading might never end.
+
+    Raises:
+        CheckpointError: it is none, or its name cannot be one.
+    """
+    try:
+        found = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{str(path)[:300]} cannot be read: {reason}, check the path") from error
+    if not stat.S_ISREG(found):
+        kind = "a folder" if stat.S_ISDIR(found) else "a device or a pipe"
+        raise CheckpointError(f"{path} must be a file, which {kind} is not: check the path")
 
 
 def put(config: dict[str, Any], key: str, value: Any) -> None:

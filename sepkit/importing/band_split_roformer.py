@@ -160,6 +160,8 @@ def _stated_or(config: Mapping[str, Any], key: str, default: Any) -> Any:
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the arguments of the network from names and shapes, and `widths`, the values of each band."""
     n_axes = count(tensors, "layers.0.")  # features, if there are three; frames; bands
+    if n_axes not in (2, 3):
+        raise ValueError(f"layers.0 must have transformers over frames and over bands, got {n_axes}")
     attention = f"layers.0.{n_axes - 2}.layers.0.0."
     n_heads, hidden_size = shape_of(tensors, f"{attention}to_gates.weight")
     mask = "mask_estimators.0.to_freqs.0.0."

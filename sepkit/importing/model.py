@@ -1,5 +1,6 @@
 """Models of other packages -> a Separator's settings and state, or a model folder; nothing in a file is run."""
 
+import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -53,9 +54,11 @@ def read_model(
             of a kind that is not supported.
     """
     check_path(weights, "weights")
+    if not str(weights):
+        raise CheckpointError("weights must be a file or a folder, got no name")
     path, given = Path(weights), {} if config is None else read_config(Path(config))
     overrides = dict(overrides or {})
-    if path.is_dir():
+    if os.path.isdir(path):  # False for names that cannot be
         if (path / CARD).is_file():
             raise CheckpointError(f"{path} is a model folder of sepkit already: use it as it is")
         imported = _assemble(read_folder(path), given, overrides)
@@ -104,11 +107,11 @@ def import_model(
     log = log or (lambda _line: None)
     folder = Path(Path(weights).resolve().stem if output is None else output)
     _check_folder(folder, overwrite)
-    log(f"reading    {weights}")
+    log(printable(f"reading    {weights}"))
     separator, known = _build(read_model(weights, config, overrides), log)
     stated = dict(card or {})
     source = {**known["source"], **stated.pop("source", {})}
-    log(f"writing    {folder}")
+    log(printable(f"writing    {folder}"))
     with writing(folder, "give another folder by --output"), not_left_empty(folder):
         save_model(separator, folder, {**known, **stated, "source": source})
     return folder
