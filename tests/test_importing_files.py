@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sepkit.importing._checkpoints import open_checkpoint
-from sepkit.importing._given import read_config
+from sepkit.importing._given import check_numbers, read_config
 from sepkit.importing._materials import read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, StoredTensor
 from sepkit.importing._wrappings import unwrap
@@ -493,6 +493,17 @@ def test_hostile_configs_are_refused(tmp_path, monkeypatch, text, message):
     with pytest.raises(CheckpointError, match=message):
         read_config(Path("config.yaml"))
     assert not Path("gone").exists()
+
+
+def test_a_number_that_cannot_be_written_is_refused():
+    with pytest.raises(ValueError, match=r"audio\.chunk_size must be at most 10000000000, got int with too many digits"):
+        check_numbers({"audio": {"chunk_size": 16**5000}})
+
+
+def test_a_config_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_bytes("# caf\xe9".encode("latin1"))
+    with pytest.raises(CheckpointError, match="it is not UTF-8, save it as that"):
+        read_config(tmp_path / "config.yaml")
 
 
 def test_a_hostile_config_in_json_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from torch import Tensor
 from sepkit.importing import band_split_roformer, bandit, conv_tasnet, demucs, mdx23c, open_unmix, scnet
 from sepkit.importing._config import listed_names, normalization, required, stated
 
+MOST_CHUNKS = 10  # over each sample, of what separates here
 _SECTIONED = ("demucs", "hdemucs", "htdemucs")
 _PUBLISHED = "demucs.demucs", "demucs.hdemucs", "demucs.htdemucs", "demucs.wdemucs"
 
@@ -140,9 +141,12 @@ def _chunking(config: Mapping[str, Any]) -> dict[str, Any] | None:
     chunking = {}
     n_overlap, batch_size = stated(config, "inference.num_overlap"), stated(config, "inference.batch_size")
     if n_overlap is not None:
-        if type(n_overlap) not in (int, float) or not 1 <= n_overlap <= 10:
-            raise ValueError(f"inference.num_overlap must be 1 to 10, got {n_overlap!r}")
-        chunking["overlap"] = round(1 - 1 / n_overlap, 6)
+        if type(n_overlap) not in (int, float) or not n_overlap >= 1:
+            raise ValueError(
+                f"inference.num_overlap must be a number of chunks over each sample, at least 1, got {n_overlap!r}: "
+                "correct it by --set inference.num_overlap=4"
+            )
+        chunking["overlap"] = round(1 - 1 / min(n_overlap, MOST_CHUNKS), 6)
     if batch_size is not None:
         if type(batch_size) is not int or batch_size < 1:
             raise ValueError(f"inference.batch_size must be a whole number, at least 1, got {batch_size!r}")

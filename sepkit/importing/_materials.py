@@ -65,8 +65,10 @@ def read_file(path: Path) -> Material:
             raise CheckpointError("it is nested too deep") from None
         tensors = checkpoint.load(unwrapped.tensors)
     _check_finite(tensors, path)
+    infos = checkpoint.content.get("infos") if isinstance(checkpoint.content, dict) else None
+    of_hub = infos.get("license") if isinstance(infos, dict) else None  # asteroid's
     stated = {
-        "licence": checkpoint.metadata.get("license") or checkpoint.metadata.get("licence"),
+        "licence": checkpoint.metadata.get("license") or checkpoint.metadata.get("licence") or _short(of_hub),
         "address": checkpoint.metadata.get("source"),
     }
     return Material(
@@ -77,6 +79,10 @@ def read_file(path: Path) -> Material:
         (["metadata of demucs' hub"] if class_name else []) + unwrapped.taken,
         {key: value for key, value in stated.items() if value},
     )
+
+
+def _short(text: Any) -> str | None:
+    return text[:200] if isinstance(text, str) else None
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -81,7 +81,8 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
             variant is not supported.
     """
     _refuse(tensors)
-    unknown = sorted(set(stated(config, "model") or {}) - _USED - _UNUSED)
+    model = stated(config, "model") or {}
+    unknown = sorted(str(key) for key in model if key not in _USED | _UNUSED and model[key] is not None)
     if unknown:
         raise ValueError(f"model.{unknown[0]} of the config is of a variant that is not supported")
     sizes, sample_rate = _sizes(tensors), required(config, "audio.sample_rate")

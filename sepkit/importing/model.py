@@ -15,8 +15,9 @@ from sepkit.disk import not_left_empty, writing
 from sepkit.generators import borrowed_generators
 from sepkit.importing import open_unmix
 from sepkit.importing._bags import make_bag, read_bag
-from sepkit.importing._families import Family, find_family, flatten_demucs, read_settings
-from sepkit.importing._given import ask, check_numbers, check_read, put, read_config
+from sepkit.importing._config import stated
+from sepkit.importing._families import MOST_CHUNKS, Family, find_family, flatten_demucs, read_settings
+from sepkit.importing._given import ask, check_numbers, check_read, check_settings, put, read_config, read_numbers
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, printable
 from sepkit.model_folder import CARD, save_model
@@ -57,7 +58,7 @@ def read_model(
     if not str(weights):
         raise CheckpointError("weights must be a file or a folder, got no name")
     path, given = Path(weights), {} if config is None else read_config(Path(config))
-    overrides = dict(overrides or {})
+    given, overrides = read_numbers(given), read_numbers(dict(overrides or {}))
     if os.path.isdir(path):  # False for names that cannot be
         if (path / CARD).is_file():
             raise CheckpointError(f"{path} is a model folder of sepkit already: use it as it is")
@@ -150,6 +151,8 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
         read: set[str] = set()
         settings = ask(read_settings(family, material.tensors, material.class_name), config, read)
         check_read(config, read, overrides, family.unused)
+        check_settings(settings, read)
+        taken += _limited(config)
         state = family.module.convert(material.tensors, settings)
     except CheckpointError:
         raise
@@ -161,6 +164,14 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
         source["address"] = material.stated["address"]
     licence = material.stated.get("licence", "not stated")
     return Imported(settings, state, {"source": source, "licence": licence, "score": "not stated"})
+
+
+def _limited(config: Mapping[str, Any]) -> list[str]:
+    """Return a line where a config asks for more overlap than there is."""
+    n_chunks = stated(config, "inference.num_overlap")
+    if type(n_chunks) not in (int, float) or n_chunks <= MOST_CHUNKS:
+        return []
+    return [f"overlap {1 - 1 / MOST_CHUNKS}, the most, for num_overlap {n_chunks}"]
 
 
 def _explain(error: Exception) -> str:
