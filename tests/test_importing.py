@@ -211,6 +211,27 @@ def test_chunk_overlap_and_batch_of_the_config_are_how_it_separates(reference_ro
 
 
 @pytest.mark.parametrize(
+    ("instruments", "residual"),
+    [
+        (["vocals", "Instrumental"], "Instrumental"),
+        (["No Reverb", "Vocals"], "No Reverb"),
+        (["vocals", "other"], None),  # which is a stem's name elsewhere
+        (["vocals", "drums", "bass"], None),
+        (["vocals"], None),
+    ],
+)
+def test_what_is_beside_the_target_is_named_as_the_config_names_it(
+    reference_root, tmp_path, run, instruments, residual
+):
+    changes = {"training__instruments": instruments, "training__target_instrument": "vocals"}
+    run(*write_roformer_config(reference_root, tmp_path, **changes))
+    model = load_model(tmp_path / "out")
+    assert (model.sources, model.residual) == (["vocals"], residual)
+    assert [*separate(model, torch.randn(2, 4000))] == ["vocals", residual or "accompaniment"]
+    assert (f"beside     {residual}" in describe_model(tmp_path / "out")) == (residual is not None)
+
+
+@pytest.mark.parametrize(
     ("option", "name", "value"),
     [
         ("inference.normalize=true", "normalize", "recording"),
@@ -398,6 +419,11 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
         (
             {"training__instruments": ["a/b"]},
             "got 'a/b': correct the config by --set training.instruments=[NAME,..]",
+        ),
+        (
+            {"training__instruments": ["vocals", "../x"], "training__target_instrument": "vocals"},
+            "residual: must be a name like those of sources, and another: a source must be a name that files can have, "
+            "got '../x': correct the config by --set training.instruments=[NAME,..]",
         ),
         ({"model__stft_n_fft": "many"}, "a value of the config has not the form that it must have (TypeError:"),
         (

@@ -136,6 +136,25 @@ def _compare_class(settings: Mapping[str, Any], class_name: str | None) -> None:
         raise ValueError(f"klass must be demucs' {found}, as the tensors have it, got {class_name[:100]}")
 
 
+def name_residual(config: Mapping[str, Any], sources: list[str]) -> dict[str, str]:
+    """Return the name of what is beside the only source, where a config names both.
+
+    "other" is no such name, since it is a stem's in most data: the usual name stays then.
+
+    Args:
+        config: with the section `training`.
+        sources: which are estimated.
+
+    Returns:
+        The argument `residual` of a Separator, or nothing.
+    """
+    names, target = stated(config, "training.instruments"), stated(config, "training.target_instrument")
+    if not target or len(sources) != 1 or not isinstance(names, list | tuple):
+        return {}
+    others = [str(name) for name in names if str(name).casefold() != sources[0].casefold()]
+    return {"residual": others[0]} if len(others) == 1 and others[0].casefold() != "other" else {}
+
+
 def _chunking(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return how recordings are cut, by the section `inference` of a config."""
     chunking = {}

@@ -291,9 +291,9 @@ def check_settings(settings: Mapping[str, Any], read: Iterable[str]) -> None:
     if problems:
         keys = [f"{key}=[NAME,..]" for key in (*_NAMES, "model.stems") if key in read]
         keys = keys or ["training.target_instrument=NAME"]
-        is_name = any(problem.path[:1] == ("sources",) for problem in problems)
-        remedy = f" by --set {keys[0]}" if is_name else " by --set"
-        raise ValueError(f"{'; '.join(map(str, problems))}: correct the config{remedy}")
+        known = {"sources": keys[0], "residual": "training.instruments=[NAME,..]"}
+        key = next((known[problem.path[0]] for problem in problems if problem.path[0] in known), "KEY=VALUE")
+        raise ValueError(f"{'; '.join(map(str, problems))}: correct the config by --set {key}")
     n_samples = settings["segment"] * settings["sample_rate"]
     if n_samples > _LONGEST_CHUNK:
         raise ValueError(f"a chunk must have at most {_LONGEST_CHUNK} samples, got {n_samples:.0f}: correct the config")

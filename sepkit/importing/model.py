@@ -16,7 +16,7 @@ from sepkit.generators import borrowed_generators
 from sepkit.importing import open_unmix
 from sepkit.importing._bags import make_bag, read_bag
 from sepkit.importing._config import stated
-from sepkit.importing._families import MOST_CHUNKS, Family, find_family, flatten_demucs, read_settings
+from sepkit.importing._families import MOST_CHUNKS, Family, find_family, flatten_demucs, name_residual, read_settings
 from sepkit.importing._given import ask, check_numbers, check_read, check_settings, put, read_config, read_numbers
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, printable
@@ -151,6 +151,7 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
         read: set[str] = set()
         settings = ask(read_settings(family, material.tensors, material.class_name), config, read)
         check_read(config, read, overrides, family.unused)
+        settings |= name_residual(config, settings["sources"])
         check_settings(settings, read)
         taken += _limited(config)
         state = family.module.convert(material.tensors, settings)
