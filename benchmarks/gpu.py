@@ -1,7 +1,9 @@
 """What only a CUDA machine can tell, in a few minutes: a Markdown file for the docs.
 
     pip install --no-deps auraloss==0.4.0 torch-l1-snr==0.2.1 sot-loss==0.1.5 && pip install librosa
-    python benchmarks/gpu.py --device cuda --output docs/tables/gpu.md [--minutes 6] [--sections NAME ...]
+    python benchmarks/gpu.py --device cuda --output docs/tables/gpu.md [--minutes 10] [--sections NAME ...]
+
+The originals of networks are compared where they can be imported: benchmarks/networks.py says what to install.
 
 Each section runs in a process of its own, with a share of the time that is left, and writes a table. A section that
 fails, or takes longer than its share, ends in a sentence, and the next one begins; the exit code is 1 in the end. With
@@ -10,6 +12,7 @@ numbers then say nothing.
 """
 
 import argparse
+import importlib
 import io
 import itertools
 import math
@@ -29,6 +32,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 import losses
 import numpy as np
@@ -38,15 +43,17 @@ from torch import Tensor, nn
 
 from sepkit import inference, metrics, models
 from sepkit.devices import available_cores
-from sepkit.recipe import load_recipe
+from sepkit.recipe import Recipe, RecipeError, load_recipe, recipe_names
 from sepkit.separator import Separator
 from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
+from sepkit.training.memory import estimate_memory
 from sepkit.training.train import open_data, start
 
 ROOT = Path(__file__).parents[1]
 RATE = 44100
-STEMS = ("vocals", "drums")
+STEMS = ("vocals", "drums", "bass", "other")
+SOURCES = STEMS[:2]  # of networks that are not of their published size
 # Of networks that are trained; one without entry is as it is by default.
 NETWORKS = {
     "BLSTM": {"hidden_size": 288, "bandwidth": 7000, "dropout": 0.2},
@@ -60,6 +67,11 @@ SMALL_NETWORKS = {  # with --small: one of each kind
     "BandSplitRoFormer": {"bands": 16, "hidden_size": 8, "n_layers": 1, "n_heads": 2, "head_size": 4},
     "HTDemucs": {"hidden_channels": 4, "growth": 1, "residual_compression": 4, "bottleneck_channels": 8, "n_layers": 2},
     "SpectrogramNetVAE": {"hidden_channels": 1, "n_bands": 32, "hidden_size": 4, "recurrent_depth": 1},
+}
+STEPS = {  # of networks of their published size: overrides of their recipes
+    "bfloat16": (),
+    "bfloat16, compiled": ("training.compile=true",),
+    "bfloat16, recomputed": ("training.recompute=true",),
 }
 MODES = {
     "float32": ("float32", False),
@@ -331,7 +343,9 @@ def write_songs(root: Path, bench: Bench) -> None:
     for number, name in enumerate(("train/one", "train/two", "valid/three")):
         voice = 0.2 * np.sin(2 * np.pi * (440 + 110 * number) * times + 5 * np.sin(6 * times))
         noise = np.random.default_rng(number).normal(0, 0.1, len(times))
-        stems = voice, noise * np.exp(-8 * (times * 3 % 1))
+        bursts = noise * np.exp(-8 * (times * 3 % 1))
+        low, chord = (0.1 * np.sin(2 * np.pi * pitch * times) for pitch in (80 + number, 330 + number))
+        stems = voice, bursts, low, chord
         (root / name).mkdir(parents=True)
         for stem, waveform in zip(STEMS, stems, strict=True):
             soundfile.write(root / name / f"{stem}.wav", np.stack([waveform, 0.7 * waveform], 1), RATE, "PCM_16")
@@ -343,7 +357,7 @@ DEMUCS_STFT = {"class": "STFT", "n_fft": 4096, "hop_length": 1024, "normalized":
 def describe_separator(bench: Bench, name: str) -> dict:
     arguments = bench.choose(NETWORKS, SMALL_NETWORKS).get(name, {})
     return {
-        "sources": list(STEMS),
+        "sources": list(SOURCES),
         "sample_rate": RATE,
         "segment": bench.choose(3.0, 0.2),
         "transform": {"class": "STFT", "n_fft": 2048, "hop_length": 1024} if "Demucs" not in name else DEMUCS_STFT,
@@ -376,7 +390,7 @@ def make_trainer(bench: Bench, name: str, root: str, precision: str, compiled: b
     }
     checked = load_recipe(recipe, data=root)
     trainer = Trainer(checked, open_data(checked), bench.device)
-    start(trainer, None)
+    start(trainer)
     if compiled and bench.small:  # without waiting for a compiler
         trainer.separator.facts.core.compile(backend="eager")
     return trainer
@@ -426,6 +440,137 @@ def count_told(bench: Bench, trainer: Trainer, batches: Sequence) -> float | str
         take_steps(trainer, batches, len(batches))
         torch.cuda.set_sync_debug_mode("default")
     return sum("synchroniz" in str(each.message) for each in caught) / len(batches)
+
+
+def published(bench: Bench) -> Iterator[str]:
+    """A step of each network of its published size: as many examples as its recipe computes at a time, of all parts of
+    a batch the first. Beside the memory stands what a dry run tells.
+    """
+    yield from table(
+        "recipe", "mode", "examples", "a step, s", "examples a second", "memory, MiB", "told before, MiB", "loss"
+    )
+    wrong = {}
+    with tempfile.TemporaryDirectory() as root:
+        write_songs(Path(root), bench)
+        for mode, name in bench.in_time(bench.choose([*itertools.product(STEPS, published_names())], small_steps())):
+            try:
+                recipe = published_recipe(bench, name, root, "training.precision=bfloat16", *STEPS[mode])
+            except RecipeError:  # its network has no blocks
+                continue
+            n_items, (low, high) = recipe.training.batch_size, estimate_memory(recipe)
+            spent, memory, loss = time_step(bench, recipe)
+            yield row(f"`{name}`", mode, n_items, spent, n_items / spent, round(memory),
+                      f"{low / 2**20:.0f} to {high / 2**20:.0f}", loss)  # fmt: skip
+            if not math.isfinite(loss) or (bench.on_cuda and memory > high / 2**20):
+                wrong[f"{name} in {mode}"] = f"loss {loss:.3g}, {memory:.0f} MiB"
+            torch._dynamo.reset()
+    expect(wrong, lambda _: False, "have a loss, and need no more memory than was told")
+
+
+def published_names() -> list[str]:
+    """Name the recipes of published networks: those that have a small one beside them."""
+    names = recipe_names()
+    return [name for name in names if f"{name}_small" in names]
+
+
+def small_steps() -> list[tuple[str, str]]:
+    return [(mode, "band_split_roformer") for mode in STEPS]
+
+
+def published_recipe(bench: Bench, name: str, root: str, *overrides: str) -> Recipe:
+    """Read a recipe, of which a batch is what it computes at a time."""
+    plain = load_recipe(name, data=root)
+    n_items = bench.choose(plain.training.batch_size // plain.training.accumulate, 2)
+    changes = [f"training.batch_size={n_items}", "training.accumulate=1", f"data.items_per_epoch={2 * n_items}"]
+    changes += ["data.workers=0", "observers=[]"]
+    if bench.small:
+        kind = plain.separator.network["class"]
+        changes += [f"separator.network={ {'class': kind, **SMALL_NETWORKS[kind]} }", "separator.segment=0.2"]
+        changes += ["separator.transform.n_fft=4096", "separator.transform.hop_length=1024"]
+    return load_recipe(name, [*changes, *overrides], root)
+
+
+def time_step(bench: Bench, recipe: Recipe) -> tuple[float, float, float]:
+    """Give the median seconds of a step, the MiB of the training, and the last loss."""
+    if bench.on_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    trainer = Trainer(recipe, open_data(recipe), bench.device)
+    start(trainer)
+    if recipe.training.compile and bench.small:
+        trainer.separator.facts.core.compile(backend="eager")
+    batches = list(make_loader(trainer, 0))
+    loss = float(take_steps(trainer, batches, 2))  # where it is compiled
+    spent = statistics.median(bench.seconds(lambda: take_steps(trainer, batches, 1)) for _ in range(bench.choose(5, 1)))
+    loss = float(take_steps(trainer, batches, 1))
+    memory = torch.cuda.max_memory_reserved() / 2**20 if bench.on_cuda else losses.resident("VmHWM") / 1024
+    return spent, memory, loss
+
+
+def beside_original_networks(bench: Bench) -> Iterator[str]:
+    """Networks beside the classes whose weights they take, with the same weights: a chunk in evaluation, and a step
+    (forward, loss and backward of the estimates' mean magnitude) in bfloat16.
+    """
+    yield from table(
+        "network", "chunk: original, ms", "sepkit, ms", "times faster", "step: original, ms", "sepkit, ms",
+        "times faster", "original, MiB", "sepkit, MiB", "share of its memory", "outputs differ by",
+    )  # fmt: skip
+    peers = importlib.import_module("networks")
+    cases = [
+        (name, case) for name, case in peers.CASES.items() if not case.original.endswith("OpenUnmix")
+    ]  # magnitudes
+    for name, case in bench.in_time(bench.choose(cases, cases[:1])):
+        try:
+            yield row(name, *compare_networks(bench, build_pair(bench, peers, case), case.length))
+        except Exception as error:  # whatever stops another package
+            yield row(name, f"is not compared, {sentence(error)}", *[""] * 9)
+
+
+def compare_networks(bench: Bench, pair: Sequence[nn.Module], length: int) -> list[float]:
+    """Give the cells of a row: milliseconds of both, memory of both, and how much their outputs differ."""
+    mixture = 0.1 * torch.randn(1, pair[1].n_channels, bench.choose(length, 20_000), device=bench.device)
+    outputs = [evaluate(network, mixture) for network in pair]
+    n_samples = min(each.shape[-1] for each in outputs)
+    differs = relative(*(each.flatten(0, -2)[:, :n_samples] for each in outputs))
+    chunks = [1e3 * repeat(bench, lambda: evaluate(network, mixture)) for network in pair]  # noqa: B023
+    steps = [1e3 * repeat(bench, lambda: learn(bench, network, mixture)) for network in pair]  # noqa: B023
+    peaks = [bench.memory(lambda: learn(bench, network, mixture)) for network in pair]  # noqa: B023
+    shares = peaks[1] / max(peaks[0], 1e-9), differs
+    return [*chunks, chunks[0] / chunks[1], *steps, steps[0] / steps[1], *peaks, *shares]
+
+
+def build_pair(bench: Bench, peers: ModuleType, case: NamedTuple) -> tuple[nn.Module, nn.Module]:
+    """Build the original and this package's network with its weights."""
+    torch.manual_seed(0)
+    original = peers.build_original(case)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(original.state_dict(), Path(folder) / "weights.pt")
+        own = peers.build_own(case, Path(folder) / "weights.pt")
+    return original.to(bench.device), own.to(bench.device)
+
+
+def autocast(bench: Bench) -> torch.autocast:
+    return torch.autocast(bench.device.type, torch.bfloat16)
+
+
+def evaluate(network: nn.Module, mixture: Tensor) -> Tensor:
+    """Give the estimates in float32."""
+    with torch.inference_mode():
+        return network.eval()(mixture)
+
+
+def learn(bench: Bench, network: nn.Module, mixture: Tensor) -> None:
+    """Do forward, loss and backward in bfloat16."""
+    network.train().zero_grad(set_to_none=True)
+    with autocast(bench):
+        estimate = network(mixture)
+    estimate.float().abs().mean().backward()
+
+
+def repeat(bench: Bench, call: Callable[[], object]) -> float:
+    """Give the median seconds of a call, after one that is not counted."""
+    call()
+    return statistics.median(bench.seconds(call) for _ in range(bench.choose(10, 1)))
 
 
 # Going on
@@ -487,28 +632,47 @@ def same(some: object, others: object) -> bool:
 
 
 def separation(bench: Bench) -> Iterator[str]:
-    """Four minutes of stereo at 44.1 kHz in chunks of 10 s, 8 at a time; their beginning is compared with the CPU's."""
+    """Four minutes of stereo at 44.1 kHz, 8 chunks at a time, of published networks at their size; their beginning is
+    compared with the CPU's, and bfloat16 with float32.
+    """
     yield from table(
-        "network", "seconds of audio", "separated in, s", "times real time", "memory, MiB",
-        "differs from the CPU by", "without TF32 by",
+        "network", "seconds of audio", "separated in, s", "times real time", "memory, MiB", "differs from the CPU by",
+        "without TF32 by", "in bfloat16, s", "memory, MiB", "differs from float32 by",
     )  # fmt: skip
-    duration, compared = bench.choose((240, 20), (2, 1))
+    duration, compared = bench.choose((240, 10), (2, 1))
     mixture = 0.1 * torch.randn(2, duration * RATE, generator=torch.Generator().manual_seed(0))
     apart = {}
-    for name in bench.in_time(bench.choose(models.__all__, list(SMALL_NETWORKS))):
+    for name in bench.in_time(bench.choose([*models.__all__], list(SMALL_NETWORKS))):
         torch.manual_seed(0)
-        separator = Separator(**{**describe_separator(bench, name), "segment": bench.choose(10.0, 0.5)}).eval()
+        separator = Separator(**separating_settings(bench, name)).eval()
         part = mixture[:, : compared * RATE]
         wanted = estimates(separator, part)
         separator.to(bench.device)
-        differs = relative(wanted, estimates(separator, part))
+        differs = relative(wanted, found := estimates(separator, part))
         torch.backends.cudnn.allow_tf32 = False
         apart[name] = relative(wanted, estimates(separator, part))
         torch.backends.cudnn.allow_tf32 = True
-        memory = bench.memory(lambda: estimates(separator, mixture))  # noqa: B023
-        spent = bench.seconds(lambda: estimates(separator, mixture))  # noqa: B023
-        yield row(f"`{name}`", duration, spent, duration / spent, round(memory), differs, apart[name])
+        cells = [duration, *time_and_memory(bench, separator, mixture), differs, apart[name]]
+        cells[2:2] = [duration / cells[1]]
+        with autocast(bench):
+            in_half = relative(found, estimates(separator, part))
+            yield row(f"`{name}`", *cells, *time_and_memory(bench, separator, mixture), in_half)
     expect(apart, lambda difference: difference <= ESTIMATES_ALIKE, f"differ by at most {ESTIMATES_ALIKE}")
+
+
+def separating_settings(bench: Bench, name: str) -> dict:
+    """Give the settings of a published network's recipe, or of another network."""
+    if bench.small:
+        return {**describe_separator(bench, name), "segment": 0.5}
+    recipes = {recipe.separator.network["class"]: recipe for recipe in map(load_recipe, published_names())}
+    if name in recipes:
+        return recipes[name].separator_settings()
+    return {**describe_separator(bench, name), "segment": 10.0}
+
+
+def time_and_memory(bench: Bench, separator: Separator, mixture: Tensor) -> tuple[float, int]:
+    memory = bench.memory(lambda: estimates(separator, mixture))
+    return bench.seconds(lambda: estimates(separator, mixture)), round(memory)
 
 
 def estimates(separator: Separator, mixture: Tensor) -> Tensor:
@@ -560,8 +724,10 @@ SECTIONS = {
     "losses": Section("Losses beside the originals", beside_originals, 1.4),
     "scoring": Section("Scoring", scoring, 0.8),
     "networks": Section("Training", networks, 5.0),
+    "published": Section("Steps of published sizes", published, 4.0),
     "resume": Section("Going on after a stop", resume, 1.0),
-    "separation": Section("Separating", separation, 0.8),
+    "separation": Section("Separating", separation, 2.0),
+    "originals": Section("Networks beside the originals", beside_original_networks, 1.5),
     "compiled": Section("Losses beside compiled originals", beside_compiled, 3.0),
 }
 ALWAYS = "machine"
@@ -591,7 +757,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     choices = [name for name in SECTIONS if name != ALWAYS]
     parser.add_argument("--device", default="cuda" if torch.cuda.device_count() else "cpu")
-    parser.add_argument("--minutes", type=float, default=6.0, help="that all sections may take together")
+    parser.add_argument("--minutes", type=float, default=10.0, help="that all sections may take together")
     parser.add_argument("--sections", nargs="+", choices=choices, default=choices, metavar="NAME", help=str(choices))
     parser.add_argument("--output", type=Path, help="file that is written; default: the screen alone")
     parser.add_argument("--small", action="store_true", help="sizes with which everything is tried within seconds")

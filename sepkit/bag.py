@@ -67,6 +67,11 @@ class Bag(nn.Module):
         self.register_buffer("weights", weights, persistent=False)  # (M, S)
         self.blocks = tuple(dict.fromkeys(block for member in self.members for block in member.facts.blocks))
 
+    def compile(self, *arguments: Any, **options: Any) -> None:
+        """Prepare the core of each member to be compiled, as `torch.nn.Module.compile` does a whole module."""
+        for member in self.members:
+            member.facts.core.compile(*arguments, **options)
+
     def forward(self, mixture: Tensor) -> Tensor:
         """Estimate the waveform of each source, (B, S, C, T), from that of the mixture, (B, C, T)."""
         shares = (self.weights / self.weights.sum(0)).to(mixture)[..., None, None]  # (M, S, 1, 1)

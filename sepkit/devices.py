@@ -56,6 +56,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def total_memory(device: torch.device) -> int | None:
+    """Return how much memory there is, bytes: of the device on CUDA, else of the machine; None where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return None
+
+
 def peak_memory(device: torch.device) -> int | None:
     """Return the largest memory so far, bytes: of the device on CUDA, else of the process; None where unknown."""
     if device.type == "cuda":

@@ -35,13 +35,24 @@ def atomic_file(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]
     try:
         yield temporary
         if durable:
-            _sync(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-        if durable:
-            _sync_folder(path.parent)
+            put_in_place(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def put_in_place(written: Path, path: Path) -> None:
+    """Move a complete file to its place beside it, once the disk has it.
+
+    Args:
+        written: the file.
+        path: its place, where another file may be.
+    """
+    _sync(written, os.O_RDWR)
+    os.replace(written, path)
+    _sync_folder(path.parent)
 
 
 @contextmanager
@@ -102,6 +113,15 @@ def _remove_abandoned(parent: Path) -> None:
         with suppress(OSError):  # its process may just have finished
             if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def hash_file(path: str | os.PathLike) -> str:
+    """Compute the sha256 of a file, hexadecimal."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def safe_name(name: str, suffix: str = "", longest: int = _LONGEST) -> str:

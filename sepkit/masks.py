@@ -199,13 +199,15 @@ class WienerFilter(nn.Module):
         iterations: rounds of expectation-maximisation; 0, with `softmask` alone: none.
         window: frames that share one spatial model, >= 1; None: all of a segment.
         softmask: divide the mixture among the sources in proportion to their magnitudes first.
-        residual: let what the estimates leave of the mixture be a source of its own, which is not returned.
+        residual: let what the estimates leave of the mixture be a source of its own. It is not returned; `separate`
+            gives what is left after the filter, `residual=True`.
 
     Raises:
         ValueError: a number is out of range, or nothing would be filtered.
 
     Source:
-        F. Stöter et al., Open-Unmix, 2019, where the residual is returned too.
+        F. Stöter et al., Open-Unmix, 2019, where the filtered residual is returned too: the mixture minus the
+            estimates but for what the filter's regularisation takes, and to that `separate` adds up exactly.
     """
 
     def __init__(

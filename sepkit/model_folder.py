@@ -14,10 +14,12 @@ from safetensors.torch import load, load_file, save
 
 from sepkit import __version__
 from sepkit.arguments import check_path
+from sepkit.cache import model_place
 from sepkit.files import atomic_file, readable
 from sepkit.generators import borrowed_generators
 from sepkit.plain import parse_json, read_text
 from sepkit.problems import show
+from sepkit.registry import is_registered, suggest_name
 from sepkit.separator import Separator
 
 FORMAT = 1
@@ -108,6 +110,34 @@ def _naming_refusal(path: Path) -> Iterator[None]:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}, check its permissions") from error
 
 
+def locate_model(name_or_folder: str | Path) -> Path:
+    """Find the folder of a model: the one that is named, else that of a published model which was fetched.
+
+    Args:
+        name_or_folder: a folder, which comes first, or a name of `sepkit-model list`.
+
+    Raises:
+        ModelError: there is neither, or the published model was not fetched.
+    """
+    check_path(name_or_folder, "model")
+    folder = Path(name_or_folder)
+    name = folder.as_posix()
+    if (folder / CARD).is_file():
+        return folder
+    if is_registered(name):
+        place = model_place(name)
+        if (place / CARD).is_file():
+            return place
+        if not folder.exists():
+            raise ModelError(f"{name} is a published model that was not fetched: `sepkit-model get {name}` fetches it")
+    if not folder.exists() and (nearest := suggest_name(name)):
+        raise ModelError(
+            f"{folder} is no model folder: {CARD} and {WEIGHTS} missing, give a training run's, or a published model's "
+            f"name{nearest} `sepkit-model get NAME` fetches one"
+        )
+    return folder
+
+
 def read_card(folder: str | Path) -> dict[str, Any]:
     """Read `model.json` of a folder.
 
@@ -139,13 +169,14 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
     Only plain data and safetensors are read; nothing in the folder is executed.
 
     Args:
-        folder: with `model.json` and `model.safetensors`.
+        folder: with `model.json` and `model.safetensors`, or the name of a published model that was fetched.
         device: where it is put.
         trust: let the model card name classes outside this package, which are then imported.
 
     Raises:
         ModelError: the folder does not hold a separator that can be used.
     """
+    folder = locate_model(folder)
     card = read_card(folder)
     try:
         with borrowed_generators(torch.device("cpu")):  # weights are drawn, to be replaced
@@ -166,16 +197,7 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
     Raises:
         ModelError: there are none, or their names or shapes are not the separator's, or the card is of other weights.
     """
-    card, path = read_card(folder), Path(folder) / WEIGHTS
-    mark = _read_mark(path)
-    if mark is not None and card.get(_MARK) != mark:
-        raise ModelError(
-            f"{Path(folder) / CARD} and {WEIGHTS} are of two different saves, of which the second broke off: train on "
-            "with the same command, or copy both again"
-        )
-    with _naming_damage(path):
-        is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
-        weights = load_file(path) if is_text else load(path.read_bytes())
+    weights, path = read_weights(folder), Path(folder) / WEIGHTS
     own, stored = (
         {name: (tensor.shape, tensor.is_complex(), tensor.is_floating_point()) for name, tensor in state.items()}
         for state in (separator.state_dict(), weights)
@@ -186,3 +208,39 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
         shown = ", ".join(names) + (f" and {len(different) - 5} more" if different[5:] else "")
         raise ModelError(f"{path} does not fit this separator: {shown} differ, give a model of the same settings")
     separator.load_state_dict(weights)
+
+
+def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    """Read the weights of a model folder by name.
+
+    Raises:
+        ModelError: there are none, they are damaged, or the card is of other weights.
+    """
+    card, path = read_card(folder), Path(folder) / WEIGHTS
+    mark = _read_mark(path)
+    if mark is not None and card.get(_MARK) != mark:
+        raise ModelError(
+            f"{Path(folder) / CARD} and {WEIGHTS} are of two different saves, of which the second broke off: train on "
+            "with the same command, or copy both again"
+        )
+    with _naming_damage(path):
+        is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
+        return load_file(path) if is_text else load(path.read_bytes())
+
+
+def survey_weights(folder: str | Path) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Return the hash of the weights of a model folder, and their shapes by name.
+
+    They are not loaded, unless another program wrote them, without their hash.
+
+    Raises:
+        ModelError: there are none, or they are damaged.
+    """
+    read_card(folder)
+    path = Path(folder) / WEIGHTS
+    mark = _read_mark(path)
+    if mark is None or readable(str(path)) != str(path):
+        weights = read_weights(folder)
+        return mark or hash_tensors(weights), {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    with _naming_damage(path), safetensors.safe_open(path, "pt") as file:
+        return mark, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -47,6 +47,24 @@ class _Loader(BoundedLoader):
         pass
 
 
+class _TupleLoader(_Loader):
+    """Read tuples of Python as lists, too: the community's configs have them."""
+
+    def construct_tuple(self, node: yaml.Node) -> list:
+        """Return the values of a node as a list.
+
+        Args:
+            node: a sequence.
+
+        Raises:
+            yaml.YAMLError: it is none.
+        """
+        return self.construct_sequence(node, deep=True)
+
+
+_TupleLoader.add_constructor("tag:yaml.org,2002:python/tuple", _TupleLoader.construct_tuple)
+
+
 def read_text(path: Path) -> str:
     """Read a short text in UTF-8.
 
@@ -75,14 +93,18 @@ def parse_json(text: str) -> Any:
     return content
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, tuples: bool = False) -> Any:
     """Read YAML 1.1 of plain values.
+
+    Args:
+        text: YAML.
+        tuples: read what has the tag `!!python/tuple` as lists; no other tag is taken.
 
     Raises:
         ValueError: it is not YAML, nested too deep, or too much.
     """
     try:
-        content = yaml.load(text, _Loader)
+        content = yaml.load(text, _TupleLoader if tuples else _Loader)
         check_bounds(content)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None

@@ -193,4 +193,5 @@ SMALL = {  # arguments that keep a network small; one without entry is tested as
     "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 2, "dropout_p": 0.0},
     "SpectrogramNetSimple": {"hidden_channels": 2},
     "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 4, "recurrent_depth": 1},
+    "LoRA": {"rank": 2, "network": {"class": "BLSTM", "hidden_size": 8, "n_layers": 1, "n_bands": 12}},
 }

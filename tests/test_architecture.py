@@ -18,12 +18,15 @@ FLOORS = {
         "arguments", "constant", "disk", "files", "generators", "lazy", "locks", "mel", "plain", "problems",
         "processes", "terminal",
     ],
-    1: ["audio", "transforms", "masks", "instantiate", "quantities", "devices", "chunking", "normalization"],
+    1: [
+        "audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry",
+        "chunking", "normalization",
+    ],
     2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
-    4: ["objective", "model_folder", "report", "importing", "bag"],
-    5: ["inference", "recipe", "observers"],
-    6: ["auralflow", "training", "evaluation"],
+    4: ["objective", "model_folder", "report", "bag"],
+    5: ["inference", "recipe", "observers", "importing"],
+    6: ["auralflow", "training", "evaluation", "zoo"],
     7: ["cli"],
 }  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -171,7 +174,7 @@ def test_the_package_alone_imports_nothing_but_itself():
     assert _packages(_loaded("import sepkit")) - set(sys.stdlib_module_names) == {"sepkit"}
 
 
-@pytest.mark.parametrize("command", ["train", "separate", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "separate", "evaluate", "model"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_a_command_answers_without_importing_torch(command, option):
     code = (
@@ -179,6 +182,18 @@ def test_a_command_answers_without_importing_torch(command, option):
         f"try:\n    {command}_command(['{option}'])\nexcept SystemExit as end:\n    assert not end.code"
     )
     assert _packages(_loaded(code)) - set(sys.stdlib_module_names) == {"sepkit"}
+
+
+LISTING = [["list"], ["list", "--help"], ["get", "-h"], ["import", "-h"], ["info", "-h"]]
+
+
+@pytest.mark.parametrize("call", LISTING, ids=" ".join)
+def test_published_models_are_listed_without_importing_torch(call):
+    code = (
+        f"from sepkit.cli import model_command\ntry:\n    end = model_command({call})\n"
+        "except SystemExit as stop:\n    end = stop.code\nassert not end"
+    )
+    assert not {"torch", "av", "pydantic", "matplotlib"} & _packages(_loaded(code))
 
 
 def test_a_loss_costs_no_more_than_torch():

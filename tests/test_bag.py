@@ -1,7 +1,8 @@
 """Several separators as one: averaged by source, each with chunks of its own, written down and read as any model."""
 
+import copy
 import json
-from fractions import Fraction
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from networks import SMALL
 from torch import Tensor
 
 from sepkit.bag import Bag, join_members, join_states
-from sepkit.importing import demucs
+from sepkit.importing.model import read_model
 from sepkit.inference import StreamSeparator, choose_chunking, separate
 from sepkit.inference.passes import draw_delays
 from sepkit.model_folder import ModelError, load_model, save_model
@@ -72,27 +73,12 @@ def test_a_stream_is_separated_as_demucs_separates_the_whole(reference_root, mon
     assert seen == [sorted(each) for each in case["lengths_seen_by_the_network"]]
 
 
-class StandIn:
-    """For a class that a package names."""
-
-
-def read_package(path) -> dict:
-    names = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs")
-    with torch.serialization.safe_globals([*((StandIn, name) for name in names), (Fraction, "fractions.Fraction")]):
-        return torch.load(path, weights_only=True)
-
-
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_bag_of_published_packages_gives_what_demucs_gives(reference_root, batch_size):
     folder = reference_root / "goldens" / "models" / "demucs_package"
-    arrays, weights = np.load(folder / "io.npz"), [[1.0, 0.0], [0.5, 1.0]]
-    settings, states = [], []
-    for name in ("0a1b2c3d-4dc10e6a.th", "4e5f6071-8f50764d.th"):
-        package = read_package(folder / name)
-        settings.append(demucs.settings(package["state"], package["kwargs"]))
-        states.append(demucs.convert(package["state"], settings[-1]))
-    model = Separator(**join_members(settings, weights)).eval()
-    model.load_state_dict(join_states(states))
+    arrays, imported = np.load(folder / "io.npz"), read_model(folder / "bag.yaml")
+    model = Separator(**imported.settings).eval()
+    model.load_state_dict(imported.state)
     assert model.network.members[0].segment * 44100 == 5292
     # As they are: the reference was taken without the normalisation that demucs' command does before.
     stream = StreamSeparator(model, 44100, 2, model.sources, choose_chunking(model, batch_size=batch_size), (0, 1))
@@ -240,3 +226,46 @@ def test_a_bag_that_cannot_be_is_refused(members, weights, message):
 def test_members_that_do_not_go_together_are_not_joined(members, message):
     with pytest.raises(ValueError, match=message):
         join_members(members)
+
+
+# As any network
+
+
+def bag() -> Separator:
+    settings = join_members([small(0).settings, small(1).settings], [[1.0, 0.0], [1.0, 1.0]])
+    return Separator(**settings).eval()
+
+
+@pytest.mark.parametrize("context", [nullcontext, torch.inference_mode, torch.no_grad], ids=lambda each: each.__name__)
+def test_a_bag_that_separated_can_be_trained(context):
+    model = bag()
+    with context():
+        separate(model, noise(300))
+    model.train()
+    model(noise(100)[None]).square().mean().backward()
+    assert all(part.grad.isfinite().all() for part in model.parameters())
+
+
+def test_items_do_not_depend_on_their_batchmates():
+    model, mixtures = bag(), torch.stack([noise(200), 0.1 * noise(200).flip(-1)])
+    both = model(mixtures)
+    torch.testing.assert_close(both[1:], model(mixtures[1:]))
+    torch.testing.assert_close(both[:1], model(mixtures[:1]))
+
+
+def test_it_moves_to_another_precision_as_a_whole():
+    model, mixture = bag(), noise(200)[None]
+    torch.testing.assert_close(copy.deepcopy(model).double()(mixture.double()).float(), model(mixture))
+    assert model.network.weights.dtype == torch.float32
+
+
+def test_the_cores_of_its_members_compile():
+    model, mixture = bag(), noise(200)[None]
+    wanted = model(mixture)
+    model.facts.core.compile(backend="aot_eager")
+    torch.testing.assert_close(model(mixture), wanted)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1.0, 1e3])
+def test_values_are_finite_at_any_level(level):
+    assert bag()(level * noise(200)[None]).isfinite().all()

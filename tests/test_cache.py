@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sepkit.datasets.cache import cache_directory
+from sepkit.cache import cache_directory
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems have their own places")

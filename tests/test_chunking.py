@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import snr
+from networks import SMALL
 from torch import Tensor
 
 from sepkit.chunking import Chunking
@@ -163,3 +164,11 @@ def test_no_more_is_held_than_the_chunks_and_what_is_around_them():
         chunks.push(noise(100))
         sizes.add(chunks._held.buffer.shape[-1])
     assert max(sizes) < 1000
+
+
+def test_what_is_adapted_fills_chunks_up_as_before():
+    network, transform = {"class": "Demucs", **SMALL["Demucs"]}, {"class": "STFT", "n_fft": 16, "hop_length": 8}
+    networks = (network, {"class": "LoRA", "network": network})
+    plain, adapted = (Separator(["a", "b"], each, RATE, 2, 2.0, transform) for each in networks)
+    assert [adapted.valid_length(n) for n in (1, 99)] == [plain.valid_length(n) for n in (1, 99)]
+    assert plain.valid_length(99) > 99

@@ -348,6 +348,26 @@ def test_stems_and_residual_are_chosen():
     assert stems_below("all") == ["song/drums.wav", "song/residual.wav", "song/vocals.wav"]
 
 
+def test_the_model_says_how_recordings_are_cut_where_no_option_does(place):
+    card = place / "model" / "model.json"
+    described = json.loads(card.read_text())
+    described["separator"] |= {
+        "network": {"class": "networks.Placed"},
+        "chunking": {"window": "triangle", "last": "short", "overlap": 0.5},
+    }
+    card.write_text(json.dumps(described))
+    write("song.wav", 9000)
+    outputs = {"plain": [], "same": ["--overlap", "0.5"], "less": ["--overlap", "0.1"], "shifted": ["--shifts", "2"]}
+    for output, options in outputs.items():
+        assert separate("song.wav", "--output", output, *options) == 0
+    plain, same, less, shifted = (audio.read(f"{output}/song/vocals.wav")[0] for output in outputs)
+    assert torch.equal(plain, same)
+    assert not torch.allclose(plain, less)
+    assert not torch.allclose(plain, shifted)
+    assert separate("song.wav", "--output", "again", "--shifts", "2") == 0
+    assert torch.equal(audio.read("again/song/vocals.wav")[0], shifted)
+
+
 def test_of_vocals_alone_the_accompaniment_is_written(place):
     write_model(place / "voice", vocals=0.5)
     separate(str(write("song.wav")), model="voice")
@@ -360,6 +380,7 @@ def test_of_vocals_alone_the_accompaniment_is_written(place):
         (["--stems", "voice"], "stems must be among vocals, drums, residual, got voice"),
         (["--batch-size", "0"], "--batch-size must be >= 1, got 0"),
         (["--overlap", "1"], r"--overlap must lie in \[0, 0.9\], got 1.0"),
+        (["--shifts", "-1"], "--shifts must be >= 0, got -1"),
         (["--device", "tpu"], "device must be one of auto, cpu, cuda, mps"),
     ],
 )
@@ -609,6 +630,7 @@ def test_a_dry_run_prints_sizes_and_writes_nothing(recipe, capsys):
     assert train_command([*recipe, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "mixture      4 x 2 x 4000" in out
+    assert re.search(r"^GPU memory that a step needs: 0\.0 to 0\.7 GB, as estimated$", out, re.MULTILINE)
     assert re.search(r"loss +\d\.\d{4}\n +peak memory +\d+ MB", out)
     assert sorted(Path().rglob("*")) == before
 

@@ -1,19 +1,23 @@
 """On CUDA: training in every precision, without waits, and going on after a stop; separating what the CPU separates."""
 
 import io
+import json
 import os
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from networks import SMALL
 from torch.utils.data import DataLoader
 from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
 
 from sepkit import models
+from sepkit.bag import join_members
 from sepkit.inference import separate
 from sepkit.model_folder import load_model
 from sepkit.recipe import load_recipe
+from sepkit.separator import Separator
 from sepkit.training import TrainingInterrupted, train
 from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
@@ -23,18 +27,8 @@ pytestmark = pytest.mark.cuda
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product of matrices on the device
 
 FUSED = "training.optimizer={class: AdamW, lr: 1e-2, fused: true}"
-SMALL = {name: {"hidden_channels": 2} for name in models.__all__ if name.startswith("Spec")}
-SMALL["SCNet"] = {"n_maps": (4, 6), "band_convolutions": (1, 1, 0), "bottleneck": 2, "n_layers": 2}
-SMALL["MDX23C"] = {"n_maps": 4, "growth": 2, "n_stages": 2, "n_blocks": 1}
-SMALL["BandSplitRNN"] = {"n_features": 8, "hidden_size": 8, "n_layers": 1, "mask_size": 8}
-SMALL["ConvTasNet"] = {"n_filters": 16, "n_features": 8, "hidden_size": 8, "n_skip": 8, "n_blocks": 2, "n_repeats": 1}
-DEMUCS = {"hidden_channels": 4, "growth": 1, "residual_compression": 1}
-SMALL |= {
-    "Demucs": DEMUCS,
-    "HDemucs": DEMUCS,
-    "HTDemucs": {**DEMUCS, "bottleneck_channels": 8, "n_layers": 2, "n_heads": 2},
-}
-TRANSFORMS = dict.fromkeys(("HDemucs", "HTDemucs"), "{class: STFT, n_fft: 4096, hop_length: 1024, framing: hops}")
+RECURRENT = {name: {"recurrence_from": 1} for name in ("Demucs", "HDemucs")}
+TRANSFORMS = dict.fromkeys(("HDemucs", "HTDemucs"), "{class: STFT, n_fft: 256, hop_length: 64, framing: hops}")
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +82,22 @@ def test_a_training_on_cuda_improves_and_keeps_float32_weights(run, precision):
 @pytest.mark.parametrize("name", models.__all__)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_does_not_wait_for_the_device(prepare, name, precision):
-    network = {"class": name, **SMALL.get(name, {})}
+    network = json.dumps({"class": name, **SMALL.get(name, {}), **RECURRENT.get(name, {})})
     changes = [f"separator.transform={TRANSFORMS[name]}"] if name in TRANSFORMS else []
-    trainer, batches = prepare(f"separator.network={network}", f"training.precision={precision}", *changes)
+    take_unwaiting_step(*prepare(f"separator.network={network}", f"training.precision={precision}", *changes))
+
+
+def test_a_step_with_recomputation_does_not_wait_for_the_device(prepare):
+    network = json.dumps({"class": "BandSplitRoFormer", **SMALL["BandSplitRoFormer"], "dropout": 0.1})
+    take_unwaiting_step(*prepare(f"separator.network={network}", "training.recompute=true"))
+
+
+def test_normalising_does_not_wait_for_the_device(prepare):
+    take_unwaiting_step(*prepare("separator.normalize=recording"))
+
+
+def take_unwaiting_step(trainer: Trainer, batches: list) -> None:
+    """Take the second step with waits as errors."""
     trainer.take_step(iter(batches[:1]))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
@@ -152,6 +159,20 @@ def test_a_model_separates_on_cuda_what_it_separates_on_the_cpu(run, monkeypatch
     for name, waveform in wanted.items():
         assert found[name].device.type == "cpu"
         torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)  # other orders of float32 sums
+
+
+@pytest.mark.parametrize("stems", [["a", "b"], ["b"]])
+def test_a_bag_of_normalised_recordings_separates_on_cuda_what_it_separates_on_the_cpu(monkeypatch, stems):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    numbers = {"sources": ["a", "b"], "sample_rate": 8000, "segment": 0.5, "normalize": "recording"}
+    members = [{**numbers, "network": {"class": name, **SMALL[name]}} for name in ("Demucs", "ConvTasNet")]
+    torch.manual_seed(0)
+    model = Separator(**join_members(members, [[1.0, 0.0], [1.0, 2.0]])).eval()
+    mixture = 0.02 + 0.1 * torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
+    wanted = separate(model, mixture, stems=stems, shifts=2)
+    found = separate(model.to("cuda"), mixture, stems=stems, shifts=2)
+    for name, waveform in wanted.items():
+        torch.testing.assert_close(found[name], waveform, rtol=1e-3, atol=1e-5)
 
 
 def test_waits_are_noticed(prepare):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sepkit import processes
-from sepkit.devices import available_cores, choose_device, choose_precision, peak_memory
+from sepkit.devices import available_cores, choose_device, choose_precision, peak_memory, total_memory
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, n_cuda: int = 0, mps: bool = False, capability: int = 8) -> None:
@@ -75,6 +75,7 @@ def test_an_unknown_precision_is_refused():
 def test_there_is_a_core_and_memory_in_use():
     assert 1 <= available_cores() <= os.cpu_count()
     assert 1 << 24 < peak_memory(torch.device("cpu")) < 1 << 40
+    assert peak_memory(torch.device("cpu")) < total_memory(torch.device("cpu")) < 1 << 50
 
 
 def test_a_loading_process_has_one_thread_and_keeps_running_at_ctrl_c():

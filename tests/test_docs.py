@@ -20,22 +20,28 @@ from pathlib import Path
 import pytest
 import soundfile
 import yaml
+from published import write_examples
 from songs import noise, write_song
 
 import sepkit
-from sepkit.cli import evaluate_command, separate_command, train_command
+from sepkit.cli import evaluate_command, model_command, separate_command, train_command
 from sepkit.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NO_PAGES = {"_build", "tables"}  # tables are parts of pages
 PAGES = sorted(page for page in DOCS.rglob("*.md") if NO_PAGES.isdisjoint(page.parts))
-COMMANDS = {"sepkit-train": train_command, "sepkit-separate": separate_command, "sepkit-evaluate": evaluate_command}
+COMMANDS = {
+    "sepkit-train": train_command,
+    "sepkit-separate": separate_command,
+    "sepkit-evaluate": evaluate_command,
+    "sepkit-model": model_command,
+}
 STEMS = ("vocals", "drums", "bass", "other")
 SHORT = ["data.items_per_epoch=2", "data.workers=0", "training.batch_size=2", "training.epochs=1"]
 SHORT += ["separator.segment=0.5", "validation.excerpt=1"]
 SMALL = ["separator.network.hidden_size=8"]  # where the network is known to have it
-NOT_RUN = {"needs a CUDA machine", "needs other packages"}  # reasons for which blocks are not run
+NOT_RUN = {"needs a CUDA machine", "needs the network", "needs other packages"}  # reasons for which blocks are not run
 REFERENCE = ("auralflow", "losses", "models", "datasets", "metrics", "plots", "masks", "transforms", "observers")
 
 
@@ -79,6 +85,7 @@ def material(tmp_path_factory):
         arguments = [recipe, "--data", str(folder / "my_songs"), "--run", str(folder / "runs" / run), "--quiet"]
         assert train_command([*arguments, *SHORT, *SMALL]) == 0
     (folder / "runs" / "mine").symlink_to("vocals")
+    write_examples(folder)
     songs = ["--estimates", str(folder / "estimates"), "--data", str(folder / "my_songs"), "--metrics", "uSDR"]
     for name in ("first", "second"):
         assert evaluate_command([*songs, "--no-baselines", "--output", str(folder / "evaluation" / name)]) == 0

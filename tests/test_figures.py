@@ -2,12 +2,22 @@
 
 import csv
 import re
+import statistics
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ("vocals", "four_stems", "spectrogram_net_simple", "spectrogram_net_lstm", "spectrogram_net_vae")
+RECIPES = (
+    "vocals",
+    "four_stems",
+    "spectrogram_net_simple",
+    "spectrogram_net_lstm",
+    "spectrogram_net_vae",
+    "open_unmix_small",
+    "band_split_roformer_small",
+    "mdx23c_small",
+)
 
 
 def rows(recipe: str, songs: str, system: str = "model") -> list[dict[str, str]]:
@@ -98,6 +108,18 @@ def test_the_table_of_networks_states_the_ranges_of_the_recipes(recipe):
         spans(recipe, songs, column)["vocals"] for songs in ("built-in", "real") for column in ("SDR", "SI-SDRi")
     ]
     assert f"| `{recipe}` | {' | '.join(columns)} |" in prose("docs/networks.md")
+
+
+def test_the_page_of_networks_states_how_far_the_roformer_is_from_the_blstm():
+    """The mean of `vocals` over its trainings, on the real songs."""
+    page = prose("docs/networks.md")
+    gaps = [
+        statistics.mean(by_target("band_split_roformer_small", "real", column)["vocals"])
+        - statistics.mean(by_target("vocals", "real", column)["vocals"])
+        for column in ("SDR", "SI-SDRi")
+    ]
+    in_sdr, in_si_sdr = (f"{abs(gap):.1f} dB {'above' if gap > 0 else 'below'}" for gap in gaps)
+    assert f"`BandSplitRoFormer` is {in_sdr} the mean of `vocals` in SDR and {in_si_sdr} it in SI-SDRi" in page
 
 
 def test_the_readme_states_the_speed_of_scoring_that_was_measured():

@@ -1,6 +1,7 @@
 """Files appear at once and complete, and no name leads out of its folder."""
 
 import errno
+import hashlib
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from sepkit.files import (
     PREFIX,
     atomic_file,
     atomic_folder,
+    hash_file,
     is_safe_name,
     readable,
     safe_name,
@@ -42,6 +44,12 @@ LONGEST = [255 * "n", 85 * "日", 63 * "🎵", 250 * "n" + ".json"]
 )
 def test_what_cannot_be_written_is_said_with_what_would_allow_it(tmp_path, number, sentence):
     assert re.fullmatch(sentence, explain(OSError(number, os.strerror(number), "stem"), tmp_path))
+
+
+@pytest.mark.parametrize("size", [0, 3, 3 << 20])
+def test_a_hash_is_that_of_the_whole_file(tmp_path, size):
+    (tmp_path / "file").write_bytes(bytes(size))
+    assert hash_file(tmp_path / "file") == hashlib.sha256(bytes(size)).hexdigest()
 
 
 @pytest.mark.parametrize("durable", [True, False])

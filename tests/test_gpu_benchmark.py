@@ -47,7 +47,14 @@ def test_every_section_is_measured_whatever_becomes_of_an_original(tmp_path):
     assert trained >= {(f"`{name}`", "float32") for name in KINDS}
     assert {mode for _, mode in trained} == {"float32", "bfloat16", "float16", "float32, compiled"}
     assert {row[2] for row in rows(text, "Going on after a stop")} == {"equal"}
-    assert [row[-1] for row in rows(text, "Separating")] == ["0"] * len(KINDS)
+    steps = rows(text, "Steps of published sizes")
+    assert [row[:3] for row in steps] == [
+        ["`band_split_roformer`", mode, "2"] for mode in ("bfloat16", "bfloat16, compiled", "bfloat16, recomputed")
+    ]
+    assert len({row[-1] for row in steps}) == 1  # neither changes the loss
+    assert [row[6] for row in rows(text, "Separating")] == ["0"] * len(KINDS)
+    (original,) = rows(text, "Networks beside the originals")
+    assert len(original) == 11
 
 
 def test_a_section_that_takes_too_long_is_told_and_the_next_one_begins(tmp_path):

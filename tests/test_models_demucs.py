@@ -10,6 +10,7 @@ from imported import build_imported
 from torch import Tensor, nn
 
 from sepkit import masks, models
+from sepkit.chunking import Chunking
 from sepkit.importing import demucs
 from sepkit.importing._demucs_names import original_time
 from sepkit.models._demucs_bands import encoder_spans
@@ -135,6 +136,21 @@ def test_no_sample_of_a_segment_is_lost(segment, sample_rate, n_samples):
     assert round(settings["segment"] * sample_rate) == n_samples
     free = demucs.settings(tensors, {**config, "use_train_segment": False})
     assert "training_length" not in free["network"]
+    config = {**CONFIG["HDemucs"], "segment": segment, "samplerate": sample_rate}
+    assert round(demucs.settings(originals(make("HDemucs")), config)["segment"] * sample_rate) == n_samples
+    config = {**TIME_CONFIG, "segment": segment, "samplerate": sample_rate}
+    assert round(demucs.settings(time_tensors("third"), config)["segment"] * sample_rate) == n_samples
+
+
+def test_recordings_are_separated_as_demucs_does_it():
+    for tensors, config in (
+        (originals(make("HTDemucs")), CONFIG["HTDemucs"]),
+        (originals(make("HDemucs")), CONFIG["HDemucs"]),
+        (time_tensors("second"), TIME_CONFIG),
+    ):
+        separator = Separator(**demucs.settings(tensors, config))
+        assert separator.normalize == "recording"
+        assert separator.chunking == Chunking(overlap=0.25, window="triangle", last="short")
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_settings_follow_from_the_weights_of_a_target(bidirectional, bandwidth):
 
 
 def test_what_old_files_hold_besides_is_left_out():
-    tensors = {**tensors_of(), "sample_rate": torch.ones(()), "transform.0.window": torch.ones(64)}
+    tensors = {**tensors_of(), "sample_rate": torch.tensor(16000.0), "transform.0.window": torch.ones(64)}
     assert build_imported(open_unmix, tensors, CONFIG).sources == ["vocals"]
 
 

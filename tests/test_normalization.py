@@ -5,8 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from sepkit import audio
+from sepkit.evaluation import evaluate
 from sepkit.inference import StreamSeparator, measure_statistics, separate, separate_file
+from sepkit.metrics import snr
 from sepkit.normalization import RunningStatistics, as_statistics, measure_mixture
+from sepkit.recipe import RecipeError, load_recipe
 from sepkit.separator import Separator
 
 RATE = 8000
@@ -60,6 +63,15 @@ def test_a_file_is_separated_like_its_waveform(tmp_path):
     torch.testing.assert_close(audio.read(files["vocals"])[0], by_hand(mixture))
 
 
+def test_of_a_truncated_file_what_decodes_is_measured(tmp_path):
+    mixture = noise(2, 30000)
+    audio.write(tmp_path / "whole.wav", mixture, RATE)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[: -10000 * 8])
+    result = separate_file(make(), tmp_path / "cut.wav", tmp_path / "out", allow_truncated=True)
+    assert result.missing == 10000
+    torch.testing.assert_close(audio.read(result.stems["drums"])[0], by_hand(mixture[:, :20000]))
+
+
 def test_each_group_of_channels_is_a_recording_of_its_own():
     mixture = torch.cat([noise(2, 4000), 0.1 * noise(2, 4000).flip(-1), 3 * noise(1, 4000)])
     found = separate(make(), mixture)["vocals"]
@@ -84,6 +96,18 @@ def test_silence_stays_silence_whatever_the_network_says(level):
 
 def test_a_single_sample_has_a_level_too():
     assert separate(make(), torch.tensor([[0.5], [0.5]]))["vocals"].tolist() == [[0.5], [0.5]]
+
+
+def test_a_song_is_scored_as_it_is_separated(tmp_path):
+    sources = {"vocals": noise(2, 9000), "drums": 2 * noise(2, 9000).flip(-1)}
+    (tmp_path / "data" / "test" / "song").mkdir(parents=True)
+    for name, waveform in sources.items():
+        audio.write(tmp_path / "data" / "test" / "song" / f"{name}.wav", waveform, RATE)
+    mixture = sum(sources.values())
+    options = {"metrics": ["SNR"], "baselines": False, "progress": False}
+    found = evaluate(make(), tmp_path / "data", **options)
+    for row, estimate in zip(found.rows, separate(make(), mixture).values(), strict=True):
+        assert row.value == pytest.approx(float(snr(estimate[None], sources[row.target][None])), abs=1e-3)
 
 
 # Streams
@@ -172,6 +196,34 @@ def test_a_network_that_fits_is_shown_normalised_mixtures():
     mixture = noise(1, 2, 800)
     assert torch.equal(make().normalized(mixture), make().analyze(mixture).mixture)
     assert make(None).normalized(mixture) is mixture
+
+
+RECIPE = {
+    "separator": {"sources": ["vocals", "drums"], "network": {"class": "BLSTM", "hidden_size": 8}},
+    "data": {"root": "demo"},
+    "losses": [{"class": "MagnitudeL1Loss"}],
+}
+
+
+def test_a_recipe_says_how_recordings_are_normalised_and_cut():
+    recipe = load_recipe(RECIPE, ["separator.normalize=recording", "separator.chunking={overlap: 0.5}"])
+    separator = Separator(**recipe.separator_settings())
+    assert (separator.normalize, separator.chunking.overlap) == ("recording", 0.5)
+    assert (load_recipe(RECIPE).separator.normalize, load_recipe(RECIPE).separator.chunking) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("separator.normalize=song", r"separator\.normalize: must be"),
+        ("separator.chunking={overlap: 1}", r"separator\.chunking\.overlap: must lie in \[0, 0\.9\], got 1"),
+        ("separator.chunking={overlaps: 0.5}", r"separator\.chunking\.overlaps: .* did you mean 'overlap'"),
+        ("separator.chunking=0.5", r"separator\.chunking: must be a mapping"),
+    ],
+)
+def test_a_recipe_that_says_it_wrongly_is_refused_at_its_place(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(RECIPE, [override])
 
 
 @pytest.mark.parametrize("value", ["song", True, 1.0])

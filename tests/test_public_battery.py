@@ -60,7 +60,7 @@ PASSIVE = {
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
         "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
-        "peak_memory available_cores load_matplotlib new_figure literal_text"
+        "peak_memory total_memory available_cores load_matplotlib new_figure literal_text"
     ),
     "losses, which have a battery of their own": (
         "ComponentLoss KLDivergenceLoss L1Loss L2Loss LogL1Loss LogL2Loss MaskLoss RMSELoss component_loss kl_div_loss "
@@ -69,10 +69,11 @@ PASSIVE = {
     "called by the functions above with what these have checked": (
         "StreamSeparator choose_chunking measure_statistics "
         "best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
-        "list_filter_problems separate_catalogue load_weights save_model write_card shorten"
+        "list_filter_problems separate_catalogue load_weights read_weights survey_weights save_model write_card shorten"
     ),
     "of names and scores, without waveforms": (
-        "choose_stems find_model find_recordings output_name residual_name is_audio_name main_metric summarize"
+        "choose_stems find_model find_recordings locate_model output_name residual_name is_audio_name main_metric "
+        "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
 }
@@ -554,10 +555,11 @@ def plain(calls) -> Callable[[str], Any]:
 
 
 ELSEWHERE = {  # documented, and held by tests of their own
+    "sepkit.arguments", "sepkit.cache", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.downloads",
+    "sepkit.files", "sepkit.generators", "sepkit.registry", "sepkit.zoo",
     "sepkit.bag", "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
-    "sepkit.arguments", "sepkit.constant", "sepkit.datasets.demo", "sepkit.disk", "sepkit.files", "sepkit.generators",
-    "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit",
-    "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c",
+    "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit", "sepkit.importing.card",
+    "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c", "sepkit.importing.model",
     "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks",
     "sepkit.losses", "sepkit.mel", "sepkit.models.facts", "sepkit.objective", "sepkit.observers", "sepkit.plain",
     "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",

@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 import soundfile
 import yaml
+from published import write_examples
 from songs import noise, write_song
 
-from sepkit.cli import evaluate_command, separate_command, train_command
+from sepkit.cli import evaluate_command, model_command, separate_command, train_command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = {"sepkit-train": train_command, "sepkit-separate": separate_command, "sepkit-evaluate": evaluate_command}
+COMMANDS = {
+    "sepkit-train": train_command,
+    "sepkit-separate": separate_command,
+    "sepkit-evaluate": evaluate_command,
+    "sepkit-model": model_command,
+}
 SHORT = ["data.items_per_epoch=4", "data.workers=0", "training.batch_size=2", "training.epochs=1"]
 SHORT += ["separator.segment=0.5", "separator.network.hidden_size=16"]
 
@@ -40,6 +46,7 @@ def workplace(tmp_path_factory):
     (folder / "album").mkdir()
     soundfile.write(folder / "song.mp3", noise(92, 44100), 44100)
     soundfile.write(folder / "album" / "track.wav", noise(93, 44100), 44100)
+    write_examples(folder)
     return folder
 
 

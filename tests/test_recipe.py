@@ -157,6 +157,8 @@ def test_what_a_recipe_leaves_out_has_defaults(values):
         "max_minutes": None,
         "early_stop": None,
         "compile": False,
+        "freeze": [],
+        "recompute": False,
     }
     assert recipe.to_dict()["validation"] == {"every": 1, "excerpt": 10.0, "batch_size": None}
     assert recipe.to_dict()["losses"][0]["sources"] is None

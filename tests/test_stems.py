@@ -138,7 +138,7 @@ def mixtures_of_all_entry_points(root: Path, targets: list[str]) -> dict[str, to
     in_memory = create_audio_dataset(root, targets, chunk_size=length, num_chunks=1, sample_rate=RATE, mono=False)
     recipe = load_recipe({**RECIPE, "separator": {**RECIPE["separator"], "sources": targets}}, (), root)
     trained = SongDataset(open_data(recipe)["train"], targets, RATE)
-    model = Separator(**recipe.to_dict()["separator"])
+    model = Separator(**recipe.separator_settings())
     chosen = choose_targets(targets, None, "sepkit")
     songs = open_songs(root, "train", targets, RATE, 2)
     (by_model,) = (ModelTrack(song, chosen, model, Chunking()) for song in songs)

@@ -22,7 +22,7 @@ RATE, LENGTH = 8000, 4000  # LENGTH: samples of a chunk
 TRANSFORM = {"class": "STFT", "n_fft": 128, "hop_length": 64}
 HOPS = {**TRANSFORM, "hop_length": 32, "framing": "hops"}
 DEMUCS = {"window": "triangle", "last": "short"}
-NAMES = [*models.__all__, "Bag"]
+NAMES = [*models.__all__, "LoRA", "Bag"]
 WAYS = {  # how recordings are cut and normalised where the original does it in a way of its own
     "Demucs": {"normalize": "recording", "chunking": DEMUCS},
     "HDemucs": {"normalize": "recording", "chunking": DEMUCS, "transform": HOPS},

@@ -29,13 +29,37 @@ def make_parser(name: str, description: str, examples: str, note: str = "") -> a
     parser = argparse.ArgumentParser(
         name,
         description=description,
-        epilog=f"{note}\n\nexamples:\n" + "\n".join(f"  {line}" for line in examples.splitlines()),
+        epilog=_epilog(examples, note),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sepkit {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    _add_debug(parser, False)
     return parser
+
+
+def add_command(
+    commands: "argparse._SubParsersAction", name: str, description: str, examples: str, note: str = ""
+) -> argparse.ArgumentParser:
+    """Add a command to those that `make_parser(...).add_subparsers()` gave."""
+    parser = commands.add_parser(
+        name,
+        help=description,
+        description=description,
+        epilog=_epilog(examples, note),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_debug(parser, argparse.SUPPRESS)  # a default would hide the option before the command
+    return parser
+
+
+def _add_debug(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument("--debug", action="store_true", default=default, help="show where an error comes from")
+
+
+def _epilog(examples: str, note: str) -> str:
+    return f"{note}\n\nexamples:\n" + "\n".join(f"  {line}" for line in examples.splitlines())
 
 
 def add_chunking(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +83,7 @@ def check_chunking(options: argparse.Namespace) -> None:
 
 def add_model(parser: argparse.ArgumentParser, description: str) -> None:
     """Add the options about the model, which `load_model` reads."""
-    parser.add_argument("--model", metavar="DIR", help=description)
+    parser.add_argument("--model", metavar="DIR|NAME", help=description)
     parser.add_argument("--device", default="auto", help=DEVICES)
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
 
@@ -72,7 +96,7 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
 
     if options.model == "":
         raise ValueError("--model is empty: name a folder")
-    folder = Path(find_model() if options.model is None else options.model)
+    folder = model_folder.locate_model(find_model() if options.model is None else options.model)
     model = model_folder.load_model(folder, choose_device(options.device), options.trust)
     print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
     return model, folder
@@ -94,13 +118,22 @@ def run_command(
     parser: argparse.ArgumentParser,
     job: Callable[[argparse.Namespace], int],
     arguments: Sequence[str] | None,
+    nested: bool = False,
 ) -> int:
-    """Run a command: exit code 2 for a wrong call, 1 for a failed job, each with one line."""
+    """Run a command: exit code 2 for a wrong call, 1 for a failed job, each with one line.
+
+    Args:
+        parser: reads the arguments.
+        job: does the work, and returns an exit code.
+        arguments: what was typed; None: sys.argv's.
+        nested: the parser has commands of its own, with which argparse takes no options between two arguments.
+    """
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(AttributeError, OSError, ValueError):  # notebooks have other streams; one may be closed
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text, nor in its encoding
     with surviving_streams():
-        options = parser.parse_intermixed_args(_behind_dashes(sys.argv[1:] if arguments is None else arguments))
+        parse = parser.parse_args if nested else parser.parse_intermixed_args
+        options = parse(_behind_dashes(sys.argv[1:] if arguments is None else arguments))
         try:
             _check_current_folder()
             if getattr(options, "trust", False):

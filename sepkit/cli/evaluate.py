@@ -38,7 +38,7 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resample", action="store_true", help="let songs have another sample rate than the model")
     parser.add_argument("--verbose", action="store_true", help="means and the interval of every number, too")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes over tracks (default: 1)")
-    add_model(parser, "model folder (default: as for sepkit-separate)")
+    add_model(parser, "model folder, or a name that `sepkit-model get` fetched (default: as for sepkit-separate)")
     return run_command(parser, _evaluate, arguments)
 
 

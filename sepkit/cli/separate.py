@@ -27,13 +27,16 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
         "sepkit-separate song.mp3\n"
         "sepkit-separate album/ --model runs/vocals --output stems --format flac\n"
         "sepkit-separate song.wav --stems vocals --batch-size 4 --device cuda",
-        "Without --model, the folder in $SEPKIT_MODEL is taken, else the newest finished run under runs/.",
+        "Without --model, the folder or name in $SEPKIT_MODEL is taken, else the newest finished run under runs/.",
     )
     parser.add_argument("recordings", metavar="FILE|FOLDER", nargs="+", help="audio files, or folders of them")
     parser.add_argument("--output", metavar="DIR", default="separated", help="where the stems go (default: separated)")
     add_chunking(parser)
     parser.add_argument(
-        "--shifts", type=int, metavar="N", help="mean of N separations, each delayed at random; N times the time"
+        "--shifts",
+        type=int,
+        metavar="N",
+        help="mean of N separations, each delayed at random, in N times the time (default: one without delay)",
     )
     parser.add_argument("--stems", nargs="+", metavar="STEM", help="only these stems")
     parser.add_argument("--residual", action="store_true", help="also write the recording minus all estimates")
@@ -42,7 +45,7 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     present.add_argument("--existing", default="error", choices=_EXISTING, help="what is done where stems are there")
     present.add_argument("--overwrite", dest="existing", action="store_const", const="overwrite", help="replace them")
     parser.add_argument("--report", action="store_true", help="also write <name>/report.html, to see and hear")
-    add_model(parser, "model folder")
+    add_model(parser, "model folder, or a name that `sepkit-model get` fetched")
     return run_command(parser, _separate, arguments)
 
 

@@ -25,7 +25,10 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", metavar="ROOT", help="folder of songs that replaces the recipe's data.root")
     parser.add_argument("--run", metavar="DIR", help="run folder (default: runs/<recipe name>)")
     parser.add_argument("--restart", action="store_true", help="remove the run in the folder and train anew")
-    parser.add_argument("--from", metavar="DIR", dest="initial", help="start from the weights of this model folder")
+    parser.add_argument(
+        "--from", metavar="MODEL", dest="initial", help="start from this model: a folder, or the name of one brought"
+    )
+    parser.add_argument("--trust", action="store_true", help="let that model name any class, from here too")
     parser.add_argument("--device", default="auto", help=DEVICES)
     parser.add_argument("--dry-run", action="store_true", help="build everything, do one step, write nothing")
     loudness = parser.add_mutually_exclusive_group()
@@ -39,10 +42,9 @@ def _train(options: argparse.Namespace) -> int:
     from sepkit.processes import retain_freed_memory
 
     retain_freed_memory()
-    shared = pick(options, "overrides", "data", "initial", "device")
+    shared = pick(options, "overrides", "data", "initial", "trust", "device")
     if options.dry_run:
-        result = training.dry_run(options.recipe, **shared)
-        print(result.description)
+        result = training.dry_run(options.recipe, **shared, log=print_line)
         for name, shape in result.shapes.items():
             print(f"  {name:12} {' x '.join(map(str, shape))}")
         peak = "unknown" if result.peak_memory is None else f"{result.peak_memory / 2**20:.0f} MB"

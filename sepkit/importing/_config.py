@@ -5,6 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
+from sepkit.problems import show
+
+
+class MissingError(ValueError):
+    """A config does not state what the tensors cannot tell."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"config must state {key}, which the tensors cannot tell")
+        self.key = key
+
 
 def stated(config: Mapping[str, Any], key: str) -> Any:
     """Return what a config states at a dotted key, None where it states nothing."""
@@ -18,12 +28,33 @@ def required(config: Mapping[str, Any], key: str) -> Any:
     """Return what a config states at a dotted key, and the tensors cannot tell.
 
     Raises:
-        ValueError: it states nothing.
+        MissingError: it states nothing.
     """
     value = stated(config, key)
     if value is None:
-        raise ValueError(f"config must state {key}, which the tensors cannot tell")
+        raise MissingError(key)
     return value
+
+
+def chunk_samples(config: Mapping[str, Any], hop_length: int | None = None) -> int:
+    """Return the samples that a model of the community separates at a time.
+
+    Args:
+        config: `inference.chunk_size` or `audio.chunk_size`, else `dim_t` of either, frames.
+        hop_length: samples from a frame to the next; None: such frames are not known.
+
+    Raises:
+        ValueError: it states none.
+    """
+    keys = ("inference.chunk_size", "audio.chunk_size", "inference.dim_t", "audio.dim_t")
+    key = next((key for key in keys if stated(config, key) is not None), "audio.chunk_size")
+    if hop_length is None and key.endswith("dim_t"):
+        key = "audio.chunk_size"
+    length, is_frames = required(config, key), key.endswith("dim_t")
+    if type(length) is not int or length < 1 + is_frames:
+        unit = "frames, at least 2" if is_frames else "samples, at least 1"
+        raise ValueError(f"{key} must be a whole number of {unit}, got {length!r}")
+    return hop_length * (length - 1) if is_frames else length
 
 
 def agreed(config: Mapping[str, Any], key: str, found: Any, reason: str = "the tensors have it") -> Any:
@@ -80,6 +111,18 @@ def count(tensors: Iterable[str], prefix: str) -> int:
     return len({name[len(prefix) :].partition(".")[0] for name in tensors if name.startswith(prefix)})
 
 
+def listed_names(config: Mapping[str, Any], key: str) -> list[str]:
+    """Return the names that a config lists at a dotted key, and the tensors cannot tell.
+
+    Raises:
+        ValueError: it lists none, or other than names.
+    """
+    names = required(config, key)
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key} must be a list of names, [vocals] for one, got {show(names)}")
+    return list(names)
+
+
 def source_names(config: Mapping[str, Any], n_sources: int) -> list[str]:
     """Name the sources of a model by the section `training` of its config.
 
@@ -87,7 +130,7 @@ def source_names(config: Mapping[str, Any], n_sources: int) -> list[str]:
         ValueError: it names none, or not as many as the tensors have.
     """
     target = stated(config, "training.target_instrument")
-    names = [target] if target else list(required(config, "training.instruments"))
+    names = [str(target)] if target else listed_names(config, "training.instruments")
     if len(names) != n_sources:
         raise ValueError(f"training must name {n_sources} sources, as the tensors have it, got {', '.join(names)}")
     return names

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, agreed_divisor, count, required, shape_of
+from sepkit.importing._config import agreed, agreed_divisor, count, listed_names, required, shape_of
 from sepkit.importing._demucs_checks import RESIDUAL_IN, SEPARATING, check_known, first_layer, segment_length
 from sepkit.importing._demucs_names import original_time
 from sepkit.importing._tensors import convert_named
@@ -35,7 +35,7 @@ def time_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> d
     growth = shape_of(tensors, "encoder.1.0.weight")[0] // hidden if depth > 1 else 2
     agreed(config, "audio_channels", n_channels)
     n_sources = shape_of(tensors, _second(tensors, f"decoder.{depth - 1}"), 3)[1] // n_channels
-    names = list(required(config, "sources"))
+    names = listed_names(config, "sources")
     if len(names) != n_sources:
         raise ValueError(f"sources must be {n_sources}, as the tensors have it, got {', '.join(names)} in the config")
     sample_rate = required(config, "samplerate")

@@ -67,7 +67,7 @@ def convert_named(
     for name, (_, shape) in wanted.items():
         if tuple(tensors[name].shape) != shape:
             raise ValueError(f"{name} must be {shape}, as the other tensors have it, got {tuple(tensors[name].shape)}")
-    return {f"network.{own}": tensors[name].float() for name, (own, _) in wanted.items()}
+    return {f"network.{own}": tensors[name].to(state[own].dtype) for name, (own, _) in wanted.items()}
 
 
 def convert_parts(

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, normalization, required, shape_of, source_names, stated
+from sepkit.importing._config import (
+    agreed,
+    chunk_samples,
+    count,
+    normalization,
+    required,
+    shape_of,
+    source_names,
+    stated,
+)
 from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models._attention import Places
 from sepkit.models._band_layouts import group_by_width, overlapping_mel_bands
@@ -81,18 +90,18 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     n_fft = required(config, "model.stft_n_fft")
     is_mel = sizes["norm"] == "each"
     n_channels, bands = _bands(config, widths, is_mel, n_fft // 2 + 1, sample_rate)
-    n_samples = stated(config, "inference.chunk_size") or required(config, "audio.chunk_size")
+    hop_length = required(config, "model.stft_hop_length")
     dropout = 0.1 if is_mel else 0.0
     return {
         "sources": source_names(config, n_sources),
         "sample_rate": sample_rate,
         "n_channels": n_channels,
-        "segment": n_samples / sample_rate,
+        "segment": chunk_samples(config, hop_length) / sample_rate,
         "normalize": normalization(config),
         "transform": {
             "class": "STFT",
             "n_fft": n_fft,
-            "hop_length": required(config, "model.stft_hop_length"),
+            "hop_length": hop_length,
             "window_size": required(config, "model.stft_win_length"),
             "normalized": _stated_or(config, "stft_normalized", False),
             "whole_hops": False,

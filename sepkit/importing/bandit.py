@@ -7,7 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, normalization, required, shape_of, stated
+from sepkit.importing._config import (
+    agreed,
+    chunk_samples,
+    count,
+    listed_names,
+    normalization,
+    required,
+    shape_of,
+    stated,
+)
 from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models.band_split_rnn import layout_of
 
@@ -45,7 +54,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     for key, value in _ONLY.items():
         agreed(config, f"model.{key}", value, "no other is supported")
     stems = list(dict.fromkeys(name.removeprefix(_MASKS).partition(".")[0] for name in tensors if _MASKS in name))
-    sources = list(stated(config, "model.stems") or stems)
+    sources = stems if stated(config, "model.stems") is None else listed_names(config, "model.stems")
     if sorted(sources) != sorted(stems):
         raise ValueError(f"model.stems must be {', '.join(stems)}, as the tensors have it, got {', '.join(sources)}")
     sample_rate = int(required(config, "audio.sample_rate"))
@@ -62,7 +71,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         "sources": sources,
         "sample_rate": sample_rate,
         "n_channels": int(required(config, "audio.num_channels")),
-        "segment": required(config, "audio.chunk_size") / sample_rate,
+        "segment": chunk_samples(config, _HOP_LENGTH) / sample_rate,
         "normalize": normalization(config),
         "transform": {
             "class": "STFT",

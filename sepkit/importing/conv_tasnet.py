@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, count, required, shape_of, stated
+from sepkit.importing._config import agreed, count, listed_names, required, shape_of, stated
 from sepkit.importing._tensors import convert_named
 
 _NORMS = {"gLN": "global", "cLN": "frame", "cgLN": "cumulative"}
@@ -62,12 +62,14 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     n_skip = n_last if "masker.TCN.0.skip_conv.weight" in tensors else 0
     found = {"n_src": n_rows // n_filters, "n_filters": n_filters, "kernel_size": filter_size, "bn_chan": n_features}
     found |= {"hid_chan": hidden_size, "skip_chan": n_skip, "conv_kernel_size": kernel_size, "causal": causal}
-    for key, value in found.items():
+    for key, value in {**found, "in_chan": n_filters, "out_chan": n_filters}.items():
         agreed(config, key, value)
+    if stated(config, "fb_name") not in (None, "free", "FreeFB"):
+        raise ValueError(f"fb_name must be free, which alone is supported, got {stated(config, 'fb_name')}")
     total, n_blocks = count(tensors, "masker.TCN."), int(required(config, "n_blocks"))
     if n_blocks < 1 or total % n_blocks:
         raise ValueError(f"n_blocks must divide {total}, the blocks of the tensors, got {n_blocks} in the config")
-    sources = list(required(config, "sources"))
+    sources = listed_names(config, "sources")
     if len(sources) != found["n_src"]:
         raise ValueError(f"sources must be {found['n_src']}, as the tensors have it, got {', '.join(sources)}")
     norm, activation = _choice(config, "norm_type", _NORMS), stated(config, "encoder_activation")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, agreed_divisor, required, shape_of
+from sepkit.importing._config import agreed, agreed_divisor, listed_names, required, shape_of
 from sepkit.importing._demucs_checks import RESIDUAL_IN, SEPARATING, check_known, first_layer, segment_length
 from sepkit.importing._demucs_names import original_hybrid, rename_torchaudio
 from sepkit.importing._demucs_time import convert_time, detect_time, time_settings
@@ -144,7 +144,7 @@ def _separator(tensors: Mapping[str, Tensor], config: Mapping[str, Any], network
     if config.get("hybrid_old", False):
         transform |= {"framing": "late_hops", "pad_mode": "constant"}
     return {
-        "sources": list(required(config, "sources")),
+        "sources": listed_names(config, "sources"),
         "sample_rate": required(config, "samplerate"),
         "n_channels": shape_of(tensors, "tencoder.0.conv.weight", 3)[1],
         "segment": segment_length(config) / required(config, "samplerate"),
@@ -161,7 +161,7 @@ def _hybrid_network(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) ->
     n_channels = agreed(config, "audio_channels", shape_of(tensors, "tencoder.0.conv.weight", 3)[1])
     last = _count(tensors, r"tdecoder\.(\d+)\.") - 1
     n_sources = shape_of(tensors, f"tdecoder.{last}.conv_tr.weight", 3)[1] // n_channels
-    names = list(required(config, "sources"))
+    names = listed_names(config, "sources")
     if len(names) != n_sources:
         raise ValueError(f"sources must be {n_sources}, as the tensors have it, got {', '.join(names)} in the config")
     agreed({"stride": 4, **config}, "stride", kernel_size // 2)

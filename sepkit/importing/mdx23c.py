@@ -8,12 +8,12 @@ from torch import Tensor
 from sepkit.importing._config import (
     agreed,
     agreed_divisor,
+    chunk_samples,
     count,
     normalization,
     required,
     shape_of,
     source_names,
-    stated,
 )
 from sepkit.importing._tensors import convert_named, rename
 
@@ -63,12 +63,11 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         raise ValueError(f"audio.num_channels must {wanted}, got {n_channels}")
     n_subbands = agreed(config, "model.num_subbands", n_parts // (2 * n_channels))
     hop_length, sample_rate = required(config, "audio.hop_length"), required(config, "audio.sample_rate")
-    n_samples = stated(config, "audio.chunk_size") or hop_length * (required(config, "audio.dim_t") - 1)
     return {
         "sources": source_names(config, sizes.pop("n_sources")),
         "sample_rate": sample_rate,
         "n_channels": n_channels,
-        "segment": n_samples / sample_rate,
+        "segment": chunk_samples(config, hop_length) / sample_rate,
         "normalize": normalization(config),
         "transform": {"class": "STFT", "n_fft": required(config, "audio.n_fft"), "hop_length": hop_length},
         "network": {

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sepkit.importing._config import agreed, required, shape_of, stated
+from sepkit.importing._config import agreed, listed_names, required, shape_of, stated
 from sepkit.importing._tensors import convert_named
 
 _TARGETS = "target_models."
@@ -22,7 +22,7 @@ _ORIGINAL = {
     "decode_norm": "bn3",
     "recurrence": "lstm",
 }
-_BESIDES = ("sample_rate", "stft.", "istft.", "transform.")  # what separators, and old files of one target, hold too
+BESIDES = ("sample_rate", "stft.", "istft.", "transform.")  # what separators, and old files of one target, hold too
 
 
 def detect(tensors: Mapping[str, Tensor]) -> bool:
@@ -36,7 +36,8 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     Args:
         tensors: under their original names; those of several targets each begin with `target_models.`.
         config: `sample_rate` in Hz, `n_hop` (or `nhop`) in samples, `segment` in seconds; with one target's weights
-            also `sources`, its name in a list. `n_fft`, `nb_channels`, `hidden_size` and such are compared.
+            also `sources`, its name in a list. `n_fft`, `nb_channels`, `hidden_size` and such are compared. `niter`,
+            `softmask`, `residual` and `wiener_win_len` (0 for all frames) tell the Wiener filter, none by default.
 
     Returns:
         The arguments of `Separator`.
@@ -46,7 +47,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     """
     targets = _targets(tensors)
     named = targets != [""]
-    sources = list((stated(config, "sources") if named else required(config, "sources")) or targets)
+    sources = targets if named and stated(config, "sources") is None else listed_names(config, "sources")
     if len(sources) != len(targets) or (named and {*sources} != {*targets}):
         wanted = ", ".join(targets) if named else "one"
         raise ValueError(f"sources must be {wanted}, as the tensors have it, got {', '.join(sources)}")
@@ -54,7 +55,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     (n_bins,), (n_used_bins,) = (shape_of(tensors, f"{start}{way}put_mean", 1) for way in ("out", "in"))
     n_layers = sum(f"{start}lstm.weight_ih_l{layer}" in tensors for layer in range(len(tensors)))
     bidirectional = f"{start}lstm.weight_ih_l0_reverse" in tensors
-    sample_rate, n_fft = int(required(config, "sample_rate")), 2 * (n_bins - 1)
+    sample_rate, n_fft = _sample_rate(tensors, config), 2 * (n_bins - 1)
     agreed(config, "unidirectional", not bidirectional)
     for key, found in {"nb_bins": n_bins, "max_bin": n_used_bins, "n_fft": n_fft, "nfft": n_fft}.items():
         agreed(config, key, found)
@@ -78,6 +79,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
             "bidirectional": bidirectional,
             "dropout": 0.4 if n_layers > 1 else 0.0,
         },
+        **_filter(config),
     }
 
 
@@ -95,7 +97,7 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
         ValueError: a tensor is missing, of another shape or one too many.
     """
     starts = [_start(source if _targets(tensors) != [""] else "") for source in settings["sources"]]
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_BESIDES)}
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(BESIDES)}
 
     def original(name: str) -> str:
         _, source, part, *rest = name.split(".")
@@ -103,6 +105,25 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
 
     state = convert_named(own, settings, original)
     return {name: -tensor if name.endswith(".mean") else tensor for name, tensor in state.items()}
+
+
+def _sample_rate(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> int:
+    """Read the sample rate, which some files hold."""
+    held = tensors.get("sample_rate")
+    if held is None or held.numel() != 1:
+        return int(required(config, "sample_rate"))
+    return agreed(config, "sample_rate", int(held))
+
+
+def _filter(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filter of a Separator that openunmix' separator has with these arguments."""
+    iterations, softmask = stated(config, "niter") or 0, bool(stated(config, "softmask"))
+    residual, window = bool(stated(config, "residual")), stated(config, "wiener_win_len")
+    if not (iterations or softmask):
+        return {}
+    window = 300 if window is None else window or None
+    arguments = {"iterations": iterations, "window": window, "softmask": softmask, "residual": residual}
+    return {"postfilter": {"class": "WienerFilter", **arguments}}
 
 
 def _targets(tensors: Mapping[str, Tensor]) -> list[str]:

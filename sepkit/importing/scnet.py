@@ -9,7 +9,9 @@ from torch import Tensor
 from sepkit.importing._config import (
     agreed,
     agreed_divisor,
+    chunk_samples,
     count,
+    listed_names,
     normalization,
     required,
     shape_of,
@@ -57,7 +59,8 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     """
     shared = "audio" in config
     sample_rate = required(config, "audio.sample_rate" if shared else "data.samplerate")
-    segment = required(config, "audio.chunk_size") / sample_rate if shared else required(config, "data.segment")
+    hop_length = required(config, "model.hop_size")
+    segment = chunk_samples(config, hop_length) / sample_rate if shared else required(config, "data.segment")
     standardize = stated(config, "model.standardize") if shared else required(config, "model.standardize")
     masked, n_fft = "mask_layer.0.weight" in tensors, required(config, "model.nfft")
     if masked:
@@ -72,7 +75,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         "transform": {
             "class": "STFT",
             "n_fft": n_fft,
-            "hop_length": required(config, "model.hop_size"),
+            "hop_length": hop_length,
             "window_size": required(config, "model.win_size"),
             "window": "hann" if masked else "rectangular",
             "normalized": required(config, "model.normalized"),
@@ -118,9 +121,10 @@ def _last_expansion(tensors: Mapping[str, Tensor]) -> str:
 
 def _sources(config: Mapping[str, Any], n_sources: int) -> list[str]:
     """Name the sources by the section `training`, or by `model.sources` where there is none."""
-    names = list(required(config, "model.sources"))
+    names = listed_names(config, "model.sources")
     agreed(config, "training.instruments", names, "model.sources of the config has it")
-    return source_names({"training": {"instruments": names, **(stated(config, "training") or {})}}, n_sources)
+    target = stated(config, "training.target_instrument")
+    return source_names({"training": {"instruments": names, "target_instrument": target}}, n_sources)
 
 
 def _sizes(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -297,6 +297,8 @@ def _real(path: str | Path) -> Path:
 def find_model() -> Path:
     """Find the model to use when none is named: `$SEPKIT_MODEL`, else the newest finished run under `runs/`.
 
+    What the variable holds is a folder or a published model's name.
+
     Raises:
         ValueError: there is none.
     """

@@ -2,6 +2,7 @@
 
 A network names in `forward` which quantities it takes: "mixture", (B, C, T), "mixture_spectrogram", complex
 (B, C, F, N), "mixture_magnitude", or several. What else it declares is described by `sepkit.models.facts.NetworkFacts`.
+`LoRA` is no network by itself, but around one, so that it is not among `__all__`.
 """
 
 from sepkit.models.band_split_rnn import BandSplitRNN
@@ -11,6 +12,7 @@ from sepkit.models.conv_tasnet import ConvTasNet
 from sepkit.models.demucs import Demucs
 from sepkit.models.hdemucs import HDemucs
 from sepkit.models.htdemucs import HTDemucs
+from sepkit.models.lora import LoRA as LoRA
 from sepkit.models.mdx23c import MDX23C
 from sepkit.models.open_unmix import OpenUnmix
 from sepkit.models.scnet import SCNet

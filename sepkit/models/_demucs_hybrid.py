@@ -270,5 +270,8 @@ def check_pair(mixture: Tensor, spectrogram: Tensor, network: nn.Module) -> None
 
 def _smooth_rows(n_rows: int, n_features: int) -> Tensor:
     """Draw an embedding of rows in which neighbours are alike: a random walk, each row brought to the same spread."""
+    rows = torch.empty(n_rows, n_features)
+    if rows.is_meta:  # torch would load a second of modules to draw nothing
+        return rows
     walk = torch.randn(n_rows, n_features).cumsum(0)
     return walk / torch.arange(1, n_rows + 1)[:, None].sqrt() / 10

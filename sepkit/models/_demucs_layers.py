@@ -298,7 +298,8 @@ def rescale_convolutions(module: nn.Module, target: float = 0.1) -> None:
         A. Défossez et al., Music Source Separation in the Waveform Domain, 2019, section 4.1.2: the root of the ratio.
     """
     for part in module.modules():
-        if isinstance(part, nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d):
+        is_convolution = isinstance(part, nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d)
+        if is_convolution and not part.weight.is_meta:  # torch would load a second of modules to do nothing
             spread = part.weight.std() if part.weight.numel() > 1 else part.weight.abs().squeeze()
             gain = (target / spread).sqrt()
             part.weight.mul_(gain)

@@ -15,13 +15,15 @@ def magnitude_of(spectrogram: Tensor, n_channels: int, n_bins: int, network: nn.
 def absolute(spectrogram: Tensor) -> Tensor:
     """Take the magnitude of a complex spectrogram (...).
 
-    Where it needs no gradient, its squares are summed: a quarter of the time of `abs`, which minds magnitudes below
-    1e-19 and above 1e19.
+    Its squares are summed: a quarter of the time of `abs`, which minds magnitudes below 1e-19 and above 1e19. The
+    gradient at 0 is 0, as that of `abs`.
     """
-    if spectrogram.requires_grad:
-        return spectrogram.abs()
     real, imaginary = torch.view_as_real(spectrogram).unbind(-1)
-    return real.square().addcmul_(imaginary, imaginary).sqrt_()
+    power = real.square().addcmul_(imaginary, imaginary)
+    if not spectrogram.requires_grad:
+        return power.sqrt_()
+    audible = power > 0
+    return torch.where(audible, power, 1).sqrt() * audible
 
 
 def check_magnitude(magnitude: Tensor, n_channels: int, n_bins: int, network: nn.Module) -> None:

@@ -109,13 +109,17 @@ class Layers:
         """Build the activation after a normalisation, in place."""
         return nn.LeakyReLU(self.leak_factor, inplace=True) if self.leak_factor else nn.SELU(inplace=True)
 
-    def convolutions(self, n_maps_in: int, n_maps: int) -> nn.Sequential:
+    def convolutions(self, n_maps_in: int, n_maps: int) -> "Stage":
         """Build the convolutions of a stage, each with normalisation and activation."""
         layers: list[nn.Module] = []
         for i in range(_N_CONVOLUTIONS):
             convolution = nn.Conv2d(n_maps if i else n_maps_in, n_maps, 3, padding=1, bias=False)
             layers += [convolution, _normalisation(n_maps), self.activation()]
-        return nn.Sequential(*layers)
+        return Stage(*layers)
+
+
+class Stage(nn.Sequential):
+    """Convolutions of a stage, a type of their own to be recomputed by."""
 
 
 class UNet(nn.Module):

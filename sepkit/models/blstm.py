@@ -54,6 +54,8 @@ class BLSTM(nn.Module):
         F. Stöter et al., Open-Unmix, 2019, with bands in place of its learned scaling, and all sources at once.
     """
 
+    blocks = (nn.LSTM,)
+
     def __init__(
         self,
         n_sources: int,

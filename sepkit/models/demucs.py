@@ -74,7 +74,8 @@ class _DecoderLayer(nn.Module):
 class Demucs(nn.Module):
     """Estimate waveforms from the waveform by an encoder and a decoder of strided convolutions.
 
-    The decoder is given what the encoder had at the same rate. Any length passes: zeros are filled in on both sides.
+    The decoder is given what the encoder had at the same rate. Any length passes: zeros are filled in on both sides, in
+    the place of which `sepkit.separate` gives what stands around a chunk.
 
     Args:
         n_sources: S.
@@ -105,7 +106,7 @@ class Demucs(nn.Module):
     Source:
         A. Défossez et al., Music source separation in the waveform domain, 2019, and demucs 4.1; the defaults are
         version 3, and version 2 is `{activation: relu, norm_from: 6, residual_in: null, n_recurrent: 2, padded: false,
-        normalize: false}`, which fills zeros in where the original takes what stands beside an excerpt.
+        normalize: false}`.
     """
 
     outputs = ("estimate",)

@@ -17,7 +17,7 @@ class NetworkFacts:
     """What a network declares; attributes of its class, all of which may be left out.
 
     Attributes:
-        inputs: quantities that `forward` takes, by their names.
+        inputs: quantities that `forward` takes, by their names; that of its `wrapped` where it is around a network.
         outputs: what `forward` returns: name -> "source", (B, S, ...), or "item", (B, ...). "mask", "spectrum",
             "waveform" or a sum of them, or "estimate" makes the estimate; others are for losses. Those four may be
             declared as a tuple of names. Default: the mask alone.
@@ -58,12 +58,11 @@ def describe_network(network: nn.Module) -> NetworkFacts:
         raise ValueError(f"lookahead of {name} must be a whole number of frames, or None for all, got {lookahead!r}")
     if not isinstance(blocks, tuple) or not all(isinstance(b, type) and issubclass(b, nn.Module) for b in blocks):
         raise ValueError(f"blocks of {name} must be a tuple of module types, got {blocks!r}")
-    for problem in list_input_problems(
-        type(network), {}, NETWORK_INPUTS, "name the arguments of its forward after these"
-    ):
+    taking = type(getattr(network, "wrapped", network))
+    for problem in list_input_problems(taking, {}, NETWORK_INPUTS, "name the arguments of its forward after these"):
         raise ValueError(problem.message)
     return NetworkFacts(
-        inputs=tuple(match_inputs(type(network), {}, NETWORK_INPUTS)),
+        inputs=tuple(match_inputs(taking, {}, NETWORK_INPUTS)),
         outputs=read_outputs(network),
         frame_multiple=frame_multiple,
         least_length=least_length,

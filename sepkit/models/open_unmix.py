@@ -40,6 +40,8 @@ class OpenUnmix(nn.Module):
         over the batch. There are no blocks to recompute, because that normalisation would measure a batch twice.
     """
 
+    blocks = (nn.LSTM,)
+
     def __init__(
         self,
         n_sources: int,

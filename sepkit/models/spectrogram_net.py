@@ -6,13 +6,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sepkit.models._magnitude import magnitude_of
-from sepkit.models._unet import Activation, Convolutions, Grid, Latent, Layers, Recurrence, UNet
+from sepkit.models._unet import Activation, Convolutions, Grid, Latent, Layers, Recurrence, Stage, UNet
 
 
 class _SpectrogramNet(nn.Module):
     """Estimate masks by `core`, a U-Net over the magnitudes."""
 
     core: UNet
+    blocks = (Stage,)
 
     def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         """Estimate the masks (B, S, C, F, N), real, of a complex spectrogram (B, C, F, N)."""

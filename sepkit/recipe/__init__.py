@@ -3,6 +3,7 @@
 from sepkit.recipe.document import RecipeError
 from sepkit.recipe.loader import importable, load_recipe, recipe_names
 from sepkit.recipe.settings import (
+    BaseSettings,
     DataSettings,
     LossSettings,
     Ramp,
@@ -13,6 +14,7 @@ from sepkit.recipe.settings import (
 )
 
 __all__ = [
+    "BaseSettings",
     "DataSettings",
     "LossSettings",
     "Ramp",

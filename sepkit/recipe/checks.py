@@ -12,8 +12,10 @@ from sepkit.models.facts import read_outputs
 from sepkit.objective import ITEM_WISE, TERM_KEYS, Objective, find_pooling
 from sepkit.problems import Problem, did_you_mean, dotted, show
 from sepkit.quantities import named_quantities
+from sepkit.recipe.base import Base, Fit, wrapped_network
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
+from sepkit.recipe.freezing import list_freezing_problems
 from sepkit.recipe.settings import Ramp, Recipe, SeparatorSettings
 from sepkit.separator import Separator, list_filter_problems
 
@@ -49,11 +51,12 @@ _EXPECTATIONS = {  # pydantic's error types in our words
 }
 
 
-def find_problems(values: dict[str, Any]) -> list[Problem]:
+def find_problems(values: dict[str, Any], base: Base | None = None) -> list[Problem]:
     """List all that is wrong with a recipe; what is built on the way is neither costly nor kept.
 
     Args:
-        values: the outermost mapping, as it was read.
+        values: the outermost mapping, as it was read, with the settings of the base.
+        base: the model that the separator begins as; None: none.
 
     Returns:
         At most one problem for each place; none: `Recipe` takes the values, and every class can be built.
@@ -62,6 +65,8 @@ def find_problems(values: dict[str, Any]) -> list[Problem]:
     wrong = [problem.path for problem in problems]
     problems += [problem for problem in _check_parts(values, wrong) if _is_right(problem.path, wrong)]
     problems += _check_by_building(values, [problem.path for problem in problems])
+    if base is not None and _is_right(("separator",), [problem.path for problem in problems]):
+        problems += Fit(base, SeparatorSettings.model_validate(values["separator"]).model_dump()).problems()
     first = {problem.path: problem for problem in reversed(problems)}
     return list(first.values())
 
@@ -69,7 +74,7 @@ def find_problems(values: dict[str, Any]) -> list[Problem]:
 def _check_parts(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]:
     """Collect what the separator and the objective list as wrong with their settings."""
     separator, losses, quantities = _get(values, "separator"), _get(values, "losses"), None
-    network = _class_at(values, ("separator", "network"), "sepkit.models")
+    network = _declaring_class(_get(values, "separator", "network"))
     if network and not isinstance(getattr(network, "outputs", None), property):  # unknown before it is built
         try:
             outputs = read_outputs(network)
@@ -93,6 +98,12 @@ def _get(values: Any, *path: str | int) -> Any:
         else:
             values = values.get(key) if isinstance(values, dict) else None
     return values
+
+
+def _declaring_class(config: Any) -> type | None:
+    """Return the class of the network that declares outputs: that within a wrapper; None where there is none."""
+    path = wrapped_network(config)[1][1:] if isinstance(config, dict) else ("network",)
+    return _class_at({"network": config}, path, "sepkit.models")
 
 
 # Keys and types
@@ -177,11 +188,28 @@ def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Pr
             arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in TERM_KEYS}
             built, problems = try_to_build(arguments, module, {name: facts[name] for name in derived})
             yield from (problem.below(*path) for problem in problems)
+            if slot[-1] == "network" and built is not None and _get(values, "training", "recompute") is True:
+                yield from _check_blocks(built)
             if slot[0] == "losses" and built is not None:
                 yield from (Problem(path, message) for message in find_pooling(built))
+            if slot[-1] == "network" and built is not None:
+                yield from _check_freezing(built, _get(values, "training", "freeze"))
             if slot[-1] == "transform" and hasattr(built, "n_frames") and facts.keys() >= {"segment", "sample_rate"}:
                 n_samples = round(facts["segment"] * facts["sample_rate"])
                 facts |= {"n_bins": built.n_bins, "n_frames": built.n_frames(n_samples)}
+
+
+def _check_freezing(network: nn.Module, patterns: Any) -> list[Problem]:
+    """List what is wrong with the patterns of frozen parameters, where they are patterns."""
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+        return []
+    return list_freezing_problems(network, patterns)
+
+
+def _check_blocks(network: nn.Module) -> Iterator[Problem]:
+    if not getattr(network, "blocks", ()):
+        reason = f"{type(network).__name__} declares none: leave it out"
+        yield Problem(("training", "recompute"), f"needs a network that declares its `blocks`, and {reason}")
 
 
 def _is_right(path: Keys, wrong: list[Keys]) -> bool:

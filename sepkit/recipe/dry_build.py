@@ -19,7 +19,7 @@ _TORCHS_WORDS = {"learning": "lr", "beta": "betas", "epsilon": "eps"}  # for arg
 
 
 def try_to_build(
-    config: Mapping[str, Any], module: str, derived: Mapping[str, Any]
+    config: Mapping[str, Any], module: str, derived: Mapping[str, Any], foreign: bool = False
 ) -> tuple[object | None, list[Problem]]:
     """Build a checked `class:` mapping in little time, with weights that were not drawn; global random states stay.
 
@@ -27,22 +27,23 @@ def try_to_build(
         config: in which `sepkit.instantiate.check` finds no problem.
         module: whose classes bare names mean.
         derived: values by name, for the constructors that name them.
+        foreign: build classes from elsewhere, too.
 
     Returns:
         The object, and no problem; or None and the problem. Neither where it names a class from elsewhere, which may
-        do anything when it is built.
+        do anything when it is built, unless `foreign`.
     """
-    if not _is_own(config, module):
+    if not (foreign or is_own(config, module)):
         return None, []
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng([]), _Undrawn():
+        with warnings.catch_warnings(), torch.random.fork_rng([]), Undrawn():
             warnings.simplefilter("ignore")  # they come when it is built to be used
             return instantiate(config, module, derived), []
     except Exception as error:  # whatever a constructor makes of values that it does not check
         return None, [_locate(error, config, module)]
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """Leave out the drawing of weights, by which large networks take seconds to build."""
 
     def __torch_function__(
@@ -54,12 +55,12 @@ class _Undrawn(TorchFunctionMode):
         return function(*arguments, **options)
 
 
-def _is_own(config: Mapping[str, Any], module: str) -> bool:
+def is_own(config: Mapping[str, Any], module: str) -> bool:
     """Return whether all classes of a mapping, nested ones included, are this package's or torch's."""
     if resolve_class(config["class"], module).__module__.partition(".")[0] not in _OWN:
         return False
     inner = [item for value in config.values() for item in (value if isinstance(value, list) else [value])]
-    return all(_is_own(item, module) for item in inner if is_config(item))
+    return all(is_own(item, module) for item in inner if is_config(item))
 
 
 def _locate(error: Exception, config: Mapping[str, Any], module: str) -> Problem:

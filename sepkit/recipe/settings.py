@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,9 @@ from sepkit.files import safe_name
 from sepkit.problems import Problem, dotted
 from sepkit.recipe.document import Document, RecipeError, write_yaml
 
+if TYPE_CHECKING:
+    from sepkit.recipe.base import Base
+
 ClassMapping = dict[str, Any]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -31,10 +34,25 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=False)
 
 
-class SeparatorSettings(_Settings):
-    """What the Separator is made of.
+class BaseSettings(_Settings):
+    """The model that a separator begins as: a mapping, or its `model` alone.
 
     Attributes:
+        model: folder of a model, or the name of one that was brought.
+        weights: hash that its weights must have; None: any.
+        licence: that its card must state; None: any.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    weights: str | None = None
+    licence: str | None = None
+
+
+class SeparatorSettings(_Settings):
+    """What the Separator is made of; what is not given is the base's, where there is one.
+
+    Attributes:
+        base: the model whose settings and weights are taken to start from, `from` in the recipe; None: no model's.
         sources: names of the stems to estimate.
         sample_rate: Hz.
         n_channels: of every recording.
@@ -46,6 +64,7 @@ class SeparatorSettings(_Settings):
         chunking: arguments of sepkit.chunking.Chunking, the model's defaults for separating; None: its own defaults.
     """
 
+    base: BaseSettings | None = Field(None, alias="from")
     sources: Annotated[list[str], Field(min_length=1)]
     sample_rate: Count = 44100
     n_channels: Count = 2
@@ -142,6 +161,9 @@ class TrainingSettings(_Settings):
         max_minutes: wall time after which training ends; None: no limit.
         early_stop: epochs without a better score after which training ends; None: never.
         compile: compile the network's core.
+        freeze: patterns of the names of the network's parameters that are not trained, such as "core.encode.*".
+        recompute: keep only the inputs of the network's blocks for the backward pass, and compute what is inside again:
+            less memory, about a third more time.
     """
 
     epochs: Count = 40
@@ -156,6 +178,8 @@ class TrainingSettings(_Settings):
     max_minutes: Positive | None = None
     early_stop: Count | None = None
     compile: bool = False
+    freeze: list[str] = []
+    recompute: bool = False
 
     @field_validator("accumulate")
     @classmethod
@@ -199,11 +223,17 @@ class Recipe(_Settings):
     observers: list[ClassMapping] = [{"class": "TensorBoard"}]
     _path: Path | None = PrivateAttr(None)
     _document: Document | None = PrivateAttr(None)
+    _base: Any = PrivateAttr(None)
 
     @property
     def path(self) -> Path | None:
         """Return the file that it was read from; None for a mapping."""
         return self._path
+
+    @property
+    def base(self) -> "Base | None":
+        """Return the model that the separator begins as; None: its weights are drawn."""
+        return self._base
 
     @property
     def name(self) -> str:
@@ -218,6 +248,10 @@ class Recipe(_Settings):
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, every default filled in but those of the classes."""
         return self.model_dump(by_alias=True)
+
+    def separator_settings(self) -> dict[str, Any]:
+        """Return the arguments of the Separator."""
+        return {key: value for key, value in self.separator.model_dump().items() if key != "base"}
 
     def dump(self) -> str:
         """Write the recipe as YAML, every default filled in but those of the classes."""

@@ -24,15 +24,17 @@ from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, c
 from sepkit.training.console import EpochTable, term_columns
 from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
+from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.signals import StopRequest, TrainingError
 from sepkit.training.songs import NOTHING_TO_SCORE
 from sepkit.training.totals import Totals
 from sepkit.training.validation import validate
 from sepkit.training.weight_average import WeightAverage
+from sepkit.training.weights import describe_base, limit_training, plain_separator, plan_inheritance, save_updates
 
 _CHECK_EVERY = 10  # steps between checks of the loss, each of which waits for the device
-_COUNTERS = ("epoch", "step", "seconds", "history", "best", "finished")
+_COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished")
 
 
 class Trainer:
@@ -66,7 +68,10 @@ class Trainer:
         self.valid_songs = songs["valid"]
         settings, plain = recipe.training, recipe.to_dict()
         seed_generators(settings.seed, device)
-        self.separator = Separator(**plain["separator"]).to(device)
+        self.separator = Separator(**recipe.separator_settings())
+        self.inheritance = plan_inheritance(recipe)
+        limit_training(self.separator, recipe, self.inheritance)
+        self.separator.to(device)
         self.objective = Objective(plain["losses"], self.separator).to(device)
         self.augment = [instantiate(config, "sepkit.augment") for config in recipe.data.augment]
         self.dataset = SongDataset(
@@ -79,8 +84,8 @@ class Trainer:
             settings.seed,
         )
         self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
-        learned = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
-        self.parameters = [*self.separator.parameters(), *learned]
+        parameters = [*self.separator.parameters(), *self.objective.parameters()]
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = instantiate(settings.optimizer, "torch.optim", {"params": self.parameters})
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = instantiate(settings.schedule, "sepkit.schedules")
@@ -94,9 +99,12 @@ class Trainer:
         self.totals = Totals(self.processes)  # of the current epoch
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, float] = {}
+        self.base_scores: dict[str, float] = {}  # of the base, before the first step
         self.finished: str | None = None
         self.excerpts: tuple[Excerpt, ...] = ()  # of the last validation
         self.table: EpochTable | None = None
+        if settings.recompute:
+            recompute_blocks(self.separator)
         if settings.compile:
             self.separator.facts.core.compile()
         self.checkpointer = self._make_checkpointer()
@@ -146,10 +154,19 @@ class Trainer:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
         try:
             loader = make_loader(self)
+            if self.inheritance and not self.inheritance.new and not self.step and not self.base_scores:
+                self._score_base()
             while not self.finished and not stop.requested:
                 self._run_epoch(loader, stop, quiet)
         finally:
             self.observers.notify("on_end", self, self.history[-1] if self.history else {})
+
+    def _score_base(self) -> None:
+        """Validate before the first step: what is gained later is gained over the base."""
+        started = time.perf_counter()
+        self.base_scores, self.excerpts = self._validate(), ()
+        self.seconds += time.perf_counter() - started
+        self.log(f"before the first step: {self.base_scores['SDR']:.2f} dB SDR")
 
     def _run_epoch(self, loader: Iterable, stop: StopRequest, quiet: bool) -> None:
         """Take the steps that an epoch still has, then validate; a requested stop ends it between two steps."""
@@ -250,9 +267,10 @@ class Trainer:
         self.history.append(row)
         self.totals.clear()
         if self.folder and row.get("best"):
-            save_model(self.averaged, self.folder.path, self._card())
+            save_updates(self.averaged, self.folder.path, self.recipe.base)
+            save_model(plain_separator(self.averaged), self.folder.path, self._card())
         elif self.folder and self.finished:
-            write_card(self.separator, self.folder.path, self._card())
+            write_card(plain_separator(self.separator), self.folder.path, self._card())
         self.checkpointer.save()
         self.observers.notify("on_epoch", self, row)
         self.excerpts = ()
@@ -296,4 +314,5 @@ class Trainer:
             "licence": self.recipe.data.licence,
             "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
             "finished": self.finished,
+            **({"base": describe_base(self.recipe.base)} if self.recipe.base else {}),
         }

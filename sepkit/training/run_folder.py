@@ -16,13 +16,20 @@ from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
 from sepkit.observers.weights_and_biases import TRACKED
 from sepkit.plain import parse_yaml, read_text
 from sepkit.recipe import Recipe
+from sepkit.recipe.base import Base
 from sepkit.report import FILE as REPORT
+from sepkit.training.weights import ADAPTERS
 
 RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
 MARKER, STATE = Path("training") / "run", Path("training") / "state.pt"
 STATE_FORMAT = 2
 _MARK = "A training of sepkit lies in the folder around this one: --restart may remove it.\n"
-_FILES = (STATE, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
+_FILES = (STATE, ADAPTERS, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
+_BASE = "separator.from"
+_LATER = {  # keys that older runs have not written down, and what they stood for
+    "separator": {"from": None, "normalize": None, "chunking": None},
+    "training": {"freeze": [], "recompute": False},
+}
 FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
 
 
@@ -88,6 +95,11 @@ class RunFolder:
                     f"{recipe.path} lies in the run that --restart would remove: copy it elsewhere, or choose another "
                     "folder with --run"
                 )
+            elif recipe.base and recipe.base.folder.resolve() == self.path.resolve():
+                raise ValueError(
+                    f"{self.path} holds the model to start from, which --restart would remove: choose another folder "
+                    "with --run"
+                )
         elif (self.path / WEIGHTS).is_file():
             raise ValueError(
                 f"{self.path} holds a trained model without the state to go on from: choose another folder with --run"
@@ -106,8 +118,15 @@ class RunFolder:
             stored = None
         if not isinstance(stored, dict):
             raise ValueError(f"{path} is damaged: start anew with --restart, or choose another --run")
+        stored |= {key: {**later, **stored[key]} for key, later in _LATER.items() if isinstance(stored.get(key), dict)}
         free = tuple(f"{key}." for key in FREE_KEYS)
         different = [key for key in self.recipe.differences(stored) if not f"{key}.".startswith(free)]
+        of_base = [key for key in different if key.startswith(_BASE)]
+        if of_base:
+            place = different.index(of_base[0])
+            different = [key for key in different if key not in of_base]
+            if not _is_same_base(self.recipe.base, stored.get("separator")):
+                different.insert(place, _BASE)
         if "data.root" in different and _is_same_place(self.recipe.data.root, stored.get("data")):
             different.remove("data.root")
         if different:
@@ -193,6 +212,13 @@ def _is_finished(path: Path) -> bool:
         return bool(read_card(path).get("finished"))
     except ModelError:
         return False
+
+
+def _is_same_base(base: Base | None, separator: object) -> bool:
+    """Return whether stored settings name a base of the same weights, wherever it lies."""
+    stated = separator.get("from") if isinstance(separator, Mapping) else None
+    stored = stated.get("weights") if isinstance(stated, Mapping) else None
+    return base is not None and stored == base.weights
 
 
 def _is_same_place(root: str, data: object) -> bool:

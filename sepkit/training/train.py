@@ -22,10 +22,12 @@ from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
+from sepkit.training.memory import tell_memory
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
 from sepkit.training.songs import check_recipe_songs
 from sepkit.training.validation import score_songs
+from sepkit.training.weights import describe_weights, load_base, plain_separator
 
 _FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
 _LOADING = 2  # cores that computing on the CPU leaves
@@ -39,6 +41,7 @@ def train(
     data: str | Path | None = None,
     restart: bool = False,
     initial: str | Path | None = None,
+    trust: bool = False,
     device: str = "auto",
     observers: Sequence[object] = (),
     quiet: bool = False,
@@ -53,7 +56,8 @@ def train(
         overrides: `key.sub=value` each, applied to the recipe.
         data: takes the place of the recipe's `data.root`.
         restart: start anew, and remove an earlier training from the folder once everything else is in order.
-        initial: folder of a trained separator, whose weights are taken to start from.
+        initial: a model to start from, its folder or name, in place of the recipe's `separator.from`.
+        trust: let that model name classes from outside this package.
         device: "auto", "cpu", "cuda" or "mps".
         observers: called during the training, see `sepkit.observers`, in addition to those of the recipe.
         quiet: show no progress bar.
@@ -75,7 +79,7 @@ def train(
     """
     end_if_spawned()
     log = _ignore_closed_output(log)
-    checked = load_recipe(recipe, overrides, data)
+    checked = load_recipe(recipe, overrides, data, initial, trust)
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
     recipe_folder = checked.path.parent if checked.path else None
@@ -90,12 +94,8 @@ def train(
         if state:
             trainer.checkpointer.load_state(state)
             log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
-            if initial is not None:
-                log(f"the weights of {initial} are not taken: they count at the beginning alone, see --restart")
         else:
-            start(trainer, initial)
-            if initial is not None:
-                log(f"starting from the weights of {initial}")
+            start(trainer)
             folder.begin()
         log(describe(trainer))
         if former is not None:
@@ -110,8 +110,18 @@ def train(
     if not (folder.path / WEIGHTS).is_file():
         raise TrainingError(f"{folder.path} was removed while it was trained, and the model with it: train again")
     best = trainer.best
-    log(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR")
+    gained = describe_gain(best["SDR"], trainer.base_scores.get("SDR"))
+    log(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR{gained}")
     return folder.path
+
+
+def describe_gain(score: float, base_score: float | None) -> str:
+    """Describe what a score, dB, is above or below that of the base; nothing where there is none."""
+    if base_score is None:
+        return ""
+    gain = score - base_score
+    relation = "above" if gain >= 0 else "below"
+    return f", {abs(gain):.2f} dB {relation} that of the model it began as"
 
 
 def _ignore_closed_output(log: Callable[[str], object]) -> Callable[[str], None]:
@@ -172,28 +182,29 @@ def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
 def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
     """Write the report; a training is not lost with it."""
     try:
-        load_weights(trainer.averaged, folder)
+        model = plain_separator(trainer.averaged)
+        load_weights(model, folder)
         minutes = sum(song.n_samples for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
         songs, valid = trainer.valid_songs, trainer.recipe.validation
         batch_size = valid.batch_size or trainer.sampler.batch_size
         part = "from beginning to end" if valid.excerpt is None else f"the middle {valid.excerpt:g} s"
         named, pronoun = ("song", "it") if len(songs) == 1 else ("songs", "them")
-        model, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.root))
+        place, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.root))
         resample = " --resample" if trainer.recipe.data.resample else ""
-        rows, excerpts = score_songs(trainer.averaged, songs, valid.excerpt, batch_size, SECONDS)
+        rows, excerpts = score_songs(model, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
             folder,
             excerpts,
             rows,
             title=f"{len(songs)} validation {named}, {part}. The best epoch was chosen by {pronoun}, so that other "
             "songs may score less. In dB, median and mean over songs; SDR: median over frames of 1 s.",
-            notes=[f"Scores of test songs: sepkit-evaluate --model {model} --data {root}{resample} --report"],
+            notes=[f"Scores of test songs: sepkit-evaluate --model {place} --data {root}{resample} --report"],
             data={
                 "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
                 "songs to validate on": len(songs),
             },
             cost={
-                "parameters": f"{trainer.separator.n_parameters / 1e6:.2f} M",
+                "parameters": f"{model.n_parameters / 1e6:.2f} M",
                 "precision": str(trainer.precision).removeprefix("torch."),
                 **{f"{name}, since it was last started": value for name, value in watch.read().items()},
             },
@@ -203,15 +214,15 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         _warn_of_missing("report", error)
 
 
-def start(trainer: Trainer, initial: str | Path | None) -> None:
-    """Load the weights of another separator, or fit the network's statistics to the first examples, if it has any.
+def start(trainer: Trainer) -> None:
+    """Load the weights of the base, or fit the network's statistics to the first examples, if it has any.
 
     Raises:
-        sepkit.model_folder.ModelError: names or shapes of the weights differ.
+        sepkit.model_folder.ModelError: the weights are damaged.
     """
     separator = trainer.separator
-    if initial is not None:
-        load_weights(separator, initial)
+    if trainer.inheritance is not None:
+        load_base(separator, trainer.recipe.base, trainer.inheritance)
     elif separator.facts.has_fit:
         n_items = min(_FIT_ITEMS, len(trainer.dataset))
         mixtures = (trainer.dataset[i][0][None].to(trainer.device) for i in range(n_items))
@@ -273,10 +284,13 @@ def describe(trainer: Trainer) -> str:
     counts = {name: sum(p.numel() for p in parameters if p.requires_grad) for name, parameters in terms.items()}
     learned = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     learned = learned and f"parameters of losses, which are trained with the network: {learned}\n"
+    network = getattr(separator.network, "wrapped", separator.network)
+    n_values = sum(p.numel() for p in separator.network.parameters())
+    weights = "".join(f"{line}\n" for line in describe_weights(separator, trainer.recipe, trainer.inheritance))
     return (
-        f"{type(separator.network).__name__} with {separator.n_parameters / 1e6:.2f} M parameters for "
+        f"{type(network).__name__} with {n_values / 1e6:.2f} M parameters for "
         f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
-        f"{learned}"
+        f"{weights}{learned}"
         f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
         f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
     )
@@ -292,6 +306,8 @@ class DryRun:
         n_parameters: trainable values.
         shapes: of the tensors that flow, by name.
         peak_memory: bytes, of the device on CUDA, else of the process; None where it is not known.
+        needed: bytes of a GPU that a step takes, from and to, as `sepkit.training.memory` estimates them; None where it
+            cannot.
     """
 
     description: str
@@ -299,6 +315,7 @@ class DryRun:
     n_parameters: int
     shapes: dict[str, tuple[int, ...]]
     peak_memory: int | None
+    needed: tuple[int, int] | None
 
 
 def dry_run(
@@ -307,7 +324,9 @@ def dry_run(
     overrides: Sequence[str] = (),
     data: str | Path | None = None,
     initial: str | Path | None = None,
+    trust: bool = False,
     device: str = "auto",
+    log: Callable[[str], object] = str,
 ) -> DryRun:
     """Build everything that a recipe names, do one step, and write nothing.
 
@@ -315,18 +334,23 @@ def dry_run(
         recipe: name of an installed recipe, path of a YAML file, or the mapping itself.
         overrides: `key.sub=value` each, applied to the recipe.
         data: takes the place of the recipe's `data.root`.
-        initial: folder of a trained separator, whose weights are taken to start from.
+        initial: a model to start from, its folder or name, in place of the recipe's `separator.from`.
+        trust: let that model name classes from outside this package.
         device: "auto", "cpu", "cuda" or "mps".
+        log: called before the step with lines on what is trained, and on the memory that a GPU needs for it.
 
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
+        TrainingError: a step needs more memory than there is.
     """
     end_if_spawned()
-    checked, chosen = load_recipe(recipe, overrides, data), choose_device(device)
+    checked, chosen = load_recipe(recipe, overrides, data, initial, trust), choose_device(device)
     with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
         trainer = Trainer(checked, open_data(checked), chosen)
-        start(trainer, initial)
+        log(describe(trainer))
+        needed = tell_memory(checked, chosen, log)
+        start(trainer)
         with loading(trainer):
             trainer.take_step(iter(make_loader(trainer)))
     mixture, targets = trainer.dataset[0]
@@ -343,4 +367,5 @@ def dry_run(
             "spectrogram": (batch, *spectrogram.shape[1:]),
         },
         peak_memory(trainer.device),
+        needed,
     )

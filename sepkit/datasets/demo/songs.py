@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from sepkit.datasets.cache import cache_directory, writing_to_cache
+from sepkit.cache import cache_directory, writing_to_cache
 from sepkit.datasets.demo.bass import render_bass
 from sepkit.datasets.demo.drums import render_drums
 from sepkit.datasets.demo.other import render_other

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sepkit import audio
-from sepkit.datasets.cache import cache_directory, writing_to_cache
+from sepkit.cache import cache_directory, writing_to_cache
 from sepkit.files import atomic_folder, readable
 
 SOURCES = ("vocals", "drums", "bass", "other")

@@ -1,0 +1,136 @@
+"""The families of networks: which module reads one, which keys it leaves alone, how its recordings are separated."""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sepkit.importing import band_split_roformer, bandit, conv_tasnet, demucs, mdx23c, open_unmix, scnet
+from sepkit.importing._config import listed_names, normalization, required, stated
+
+_SECTIONED = ("demucs", "hdemucs", "htdemucs")
+_PUBLISHED = "demucs.demucs", "demucs.hdemucs", "demucs.htdemucs", "demucs.wdemucs"
+
+
+class Family(NamedTuple):
+    """A family of networks.
+
+    Attributes:
+        name: for people.
+        module: with `detect`, `settings` and `convert`.
+        unused: keys of configs, or sections that end in a dot, of which the module checks those that it does not read.
+    """
+
+    name: str
+    module: ModuleType
+    unused: tuple[str, ...] = ()
+
+
+_BANDIT = (
+    "fs require_no_overlap require_no_gap hidden_activation_kwargs n_fft win_length hop_length window_fn wkwargs power "
+    "center normalized pad_mode onesided normalize_input mult_add_mask freeze_encoder name"
+)
+FAMILIES = (
+    Family("RoFormer", band_split_roformer, ("model.",)),
+    Family("MDX23C", mdx23c),
+    Family("SCNet", scnet),
+    Family("bandit", bandit, tuple(f"model.{name}" for name in _BANDIT.split())),
+    Family("Demucs", demucs),
+    Family("Conv-TasNet", conv_tasnet),
+    Family("Open-Unmix", open_unmix),
+)
+_REFUSED = {  # what gives away a network that there is not
+    "bandsequence.bsrnn.": "the BandSplitRNN of amanteur",
+    "separator.network.": "the Conv-TasNet of Demucs' second version",
+    "crosstransformer_": "a variant of HTDemucs",
+    "stg1_low_band_net.": "a VR model of Ultimate Vocal Remover",
+    "stages.0.": "a VR model of Ultimate Vocal Remover",
+    "mamba": "a network with Mamba",
+    "conformer": "a network with conformers",
+}
+
+
+def find_family(tensors: Mapping[str, Tensor]) -> Family:
+    """Return the family that tensors are of.
+
+    Raises:
+        ValueError: it is none that is supported.
+    """
+    for family in FAMILIES:
+        if family.module.detect(tensors):
+            return family
+    for part, what in _REFUSED.items():
+        for name in tensors:
+            if part in name:
+                raise ValueError(f"{what} is not supported; {name} is of one")
+    names, found = ", ".join(family.name for family in FAMILIES), ", ".join(list(tensors)[:3])
+    raise ValueError(f"weights must be of one of {names}, which are supported, got {found} ..")
+
+
+def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """Return the arguments of a network of Demucs, of which the community's configs state some in other sections.
+
+    Args:
+        config: these arguments, or `model`, the name of a section, `training` and this section.
+        tensors: which tell whether there is a transformer.
+
+    Raises:
+        ValueError: the config lacks something.
+    """
+    section = stated(config, "model")
+    if section not in _SECTIONED:
+        return config
+    arguments = {key: value for key, value in required(config, section).items() if value is not None}
+    arguments["sources"] = listed_names(config, "training.instruments")
+    for key, theirs in (("samplerate", "samplerate"), ("segment", "segment"), ("audio_channels", "channels")):
+        arguments[key] = required(config, f"training.{theirs}")
+    if any(name.startswith("crosstransformer.") for name in tensors):
+        arguments.setdefault("use_train_segment", False)
+        if arguments.pop("num_subbands", 1) != 1:
+            raise ValueError("num_subbands must be 1, which alone is supported, got another in the config")
+    return arguments
+
+
+def read_settings(
+    family: Family, tensors: Mapping[str, Tensor], class_name: str | None
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return what reads the settings of a Separator from a config.
+
+    Args:
+        family: of the network.
+        tensors: its weights.
+        class_name: of the original network, where a file names it.
+    """
+
+    def read(config: Mapping[str, Any]) -> dict[str, Any]:
+        is_demucs = family.module is demucs
+        settings = family.module.settings(tensors, flatten_demucs(config, tensors) if is_demucs else config)
+        if is_demucs:
+            _compare_class(settings, class_name)
+        if is_demucs and stated(config, "model") not in _SECTIONED:
+            return settings
+        return {**settings, "normalize": normalization(config), "chunking": _chunking(config)}
+
+    return read
+
+
+def _compare_class(settings: Mapping[str, Any], class_name: str | None) -> None:
+    found, told = settings["network"]["class"], (class_name or "").rpartition(".")[2].replace("WDemucs", "HDemucs")
+    if class_name and (told != found or class_name.rpartition(".")[0] not in _PUBLISHED):
+        raise ValueError(f"klass must be demucs' {found}, as the tensors have it, got {class_name[:100]}")
+
+
+def _chunking(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how recordings are cut, by the section `inference` of a config."""
+    chunking = {}
+    n_overlap, batch_size = stated(config, "inference.num_overlap"), stated(config, "inference.batch_size")
+    if n_overlap is not None:
+        if type(n_overlap) not in (int, float) or not 1 <= n_overlap <= 10:
+            raise ValueError(f"inference.num_overlap must be 1 to 10, got {n_overlap!r}")
+        chunking["overlap"] = round(1 - 1 / n_overlap, 6)
+    if batch_size is not None:
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"inference.batch_size must be a whole number, at least 1, got {batch_size!r}")
+        chunking["batch_size"] = batch_size
+    return chunking or None
