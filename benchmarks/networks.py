@@ -254,7 +254,7 @@ def build_own(case: Case, weights: Path) -> Separator:
         config |= {"sources": ["one", "two"], "segment": case.length / config["sample_rate"]}
     if case.original.endswith("OpenUnmix"):
         config["sources"] = ["vocals"]
-    settings = family.settings(tensors, config)
+    settings = {**family.settings(tensors, config), "normalize": None}  # demucs' classes leave it to their caller
     separator = Separator(**settings)
     separator.load_state_dict(family.convert(tensors, settings))
     return separator

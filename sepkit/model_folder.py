@@ -1,8 +1,10 @@
 """The folder that a trained separator lives in: `model.json` and `model.safetensors`."""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -10,7 +12,8 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load, load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from sepkit import __version__
 from sepkit.arguments import check_path
@@ -44,14 +47,22 @@ def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any]
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Cloned, because weights that share memory are refused.
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in separator.state_dict().items()}
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    mark = hash_tensors(contiguous)
+    tensors = _part({name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()})
+    mark = hash_tensors(tensors)
     content = _describe(separator, card or {}, mark)
     with atomic_file(folder / CARD) as card_file, atomic_file(folder / WEIGHTS) as weights_file:
         card_file.write_text(content, encoding="utf-8")
-        weights_file.write_bytes(save(contiguous, {_MARK: mark}))  # save_file would keep it from all other users
+        save_file(tensors, weights_file, {_MARK: mark})
+        weights_file.chmod(card_file.stat().st_mode)  # safetensors keeps it from all other users
+
+
+def _part(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy tensors whose memory is also another's, which safetensors refuses."""
+    places = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    return {
+        name: tensor.clone() if places[tensor.untyped_storage().data_ptr()] > 1 else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def write_card(separator: Separator, folder: str | Path, card: Mapping[str, Any]) -> None:
@@ -179,12 +190,49 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
     folder = locate_model(folder)
     card = read_card(folder)
     try:
-        with borrowed_generators(torch.device("cpu")):  # weights are drawn, to be replaced
-            separator = Separator(**card["separator"], trusted=trust)
+        separator = build_separator(card["separator"], trust)
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
         raise ModelError(f"{Path(folder) / CARD} describes no separator: {shorten(str(error), 300)}") from error
-    load_weights(separator, folder)
+    give_weights(separator, _read_fitting(separator, folder))
     return separator.to(device).eval()
+
+
+def build_separator(settings: Mapping[str, Any], trusted: bool = False) -> Separator:
+    """Build a separator that `give_weights` is called on next.
+
+    The weights of this package's classes take no memory until then. Those of others are drawn, because what they
+    compute from them cannot be known.
+
+    Args:
+        settings: arguments of `Separator`.
+        trusted: classes may be of other packages.
+    """
+    with borrowed_generators(torch.device("cpu")):
+        if trusted:
+            return Separator(**settings, trusted=True)
+        with _Hollow():
+            return Separator(**settings, trusted=False)
+
+
+class _Hollow(TorchFunctionMode):
+    """Let tensors that nothing is in yet, as weights are before they are drawn, have a shape alone."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **({**kwargs, "device": "meta"} if func is torch.empty else kwargs))
+
+
+def give_weights(separator: Separator, weights: Mapping[str, torch.Tensor]) -> None:
+    """Make tensors the weights of a separator, in its precision; they are not copied where it is theirs.
+
+    Args:
+        separator: what gets them.
+        weights: by the names of its state.
+    """
+    own = separator.state_dict()
+    separator.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()}, assign=True)
 
 
 def load_weights(separator: Separator, folder: str | Path) -> None:
@@ -197,6 +245,11 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
     Raises:
         ModelError: there are none, or their names or shapes are not the separator's, or the card is of other weights.
     """
+    separator.load_state_dict(_read_fitting(separator, folder))
+
+
+def _read_fitting(separator: Separator, folder: str | Path) -> dict[str, torch.Tensor]:
+    """Read the weights of a model folder, which must be those of a separator."""
     weights, path = read_weights(folder), Path(folder) / WEIGHTS
     own, stored = (
         {name: (tensor.shape, tensor.is_complex(), tensor.is_floating_point()) for name, tensor in state.items()}
@@ -207,7 +260,7 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
         names = (name if name.isprintable() and len(name) < 100 else show(name) for name in different[:5])
         shown = ", ".join(names) + (f" and {len(different) - 5} more" if different[5:] else "")
         raise ModelError(f"{path} does not fit this separator: {shown} differ, give a model of the same settings")
-    separator.load_state_dict(weights)
+    return weights
 
 
 def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
@@ -225,7 +278,14 @@ def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
         )
     with _naming_damage(path):
         is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
-        return load_file(path) if is_text else load(path.read_bytes())
+        return _load(path) if is_text else load(path.read_bytes())
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    """Copy tensors out of a file, one by one: no result depends on where they lie in it, and nothing keeps it open."""
+    options = {"backend": "pread"} if "backend" in inspect.signature(load_file).parameters else {}  # from 0.8 on
+    with safetensors.safe_open(path, "pt", **options) as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
 
 def survey_weights(folder: str | Path) -> tuple[str, dict[str, tuple[int, ...]]]:

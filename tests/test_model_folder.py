@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import Constant
+from networks import SMALL, Constant
 from safetensors.torch import load_file, save_file
+from test_models import make_separator
 from torch import Tensor, nn
 
+from sepkit import models
 from sepkit.model_folder import (
     CARD,
     FORMAT,
@@ -314,3 +316,47 @@ def test_a_score_that_is_no_number_is_not_written_as_one(tmp_path):
 
 def test_the_weights_can_be_read_by_whoever_can_read_the_card(folder):
     assert (folder / WEIGHTS).stat().st_mode == (folder / CARD).stat().st_mode
+
+
+@pytest.mark.parametrize("name", [*models.__all__, "LoRA"])
+def test_all_of_a_model_comes_back_though_its_weights_are_not_drawn(tmp_path, name):
+    model = make_separator({"class": name, **SMALL.get(name, {})}).eval()
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    check_same(dict(loaded.named_parameters()), dict(model.named_parameters()))
+    check_same(dict(loaded.named_buffers()), dict(model.named_buffers()))
+    mixture = torch.randn(1, 2, 1600, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded(mixture), model(mixture))
+
+
+def check_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert [tensor.requires_grad for tensor in found.values()] == [t.requires_grad for t in expected.values()]
+
+
+def test_training_a_loaded_model_leaves_its_file_as_it_was(folder):
+    before = (folder / WEIGHTS).read_bytes()
+    with torch.no_grad():
+        for weight in load_model(folder).parameters():
+            weight.add_(1)
+    assert (folder / WEIGHTS).read_bytes() == before
+
+
+def test_weights_have_the_precision_of_the_network_whatever_that_of_the_file(folder):
+    weights = load_file(folder / WEIGHTS)
+    save_file({name: tensor.half() for name, tensor in weights.items()}, folder / WEIGHTS)
+    found = load_model(folder).state_dict()
+    assert all(torch.equal(found[name], tensor.half().float()) for name, tensor in weights.items())
+
+
+def test_loading_draws_no_weights(folder, monkeypatch):
+    drawn = []
+    uniform = torch.nn.init._no_grad_uniform_
+    monkeypatch.setattr(
+        torch.nn.init,
+        "_no_grad_uniform_",
+        lambda weight, *rest, **more: (drawn.append(weight.is_meta), uniform(weight, *rest, **more))[1],
+    )
+    load_model(folder)
+    assert drawn
+    assert all(drawn)

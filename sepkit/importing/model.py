@@ -6,13 +6,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from sepkit.arguments import check_path
 from sepkit.bag import join_states
 from sepkit.disk import not_left_empty, writing
-from sepkit.generators import borrowed_generators
 from sepkit.importing import open_unmix
 from sepkit.importing._bags import make_bag, read_bag
 from sepkit.importing._config import stated
@@ -20,7 +18,7 @@ from sepkit.importing._families import MOST_CHUNKS, Family, find_family, flatten
 from sepkit.importing._given import ask, check_numbers, check_read, check_settings, put, read_config, read_numbers
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, printable
-from sepkit.model_folder import CARD, save_model
+from sepkit.model_folder import CARD, build_separator, give_weights, save_model
 from sepkit.separator import Separator
 
 _TEXTS = {".yaml", ".yml", ".json"}
@@ -122,9 +120,8 @@ def _build(imported: Imported, log: Callable[[str], None]) -> tuple[Separator, d
     """Build the separator, whose weights are those that were read, not copies; return it and the card."""
     for line in _describe(imported):
         log(line)
-    with borrowed_generators(torch.device("cpu")):  # weights are drawn, to be replaced
-        separator = Separator(**imported.settings, trusted=False)
-    separator.load_state_dict(imported.state, assign=True)
+    separator = build_separator(imported.settings)
+    give_weights(separator, imported.state)
     return separator, imported.card
 
 
