@@ -17,6 +17,7 @@ from torch import nn
 from training import RECIPE, SOURCES, StopAfter, assert_equal, last_weights, weights, write_songs
 
 from sepkit import models
+from sepkit.bag import join_members
 from sepkit.cli import train_command
 from sepkit.model_folder import load_model, read_card, save_model
 from sepkit.models.lora import LoRA
@@ -404,6 +405,23 @@ def test_a_lora_around_a_lora_or_around_nothing_that_it_can_adapt_is_refused():
         LoRA(LoRA(make_separator({"class": "BLSTM", **SMALL["BLSTM"]}).network))
     with pytest.raises(ValueError, match="network must have weights that can be adapted, GRU has none"):
         LoRA(nn.GRU(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (
+            ["drums", "vocals"],
+            r"separator\.sources: the network cannot be built for other sources .* leave sources out",
+        ),
+        (["drums"], r"members\.0 must have as many sources as the whole, 1, got vocals, drums"),
+    ],
+)
+def test_the_stems_of_a_bag_cannot_be_changed(root, tmp_path, sources, message):
+    members = [make_separator(RECIPE["separator"]["network"], ["vocals", "drums"]).settings] * 2
+    save_model(Separator(**join_members(members)), tmp_path / "bag")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe({**PARTS, "separator": {"from": str(tmp_path / "bag"), "sources": sources}}, data=root)
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
