@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from networks import SMALL
+from safetensors import safe_open
 from safetensors.torch import load_file
 from test_models import TRANSFORMS
 from torch import nn
@@ -431,6 +432,9 @@ def test_a_run_ships_merged_weights_and_keeps_the_updates(run, base, ema):
     model = load_model(folder)
     assert read_card(folder)["separator"] == read_card(base)["separator"]
     assert type(model.network).__name__ == "BLSTM"
+    with safe_open(folder / "training" / "adapters.safetensors", "pt") as file:  # several keys come in any order
+        (facts,) = file.metadata().values()
+    assert json.loads(facts) == {"rank": 2, "alpha": 4, "base": read_card(base)["weights"]}
     updates = load_file(folder / "training" / "adapters.safetensors")
     for name, tensor in weights(base).items():
         plain = name.removeprefix("network.")
