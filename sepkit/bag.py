@@ -57,7 +57,10 @@ class Bag(nn.Module):
         wanted = (list(self.members[0].sources), sample_rate, n_channels)
         for number, member in enumerate(self.members):
             found = (member.sources, member.sample_rate, member.n_channels)
-            if found != wanted or len(member.sources) != n_sources:
+            if len(member.sources) != n_sources:
+                names = ", ".join(member.sources)
+                raise ValueError(f"members.{number} must have as many sources as the whole, {n_sources}, got {names}")
+            if found != wanted:
                 raise ValueError(
                     f"members.{number} must have the sources, sample rate and channels of all, {n_sources} such as "
                     f"{', '.join(wanted[0])}, {sample_rate} and {n_channels}, got {', '.join(found[0])}, "

@@ -11,12 +11,14 @@ import pytest
 import torch
 import yaml
 from networks import SMALL
+from safetensors import safe_open
 from safetensors.torch import load_file
 from test_models import TRANSFORMS
 from torch import nn
 from training import RECIPE, SOURCES, StopAfter, assert_equal, last_weights, weights, write_songs
 
 from sepkit import models
+from sepkit.bag import join_members
 from sepkit.cli import train_command
 from sepkit.model_folder import load_model, read_card, save_model
 from sepkit.models.lora import LoRA
@@ -413,6 +415,23 @@ def test_a_lora_around_a_lora_or_around_nothing_that_it_can_adapt_is_refused():
         LoRA(nn.GRU(2, 2))
 
 
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (
+            ["drums", "vocals"],
+            r"separator\.sources: the network cannot be built for other sources .* leave sources out",
+        ),
+        (["drums"], r"members\.0 must have as many sources as the whole, 1, got vocals, drums"),
+    ],
+)
+def test_the_stems_of_a_bag_cannot_be_changed(root, tmp_path, sources, message):
+    members = [make_separator(RECIPE["separator"]["network"], ["vocals", "drums"]).settings] * 2
+    save_model(Separator(**join_members(members)), tmp_path / "bag")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe({**PARTS, "separator": {"from": str(tmp_path / "bag"), "sources": sources}}, data=root)
+
+
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_run_ships_merged_weights_and_keeps_the_updates(run, base, ema):
     separator = {"from": str(base), "network": {**LORA, "alpha": 4}}
@@ -420,6 +439,9 @@ def test_a_run_ships_merged_weights_and_keeps_the_updates(run, base, ema):
     model = load_model(folder)
     assert read_card(folder)["separator"] == read_card(base)["separator"]
     assert type(model.network).__name__ == "BLSTM"
+    with safe_open(folder / "training" / "adapters.safetensors", "pt") as file:  # several keys come in any order
+        (facts,) = file.metadata().values()
+    assert json.loads(facts) == {"rank": 2, "alpha": 4, "base": read_card(base)["weights"]}
     updates = load_file(folder / "training" / "adapters.safetensors")
     for name, tensor in weights(base).items():
         plain = name.removeprefix("network.")

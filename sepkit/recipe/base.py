@@ -162,13 +162,14 @@ class Fit:
         """Return which weights are kept.
 
         Raises:
-            ValueError: none would be, or they do not depend on the sources.
+            ValueError: none would be, they do not depend on the sources, or no other sources fit the network.
         """
         if self.sources == self.base_sources or not self.can_be_built:
             return inherit_all(self.base.shapes)
         n_base = len(self.base_sources)
-        more = self._shapes(n_base + 1) or {}
-        own = self._shapes(len(self.sources)) or {}
+        own, more = self._shapes(len(self.sources)), self._shapes(n_base + 1)
+        if own is None or more is None:
+            raise ValueError("the network cannot be built for other sources")
         ordered = is_own(self.network, "sepkit.models")
         return inherit(self.sources, own, self.base_sources, self.base.shapes, more, ordered)
 

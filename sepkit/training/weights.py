@@ -1,6 +1,7 @@
 """The weights that a training begins with, which of them it trains, and which it leaves behind."""
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -151,10 +152,10 @@ def save_updates(separator: Separator, folder: Path, base: Base | None) -> None:
     network = separator.network
     if not isinstance(network, LoRA):
         return
-    facts = {"rank": str(network.rank), "alpha": f"{network.alpha:g}", "base": base.weights if base else "none"}
+    facts = {"rank": network.rank, "alpha": network.alpha, "base": base.weights if base else None}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.updates().items()}
     with atomic_file(folder / ADAPTERS) as temporary:
-        temporary.write_bytes(save(tensors, facts))
+        temporary.write_bytes(save(tensors, {"LoRA": json.dumps(facts)}))  # several keys come in any order
 
 
 def describe_base(base: Base) -> Mapping[str, Any]:
