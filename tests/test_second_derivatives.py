@@ -167,7 +167,8 @@ def test_no_function_with_a_gradient_of_its_own_is_left_out():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and any("autograd.Function" in ast.unparse(base) for base in node.bases):
                 found.add(node.name)
-    assert found == {cls.__name__ for cls in (*FUNCTIONS, Transport)}
+    without_values = {"_Recurrence"}  # of training/memory.py, which counts bytes
+    assert found == {cls.__name__ for cls in (*FUNCTIONS, Transport)} | without_values
 
 
 def test_silence_has_finite_second_derivatives():
