@@ -13,7 +13,7 @@ from sepkit.problems import show
 from sepkit.separator import Separator
 
 _SHARED = ("sources", "sample_rate", "n_channels")  # settings in which the members agree
-_LIFTED = ("normalize", "chunking")  # settings of the whole bag
+_LIFTED = ("normalize", "chunking", "residual")  # settings of the whole bag
 
 
 class Bag(nn.Module):
@@ -23,8 +23,8 @@ class Bag(nn.Module):
     not run. In training, all of them see the same example.
 
     Args:
-        members: settings of the separators, of the same sources, rate and channels, without `normalize` and `chunking`,
-            which are the bag's.
+        members: settings of the separators, of the same sources, rate and channels, without `normalize`, `chunking`
+            and `residual`, which are the bag's.
         weights: of each member, one number >= 0 a source.
         n_sources: S.
         n_channels: C.
@@ -84,7 +84,7 @@ def join_members(
     """Join settings of separators to those of one that averages them.
 
     Args:
-        members: all settings of each; in sources, rate, channels, `normalize` and `chunking` they agree.
+        members: all settings of each; in sources, rate, channels, `normalize`, `chunking` and `residual` they agree.
         weights: of each member, one number >= 0 a source; None: 1.
 
     Returns:

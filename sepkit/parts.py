@@ -45,6 +45,20 @@ def list_number_problems(settings: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem(("segment",), f"must be a finite number of seconds above 0, got {show(segment)}")
 
 
+def list_rule_problems(settings: Mapping[str, object]) -> Iterator[Problem]:
+    """List what is wrong with the rules of separating among the arguments of a Separator."""
+    normalize, residual = settings.get("normalize"), settings.get("residual")
+    if normalize not in (None, "recording"):
+        yield Problem(("normalize",), f"must be recording, or null for none, got {show(normalize)}")
+    if settings.get("chunking") is not None:
+        yield from (problem.below("chunking") for problem in list_chunking_problems(settings["chunking"]))
+    sources = settings.get("sources", ())
+    if residual is not None and not any(list_source_problems(sources)):
+        problem = next(list_source_problems([*sources, residual]), None)
+        if problem is not None:
+            yield Problem(("residual",), f"must be a name like those of sources, and another: {problem.message}")
+
+
 def list_chunking_problems(chunking: object) -> list[Problem]:
     """List what is wrong with arguments of `Chunking`."""
     if not isinstance(chunking, Mapping):

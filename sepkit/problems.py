@@ -48,5 +48,8 @@ def did_you_mean(name: object, choices: Iterable[str], cutoff: float = 0.6) -> s
 def show(value: object) -> str:
     """Return a value as one would write it in a recipe, shortened to 60 characters."""
     is_constant = value is None or isinstance(value, bool)
-    text = {None: "null", True: "true", False: "false"}[value] if is_constant else repr(value)
+    try:
+        text = {None: "null", True: "true", False: "false"}[value] if is_constant else repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return f"{type(value).__name__} with too many digits"
     return text if len(text) <= 60 else text[:57] + "..."

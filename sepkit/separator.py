@@ -17,8 +17,8 @@ from sepkit.models._magnitude import absolute
 from sepkit.models.facts import derive_sizes, describe_network
 from sepkit.normalization import as_statistics, measure_mixture, normalize, restore
 from sepkit.parts import (
-    list_chunking_problems,
     list_number_problems,
+    list_rule_problems,
     list_source_problems,
     try_postfilter,
     try_transform,
@@ -46,6 +46,8 @@ class Separator(nn.Module):
             they are.
         chunking: arguments of `sepkit.chunking.Chunking`, with which recordings are separated where nothing else is
             asked for; None: its defaults.
+        residual: name of what a recording holds beside the sources, which is separated with them then; None: it is
+            named and separated on demand, as `sepkit.inference.residual_name` says.
         trusted: let `class` be any importable class, not only one of this package.
 
     Attributes:
@@ -68,17 +70,18 @@ class Separator(nn.Module):
         postfilter: Mapping[str, Any] | None = None,
         normalize: Literal["recording"] | None = None,
         chunking: Mapping[str, Any] | None = None,
+        residual: str | None = None,
         trusted: bool = True,
     ) -> None:
         super().__init__()
         numbers = {"sample_rate": sample_rate, "n_channels": n_channels, "segment": segment}
         parts = {"network": network, "transform": transform, "postfilter": postfilter}
-        rules = {"normalize": normalize, "chunking": chunking}
+        rules = {"normalize": normalize, "chunking": chunking, "residual": residual}
         problems = self.problems({"sources": sources, **numbers, **parts, **rules})
         if problems:
             raise InstantiationError(problems)
         self.sources, self.sample_rate = list(sources), sample_rate
-        self.n_channels, self.segment = n_channels, segment
+        self.n_channels, self.segment, self.residual = n_channels, segment, residual
         self.normalize, self.chunking = normalize, Chunking(**(chunking or {}))
         self._chunking = None if chunking is None else dict(chunking)
         self._transform, self._network = deepcopy(dict(transform or {"class": "STFT"})), deepcopy(dict(network))
@@ -111,11 +114,7 @@ class Separator(nn.Module):
         if "sources" in settings:
             problems += [problem.below("sources") for problem in list_source_problems(settings["sources"])]
         problems += list_number_problems(settings)
-        normalize = settings.get("normalize")
-        if normalize not in (None, "recording"):
-            problems.append(Problem(("normalize",), f"must be recording, or null for none, got {show(normalize)}"))
-        if settings.get("chunking") is not None:
-            problems += [problem.below("chunking") for problem in list_chunking_problems(settings["chunking"])]
+        problems += list_rule_problems(settings)
         for name in ("network", "transform", "postfilter"):
             part = settings.get(name)
             if name in settings and not isinstance(part, Mapping) and (part is not None or name == "network"):
@@ -135,6 +134,7 @@ class Separator(nn.Module):
             "postfilter": deepcopy(self._postfilter),
             "normalize": self.normalize,
             "chunking": deepcopy(self._chunking),
+            "residual": self.residual,
         }
 
     @property

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections import OrderedDict
+from argparse import Namespace
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import yaml
 from goldens import read_golden
@@ -65,6 +67,15 @@ WRAPPINGS: dict[str, Callable[[Tensors], Any]] = {
         "callbacks": {},
     },
     "ema": lambda tensors: {"ema_state": tensors, "epoch": 1},
+    "one unknown key": lambda tensors: {"weights": tensors, "epoch": 1},
+    "averages beside": lambda tensors: {"state_dict": tensors, "ema": Noise(tensors)},
+    "compiled in parts": lambda tensors: {name.replace(".", "._orig_mod."): value for name, value in tensors.items()},
+    "words about training": lambda tensors: {
+        "state_dict": tensors,
+        "args": Namespace(lr=0.1, folder=Path("/data")),
+        "hyper_parameters": {"kinds": {1, 2}, "type": torch.float32, "device": torch.device("cpu"), "z": 1j},
+        "metrics": [np.array([1.0, 2.0]), np.float32(3), defaultdict(list, a=[1])],
+    },
     "official SCNet": lambda tensors: {
         "state": Noise(tensors),
         "best_state": tensors,
@@ -81,7 +92,11 @@ TAKEN = {
     "averaged": ["averaged weights", "names without module."],
     "lightning": ["state_dict", "names without model."],
     "ema": ["ema_state"],
-    "official SCNet": ["best_state"],
+    "one unknown key": ["weights"],
+    "averages beside": ["state_dict, not ema, which is there too"],
+    "compiled in parts": ["names without ._orig_mod."],
+    "words about training": ["state_dict"],
+    "official SCNet": ["best_state, not state or ema_epoch_0, which are there too"],
 }
 
 

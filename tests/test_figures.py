@@ -16,6 +16,7 @@ RECIPES = (
     "spectrogram_net_vae",
     "open_unmix_small",
     "band_split_roformer_small",
+    "scnet_small",
     "mdx23c_small",
 )
 

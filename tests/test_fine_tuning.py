@@ -215,6 +215,13 @@ def test_new_stems_are_trained_from_where_the_others_are(run, base):
     assert "before the first step" in log
 
 
+def test_the_name_of_the_residual_stays_beside_the_same_sources(root, tmp_path):
+    save_model(make_separator(RECIPE["separator"]["network"], ["drums"], residual="hiss"), tmp_path / "base")
+    assert trainer_of(root, {"from": str(tmp_path / "base")}).separator.residual == "hiss"
+    others = {"from": str(tmp_path / "base"), "sources": ["drums", "vocals"]}
+    assert trainer_of(root, others).separator.residual is None
+
+
 def test_no_stem_that_the_model_has_means_a_new_last_layer(base, root):
     (base.parent / "voices").mkdir(exist_ok=True)
     save_model(make_separator(RECIPE["separator"]["network"], ["choir"]), base.parent / "voices")

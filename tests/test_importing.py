@@ -211,6 +211,27 @@ def test_chunk_overlap_and_batch_of_the_config_are_how_it_separates(reference_ro
 
 
 @pytest.mark.parametrize(
+    ("instruments", "residual"),
+    [
+        (["vocals", "Instrumental"], "Instrumental"),
+        (["No Reverb", "Vocals"], "No Reverb"),
+        (["vocals", "other"], None),  # which is a stem's name elsewhere
+        (["vocals", "drums", "bass"], None),
+        (["vocals"], None),
+    ],
+)
+def test_what_is_beside_the_target_is_named_as_the_config_names_it(
+    reference_root, tmp_path, run, instruments, residual
+):
+    changes = {"training__instruments": instruments, "training__target_instrument": "vocals"}
+    run(*write_roformer_config(reference_root, tmp_path, **changes))
+    model = load_model(tmp_path / "out")
+    assert (model.sources, model.residual) == (["vocals"], residual)
+    assert [*separate(model, torch.randn(2, 4000))] == ["vocals", residual or "accompaniment"]
+    assert (f"beside     {residual}" in describe_model(tmp_path / "out")) == (residual is not None)
+
+
+@pytest.mark.parametrize(
     ("option", "name", "value"),
     [
         ("inference.normalize=true", "normalize", "recording"),
@@ -282,6 +303,13 @@ def test_a_licence_in_the_file_is_kept(reference_root, tmp_path):
     assert read_model(tmp_path / "model.safetensors").card["licence"] == "MIT"
 
 
+def test_the_licence_of_a_file_of_asteroids_hub_is_kept(reference_root, tmp_path):
+    written = write_published(reference_root, tmp_path, "conv_tasnet")
+    content = torch.load(written.weights, weights_only=True)
+    torch.save({**content, "infos": {"license": "CC BY-SA 3.0"}}, written.weights)
+    assert read_model(written.weights, None, {"sources": ["a", "b"], "segment": 3}).card["licence"] == "CC BY-SA 3.0"
+
+
 def test_without_output_the_folder_is_named_after_the_weights(reference_root, tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     run(reference_root / PACKAGES / HYBRID, output=None)
@@ -298,6 +326,11 @@ def test_a_model_that_is_there_is_replaced_only_when_asked(reference_root, tmp_p
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
     assert "other is there and is no model folder" in run(path, "--overwrite", output="other", code=2)
+
+
+def test_weights_without_a_name_are_refused(run):
+    assert "weights must be a file or a folder, got no name" in run("", code=2)
+    assert "File name too long" in run("x" * 5000, code=2)
 
 
 def test_what_is_refused_leaves_no_folder(reference_root, tmp_path, run):
@@ -366,21 +399,65 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
         ({"audio__chunk_size": 1 << 60}, "audio.chunk_size must be at most 10000000000"),
         ({"audio__chunk_size": -1}, "audio.chunk_size must be a whole number of samples, at least 1, got -1"),
         ({"audio__chunk_size": "long"}, "audio.chunk_size must be a whole number of samples, at least 1, got 'long'"),
+        (
+            {"model__dim": 16},
+            "give the config that came with these weights, or correct it by --set model.dim=12",
+        ),
+        ({"audio__sample_rate": 0}, "audio.sample_rate must be 1 to 1000000 Hz, got 0"),
+        (
+            {"audio__chunk_size": 10**9},
+            "a chunk must have at most 30000000 samples, got 1000000000",
+        ),
+        (
+            {"training__target_instrument": ["vocals"]},
+            "training.target_instrument must be a name, or null for all instruments, got ['vocals']",
+        ),
+        (
+            {"training__target_instrument": "../vocals"},
+            "got '../vocals': correct the config by --set training.target_instrument=NAME",
+        ),
+        (
+            {"training__instruments": ["a/b"]},
+            "got 'a/b': correct the config by --set training.instruments=[NAME,..]",
+        ),
+        (
+            {"training__instruments": ["vocals", "../x"], "training__target_instrument": "vocals"},
+            "residual: must be a name like those of sources, and another: a source must be a name that files can have, "
+            "got '../x': correct the config by --set training.instruments=[NAME,..]",
+        ),
         ({"model__stft_n_fft": "many"}, "a value of the config has not the form that it must have (TypeError:"),
-        ({"inference__num_overlap": 0}, "inference.num_overlap must be 1 to 10, got 0"),
+        (
+            {"inference__num_overlap": 0},
+            "inference.num_overlap must be a number of chunks over each sample",
+        ),
         ({"inference__batch_size": 0}, "inference.batch_size must be a whole number, at least 1, got 0"),
         ({"training__instruments": ["../vocals"]}, "a source must be a name that files can have, got '../vocals'"),
         (
             {"training__instruments": "vocals"},
             "training.instruments must be a list of names, [vocals] for one, got 'vocals'",
         ),
-        ({"training__instruments": ["a", "b"]}, "training must name 1 sources, as the tensors have it, got a, b"),
+        (
+            {"training__instruments": ["a", "b"]},
+            "1 sources, as the tensors have it, got a, b: correct it by --set training.target_instrument=NAME",
+        ),
         ({"model__output_stem_names": ["a"]}, "splifft's own config is not read"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(reference_root, tmp_path, run, changes, message):
     assert message in run(*write_roformer_config(reference_root, tmp_path, **changes), code=2)
     assert not (tmp_path / "out").exists()
+
+
+def test_numbers_that_a_config_has_as_text_are_numbers(reference_root, tmp_path, run):
+    changes = {"audio__sample_rate": "44100", "model__stft_hop_length": "147", "model__stft_n_fft": 512.0}
+    changes |= {"model__dim": "12", "model__zero_dc": "True", "inference__normalize": "false", "model__lora": "None"}
+    changes |= {"inference__batch_size": "3", "inference__num_overlap": "50", "training__instruments": ["808"]}
+    lines = run(*write_roformer_config(reference_root, tmp_path, **changes))
+    assert "taken      overlap 0.9, the most, for num_overlap 50" in lines
+    model, golden = load_model(tmp_path / "out"), read_golden(reference_root, "bs_roformer")
+    assert snr(separate_plainly(model, golden.input), golden.output) > 90
+    assert (model.sources, model.sample_rate, model.normalize) == (["808"], 44100, None)
+    assert (model.chunking.batch_size, model.chunking.overlap) == (3, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -437,6 +514,11 @@ def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
             ["layer.weight", "layer.bias"],
             "weights must be of one of RoFormer, MDX23C, SCNet, .*, got layer.weight",
         ),
+        (
+            ["model.fc1.weight", "model.input_mean", "loss.window"],
+            "those below model. are Open-Unmix's, and loss.window stands beside them; save those below model. alone",
+        ),
+        (["band_split.to_features.0.0.gamma", "layers.0.a"], "layers.0 must have transformers over frames and over"),
         (["band_split.norm_fc_modules.0.combined.0.weight"], "bandit's second version is not supported"),
     ],
 )
@@ -457,6 +539,7 @@ def test_networks_that_there_are_not_are_refused_by_name(tmp_path, run, names, m
         ("demucs.htdemucs.HTDemucs", {"new": 1}, "config must hold arguments of the original network alone, got new"),
         ("demucs.htdemucs.HTDemucs", {"channels": 4}, "channels must be 3, as the tensors have it, got 4"),
         ("demucs.htdemucs.HTDemucs", {"sources": None}, "sources must be stated"),
+        ("demucs.htdemucs.HTDemucs", {"segment": -1}, "segment must be a number of seconds above 0, got -1"),
     ],
 )
 def test_a_package_that_does_not_fit_is_refused(reference_root, tmp_path, run, class_name, changes, message):

@@ -213,6 +213,13 @@ def test_the_chosen_stems_come_in_the_order_of_the_sources(sources, stems, resid
     assert choose_stems(sources, stems, residual) == wanted
 
 
+@pytest.mark.parametrize(("stems", "wanted"), [(None, ["drums", "hiss"]), (["hiss"], ["hiss"]), (["drums"], ["drums"])])
+def test_a_residual_that_the_model_names_is_a_stem(stems, wanted):
+    assert choose_stems(["drums"], stems, residual=False, own="hiss") == wanted
+    with pytest.raises(ValueError, match="stems must be among drums, hiss, got residual"):
+        choose_stems(["drums"], ["residual"], residual=False, own="hiss")
+
+
 @pytest.mark.parametrize(("stems", "got"), [(["voice"], "got voice"), ([], "got none")])
 def test_stems_that_there_are_not_are_refused(stems, got):
     with pytest.raises(ValueError, match=f"stems must be among vocals, drums, bass, residual, {got}"):

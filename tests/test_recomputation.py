@@ -10,7 +10,7 @@ from torch import nn
 from training import RECIPE, SOURCES, assert_equal, write_songs
 
 from sepkit.objective import Objective
-from sepkit.recipe import RecipeError, load_recipe
+from sepkit.recipe import load_recipe
 from sepkit.separator import Separator
 from sepkit.training import TrainingError, dry_run
 from sepkit.training import memory as memory_module
@@ -76,13 +76,6 @@ def test_a_block_runs_again_for_the_backward_pass_alone(grad, n_runs):
     separator = separator_of(ROFORMER)
     assert recompute_blocks(separator) == 4  # in two blocks one over the frames and one over the bands
     assert count_runs(separator, grad) == n_runs
-
-
-def test_a_recipe_whose_network_has_no_blocks_is_answered_at_its_line():
-    with pytest.raises(
-        RecipeError, match=r"training\.recompute: needs a network that declares its `blocks`, and BLSTM"
-    ):
-        load_recipe(RECIPE, ["training.recompute=true"])
 
 
 def test_a_network_from_elsewhere_without_blocks_is_refused():

@@ -150,6 +150,7 @@ def test_settings_are_what_was_given_with_the_defaults_filled_in():
         "postfilter": None,
         "normalize": None,
         "chunking": None,
+        "residual": None,
     }
 
 

@@ -1,11 +1,14 @@
 """What the tensors and the config of a model say, compared."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from sepkit.problems import show
+
+_TENSORS = "the tensors have it"
 
 
 class MissingError(ValueError):
@@ -57,7 +60,7 @@ def chunk_samples(config: Mapping[str, Any], hop_length: int | None = None) -> i
     return hop_length * (length - 1) if is_frames else length
 
 
-def agreed(config: Mapping[str, Any], key: str, found: Any, reason: str = "the tensors have it") -> Any:
+def agreed(config: Mapping[str, Any], key: str, found: Any, reason: str = _TENSORS) -> Any:
     """Return what the tensors, or another `reason`, say, once the config says the same at a dotted key or nothing.
 
     Raises:
@@ -66,7 +69,11 @@ def agreed(config: Mapping[str, Any], key: str, found: Any, reason: str = "the t
     value = stated(config, key)
     plain = list(value) if isinstance(value, list | tuple) else value
     if plain is not None and plain != found:
-        raise ValueError(f"{key} must be {found}, as {reason}, got {plain} in the config")
+        remedy = ""
+        if reason == _TENSORS:
+            right = json.dumps(found, separators=(",", ":"))
+            remedy = f": give the config that came with these weights, or correct it by --set {key}={right}"
+        raise ValueError(f"{key} must be {found}, as {reason}, got {plain} in the config{remedy}")
     return found
 
 
@@ -130,7 +137,15 @@ def source_names(config: Mapping[str, Any], n_sources: int) -> list[str]:
         ValueError: it names none, or not as many as the tensors have.
     """
     target = stated(config, "training.target_instrument")
+    if target and type(target) not in (str, int):
+        raise ValueError(f"training.target_instrument must be a name, or null for all instruments, got {show(target)}")
     names = [str(target)] if target else listed_names(config, "training.instruments")
     if len(names) != n_sources:
-        raise ValueError(f"training must name {n_sources} sources, as the tensors have it, got {', '.join(names)}")
+        remedy = "training.target_instrument=NAME" if n_sources == 1 else "training.instruments=[NAME,..]"
+        if target:
+            remedy += " training.target_instrument=null"
+        raise ValueError(
+            f"training must name {n_sources} sources, as the tensors have it, got {', '.join(names)}: correct it by "
+            f"--set {remedy}"
+        )
     return names

@@ -34,8 +34,10 @@ def check_known(config: Mapping[str, Any], known: Collection[str], fixed: Mappin
 def segment_length(config: Mapping[str, Any]) -> int:
     """Return the samples of a segment: `segment_length`, or the whole part of `segment` in seconds times the rate."""
     sample_rate = required(config, "samplerate")
-    n_samples = stated(config, "segment_length")
-    return n_samples or int(_exact(required(config, "segment")) * sample_rate)
+    n_samples = stated(config, "segment_length") or int(_exact(required(config, "segment")) * sample_rate)
+    if n_samples < 1:
+        raise ValueError(f"segment must be a number of seconds above 0, got {n_samples / sample_rate:g}")
+    return n_samples
 
 
 def _exact(number: Any) -> Fraction:

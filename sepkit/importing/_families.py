@@ -9,6 +9,7 @@ from torch import Tensor
 from sepkit.importing import band_split_roformer, bandit, conv_tasnet, demucs, mdx23c, open_unmix, scnet
 from sepkit.importing._config import listed_names, normalization, required, stated
 
+MOST_CHUNKS = 10  # over each sample, of what separates here
 _SECTIONED = ("demucs", "hdemucs", "htdemucs")
 _PUBLISHED = "demucs.demucs", "demucs.hdemucs", "demucs.htdemucs", "demucs.wdemucs"
 
@@ -64,8 +65,22 @@ def find_family(tensors: Mapping[str, Tensor]) -> Family:
         for name in tensors:
             if part in name:
                 raise ValueError(f"{what} is not supported; {name} is of one")
+    _refuse_mixed(tensors)
     names, found = ", ".join(family.name for family in FAMILIES), ", ".join(list(tensors)[:3])
     raise ValueError(f"weights must be of one of {names}, which are supported, got {found} ..")
+
+
+def _refuse_mixed(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a supported network's weights with others beside them, by the others' names."""
+    for start in sorted({f"{name.partition('.')[0]}." for name in tensors}):
+        own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+        family = next((family for family in FAMILIES if family.module.detect(own)), None)
+        if family is not None:
+            other = next(name for name in tensors if not name.startswith(start))
+            raise ValueError(
+                f"weights must be of one network: those below {start} are {family.name}'s, and {other} stands beside "
+                f"them; save those below {start} alone"
+            )
 
 
 def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapping[str, Any]:
@@ -121,14 +136,36 @@ def _compare_class(settings: Mapping[str, Any], class_name: str | None) -> None:
         raise ValueError(f"klass must be demucs' {found}, as the tensors have it, got {class_name[:100]}")
 
 
+def name_residual(config: Mapping[str, Any], sources: list[str]) -> dict[str, str]:
+    """Return the name of what is beside the only source, where a config names both.
+
+    "other" is no such name, since it is a stem's in most data: the usual name stays then.
+
+    Args:
+        config: with the section `training`.
+        sources: which are estimated.
+
+    Returns:
+        The argument `residual` of a Separator, or nothing.
+    """
+    names, target = stated(config, "training.instruments"), stated(config, "training.target_instrument")
+    if not target or len(sources) != 1 or not isinstance(names, list | tuple):
+        return {}
+    others = [str(name) for name in names if str(name).casefold() != sources[0].casefold()]
+    return {"residual": others[0]} if len(others) == 1 and others[0].casefold() != "other" else {}
+
+
 def _chunking(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return how recordings are cut, by the section `inference` of a config."""
     chunking = {}
     n_overlap, batch_size = stated(config, "inference.num_overlap"), stated(config, "inference.batch_size")
     if n_overlap is not None:
-        if type(n_overlap) not in (int, float) or not 1 <= n_overlap <= 10:
-            raise ValueError(f"inference.num_overlap must be 1 to 10, got {n_overlap!r}")
-        chunking["overlap"] = round(1 - 1 / n_overlap, 6)
+        if type(n_overlap) not in (int, float) or not n_overlap >= 1:
+            raise ValueError(
+                f"inference.num_overlap must be a number of chunks over each sample, at least 1, got {n_overlap!r}: "
+                "correct it by --set inference.num_overlap=4"
+            )
+        chunking["overlap"] = round(1 - 1 / min(n_overlap, MOST_CHUNKS), 6)
     if batch_size is not None:
         if type(batch_size) is not int or batch_size < 1:
             raise ValueError(f"inference.batch_size must be a whole number, at least 1, got {batch_size!r}")

@@ -1,5 +1,7 @@
 """What is stated beside the weights: configs, single values in their place, and which of it was read."""
 
+import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
@@ -11,9 +13,17 @@ from sepkit.importing._config import MissingError
 from sepkit.importing._pickles import CheckpointError
 from sepkit.plain import parse_json, parse_yaml, read_text
 from sepkit.problems import show
+from sepkit.separator import Separator
 
 _LARGEST_TRANSFORM = 1 << 17  # samples of a window: a config must not fill the memory
 _LARGEST = 10**10
+_RATES = {
+    "audio.sample_rate", "data.samplerate", "training.samplerate", "model.sample_rate", "samplerate", "sample_rate",
+}  # fmt: skip
+_LONGEST_CHUNK = 30_000_000  # samples, ten minutes
+_HIGHEST = 1_000_000  # Hz
+_NAMED = {"instruments", "sources", "stems"}  # keys of names, which may look like numbers
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
 _TRAINING = {  # sections and values of configs that only training reads
     "training", "augmentations", "augmentation", "augment", "loss_multistft", "loss", "lora", "optimizer", "optim",
     "optimization", "scheduler", "ema", "name", "task", "data", "dset", "quant", "mp3", "dataset", "datasets",
@@ -44,6 +54,9 @@ _HINTS = {
     "before",
     "model.standardize": "model.standardize is true for SCNet's own code since 2024-09-24",
 }
+
+
+_NUMBER = re.compile(r"[+-]?(\d{1,12}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?")
 
 
 class Watched(Mapping):
@@ -78,16 +91,35 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it cannot be read, or is no mapping.
     """
+    check_file(path)
     try:
         text = read_text(path)
         content = parse_json(text) if path.suffix.lower() == ".json" else parse_yaml(text, tuples=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}, check the path") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} cannot be read: it is not UTF-8, save it as that") from error
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {str(error)[:300]}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a mapping, as configs do, got {show(content)}")
     return content
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is there and is no file, as a device or a pipe, of which reading might never end.
+
+    Raises:
+        CheckpointError: it is none, or its name cannot be one.
+    """
+    try:
+        found = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{str(path)[:300]} cannot be read: {reason}, check the path") from error
+    if not stat.S_ISREG(found):
+        kind = "a folder" if stat.S_ISDIR(found) else "a device or a pipe"
+        raise CheckpointError(f"{path} must be a file, which {kind} is not: check the path")
 
 
 def put(config: dict[str, Any], key: str, value: Any) -> None:
@@ -106,6 +138,28 @@ def put(config: dict[str, Any], key: str, value: Any) -> None:
     config[last] = value
 
 
+def read_numbers(value: Any, key: str = "") -> Any:
+    """Return a config in which numbers, truth values and nothing that stand there as text are such.
+
+    Args:
+        value: the config, or a value in it; YAML reads `1e-5` as text, and some configs have `'44100'` or `147.0`.
+        key: of the value, without the sections that it is in.
+    """
+    if isinstance(value, Mapping):
+        return {name: read_numbers(each, str(name).rpartition(".")[2]) for name, each in value.items()}
+    if key in _NAMED:
+        return value
+    if isinstance(value, list | tuple):
+        return [read_numbers(each) for each in value]
+    if isinstance(value, str):
+        if value.lower() in _WORDS:
+            return _WORDS[value.lower()]
+        if key == "target_instrument" or not _NUMBER.fullmatch(value):
+            return value
+        value = float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST else value
+
+
 def check_numbers(config: Mapping[str, Any]) -> None:
     """Refuse numbers that would take all memory.
 
@@ -113,7 +167,9 @@ def check_numbers(config: Mapping[str, Any]) -> None:
         ValueError: there is one.
     """
     for key, value in leaves(config):
-        name = key.rpartition(".")[2]
+        name = str(key).rpartition(".")[2]
+        if key in _RATES and value is not None and not (type(value) in (int, float) and 1 <= value <= _HIGHEST):
+            raise ValueError(f"{key} must be 1 to {_HIGHEST} Hz, got {show(value)}")
         is_size = any(part in name for part in ("fft", "win", "hop", "bins"))
         most = _LARGEST_TRANSFORM if is_size else _LARGEST
         for number in value if isinstance(value, list | tuple) else [value]:
@@ -219,3 +275,25 @@ def check_read(config: Mapping[str, Any], read: set[str], overrides: Iterable[st
                 f"{key} of the config is not understood and could change what the model gives: give the model's own "
                 "config, or take the key out if it is for training alone"
             )
+
+
+def check_settings(settings: Mapping[str, Any], read: Iterable[str]) -> None:
+    """Refuse numbers and names that no Separator takes, and chunks that no memory holds.
+
+    Args:
+        settings: of the Separator.
+        read: dotted keys of the config that they were read from.
+
+    Raises:
+        ValueError: there is one.
+    """
+    problems = Separator.problems(settings)
+    if problems:
+        keys = [f"{key}=[NAME,..]" for key in (*_NAMES, "model.stems") if key in read]
+        keys = keys or ["training.target_instrument=NAME"]
+        known = {"sources": keys[0], "residual": "training.instruments=[NAME,..]"}
+        key = next((known[problem.path[0]] for problem in problems if problem.path[0] in known), "KEY=VALUE")
+        raise ValueError(f"{'; '.join(map(str, problems))}: correct the config by --set {key}")
+    n_samples = settings["segment"] * settings["sample_rate"]
+    if n_samples > _LONGEST_CHUNK:
+        raise ValueError(f"a chunk must have at most {_LONGEST_CHUNK} samples, got {n_samples:.0f}: correct the config")

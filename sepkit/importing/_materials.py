@@ -12,7 +12,7 @@ from torch import Tensor
 from sepkit import files
 from sepkit.importing import open_unmix
 from sepkit.importing._checkpoints import open_checkpoint
-from sepkit.importing._given import read_config
+from sepkit.importing._given import check_file, read_config
 from sepkit.importing._pickles import CheckpointError
 from sepkit.importing._wrappings import unwrap
 from sepkit.problems import show
@@ -49,6 +49,7 @@ def read_file(path: Path) -> Material:
     Raises:
         CheckpointError: it is none, or its hash is not the one in its name.
     """
+    check_file(path)
     sha256 = hash_file(path)
     name = _HASHED.fullmatch(path.name)
     if name and not sha256.startswith(name[1]):
@@ -63,8 +64,11 @@ def read_file(path: Path) -> Material:
         except RecursionError:
             raise CheckpointError("it is nested too deep") from None
         tensors = checkpoint.load(unwrapped.tensors)
+    _check_finite(tensors, path)
+    infos = checkpoint.content.get("infos") if isinstance(checkpoint.content, dict) else None
+    of_hub = infos.get("license") if isinstance(infos, dict) else None  # asteroid's
     stated = {
-        "licence": checkpoint.metadata.get("license") or checkpoint.metadata.get("licence"),
+        "licence": checkpoint.metadata.get("license") or checkpoint.metadata.get("licence") or _short(of_hub),
         "address": checkpoint.metadata.get("source"),
     }
     return Material(
@@ -75,6 +79,19 @@ def read_file(path: Path) -> Material:
         (["metadata of demucs' hub"] if class_name else []) + unwrapped.taken,
         {key: value for key, value in stated.items() if value},
     )
+
+
+def _short(text: Any) -> str | None:
+    return text[:200] if isinstance(text, str) else None
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
+        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{path} must hold finite numbers, got others in {name}: its training failed, or it was stored in too "
+                "short a format; take another file of the model"
+            )
 
 
 def _read_metadata(content: Any, metadata: Mapping[str, str]) -> dict[str, Any]:

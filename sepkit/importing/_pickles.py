@@ -17,7 +17,7 @@ _INSTRUCTIONS = (  # all that torch.save and its predecessors write
     "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINSTRING SHORT_BINSTRING "
     "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES EMPTY_LIST EMPTY_DICT EMPTY_TUPLE TUPLE TUPLE1 "
     "TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL "
-    "REDUCE BUILD BINPERSID"
+    "REDUCE NEWOBJ BUILD BINPERSID"
 )
 
 
@@ -80,6 +80,12 @@ class _Maker(NamedTuple):
     make: Callable[..., Any]
 
 
+class _Unread:
+    """What a file says about training, and which no weights need: it is left where it is."""
+
+    def __init__(self, *_: object) -> None: ...
+
+
 class _ScalarType:
     """The type of a numpy scalar."""
 
@@ -107,7 +113,9 @@ def _make_fraction(*terms: object) -> Fraction:
     return Fraction(*terms)
 
 
-def _make_tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> StoredTensor:
+def _make_tensor(storage: object, offset: object, shape: object, stride: object, *others: object) -> StoredTensor:
+    if any(isinstance(marks, dict) and any(marks.values()) for marks in others[2:3]):
+        raise CheckpointError("a tensor is stored negated or conjugated, which is not supported: save a clone of it")
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise CheckpointError("a tensor is described in a way that is not known")
     tensor = StoredTensor(storage, offset, shape, stride)
@@ -138,10 +146,29 @@ _CLASSES = (
     "demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs", "demucs.wdemucs.WDemucs",
     "demucs.wdemucs.HDemucs",
 )  # fmt: skip
+_UNREAD = (  # that hold words about the training, and call nothing here
+    "argparse.Namespace", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath",
+    "pathlib.PureWindowsPath", "pathlib._local.PosixPath", "datetime.datetime", "datetime.timedelta", "torch.device",
+    "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray",
+    "lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in (
+        "set", "frozenset", "complex", "list", "dict", "int", "float",
+    )),
+    *(f"torch.{name}" for name in (
+        "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool",
+    )),
+)  # fmt: skip
+_PACKED = {
+    "_rebuild_sparse_tensor": "sparse", "_rebuild_qtensor": "quantised", "_rebuild_meta_tensor_no_storage": "empty",
+    "_rebuild_tensor_v3": "8-bit", "_rebuild_wrapper_subclass": "wrapped",
+}  # fmt: skip
 _KNOWN: dict[str, Any] = {
+    **{name: _Maker(_Unread) for name in _UNREAD},
     **{f"torch.{name}Storage": dtype for name, dtype in _STORED.items()},
     **{name: ClassName(name) for name in _CLASSES},
     "collections.OrderedDict": _Maker(_make_ordered),
+    "collections.defaultdict": _Maker(lambda *_: {}),
     "fractions.Fraction": _Maker(_make_fraction),
     "numpy.dtype": _Maker(_ScalarType),
     "numpy.core.multiarray.scalar": _Maker(_make_scalar),
@@ -170,6 +197,10 @@ class _Reader(pickle._Unpickler):
             CheckpointError: it is none of those that weights need.
         """
         found = _KNOWN.get(f"{module}.{name}")
+        if module == "torch._utils" and name in _PACKED:
+            raise CheckpointError(
+                f"it holds {_PACKED[name]} tensors ({name}), which are not supported: save the weights as plain float32"
+            )
         if found is None:
             raise CheckpointError(
                 f"it names {module}.{name}"[:200] + ", which no weights need and which could run anything, so nothing "
@@ -207,7 +238,7 @@ class _Reader(pickle._Unpickler):
             and state[1] in ("<", ">", "|")
         ):
             made.order = state[1]
-        elif not isinstance(made, dict):  # of which some have attributes, as the versions of modules
+        elif not isinstance(made, dict | _Unread):  # of which some have attributes, as the versions of modules
             raise CheckpointError("it sets attributes of what has none")
 
     def _put(self) -> None:
@@ -220,12 +251,15 @@ class _Reader(pickle._Unpickler):
     def _put_all(self, items: list) -> None:
         mapping = self.stack[-1]
         # A key of nested tuples would take for ever to hash.
+        if isinstance(mapping, _Unread):
+            return
         if not isinstance(mapping, dict) or not all(isinstance(key, _KEYS) for key in items[::2]):
             raise CheckpointError("a mapping has keys that are no names")
         mapping.update(zip(items[::2], items[1::2], strict=True))
 
     dispatch |= {
         pickle.REDUCE[0]: _call,
+        pickle.NEWOBJ[0]: _call,
         pickle.BUILD[0]: _complete,
         pickle.SETITEM[0]: _put,
         pickle.SETITEMS[0]: _put_many,

@@ -8,7 +8,8 @@ from torch import Tensor
 from sepkit.importing._pickles import CheckpointError, ClassName, StoredTensor
 
 _CONTAINERS = ("best_state", "state", "state_dict", "model_state_dict", "model")  # in this order
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.")
+_INSIDE = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")  # around parts of a network
 _PACKED = {"__quantized": "quantised", "compressed": "quantised"}
 
 
@@ -39,7 +40,9 @@ def unwrap(content: Any) -> Unwrapped:
     """
     class_name, arguments, taken = _read_arguments(content)
     while (key := _container(content)) is not None:
-        taken.append(key)
+        others = [other for other in content if other != key and _holds_weights(content[other])]
+        left = f", not {' or '.join(map(str, others[:3]))}, which {'is' if len(others) == 1 else 'are'} there too"
+        taken.append(f"{key}{left if others else ''}")
         content = content[key]
     _refuse_packed(content)
     tensors = {name: value for name, value in content.items() if isinstance(value, StoredTensor | Tensor)}
@@ -48,6 +51,8 @@ def unwrap(content: Any) -> Unwrapped:
     if len(tensors) < len(content):
         other = next(name for name in content if name not in tensors)
         raise CheckpointError(f"{other} stands among its weights and is no tensor: give a file of weights alone")
+    if not all(isinstance(name, str) for name in tensors):
+        raise CheckpointError("its tensors have numbers in place of names, which tell no network")
     if all("lora_" in name for name in tensors):
         raise CheckpointError("it holds LoRA adapters alone: merge them into their base where they were made")
     return Unwrapped(_drop_prefixes(tensors, taken), class_name, arguments, taken)
@@ -73,10 +78,24 @@ def _read_arguments(content: Any) -> tuple[str | None, dict[str, Any] | None, li
 def _container(content: Any) -> str | None:
     """Name the key under which the weights are, None where they are here."""
     if not isinstance(content, dict):
-        raise CheckpointError(f"it holds no weights by name but {type(content).__name__}")
+        kind = "one tensor" if isinstance(content, StoredTensor | Tensor) else f"a {type(content).__name__}"
+        raise CheckpointError(f"it holds no weights by name but {kind}")
     inner = [key for key, value in content.items() if isinstance(value, dict) and isinstance(key, str)]
     averages = sorted(key for key in inner if key.startswith("ema"))
-    return next(iter([*(key for key in _CONTAINERS if key in inner), *averages]), None)
+    known = [*(key for key in _CONTAINERS if key in inner), *averages]
+    if not known and not any(isinstance(value, StoredTensor | Tensor) for value in content.values()):
+        unknown = [key for key in inner if _holds_weights(content[key])]
+        known = unknown if len(unknown) == 1 else []  # of two, none is known to be the right one
+    return known[0] if known else None
+
+
+def _holds_weights(value: Any, wrapped: bool = True) -> bool:
+    """Return whether a value is a mapping of names to tensors, or, `wrapped`, holds one where those are looked for."""
+    if not isinstance(value, dict) or not value:
+        return False
+    if wrapped and any(_holds_weights(value.get(key), wrapped=False) for key in _CONTAINERS):
+        return True
+    return all(isinstance(key, str) and isinstance(each, StoredTensor | Tensor) for key, each in value.items())
 
 
 def _refuse_packed(content: Mapping[str, Any]) -> None:
@@ -95,7 +114,15 @@ def _drop_prefixes(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
     while tensors:
         prefix = next((start for start in _PREFIXES if all(name.startswith(start) for name in tensors)), None)
         if prefix is None:
-            return tensors
+            return _drop_inside(tensors, taken)
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         taken.append(f"names without {prefix}")
     raise CheckpointError("it holds no weights but a counter of averages")
+
+
+def _drop_inside(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+    for part in _INSIDE:
+        if any(f".{part}" in name for name in tensors):
+            tensors = {name.replace(f".{part}", "."): tensor for name, tensor in tensors.items()}
+            taken.append(f"names without .{part}")
+    return tensors

@@ -81,7 +81,8 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
             variant is not supported.
     """
     _refuse(tensors)
-    unknown = sorted(set(stated(config, "model") or {}) - _USED - _UNUSED)
+    model = stated(config, "model") or {}
+    unknown = sorted(str(key) for key in model if key not in _USED | _UNUSED and model[key] is not None)
     if unknown:
         raise ValueError(f"model.{unknown[0]} of the config is of a variant that is not supported")
     sizes, sample_rate = _sizes(tensors), required(config, "audio.sample_rate")
@@ -160,6 +161,8 @@ def _stated_or(config: Mapping[str, Any], key: str, default: Any) -> Any:
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the arguments of the network from names and shapes, and `widths`, the values of each band."""
     n_axes = count(tensors, "layers.0.")  # features, if there are three; frames; bands
+    if n_axes not in (2, 3):
+        raise ValueError(f"layers.0 must have transformers over frames and over bands, got {n_axes}")
     attention = f"layers.0.{n_axes - 2}.layers.0.0."
     n_heads, hidden_size = shape_of(tensors, f"{attention}to_gates.weight")
     mask = "mask_estimators.0.to_freqs.0.0."

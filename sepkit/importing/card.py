@@ -39,6 +39,7 @@ def describe_model(folder: str | Path) -> str:
 
 def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "sources", ", ".join(map(str, settings["sources"]))
+    yield "beside", str(settings.get("residual") or "")
     yield "network", _describe_network(settings, folder)
     yield "audio", f"{settings.get('sample_rate', 44100)} Hz, {_channels(settings.get('n_channels', 2))}"
     transform = settings.get("transform") or {"class": "STFT"}

@@ -1,5 +1,6 @@
 """Models of other packages -> a Separator's settings and state, or a model folder; nothing in a file is run."""
 
+import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -12,8 +13,9 @@ from sepkit.bag import join_states
 from sepkit.disk import not_left_empty, writing
 from sepkit.importing import open_unmix
 from sepkit.importing._bags import make_bag, read_bag
-from sepkit.importing._families import Family, find_family, flatten_demucs, read_settings
-from sepkit.importing._given import ask, check_numbers, check_read, put, read_config
+from sepkit.importing._config import stated
+from sepkit.importing._families import MOST_CHUNKS, Family, find_family, flatten_demucs, name_residual, read_settings
+from sepkit.importing._given import ask, check_numbers, check_read, check_settings, put, read_config, read_numbers
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, printable
 from sepkit.model_folder import CARD, build_separator, give_weights, save_model
@@ -51,9 +53,11 @@ def read_model(
             of a kind that is not supported.
     """
     check_path(weights, "weights")
+    if not str(weights):
+        raise CheckpointError("weights must be a file or a folder, got no name")
     path, given = Path(weights), {} if config is None else read_config(Path(config))
-    overrides = dict(overrides or {})
-    if path.is_dir():
+    given, overrides = read_numbers(given), read_numbers(dict(overrides or {}))
+    if os.path.isdir(path):  # False for names that cannot be
         if (path / CARD).is_file():
             raise CheckpointError(f"{path} is a model folder of sepkit already: use it as it is")
         imported = _assemble(read_folder(path), given, overrides)
@@ -102,11 +106,11 @@ def import_model(
     log = log or (lambda _line: None)
     folder = Path(Path(weights).resolve().stem if output is None else output)
     _check_folder(folder, overwrite)
-    log(f"reading    {weights}")
+    log(printable(f"reading    {weights}"))
     separator, known = _build(read_model(weights, config, overrides), log)
     stated = dict(card or {})
     source = {**known["source"], **stated.pop("source", {})}
-    log(f"writing    {folder}")
+    log(printable(f"writing    {folder}"))
     with writing(folder, "give another folder by --output"), not_left_empty(folder):
         save_model(separator, folder, {**known, **stated, "source": source})
     return folder
@@ -144,6 +148,9 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
         read: set[str] = set()
         settings = ask(read_settings(family, material.tensors, material.class_name), config, read)
         check_read(config, read, overrides, family.unused)
+        settings |= name_residual(config, settings["sources"])
+        check_settings(settings, read)
+        taken += _limited(config)
         state = family.module.convert(material.tensors, settings)
     except CheckpointError:
         raise
@@ -155,6 +162,14 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
         source["address"] = material.stated["address"]
     licence = material.stated.get("licence", "not stated")
     return Imported(settings, state, {"source": source, "licence": licence, "score": "not stated"})
+
+
+def _limited(config: Mapping[str, Any]) -> list[str]:
+    """Return a line where a config asks for more overlap than there is."""
+    n_chunks = stated(config, "inference.num_overlap")
+    if type(n_chunks) not in (int, float) or n_chunks <= MOST_CHUNKS:
+        return []
+    return [f"overlap {1 - 1 / MOST_CHUNKS}, the most, for num_overlap {n_chunks}"]
 
 
 def _explain(error: Exception) -> str:

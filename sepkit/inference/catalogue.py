@@ -87,7 +87,7 @@ def separate_catalogue(
     chunks = {"batch_size": batch_size, "overlap": overlap, "shifts": shifts, "seed": seed}
     choose_chunking(model, **chunks)
     destination, log = Destination(output, format, existing), log or (lambda _line: None)
-    names = choose_stems(model.sources, stems, residual)
+    names = choose_stems(model.sources, stems, residual, getattr(model, "residual", None))
     options = {"stems": names, "format": format, "existing": existing, **chunks}
     result, durations = CatalogueResult(), {}
     for name, path in recordings.items():

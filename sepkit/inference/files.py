@@ -84,8 +84,8 @@ def separate(
 ) -> dict[str, Tensor]:
     """Separate a recording into stems of the same length, sample rate and channels; `separate_file` writes them.
 
-    The residual is the recording minus all estimates. It is named "accompaniment" where vocals alone are estimated,
-    and then always returned, else "residual".
+    The residual is the recording minus all estimates. It has the name that the model's `residual` gives it, or is
+    named "accompaniment" where vocals alone are estimated, and then always returned, else "residual".
 
     Args:
         model: the separator, as `load_model` gives it.
@@ -109,7 +109,7 @@ def separate(
         TypeError: the recording is neither a file nor a tensor nor a numpy array.
         ValueError: an argument is out of range, or the waveform is not (C, T) in floating point.
     """
-    names = choose_stems(_sources(model), stems, residual)
+    names = choose_stems(_sources(model), stems, residual, getattr(model, "residual", None))
     chunking = choose_chunking(model, batch_size=batch_size, overlap=overlap, shifts=shifts, seed=seed)
     if isinstance(recording, str | os.PathLike):
         if sample_rate is not None:
@@ -189,7 +189,7 @@ def separate_file(
     """
     check_path(recording, "recording")
     recording, destination = Path(recording), Destination(output, format, existing)
-    stems = choose_stems(_sources(model), stems, residual)
+    stems = choose_stems(_sources(model), stems, residual, getattr(model, "residual", None))
     chunking = choose_chunking(model, batch_size=batch_size, overlap=overlap, shifts=shifts, seed=seed)
     paths = destination.paths(output_name(recording) if name is None else name, stems, recording)
     by_stem = dict(zip(stems, paths, strict=True))

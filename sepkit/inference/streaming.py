@@ -51,7 +51,7 @@ class StreamSeparator:
     ) -> None:
         check_channels("the recording", n_channels, model)
         self._statistics = _by_channel(model, n_channels, statistics)
-        if stems is None or list(stems) != choose_stems(model.sources, stems, residual=False):
+        if stems is None or list(stems) != choose_stems(model.sources, stems, False, getattr(model, "residual", None)):
             raise ValueError(f"stems must be a list in the order that choose_stems gives, got {stems!r}")
         self._sample_rate, self._shape = sample_rate, (len(model.sources), n_channels)
         self._chosen = [model.sources.index(name) for name in stems if name in model.sources]

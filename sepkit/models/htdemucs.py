@@ -46,8 +46,8 @@ class HTDemucs(nn.Module):
         cross_first: begin with a layer across.
         position_gain: factor of the encoding of time and frequency.
         longest_period: of that encoding, in steps.
-        training_length: samples to which shorter mixtures are filled with zeros, as the original does outside of
-            training; None: any length as it is.
+        training_length: samples to which shorter mixtures are filled with zeros, in training too, where the original
+            takes them as they are; None: any length as it is.
 
     Raises:
         ValueError: an argument is out of range, or sizes do not fit each other.

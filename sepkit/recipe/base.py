@@ -99,8 +99,11 @@ def take_settings(values: dict[str, Any], base: Base, trust: bool) -> None:
     elif isinstance(own, dict) and _is_wrapper(own) and not is_config(own.get("network")):
         given["network"] = {**own, "network": {**network, **(own.get("network") or {})}}
     stated = {"model": base.name, "weights": base.weights, "licence": base.licence}
+    settings = dict(base.settings)
+    if given.get("sources") not in (None, settings["sources"]):
+        settings.pop("residual", None)  # beside other sources it is something else
     values.clear()
-    values.update({"from": stated, **base.settings, **given})
+    values.update({"from": stated, **settings, **given})
 
 
 def _is_wrapper(config: Mapping[str, Any]) -> bool:

@@ -188,8 +188,6 @@ def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Pr
             arguments = {key: value for key, value in config.items() if slot[0] != "losses" or key not in TERM_KEYS}
             built, problems = try_to_build(arguments, module, {name: facts[name] for name in derived})
             yield from (problem.below(*path) for problem in problems)
-            if slot[-1] == "network" and built is not None and _get(values, "training", "recompute") is True:
-                yield from _check_blocks(built)
             if slot[0] == "losses" and built is not None:
                 yield from (Problem(path, message) for message in find_pooling(built))
             if slot[-1] == "network" and built is not None:
@@ -204,12 +202,6 @@ def _check_freezing(network: nn.Module, patterns: Any) -> list[Problem]:
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         return []
     return list_freezing_problems(network, patterns)
-
-
-def _check_blocks(network: nn.Module) -> Iterator[Problem]:
-    if not getattr(network, "blocks", ()):
-        reason = f"{type(network).__name__} declares none: leave it out"
-        yield Problem(("training", "recompute"), f"needs a network that declares its `blocks`, and {reason}")
 
 
 def _is_right(path: Keys, wrong: list[Keys]) -> bool:

@@ -62,6 +62,7 @@ class SeparatorSettings(_Settings):
         postfilter: class mapping, from sepkit.masks, of what refines the estimates outside of training; None: nothing.
         normalize: `recording`: what the network sees has mean 0 and standard deviation 1 by example; None: as it is.
         chunking: arguments of sepkit.chunking.Chunking, the model's defaults for separating; None: its own defaults.
+        residual: name of what a recording holds beside the sources, which is separated, too; None: not unless asked.
     """
 
     base: BaseSettings | None = Field(None, alias="from")
@@ -74,6 +75,7 @@ class SeparatorSettings(_Settings):
     postfilter: ClassMapping | None = None
     normalize: Literal["recording"] | None = None
     chunking: dict[str, Any] | None = None
+    residual: str | None = None
 
 
 class DataSettings(_Settings):

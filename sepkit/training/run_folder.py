@@ -27,7 +27,7 @@ _MARK = "A training of sepkit lies in the folder around this one: --restart may 
 _FILES = (STATE, ADAPTERS, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
 _BASE = "separator.from"
 _LATER = {  # keys that older runs have not written down, and what they stood for
-    "separator": {"from": None, "normalize": None, "chunking": None},
+    "separator": {"from": None, "normalize": None, "chunking": None, "residual": None},
     "training": {"freeze": [], "recompute": False},
 }
 FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
