@@ -10,6 +10,11 @@ from sepkit.models._attention import Attention, ChannelAttention, FeedForward, P
 _CHUNK = 2**20  # queries, keys and values at a time, for each thread
 
 
+def runs_in_parts(tokens: Tensor) -> bool:
+    """Return whether a layer that takes a few tokens at a time is the faster and smaller one."""
+    return tokens.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 class TransformerLayer(nn.Module):
     """Attention and feed-forward, each added to what came in.
 
@@ -101,17 +106,25 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers, self.norm, self.keeps_values = layers, norm, keeps_values
 
-    def forward(self, tokens: Tensor, angles: Tensor, first_values: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Transform sequences; see `Attention`.
+    def forward(
+        self, tokens: Tensor, angles: Tensor, first_values: Tensor | None, overwrites: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Transform sequences.
 
         On a CPU, where nothing is kept for a backward pass, a few sequences at a time go through all layers.
+
+        Args:
+            tokens: see `Attention`.
+            angles: see `Attention`.
+            first_values: see `Attention`.
+            overwrites: the tokens may be overwritten.
         """
-        if tokens.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not runs_in_parts(tokens):
             return self._run(tokens, angles, first_values)
         attention = self.layers[0].attention
         n_values = 3 * attention.n_heads * attention.head_size * tokens.shape[1]
         n_at_a_time = max(1, _CHUNK * torch.get_num_threads() // n_values)
-        transformed = torch.empty_like(tokens, memory_format=torch.contiguous_format)
+        transformed = tokens if overwrites else torch.empty_like(tokens)  # in memory as they are, transposed or not
         kept = []
         for start in range(0, len(tokens), n_at_a_time):
             part = slice(start, start + n_at_a_time)

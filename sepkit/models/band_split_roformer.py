@@ -17,9 +17,10 @@ from sepkit.models._band_layouts import (
     overlapping_mel_bands,
 )
 from sepkit.models._magnitude import parts_of
-from sepkit.models._transformers import ChannelLayer, Layers, TransformerLayer
+from sepkit.models._transformers import ChannelLayer, Layers, TransformerLayer, runs_in_parts
 
 _Norm = Literal["each", "last"]
+_N_HIDDEN = 2**23  # values between two layers of the masks at a time
 
 
 class BandSplitRoFormer(nn.Module):
@@ -184,7 +185,7 @@ class _Block(nn.Module):
             tokens = tokens + other
         tokens, time_values = self.time(tokens.flatten(0, 1), angles[0], first_values[0])
         tokens = tokens.unflatten(0, (n_items, n_bands)).transpose(1, 2)  # (B, N, K, D)
-        tokens, band_values = self.bands(tokens.flatten(0, 1), angles[1], first_values[1])
+        tokens, band_values = self.bands(tokens.flatten(0, 1), angles[1], first_values[1], overwrites=True)
         return tokens.unflatten(0, (n_items, -1)).transpose(1, 2).contiguous(), (time_values, band_values)
 
 
@@ -211,6 +212,7 @@ class _BandMasks(nn.Module):
     def __init__(self, layout: BandLayout, n_channels: int, sizes: list[int]) -> None:
         super().__init__()
         self.n_bands = [len(group) for group in layout.groups]
+        self.n_values = len(layout) * max(sizes)  # of a frame, between two layers
         self.register_buffer("order", torch.tensor(layout.order), persistent=False)
         self.layers = nn.ModuleList(
             _perceptron(len(group), [*sizes, 4 * n_channels * layout.widths[group[0]]]) for group in layout.groups
@@ -218,6 +220,12 @@ class _BandMasks(nn.Module):
         self.scatter = ScatterBands(layout, n_channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        if not runs_in_parts(tokens):
+            return self._run(tokens)
+        n_at_a_time = max(1, _N_HIDDEN // (len(tokens) * self.n_values))
+        return torch.cat([self._run(frames) for frames in tokens.split(n_at_a_time, 2)], 3)
+
+    def _run(self, tokens: Tensor) -> Tensor:
         bands = tokens.transpose(0, 1).flatten(1, 2).index_select(0, self.order)  # (K, B * N, D), group by group
         groups = zip(self.layers, bands.split(self.n_bands), strict=True)
         return self.scatter([layer(band) for layer, band in groups], len(tokens))
