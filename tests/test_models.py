@@ -440,7 +440,7 @@ def test_a_frame_depends_on_the_whole_recording():
 )
 def test_a_network_that_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        build("BLSTM", **arguments)
+        models.BLSTM(**{**FACTS, **SMALL["BLSTM"], **arguments})
 
 
 @pytest.mark.parametrize("n_bands", [1, 12, 128, 400])
