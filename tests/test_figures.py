@@ -16,8 +16,13 @@ RECIPES = (
     "spectrogram_net_vae",
     "open_unmix_small",
     "band_split_roformer_small",
+    "band_split_rnn_small",
     "scnet_small",
     "mdx23c_small",
+    "htdemucs_small",
+    "hdemucs_small",
+    "demucs_small",
+    "conv_tasnet_small",
 )
 
 
