@@ -194,6 +194,12 @@ def test_a_config_that_contradicts_the_tensors_is_refused(published, key, value,
         family.settings(published.tensors, published.config)
 
 
+def test_a_variant_that_is_switched_off_changes_nothing(published):
+    plain = family.settings(published.tensors, published.config)
+    published.put("model.use_value_residual_learning", False)
+    assert family.settings(published.tensors, published.config) == plain
+
+
 @golden("mel_band_roformer")
 @pytest.mark.parametrize(
     ("key", "value", "message"),

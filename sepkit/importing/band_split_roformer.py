@@ -82,7 +82,8 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     """
     _refuse(tensors)
     model = stated(config, "model") or {}
-    unknown = sorted(str(key) for key in model if key not in _USED | _UNUSED and model[key] is not None)
+    stating = (str(key) for key in model if key not in _USED | _UNUSED and model[key] is not None)
+    unknown = sorted(key for key in stating if not (key.startswith("use_") and model[key] is False))  # switched off
     if unknown:
         raise ValueError(f"model.{unknown[0]} of the config is of a variant that is not supported")
     sizes, sample_rate = _sizes(tensors), required(config, "audio.sample_rate")
