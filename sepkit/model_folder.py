@@ -3,6 +3,8 @@
 import hashlib
 import inspect
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load, load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch.overrides import TorchFunctionMode
 
 from sepkit import __version__
@@ -52,8 +54,22 @@ def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any]
     content = _describe(separator, card or {}, mark)
     with atomic_file(folder / CARD) as card_file, atomic_file(folder / WEIGHTS) as weights_file:
         card_file.write_text(content, encoding="utf-8")
-        save_file(tensors, weights_file, {_MARK: mark})
+        _write_tensors(tensors, weights_file, {_MARK: mark})
         weights_file.chmod(card_file.stat().st_mode)  # safetensors keeps it from all other users
+
+
+def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write safetensors; what the disk refuses is an OSError, as everywhere."""
+    if readable(str(path)) != str(path):  # safetensors opens no other paths
+        path.write_bytes(save(tensors, metadata))
+        return
+    try:
+        save_file(tensors, path, metadata)
+    except safetensors.SafetensorError as error:
+        refusal = re.search(r"os error (\d+)", str(error))
+        if refusal is None:
+            raise
+        raise OSError(int(refusal[1]), os.strerror(int(refusal[1])), str(path)) from error
 
 
 def _part(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
