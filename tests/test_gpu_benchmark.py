@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 KINDS = ("BLSTM", "BandSplitRoFormer", "HTDemucs", "SpectrogramNetVAE")  # of networks, which the small run has
 ORIGINALS = "from sepkit.losses import SNRLoss\nESRLoss = None\n"  # a stand-in for a package, and what is broken in it
@@ -28,6 +30,7 @@ def rows(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
 
 
+@pytest.mark.slow
 def test_every_section_is_measured_whatever_becomes_of_an_original(tmp_path):
     code, text = measure(tmp_path, "--minutes", "20")
     assert code == 0, text
