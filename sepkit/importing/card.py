@@ -4,17 +4,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
-from sepkit.generators import borrowed_generators
 from sepkit.importing._pickles import printable
-from sepkit.importing._tensors import build_network
-from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
-from sepkit.separator import Separator
+from sepkit.model_folder import CARD, WEIGHTS, ModelError, build_separator, read_card
+from sepkit.registry import format_size
 
-_UNITS = ((30, "GB"), (20, "MB"), (10, "kB"))
 _TRANSFORM = ("n_fft", "hop_length", "window_size", "window", "normalized", "framing", "whole_hops")
 
 
@@ -63,7 +58,7 @@ def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -
     validation = card.get("validation")
     yield "validation", _list(validation, list(validation), "")[2:] if validation else ""
     yield "score", "" if validation else _describe_score(card)
-    yield "size", _size(sum((folder / name).stat().st_size for name in (CARD, WEIGHTS)))
+    yield "size", format_size(sum((folder / name).stat().st_size for name in (CARD, WEIGHTS)))
     yield "folder", str(folder)
 
 
@@ -78,21 +73,11 @@ def _describe_network(settings: Mapping[str, Any], folder: Path) -> str:
 
 def _count_parameters(settings: Mapping[str, Any], folder: Path) -> str:
     """Count the parameters, or the values in the file where the network is not of this package."""
-    parts = settings["network"].get("members", [settings])  # of a bag
     try:
-        n_parameters = sum(parameter.numel() for part in parts for parameter in _build(part).parameters())
+        n_parameters = sum(parameter.numel() for parameter in build_separator(settings).parameters())
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError):
         return f"{_millions(_count_values(folder))} values; its class is not of sepkit"
     return f"{_millions(n_parameters)} parameters"
-
-
-def _build(settings: Mapping[str, Any]) -> nn.Module:
-    """Build a network, without memory for its weights where it computes nothing with what it makes."""
-    try:
-        return build_network(settings)
-    except RuntimeError:
-        with borrowed_generators(torch.device("cpu")):
-            return Separator(**settings, trusted=False)
 
 
 def _count_values(folder: Path) -> int:
@@ -135,7 +120,3 @@ def _describe_score(card: Mapping[str, Any]) -> str:
     if isinstance(score, Mapping):
         return ", ".join(f"{key} {value}" for key, value in score.items())
     return str(score or "not stated")
-
-
-def _size(n_bytes: int) -> str:
-    return next((f"{n_bytes / (1 << power):.1f} {unit}" for power, unit in _UNITS if n_bytes >> power), f"{n_bytes} B")
