@@ -183,7 +183,7 @@ def row(name: str, task: str, found: dict[str, list[dict]]) -> str:
     seconds, memory = median("seconds"), median("megabytes")
     theirs, *ours = seconds
     faster = [f"{seconds[theirs] / seconds[one]:.2f}" for one in ours]
-    share = f"{memory[ours[0]] / memory[theirs]:.2f}" if ours else ""
+    share = f"{memory[ours[0]] / memory[theirs]:.2f}" if ours and memory[theirs] else ""  # tiny ones fit what is held
     cells = [f"{value:.2f}" for value in seconds.values()] + faster
     cells += [f"{value:.0f}" for value in memory.values()] + [share, found[ours[0]][0]["agreement"] if ours else ""]
     return f"| {name} | {task} | {' | '.join(cells)} |"

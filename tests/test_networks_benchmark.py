@@ -56,7 +56,12 @@ def test_a_row_compares_both_on_the_same_weights(program, monkeypatch):
     assert float(forward[-1].removesuffix(" dB")) > 90
     assert step[:2] == [NAME, "step"]
     assert float(step[-1]) < 1e-6
-    assert all(float(cell) >= 0 for cell in step[2:-1])
+    assert all(float(cell) >= 0 for cell in step[2:-2])
+
+
+def test_a_share_of_no_memory_is_left_empty(program):
+    found = {"original": [{"seconds": 2, "megabytes": 0}], "sepkit": [{"seconds": 1, "megabytes": 3, "agreement": ""}]}
+    assert program.row(NAME, "step", found) == f"| {NAME} | step | 2.00 | 1.00 | 2.00 | 0 | 3 |  |  |"
 
 
 def test_what_is_not_installed_is_named_with_the_remedy(program, monkeypatch, tmp_path, capsys):
