@@ -24,12 +24,29 @@ class Song:
         stems: by name.
         mixture: as recorded; None: the sum of the parts.
         apart: stems that are not added to the mixture, because parts hold the same.
+        root: the folder of the set that it belongs to, as it was given.
+        split: "train", "valid" or "test".
+        tempo: beats per minute; None: unknown.
+        key: musical key as `sepkit.datasets.keys.normalize_key` spells it, "A minor"; None: unknown.
+        licence: of its files; None: unknown.
+        weight: of the set that it belongs to: how often its songs are drawn, for their length.
     """
 
     name: str
     stems: dict[str, Stem]
     mixture: Stem | None = None
     apart: frozenset[str] = frozenset()
+    root: str = ""
+    split: str = ""
+    tempo: float | None = None
+    key: str | None = None
+    licence: str | None = None
+    weight: float = 1.0
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Return root, split and name, which no other song has in common with it."""
+        return self.root, self.split, self.name
 
     @cached_property
     def parts(self) -> list[str]:
