@@ -97,10 +97,12 @@ def measure_activity(songs: Sequence[Song], names: Sequence[str], progress: bool
 
 def _sum_files(stem: Stem, levels: Mapping[Path, np.ndarray]) -> np.ndarray:
     """Sum the levels of the files of a stem, as of sounds that have nothing in common."""
-    found = [file.gain**2 * _cut_levels(levels[Path(file.info.path)], file) for file in stem.files]
+    found = [_cut_levels(levels[Path(file.info.path)], file) for file in stem.files]
+    if len(found) == 1 and stem.files[0].gain == 1:
+        return found[0]
     total = np.zeros(max(map(len, found)), dtype=np.float32)
-    for part in found:
-        total[: len(part)] += part
+    for part, file in zip(found, stem.files, strict=True):
+        total[: len(part)] += file.gain**2 * part
     return total
 
 
@@ -137,11 +139,13 @@ class Spans:
         return int(self._starts[i]) + number - (int(self._ends[i - 1]) if i > first else 0)
 
 
-def find_spans(active: np.ndarray, frame: float, n_samples: int, last: int, step: int, sounding: float) -> np.ndarray:
-    """Find the positions at which a segment sounds, or is silent.
+def find_spans(
+    active: np.ndarray, frame: float, n_samples: int, last: int, step: int, sounding: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the positions at which a segment sounds, and those at which it is silent.
 
     The share of a segment in which a stem is active is linear in its position between those at which it begins or ends
-    with a frame: the spans are exact.
+    with a run of frames: the spans are exact.
 
     Args:
         active: bool (N,), whether the stem is active in each frame.
@@ -149,24 +153,25 @@ def find_spans(active: np.ndarray, frame: float, n_samples: int, last: int, step
         n_samples: of a segment.
         last: the last position.
         step: spans begin at multiples of it, so that a position in one may be rounded down to one.
-        sounding: least share in which it is active, (0, 1]; 0: it is nowhere.
+        sounding: least share of a sounding segment in which it is active, (0, 1]; in a silent one it is nowhere.
 
     Returns:
-        (M, 2), first positions and those behind the last.
+        Of either (M, 2), first positions and those behind the last.
     """
-    edges = np.arange(len(active) + 1) * frame
-    active_until = np.concatenate([[0.0], np.cumsum(active)]) * frame
     if not active.any():
-        return _join(np.array([[0, last]]), step) if not sounding else NOWHERE
-    if active.all() and last + n_samples <= edges[-1]:
-        return _join(np.array([[0, last]]), step) if sounding else NOWHERE
+        return NOWHERE, _join(np.array([[0, last]]), step)
+    if active.all() and last + n_samples <= len(active) * frame:
+        return _join(np.array([[0, last]]), step), NOWHERE
+    changes = np.concatenate([[0], np.flatnonzero(active[1:] != active[:-1]) + 1, [len(active)]])
+    edges = changes * frame  # of runs of frames that are alike
+    active_until = np.concatenate([[0.0], np.cumsum(np.diff(edges) * active[changes[:-1]])])
     length = min(n_samples, edges[-1])
     inner = np.concatenate([edges, edges - length])
     places = np.unique(np.concatenate([[0, last], inner[(inner > 0) & (inner < last)]]))
     ends = np.interp(places + length, edges, active_until)
     share = (ends - np.interp(places, edges, active_until)) / length
-    margin = (share - sounding if sounding else -share) + _ROUNDING  # >= 0: in a span
-    return _join(_where_positive(places, margin), step)
+    sounds, silent = (_where_positive(places, margin + _ROUNDING) for margin in (share - sounding, -share))
+    return _join(sounds, step), _join(silent, step)
 
 
 def _where_positive(places: np.ndarray, margin: np.ndarray) -> np.ndarray:

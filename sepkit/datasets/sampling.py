@@ -204,12 +204,14 @@ class Sampling:
 
     def _find_spans(self, active: Sequence[np.ndarray | None], frame: float) -> tuple[Spans, Spans]:
         """Find where one of the targets sounds, and where it is silent, in all songs."""
-        spans: tuple[list[np.ndarray], ...] = ([], [])
-        for song, frames in enumerate(active):
-            given = (frame, self._n_samples, int(self._last[song]), self.table.position_steps[song])
-            for found, sounding in zip(spans, (self.rules.activity.sounding, 0.0), strict=True):
-                found.append(NOWHERE if frames is None else find_spans(frames, *given, sounding))
-        return Spans(spans[0]), Spans(spans[1])
+        sounding, steps = self.rules.activity.sounding, self.table.position_steps
+        found = [
+            (NOWHERE, NOWHERE)
+            if frames is None
+            else find_spans(frames, frame, self._n_samples, int(self._last[song]), steps[song], sounding)
+            for song, frames in enumerate(active)
+        ]
+        return Spans([sounds for sounds, _ in found]), Spans([silent for _, silent in found])
 
     @cached_property
     def fingerprint(self) -> str:
