@@ -60,7 +60,7 @@ PASSIVE = {
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
-        "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
+        "EpochSampler Planner Sampling SamplingRules SongDataset SongTable Stopwatch check_songs augment_and_mix "
         "peak_memory total_memory available_cores load_matplotlib new_figure literal_text"
     ),
     "losses, which have a battery of their own": (
@@ -429,6 +429,14 @@ def cases(folder: Path) -> dict[str, Case]:
             )
             for name in ("Gain", "Sign", "SwapChannels", "Speed", "Filter")
         },
+        "Remix": Case(
+            datasets.Remix, {"share": 0.5, "tempo": 0.04, "key": 1}, counts=("key",), numbers=("share", "tempo")
+        ),
+        "ActivityRules": Case(
+            datasets.ActivityRules,
+            {"silent": 0.1, "threshold": -60.0, "sounding": 0.1},
+            numbers=("silent", "threshold", "sounding"),
+        ),
         **{
             name: Case(
                 lambda progress, warmup, name=name: getattr(schedules, name)(warmup=warmup).factor(progress),

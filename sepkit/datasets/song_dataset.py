@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sepkit.arguments import is_number
+from sepkit.datasets.matching import Remix
 from sepkit.datasets.opening import check_targets
-from sepkit.datasets.plan import Number, Plan, Planner, check_number
+from sepkit.datasets.plan import Number, Plan, check_number, plan_songs
+from sepkit.datasets.sampling import SamplingRules
 from sepkit.datasets.songs import Song, stem_names
 
 
@@ -39,9 +41,10 @@ class SongDataset(Dataset):
         targets: names of the S stems that an example returns; every song has at least one of them.
         n_samples: length of an example.
         n_items: examples per epoch; None: as many as the songs are long.
-        remix: share of the examples whose stems come from different songs, [0, 1].
+        remix: share of the examples whose stems come from different songs, [0, 1], or which songs go together, too.
         augment: augmentations of `sepkit.augment`, applied in order to all stems before they are summed.
         seed: the same seed gives the same examples.
+        sampling: how songs and positions are drawn; None: in proportion to the length of the songs.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class SongDataset(Dataset):
         targets: Sequence[str],
         n_samples: int,
         n_items: int | None = None,
-        remix: float = 0.0,
+        remix: float | Remix = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
+        sampling: SamplingRules | None = None,
     ) -> None:
         if n_samples < 1 or (n_items is not None and n_items < 1):
             raise ValueError(
@@ -72,17 +76,7 @@ class SongDataset(Dataset):
         self.n_items = n_items or max(1, sum(song.n_samples for song in songs) // n_samples)
         self.stems = stem_names(songs, targets)
         self.augment = list(augment)
-        self.planner = Planner(
-            [song.n_samples for song in self.songs],
-            [song.position_step for song in self.songs],
-            [[song.has(name) for name in self.stems] for song in self.songs],
-            n_samples,
-            remix,
-            augment,
-            seed,
-            [[song.lends(name, self.targets) for name in self.stems] for song in self.songs] if remix else None,
-            len(self.targets),
-        )
+        self.planner = plan_songs(songs, self.stems, len(self.targets), n_samples, remix, augment, seed, sampling)
 
     def __len__(self) -> int:
         return self.n_items
@@ -99,7 +93,7 @@ class SongDataset(Dataset):
     def presence(self, numbers: Sequence[Number]) -> Tensor:
         """Return which targets examples have, bool (B, S) on the CPU, without reading them."""
         n_targets = len(self.targets)
-        if self.planner.lends_stem[:, :n_targets].all():  # and so each song has them: nothing needs to be planned
+        if self.planner.sampling.table.lends[:, :n_targets].all():  # so each song has them, and none is planned
             return torch.ones(len(numbers), n_targets, dtype=torch.bool)
         return torch.tensor([self.plan(number).present[:n_targets] for number in numbers])
 
