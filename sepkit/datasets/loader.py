@@ -171,11 +171,31 @@ class Loader:
         while True:
             asked, self._slots.held = time.perf_counter(), 0.0
             filled = iter(self._loader) if filled is None else filled
-            item = next(filled, None)
+            item = self._next(filled)
             if item is None:
                 return
+            if self.dataset.store:
+                self.dataset.store.start()  # its thread begins after other processes, which are forks of this one
+                self.dataset.store.raise_error()
             held = self._slots.held
             yield self._make_batch(*item, time.perf_counter() - asked - held, held)
+
+    def close(self) -> None:
+        """End the decoding of files that goes on beside the loading."""
+        if self.dataset.store:
+            self.dataset.store.stop()
+
+    def _next(self, filled: Iterator) -> Any:
+        """Return what was filled next; the error of a worker, which tells its own traceback, holds no frames here.
+
+        They would hold torch's iterator in a cycle, in which its workers are waited for seconds once it is collected.
+        """
+        try:
+            return next(filled, None)
+        except Exception as error:
+            if self._loader.num_workers:
+                raise error.with_traceback(None) from error.__cause__
+            raise
 
     def mark_sent(self, slot: int) -> None:
         """Record that a device is asked to read a buffer, which is not filled again before it has."""

@@ -78,7 +78,10 @@ def loading(trainer: "Trainer") -> Iterator[None]:
     except AudioError as error:  # a worker's has a traceback before its sentence
         sentence = str(error).strip().splitlines()[-1]
         raise AudioError(sentence.rpartition("AudioError: ")[2]) from error
-    except (OutputError, TrainingError):
+    except OutputError as error:  # the store's, in a worker, too
+        sentence = str(error).strip().splitlines()[-1].rpartition("OutputError: ")[2]
+        raise OutputError(sentence) from error
+    except TrainingError:
         raise
     except Exception as error:
         if folder and _is_output_error(error, folder.path):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sepkit.datasets import EpochSampler, Song, SongDataset
 from sepkit.datasets.loader import Batch, Loader
+from sepkit.datasets.store import plan_store
 from sepkit.devices import choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import seed_generators
@@ -85,6 +86,7 @@ class Trainer:
             self.augment,
             settings.seed,
             on_error=recipe.data.on_error,
+            store=plan_store(songs["train"], recipe.data.store_limit) if recipe.data.store == "auto" else None,
         )
         self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
         parameters = [*self.separator.parameters(), *self.objective.parameters()]
@@ -156,6 +158,7 @@ class Trainer:
 
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
+        loader = None
         try:
             loader = make_loader(self)
             if self.inheritance and not self.inheritance.new and not self.step and not self.base_scores:
@@ -163,6 +166,8 @@ class Trainer:
             while not self.finished and not stop.requested:
                 self._run_epoch(loader, stop, quiet)
         finally:
+            if loader:
+                loader.close()
             self.observers.notify("on_end", self, self.history[-1] if self.history else {})
 
     def _score_base(self) -> None:
