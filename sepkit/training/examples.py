@@ -9,6 +9,7 @@ from sepkit.datasets.activity import ActivityRules
 from sepkit.datasets.matching import Remix
 from sepkit.datasets.plan import VERSION
 from sepkit.datasets.sampling import SamplingRules
+from sepkit.datasets.store import plan_store
 from sepkit.instantiate import instantiate
 from sepkit.recipe import Recipe
 
@@ -37,6 +38,8 @@ def make_dataset(recipe: Recipe, songs: Sequence[Song]) -> SongDataset:
         SamplingRules(
             data.sampling.tracks, data.sampling.balanced, activity and ActivityRules(**activity.model_dump())
         ),
+        data.on_error,
+        plan_store(songs, data.store_limit) if data.store == "auto" else None,
     )
 
 
