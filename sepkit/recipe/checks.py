@@ -24,7 +24,7 @@ _SLOTS = (  # where a class mapping stands (* : each of a list), the module of i
     (("separator", "transform"), "sepkit.transforms", ()),
     (("separator", "network"), "sepkit.models", _SIZES),
     (("separator", "postfilter"), "sepkit.masks", _SIZES),
-    (("data", "augment", "*"), "sepkit.augment", ()),
+    (("data", "augment", "*"), "sepkit.augment", ("sample_rate", "n_channels")),
     (("losses", "*"), "sepkit.losses", (*ITEM_WISE, "sample_rate")),
     (("training", "optimizer"), "torch.optim", ("params",)),
     (("training", "schedule"), "sepkit.schedules", ()),

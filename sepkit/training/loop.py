@@ -73,7 +73,8 @@ class Trainer:
         limit_training(self.separator, recipe, self.inheritance)
         self.separator.to(device)
         self.objective = Objective(plain["losses"], self.separator).to(device)
-        self.augment = [instantiate(config, "sepkit.augment") for config in recipe.data.augment]
+        derived = {"sample_rate": self.separator.sample_rate, "n_channels": self.separator.n_channels}
+        self.augment = [instantiate(config, "sepkit.augment", derived) for config in recipe.data.augment]
         self.dataset = SongDataset(
             songs["train"],
             recipe.separator.sources,
