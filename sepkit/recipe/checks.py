@@ -16,7 +16,7 @@ from sepkit.recipe.base import Base, Fit, wrapped_network
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.freezing import list_freezing_problems
-from sepkit.recipe.settings import Ramp, Recipe, SeparatorSettings
+from sepkit.recipe.settings import Ramp, Recipe, RobustSettings, SeparatorSettings
 from sepkit.separator import Separator, list_filter_problems
 
 _SIZES = ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")
@@ -87,7 +87,10 @@ def _check_parts(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]
         yield from (problem.below("separator") for problem in Separator.problems(separator))
     if isinstance(losses, list):
         sources = separator["sources"] if _is_right(("separator", "sources"), wrong) else ()
-        yield from Objective.problems(losses, sources, quantities)
+        segment = SeparatorSettings.model_fields["segment"].default
+        if _get(values, "separator", "segment") is not None:
+            segment = separator["segment"] if _is_right(("separator", "segment"), wrong) else None
+        yield from Objective.problems(losses, sources, quantities, segment)
 
 
 def _get(values: Any, *path: str | int) -> Any:
@@ -139,7 +142,9 @@ def _right_key(path: Keys, values: dict[str, Any]) -> str:
     sections = {(name,): field.annotation for name, field in Recipe.model_fields.items()}
     sections = {path: model for path, model in sections.items() if hasattr(model, "model_fields")}
     key, section = str(path[-1]), tuple(k for k in path[:-1] if isinstance(k, str))
-    siblings = _keys_of({("losses", "weight"): Ramp, (): Recipe, **sections}[section])
+    siblings = _keys_of(
+        {("losses", "weight"): Ramp, ("losses", "robust"): RobustSettings, (): Recipe, **sections}[section]
+    )
     others = [(*outer, name) for outer, model in sections.items() for name in _keys_of(model)]
     for slot, module, derived in _SLOTS:
         cls = _class_at(values, slot, module)
