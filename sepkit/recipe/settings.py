@@ -176,6 +176,18 @@ class Ramp(_Settings):
     epochs: Count
 
 
+class RobustSettings(_Settings):
+    """What a term leaves out of each item: its worst frames.
+
+    Attributes:
+        share: of the frames, (0, 1).
+        frame: s.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    frame: Seconds = 0.1
+
+
 class LossSettings(_Settings):
     """One term of the objective; all further keys are arguments of its class, from sepkit.losses.
 
@@ -185,6 +197,8 @@ class LossSettings(_Settings):
         sources: stems that the term is limited to; None: all.
         inputs: argument of the loss -> quantity of the separation, where their names differ.
         name: under which the term is logged; the class's own unless given.
+        robust: the worst frames that are left out of each item, where stems hold what does not belong to them; None:
+            none.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -197,6 +211,7 @@ class LossSettings(_Settings):
     sources: Annotated[list[str], Field(min_length=1)] | None = None
     inputs: dict[str, str] = {}
     name: Annotated[str, Field(min_length=1)]
+    robust: RobustSettings | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -27,13 +27,14 @@ def make_dataset(recipe: Recipe, songs: Sequence[Song]) -> SongDataset:
     """
     separator, data = recipe.separator, recipe.data
     activity = data.sampling.activity
+    derived = {"sample_rate": separator.sample_rate, "n_channels": separator.n_channels}
     return SongDataset(
         songs,
         separator.sources,
         round(separator.segment * separator.sample_rate),
         data.items_per_epoch,
         data.remix if isinstance(data.remix, float) else Remix(**data.remix.model_dump()),
-        [instantiate(config, "sepkit.augment") for config in data.augment],
+        [instantiate(config, "sepkit.augment", derived) for config in data.augment],
         recipe.training.seed,
         SamplingRules(
             data.sampling.tracks, data.sampling.balanced, activity and ActivityRules(**activity.model_dump())
