@@ -21,6 +21,7 @@ from sepkit.recipe.settings import (
     Ramp,
     Recipe,
     RemixSettings,
+    RobustSettings,
     SamplingSettings,
     SeparatorSettings,
 )
@@ -31,7 +32,7 @@ _SLOTS = (  # where a class mapping stands (* : each of a list), the module of i
     (("separator", "transform"), "sepkit.transforms", ()),
     (("separator", "network"), "sepkit.models", _SIZES),
     (("separator", "postfilter"), "sepkit.masks", _SIZES),
-    (("data", "augment", "*"), "sepkit.augment", ()),
+    (("data", "augment", "*"), "sepkit.augment", ("sample_rate", "n_channels")),
     (("losses", "*"), "sepkit.losses", (*ITEM_WISE, "sample_rate")),
     (("training", "optimizer"), "torch.optim", ("params",)),
     (("training", "schedule"), "sepkit.schedules", ()),
@@ -39,6 +40,7 @@ _SLOTS = (  # where a class mapping stands (* : each of a list), the module of i
 )
 _INNER = {  # mappings within the sections
     ("losses", "weight"): Ramp,
+    ("losses", "robust"): RobustSettings,
     ("data", "remix"): RemixSettings,
     ("data", "sampling"): SamplingSettings,
     ("data", "sampling", "activity"): ActivitySettings,
@@ -101,7 +103,10 @@ def _check_parts(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]
         yield from (problem.below("separator") for problem in Separator.problems(separator))
     if isinstance(losses, list):
         sources = separator["sources"] if _is_right(("separator", "sources"), wrong) else ()
-        yield from Objective.problems(losses, sources, quantities)
+        segment = SeparatorSettings.model_fields["segment"].default
+        if _get(values, "separator", "segment") is not None:
+            segment = separator["segment"] if _is_right(("separator", "segment"), wrong) else None
+        yield from Objective.problems(losses, sources, quantities, segment)
 
 
 def _get(values: Any, *path: str | int) -> Any:

@@ -137,6 +137,11 @@ class DataSettings(_Settings):
         sampling: how songs, and positions in them, are drawn.
         augment: class mappings, from sepkit.augment.
         workers: processes that read songs, beside the main one.
+        on_error: what a file does that cannot be read: `stop` the training, or `skip` the example, another one being
+            drawn in its place.
+        store: `auto`: files that are slow to read, all but 16-bit WAV at the right rate, are decoded once into the
+            cache; `off`: they are decoded each time.
+        store_limit: GB that the store may take; None: $SEPKIT_STORE_LIMIT, else 50.
         licence: of the songs, as it is to stand in the model card; None: unknown.
     """
 
@@ -151,6 +156,9 @@ class DataSettings(_Settings):
     sampling: SamplingSettings = SamplingSettings()
     augment: list[ClassMapping] = []
     workers: Annotated[int, Field(ge=0)] = 2
+    on_error: Literal["stop", "skip"] = "stop"
+    store: Literal["auto", "off"] = "auto"
+    store_limit: Positive | None = None
     licence: Annotated[str, Field(min_length=1)] | None = None
 
 
@@ -168,6 +176,18 @@ class Ramp(_Settings):
     epochs: Count
 
 
+class RobustSettings(_Settings):
+    """What a term leaves out of each item: its worst frames.
+
+    Attributes:
+        share: of the frames, (0, 1).
+        frame: s.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    frame: Seconds = 0.1
+
+
 class LossSettings(_Settings):
     """One term of the objective; all further keys are arguments of its class, from sepkit.losses.
 
@@ -177,6 +197,8 @@ class LossSettings(_Settings):
         sources: stems that the term is limited to; None: all.
         inputs: argument of the loss -> quantity of the separation, where their names differ.
         name: under which the term is logged; the class's own unless given.
+        robust: the worst frames that are left out of each item, where stems hold what does not belong to them; None:
+            none.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -189,6 +211,7 @@ class LossSettings(_Settings):
     sources: Annotated[list[str], Field(min_length=1)] | None = None
     inputs: dict[str, str] = {}
     name: Annotated[str, Field(min_length=1)]
+    robust: RobustSettings | None = None
 
     @model_validator(mode="before")
     @classmethod

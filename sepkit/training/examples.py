@@ -9,6 +9,7 @@ from sepkit.datasets.activity import ActivityRules
 from sepkit.datasets.matching import Remix
 from sepkit.datasets.plan import VERSION
 from sepkit.datasets.sampling import SamplingRules
+from sepkit.datasets.store import plan_store
 from sepkit.instantiate import instantiate
 from sepkit.recipe import Recipe
 
@@ -26,17 +27,20 @@ def make_dataset(recipe: Recipe, songs: Sequence[Song]) -> SongDataset:
     """
     separator, data = recipe.separator, recipe.data
     activity = data.sampling.activity
+    derived = {"sample_rate": separator.sample_rate, "n_channels": separator.n_channels}
     return SongDataset(
         songs,
         separator.sources,
         round(separator.segment * separator.sample_rate),
         data.items_per_epoch,
         data.remix if isinstance(data.remix, float) else Remix(**data.remix.model_dump()),
-        [instantiate(config, "sepkit.augment") for config in data.augment],
+        [instantiate(config, "sepkit.augment", derived) for config in data.augment],
         recipe.training.seed,
         SamplingRules(
             data.sampling.tracks, data.sampling.balanced, activity and ActivityRules(**activity.model_dump())
         ),
+        data.on_error,
+        plan_store(songs, data.store_limit) if data.store == "auto" else None,
     )
 
 
