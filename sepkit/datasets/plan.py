@@ -136,6 +136,11 @@ def plan_songs(
             "it to manifest.csv",
             stacklevel=2,
         )
+    if remix.share < 1 and not any(song.aligned and song.weight > 0 for song in songs):
+        raise ValueError(
+            "all tracks that are drawn are one stem alone, which makes remixed examples and no others: set data.remix: "
+            f"1, or remix=1.0, got {remix.share:g}"
+        )
     targets = stems[:n_targets]
     table = SongTable(
         [song.n_samples for song in songs],
@@ -143,6 +148,7 @@ def plan_songs(
         [[song.has(name) for name in stems] for song in songs],
         [[song.lends(name, targets) for name in stems] for song in songs] if remix.share else None,
         [song.weight for song in songs],
+        [song.aligned for song in songs],
         stems,
         n_targets,
     )
