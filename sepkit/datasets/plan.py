@@ -138,8 +138,8 @@ def plan_songs(
         )
     if remix.share < 1 and not any(song.aligned and song.weight > 0 for song in songs):
         raise ValueError(
-            "all tracks that are drawn are one stem alone, which makes remixed examples and no others: set data.remix: "
-            f"1, or remix=1.0, got {remix.share:g}"
+            f"the tracks have one stem each and can only be remixed, got remix {remix.share:g}: set data.remix: 1, or "
+            "add songs whose stems belong together"
         )
     targets = stems[:n_targets]
     table = SongTable(
