@@ -74,11 +74,9 @@ class _Filling(Dataset):
 
     def __getitem__(self, item: tuple[int, Sequence[Number]]) -> tuple[int, int, list, np.ndarray, list[str]]:
         slot, numbers = item
-        stems, filled = self.ring.stems[slot], []
+        stems, mixtures, filled = self.ring.stems[slot], self.ring.mixtures, []
         for b, number in enumerate(numbers):
-            filled.append(self.dataset.read_into(number, stems[b]))
-            if self.ring.mixtures is not None:
-                torch.sum(stems[b], 0, out=self.ring.mixtures[slot, b])
+            filled.append(self.dataset.read_into(number, stems[b], None if mixtures is None else mixtures[slot, b]))
         drawn = zip(*(example.parameters for example in filled), strict=True)
         parameters = [np.stack(step).astype(np.float32) for step in drawn]
         present = np.stack([example.present for example in filled])
