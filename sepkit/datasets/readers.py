@@ -87,16 +87,16 @@ class Pcm16Reader:
 
     def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
         """Fill out (C, T) as `Reader.read_into` does."""
-        info, n_channels = self.info, self.info.n_channels
+        info, n_channels, (n_wanted, n_samples) = self.info, self.info.n_channels, out.shape
         try:
             with open(info.path, "rb", buffering=0) as file:
                 audio.check_unchanged(info, file.fileno())
                 file.seek(self.offset + 2 * n_channels * (self.first + start))
-                for piece in out.split(_PIECE, -1):
+                for piece in (out,) if n_samples <= _PIECE else out.split(_PIECE, -1):
                     samples = _borrow("samples", piece.shape[-1] * n_channels, np.int16)
                     if _fill(file, memoryview(samples).cast("B")) < samples.nbytes:  # cut since it was opened
                         raise audio.changed(info.path)
-                    if n_channels == 2 and len(piece) == 2 and sys.byteorder == "little":
+                    if n_channels == n_wanted == 2 and sys.byteorder == "little":
                         _part_stereo(samples, piece, SCALE * factor, swap)
                     else:
                         read = torch.from_numpy(samples.view("<i2")).view(-1, n_channels).mT
@@ -112,7 +112,7 @@ def _part_stereo(samples: np.ndarray, out: Tensor, factor: float, swap: bool) ->
     read every other sample.
     """
     pairs = torch.from_numpy(samples.view(np.int32))
-    shifted = torch.from_numpy(_borrow("shifted", len(pairs), np.int32))
+    shifted = torch.from_numpy(_borrow("shifted", pairs.shape[0], np.int32))
     left, right = out.unbind()[::-1] if swap else out.unbind()
     torch.bitwise_left_shift(pairs, 16, out=shifted)  # 65536 times the left sample
     left.copy_(shifted).mul_(factor / 65536)

@@ -231,10 +231,11 @@ def _sum_alongside(stems: Tensor, mixture: Tensor, k: int) -> None:
 
     A stem that was just read is still in the processor's cache. Beyond four, torch sums in another order.
     """
-    if len(stems) > 4:
-        if k == len(stems) - 1:
+    n_stems = stems.shape[0]
+    if n_stems > 4:
+        if k == n_stems - 1:
             torch.sum(stems, 0, out=mixture)
-    elif len(stems) == 1:
+    elif n_stems == 1:
         mixture.copy_(stems[0])
     elif k == 1:
         torch.add(stems[0], stems[1], out=mixture)
