@@ -28,7 +28,8 @@ from sepkit.datasets import (
     open_songs,
 )
 from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS
-from sepkit.datasets.readers import read_into
+from sepkit.datasets.readers import DecodingReader, Pcm16Reader
+from sepkit.datasets.sampling import Sampling, SongTable
 from sepkit.datasets.songs import RESIDUAL
 
 TARGETS = ["vocals", "drums"]
@@ -377,9 +378,10 @@ def test_an_example_of_one_song_reads_each_file_once(tmp_path, monkeypatch, suff
     names = ["vocals", "drums", *(["mixture"] if recorded else [])]
     write_root(tmp_path, ["train/a"], names=names, suffix=suffix)
     dataset, read = folder(tmp_path), []
-    original = read_into
-    recording = lambda info, *rest: (read.append(info.path), original(info, *rest))[1]  # noqa: E731
-    monkeypatch.setattr("sepkit.datasets.songs.read_into", recording)
+    for reader in (Pcm16Reader, DecodingReader):
+        original = reader.read_into
+        recording = lambda self, *rest, original=original: (read.append(self.info.path), original(self, *rest))[1]  # noqa: E731
+        monkeypatch.setattr(reader, "read_into", recording)
     dataset[0]
     assert sorted(Path(path).stem for path in read) == sorted(names)
 
@@ -444,7 +446,8 @@ def test_examples_of_songs_that_lack_stems_are_collated(tmp_path):
 
 @pytest.mark.parametrize("remix", [0.0, 0.5])
 def test_songs_that_have_all_stems_give_the_examples_that_they_always_gave(remix):
-    planner = Planner([1000, 3000, 500], [1, 3, 1], np.ones((3, 3)), 400, remix, seed=5, n_targets=2)
+    table = SongTable([1000, 3000, 500], [1, 3, 1], np.ones((3, 3)), n_targets=2)
+    planner = Planner(Sampling(table, 400), remix, seed=5)
     plans = [planner.plan((2, i)) for i in range(3)]
     assert [(plan.songs, plan.positions) for plan in plans] == FORMER_PLANS[remix]
 
@@ -472,7 +475,7 @@ def test_16_bit_wav_comes_bit_for_bit_as_the_decoder_reads_it(tmp_path):
     write_song(tmp_path / "train" / "a", {"vocals": samples})
     (song,) = open_songs(tmp_path, "train", None, RATE, 2)
     stem = song.stems["vocals"]
-    assert stem._pcm_offset == 44
+    assert stem.files[0].pcm_offset == 44
     assert torch.equal(stem.read(0, song.n_samples), audio.read(stem.info.path)[0])
     assert torch.equal(stem.read(1234, 777), audio.read(stem.info.path, 1234, 777)[0])
 
@@ -495,7 +498,7 @@ def test_only_little_endian_16_bit_wav_goes_past_the_decoder(tmp_path, container
     path.parent.mkdir(parents=True)
     soundfile.write(path, noise(0), RATE, format=container, subtype=subtype, endian=endian)
     (song,) = open_songs(tmp_path, "train", None, RATE, 2)
-    assert (song.stems["vocals"]._pcm_offset is not None) == direct
+    assert song.stems["vocals"].is_direct == direct
     assert torch.equal(song.read_mixture(10, 1000), audio.read(path, 10, 1000)[0])
 
 
@@ -604,15 +607,16 @@ def test_an_index_beyond_the_examples_is_refused(root, number):
 
 
 def test_the_share_of_remixed_examples_is_as_wanted():
-    planner = Planner([1000] * 50, [1] * 50, np.ones((50, 4)), 100, remix=0.3)
+    sampling = Sampling(SongTable([1000] * 50, [1] * 50, np.ones((50, 4))), 100)
+    planner = Planner(sampling, remix=0.3)
     mixed = np.mean([len(set(planner.plan((0, i)).songs)) > 1 for i in range(2000)])
     assert mixed == pytest.approx(0.3, abs=0.04)  # 4 standard deviations of a share of 2000
-    whole = Planner([1000] * 50, [1] * 50, np.ones((50, 4)), 100)
+    whole = Planner(sampling)
     assert all(len(set(whole.plan((0, i)).songs)) == 1 for i in range(100))
 
 
 def test_songs_are_drawn_in_proportion_to_their_length_and_everywhere():
-    planner = Planner([1000, 3000], [1, 147], np.ones((2, 1)), 500)
+    planner = Planner(Sampling(SongTable([1000, 3000], [1, 147], np.ones((2, 1))), 500))
     plans = [planner.plan((0, i)) for i in range(2000)]
     assert np.mean([plan.songs[0] for plan in plans]) == pytest.approx(0.75, abs=0.04)  # 4 standard deviations
     first = [plan.positions[0] for plan in plans if plan.songs[0] == 0]

@@ -54,12 +54,13 @@ MODULES = (
 PASSIVE = {
     "errors and what calls return": (
         "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Example Excerpt "
-        "CatalogueResult ModelError Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
+        "CatalogueResult Manifest ModelError Plan Row "
+        "Score Scores Separated Separates Separation Song Summary WorkerError changed "
         "vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
-        "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
+        "EpochSampler Planner Sampling SamplingRules SongDataset SongTable Stopwatch check_songs augment_and_mix "
         "peak_memory total_memory available_cores load_matplotlib new_figure literal_text"
     ),
     "losses, which have a battery of their own": (
@@ -435,6 +436,14 @@ def cases(folder: Path) -> dict[str, Case]:
             )
             for name, step in AUGMENTATIONS.items()
         },
+        "Remix": Case(
+            datasets.Remix, {"share": 0.5, "tempo": 0.04, "key": 1}, counts=("key",), numbers=("share", "tempo")
+        ),
+        "ActivityRules": Case(
+            datasets.ActivityRules,
+            {"silent": 0.1, "threshold": -60.0, "sounding": 0.1},
+            numbers=("silent", "threshold", "sounding"),
+        ),
         **{
             name: Case(
                 lambda progress, warmup, name=name: getattr(schedules, name)(warmup=warmup).factor(progress),
@@ -451,6 +460,14 @@ def cases(folder: Path) -> dict[str, Case]:
         "read_card": Case(lambda path: model_folder.read_card(path), {"path": run}, **paths),
         "open_songs": Case(
             lambda path: datasets.open_songs(path, "test", ["vocals"], RATE, 2), {"path": folder / "songs"}, **paths
+        ),
+        "read_manifest": Case(
+            lambda path: datasets.read_manifest(path).rows, {"path": folder / "songs" / "listed.csv"}, **paths
+        ),
+        "write_manifest": Case(
+            lambda path: datasets.write_manifest(datasets.Manifest(folder, "", ()), path),
+            {"path": folder / "songs" / "written.csv"},
+            **paths,
         ),
         "AudioFolder": Case(
             lambda path, **more: datasets.AudioFolder(path, subset="test", **songs, **more)[0],
@@ -545,6 +562,7 @@ def calls(tmp_path_factory) -> dict[str, Case]:
         place = folder / "songs" / "test" / "one" / f"{stem}.wav"
         place.parent.mkdir(parents=True, exist_ok=True)
         audio.write(place, noise(2, LENGTH, seed=seed), RATE)
+    (folder / "songs" / "listed.csv").write_text("path,stem,track,split\ntest/one/vocals.wav,vocals,one,test\n")
     model_folder.save_model(model(), folder / "model")
     for name in ("scores", "others"):
         evaluation.evaluate(
