@@ -54,8 +54,8 @@ MODULES = (
 PASSIVE = {
     "errors and what calls return": (
         "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Example Excerpt "
-        "CatalogueResult ModelError Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
-        "vanished"
+        "CatalogueResult ModelError Plan Preview Score Scores Separated Separates Separation Song Summary WorkerError "
+        "changed vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
@@ -77,6 +77,7 @@ PASSIVE = {
         "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
+    "of examples that a preview drew": "report_preview",
 }
 
 
