@@ -49,6 +49,24 @@ def test_left_and_right_are_swapped_where_drawn():
     assert torch.equal(swapped[1], waveforms[1])
 
 
+def _folded(step, waveforms: torch.Tensor, parameters) -> torch.Tensor:
+    """Scale and swap as a loader does that folds a step into its conversion."""
+    factors, swapped = step.fold(parameters)
+    for k, waveform in enumerate(waveforms := waveforms.clone()):
+        waveforms[k] = waveform.flip(0) if swapped is not None and swapped[k] else waveform
+        waveforms[k] *= 1.0 if factors is None else float(factors[k])
+    return waveforms
+
+
+@pytest.mark.parametrize("step", [Gain(), Sign(), SwapChannels()])
+@pytest.mark.parametrize("n_channels", [1, 2, 3])
+def test_what_a_step_folds_into_the_conversion_is_what_it_does(step, n_channels):
+    waveforms, parameters = stems(6, n_channels, 50), drawn_by(step, 6)
+    expected = step(waveforms, torch.from_numpy(parameters))
+    for drawn in (parameters, torch.from_numpy(parameters).float()):
+        torch.testing.assert_close(_folded(step, waveforms, drawn), expected)
+
+
 def test_a_faster_stem_rises_in_pitch_and_ends_in_silence():
     time = torch.arange(44100) / 44100
     tones = torch.sin(2 * torch.pi * 1000 * time).expand(2, 2, -1)

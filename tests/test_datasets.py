@@ -28,7 +28,7 @@ from sepkit.datasets import (
     open_songs,
 )
 from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS
-from sepkit.datasets.readers import read_into
+from sepkit.datasets.readers import DecodingReader, Pcm16Reader
 from sepkit.datasets.songs import RESIDUAL
 
 TARGETS = ["vocals", "drums"]
@@ -377,9 +377,10 @@ def test_an_example_of_one_song_reads_each_file_once(tmp_path, monkeypatch, suff
     names = ["vocals", "drums", *(["mixture"] if recorded else [])]
     write_root(tmp_path, ["train/a"], names=names, suffix=suffix)
     dataset, read = folder(tmp_path), []
-    original = read_into
-    recording = lambda info, *rest: (read.append(info.path), original(info, *rest))[1]  # noqa: E731
-    monkeypatch.setattr("sepkit.datasets.songs.read_into", recording)
+    for reader in (Pcm16Reader, DecodingReader):
+        original = reader.read_into
+        recording = lambda self, *rest, original=original: (read.append(self.info.path), original(self, *rest))[1]  # noqa: E731
+        monkeypatch.setattr(reader, "read_into", recording)
     dataset[0]
     assert sorted(Path(path).stem for path in read) == sorted(names)
 
@@ -472,7 +473,7 @@ def test_16_bit_wav_comes_bit_for_bit_as_the_decoder_reads_it(tmp_path):
     write_song(tmp_path / "train" / "a", {"vocals": samples})
     (song,) = open_songs(tmp_path, "train", None, RATE, 2)
     stem = song.stems["vocals"]
-    assert stem._pcm_offset == 44
+    assert stem.files[0].pcm_offset == 44
     assert torch.equal(stem.read(0, song.n_samples), audio.read(stem.info.path)[0])
     assert torch.equal(stem.read(1234, 777), audio.read(stem.info.path, 1234, 777)[0])
 
@@ -495,7 +496,7 @@ def test_only_little_endian_16_bit_wav_goes_past_the_decoder(tmp_path, container
     path.parent.mkdir(parents=True)
     soundfile.write(path, noise(0), RATE, format=container, subtype=subtype, endian=endian)
     (song,) = open_songs(tmp_path, "train", None, RATE, 2)
-    assert (song.stems["vocals"]._pcm_offset is not None) == direct
+    assert song.stems["vocals"].is_direct == direct
     assert torch.equal(song.read_mixture(10, 1000), audio.read(path, 10, 1000)[0])
 
 

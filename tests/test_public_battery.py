@@ -54,8 +54,9 @@ MODULES = (
 PASSIVE = {
     "errors and what calls return": (
         "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Example Excerpt "
-        "CatalogueResult ModelError Plan Preview Score Scores Separated Separates Separation Song Summary WorkerError "
-        "changed vanished"
+        "CatalogueResult Manifest ModelError Plan Row "
+        "Score Scores Separated Separates Separation Song Summary WorkerError changed "
+        "vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
@@ -77,7 +78,7 @@ PASSIVE = {
         "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
-    "of examples that a preview drew": "report_preview",
+    "of examples that a preview drew": "Preview report_preview",
 }
 
 
@@ -446,6 +447,14 @@ def cases(folder: Path) -> dict[str, Case]:
         "open_songs": Case(
             lambda path: datasets.open_songs(path, "test", ["vocals"], RATE, 2), {"path": folder / "songs"}, **paths
         ),
+        "read_manifest": Case(
+            lambda path: datasets.read_manifest(path).rows, {"path": folder / "songs" / "listed.csv"}, **paths
+        ),
+        "write_manifest": Case(
+            lambda path: datasets.write_manifest(datasets.Manifest(folder, "", ()), path),
+            {"path": folder / "songs" / "written.csv"},
+            **paths,
+        ),
         "AudioFolder": Case(
             lambda path, **more: datasets.AudioFolder(path, subset="test", **songs, **more)[0],
             {"path": folder / "songs", "sample_length": 0.1, "num_channels": 2},
@@ -539,6 +548,7 @@ def calls(tmp_path_factory) -> dict[str, Case]:
         place = folder / "songs" / "test" / "one" / f"{stem}.wav"
         place.parent.mkdir(parents=True, exist_ok=True)
         audio.write(place, noise(2, LENGTH, seed=seed), RATE)
+    (folder / "songs" / "listed.csv").write_text("path,stem,track,split\ntest/one/vocals.wav,vocals,one,test\n")
     model_folder.save_model(model(), folder / "model")
     for name in ("scores", "others"):
         evaluation.evaluate(

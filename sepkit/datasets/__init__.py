@@ -2,6 +2,8 @@
 
 from sepkit.datasets.check import check_songs
 from sepkit.datasets.layout import DatasetError
+from sepkit.datasets.manifest import Manifest, Row
+from sepkit.datasets.manifest_files import read_manifest, write_manifest
 from sepkit.datasets.musdb.dataset import MUSDB18
 from sepkit.datasets.opening import open_songs
 from sepkit.datasets.plan import EpochSampler, Plan, Planner
@@ -16,8 +18,10 @@ __all__ = [
     "DatasetError",
     "EpochSampler",
     "Example",
+    "Manifest",
     "Plan",
     "Planner",
+    "Row",
     "Song",
     "SongDataset",
     "augment_and_mix",
@@ -26,7 +30,9 @@ __all__ = [
     "create_audio_folder",
     "load_stems",
     "open_songs",
+    "read_manifest",
     "verify_dataset",
+    "write_manifest",
 ]
 
 __getattr__, __dir__ = lazy_names(

@@ -12,12 +12,14 @@ from sepkit import audio
 from sepkit.datasets.inspection import ALIKE, COPY, REPORTED, Copy, Mixing
 from sepkit.datasets.layout import DatasetError
 from sepkit.datasets.songs import RESIDUAL, Song
+from sepkit.datasets.stems import StemFile
 from sepkit.devices import available_cores
 
 _SHOWN = 5  # songs of one finding
 _PATIENCE = 2.0  # s after which a bar appears
 _OFTEN = 0.1  # share of the songs from which a silent stem is reported
 _AUDIBLE = 1e-6  # of full scale
+_BLOCK = 1 << 16  # samples read at a time
 _LEVEL = 0.2  # dB of a factor that is reported
 _UNLIKE = -3.0  # dB of the residual of a mixture which is not the sum in any way
 _UNCOVERED = -20.0  # dB of a sum that no part holds, from which it is reported
@@ -74,11 +76,12 @@ def _find_faults(song: Song, deep: bool) -> list[str]:
     """Decode the files that may hold NaN, or all, inspect the song, and describe what does not decode."""
     files = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
     faults = []
-    for info in (stem.info for stem in files):
+    for file in (file for stem in files for file in stem.files):
+        info = file.info
         may_hold_nan = info.subtype.lower().startswith(("float", "double", "pcm_f32", "pcm_f64"))
         try:
             if deep or may_hold_nan:
-                with audio.AudioReader(info.path, info=info) as reader:
+                with audio.AudioReader(info.path, allow_truncated=file.allow_damaged, info=info) as reader:
                     for _ in reader.blocks():
                         pass
         except audio.AudioError as error:
@@ -95,11 +98,21 @@ def _find_silent(songs: Sequence[Song]) -> dict[str, list[str]]:
     silent: dict[str, list[str]] = {}
     for song in songs:
         for name in song.inspection.silent:
-            if name in song.parts:
-                with audio.AudioReader(song.stems[name].info.path, info=song.stems[name].info) as reader:
-                    if not any(bool((block.abs() > _AUDIBLE).any()) for block in reader.blocks()):
-                        silent.setdefault(name, []).append(song.name)
+            if name in song.parts and not any(_sounds(file) for file in song.stems[name].files):
+                silent.setdefault(name, []).append(song.name)
     return silent
+
+
+def _sounds(file: StemFile) -> bool:
+    with audio.AudioReader(file.info.path, allow_truncated=file.allow_damaged, info=file.info) as reader:
+        reader.seek(file.start)
+        left = file.stop - file.start
+        while left:
+            block = reader.read(min(left, _BLOCK))
+            if bool((block.abs() > _AUDIBLE).any()):
+                return True
+            left -= block.shape[-1]
+    return False
 
 
 def describe_inspections(songs: Iterable[Song], targets: Collection[str]) -> tuple[list[str], list[str]]:

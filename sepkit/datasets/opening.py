@@ -10,7 +10,8 @@ from sepkit.arguments import check_path, is_integer
 from sepkit.datasets.layout import SUBSETS, DatasetError, find_root, list_songs
 from sepkit.datasets.musdb.stem_files import SOURCES, check_stem_file, decode_stem_files, is_stem_file, song_name
 from sepkit.datasets.roles import Roles, describe_roles, is_like, missing_part, sort_stems
-from sepkit.datasets.songs import Song, Stem, make_song
+from sepkit.datasets.songs import Song, make_song
+from sepkit.datasets.stems import Stem, single
 from sepkit.instantiate import did_you_mean
 
 _SHOWN = 20  # names in a sentence
@@ -130,7 +131,7 @@ def _probe_song(place: Path, folder: Path | None, sample_rate: int, n_channels: 
             candidate.findings.append(f"{path}: there is another file for the stem {path.stem!r}; keep one")
         candidate.names.add(path.stem)
         try:
-            candidate.files[path.name] = Stem(audio.probe(path), sample_rate, n_channels, allow_damaged)
+            candidate.files[path.name] = single(audio.probe(path), sample_rate, n_channels, allow_damaged)
         except audio.AudioError as error:
             candidate.findings.append(str(error))
     candidate.names.discard("mixture")
@@ -204,7 +205,7 @@ def _check_file(path: Path, stem: Stem) -> list[str]:
         audio.describe_damage(info.damage, info.sample_rate),
         f"{info.undeclared} samples more than its header declares" if info.undeclared else "",
     )
-    if any(faults) and not stem.allow_damaged:
+    if any(faults) and not stem.files[0].allow_damaged:
         remedy = "get the whole file, or set data.allow_damaged: true, or allow_damaged=True"
         findings.append(f"{path}: {', '.join(filter(None, faults))}; {remedy}")
     if info.n_channels not in (1, stem.n_channels) and stem.n_channels != 1:

@@ -1,4 +1,9 @@
-"""16-bit WAV straight from the disk into a tensor, without a decoder between them."""
+"""From a file into a tensor: 16-bit WAV as it lies on the disk, everything else through a decoder."""
+
+import math
+import os
+import threading
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -7,7 +12,47 @@ from torch import Tensor
 from sepkit import audio
 from sepkit.audio.pcm import locate_samples
 
-_SCALE = np.float32(1 / 32768)  # a power of two: the product is exact, equal to what the decoder returns
+SCALE = 1 / 32768  # a power of two: the product is exact, equal to what the decoder returns
+_PIECE = 1 << 19  # samples that are read at a time
+_MARGIN = 2048  # samples around a segment that hide the edges of the resampler
+_scratch = threading.local()
+
+
+class Reader(Protocol):
+    """A part of a file at the wanted rate, read from any position."""
+
+    def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
+        """Fill out (C, T) with samples of the file, its channels adapted to C.
+
+        Args:
+            out: float32, filled; all its samples lie in the file.
+            start: first sample, at the wanted rate.
+            factor: multiplies all samples.
+            swap: reverse the order of the channels.
+
+        Raises:
+            AudioError: the file cannot be read, or is another one than was probed.
+        """
+
+
+def convert(samples: Tensor, out: Tensor, factor: float = 1.0, swap: bool = False) -> None:
+    """Fill out with samples, scaled, in one pass.
+
+    Args:
+        samples: (C', T) int16 or float32, C' = C or either 1.
+        out: (C, T) float32, filled.
+        factor: multiplies all samples; of int16, full scale is 32768 * factor.
+        swap: reverse the order of the channels.
+    """
+    if samples.shape[0] not in (1, out.shape[0]):
+        samples = audio.adapt_channels(samples.float(), out.shape[0])
+    if swap and samples.shape[0] > 1:
+        for channel, other in zip(out, samples.unbind()[::-1], strict=True):
+            torch.mul(other, factor, out=channel)
+    elif factor == 1 and samples.dtype == out.dtype:
+        out.copy_(samples)
+    else:
+        torch.mul(samples.expand_as(out), factor, out=out)
 
 
 def locate_pcm16(info: audio.AudioInfo) -> int | None:
@@ -27,42 +72,94 @@ def locate_pcm16(info: audio.AudioInfo) -> int | None:
     return samples.offset if n_samples == info.n_samples else None
 
 
-def _read_pcm16(info: audio.AudioInfo, offset: int, start: int, out: Tensor) -> None:
-    """Fill out (C, T), which has the file's channels, from a sample on."""
-    n_channels, n_samples = out.shape
-    samples = np.empty((n_samples, n_channels), "<i2")
-    try:
-        with open(info.path, "rb", buffering=0) as file:
-            audio.check_unchanged(info, file.fileno())
-            file.seek(offset + samples.itemsize * n_channels * start)
-            n_bytes = file.readinto(samples)
-    except OSError as error:
-        raise audio.vanished(info.path, error) from error
-    if n_bytes < samples.nbytes:  # cut since it was opened
-        raise audio.changed(info.path)
-    np.multiply(samples.T, _SCALE, out=out.numpy())
-
-
-def read_into(
-    info: audio.AudioInfo, pcm_offset: int | None, start: int, out: Tensor, allow_damaged: bool = False
-) -> None:
-    """Fill out (C, T) from a sample on, with the file's channels adapted to C.
+class Pcm16Reader:
+    """Read 16-bit WAV without a decoder, through one small buffer.
 
     Args:
-        info: what the probe found; the file holds the samples start to start + T.
-        pcm_offset: what `locate_pcm16` found.
-        start: first sample.
-        out: filled.
-        allow_damaged: take what decodes of a truncated or damaged file.
-
-    Raises:
-        AudioError: the file cannot be read, or is another one than was probed.
+        info: what the probe found.
+        offset: what `locate_pcm16` found.
+        first: sample of the file at which position 0 lies.
     """
-    n_channels, n_samples = out.shape
-    if pcm_offset is not None:
-        read = out if info.n_channels == n_channels else torch.empty(info.n_channels, n_samples)
-        _read_pcm16(info, pcm_offset, start, read)
-    else:
-        read = audio.read(info.path, start, n_samples, allow_truncated=allow_damaged, info=info)[0]
-    if read is not out:
-        out.copy_(audio.adapt_channels(read, n_channels))
+
+    def __init__(self, info: audio.AudioInfo, offset: int, first: int = 0) -> None:
+        self.info, self.offset, self.first = info, offset, first
+
+    def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
+        """Fill out (C, T) as `Reader.read_into` does."""
+        info, n_channels = self.info, self.info.n_channels
+        try:
+            with open(info.path, "rb", buffering=0) as file:
+                audio.check_unchanged(info, file.fileno())
+                file.seek(self.offset + 2 * n_channels * (self.first + start))
+                for piece in out.split(_PIECE, -1):
+                    samples = _borrow(piece.shape[-1] * n_channels)
+                    if _fill(file, memoryview(samples).cast("B")) < samples.nbytes:  # cut since it was opened
+                        raise audio.changed(info.path)
+                    read = torch.from_numpy(samples).view(-1, n_channels).mT
+                    convert(read, piece, SCALE * factor, swap)
+        except OSError as error:
+            raise audio.vanished(info.path, error) from error
+
+
+def _borrow(n_values: int) -> np.ndarray:
+    """Return the thread's buffer of 16-bit values, which the next call returns again."""
+    buffer = getattr(_scratch, "buffer", None)
+    if buffer is None or len(buffer) < n_values:
+        buffer = _scratch.buffer = np.empty(n_values, "<i2")
+    return buffer[:n_values]
+
+
+def _fill(file, view: memoryview) -> int:
+    """Read until a buffer is full or the file ends, since one call may return less; return the bytes."""
+    n_bytes = 0
+    while n_bytes < len(view) and (n_read := file.readinto(view[n_bytes:])):
+        n_bytes += n_read
+    return n_bytes
+
+
+class DecodingReader:
+    """Read any file through its decoder.
+
+    Args:
+        info: what the probe found.
+        first: sample of the file at which position 0 lies.
+        allow_damaged: take what decodes of a truncated or damaged file.
+    """
+
+    def __init__(self, info: audio.AudioInfo, first: int = 0, allow_damaged: bool = False) -> None:
+        self.info, self.first, self.allow_damaged = info, first, allow_damaged
+
+    def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
+        """Fill out (C, T) as `Reader.read_into` does."""
+        options = {"allow_truncated": self.allow_damaged, "info": self.info}
+        read, _ = audio.read(self.info.path, self.first + start, out.shape[-1], **options)
+        convert(read, out, factor, swap)
+
+
+class ResamplingReader:
+    """Read a part of a file at another rate than its own; positions are whole samples of the file.
+
+    Args:
+        info: what the probe found.
+        sample_rate: wanted, Hz.
+        first: sample of the file at which position 0 lies.
+        end: sample of the file behind the last that is read.
+        allow_damaged: take what decodes of a truncated or damaged file.
+    """
+
+    def __init__(
+        self, info: audio.AudioInfo, sample_rate: int, first: int, end: int, allow_damaged: bool = False
+    ) -> None:
+        self.info, self.sample_rate, self.first, self.end = info, sample_rate, first, end
+        self.allow_damaged = allow_damaged
+
+    def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
+        """Fill out (C, T) as `Reader.read_into` does."""
+        rate, file_rate = self.sample_rate, self.info.sample_rate
+        step = rate // math.gcd(rate, file_rate)
+        margin = min(start, -(-_MARGIN // step) * step)
+        first = self.first + (start - margin) * file_rate // rate
+        n_wanted = min(-(-(out.shape[-1] + margin + _MARGIN) * file_rate // rate), self.end - first)
+        options = {"allow_truncated": self.allow_damaged, "info": self.info}
+        read, _ = audio.read(os.fspath(self.info.path), first, n_wanted, **options)
+        convert(audio.resample(read, file_rate, rate)[:, margin : margin + out.shape[-1]], out, factor, swap)

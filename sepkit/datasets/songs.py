@@ -8,60 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sepkit import audio
 from sepkit.datasets.inspection import Inspection, inspect_song
-from sepkit.datasets.readers import locate_pcm16, read_into
 from sepkit.datasets.roles import Roles
+from sepkit.datasets.stems import Stem, Store
 
 RESIDUAL = "(residual)"  # name of a recorded mixture minus its parts
-_MARGIN = 2048  # samples around a segment that hide the edges of the resampler
-
-
-@dataclass(frozen=True)
-class Stem:
-    """One recorded stem of a song, read at the song's rate and number of channels."""
-
-    info: audio.AudioInfo
-    sample_rate: int
-    n_channels: int
-    allow_damaged: bool = False
-
-    @cached_property
-    def n_samples(self) -> int:
-        """Return the length in samples at `sample_rate`."""
-        return self.info.n_samples * self.sample_rate // self.info.sample_rate
-
-    @property
-    def position_step(self) -> int:
-        """Return the factor of positions at `sample_rate` that are whole samples of the file."""
-        return self.sample_rate // math.gcd(self.sample_rate, self.info.sample_rate)
-
-    @cached_property
-    def _pcm_offset(self) -> int | None:
-        return locate_pcm16(self.info)
-
-    def read(self, start: int, n_samples: int) -> Tensor:
-        """Read (C, n_samples) from a position that is a multiple of `position_step`; zeros follow the end."""
-        out = torch.empty(self.n_channels, n_samples)
-        self.read_into(out, start)
-        return out
-
-    def read_into(self, out: Tensor, start: int) -> None:
-        """Fill out (C, T) as `read` does."""
-        n_samples = max(0, min(out.shape[-1], self.n_samples - start))
-        out[:, n_samples:] = 0
-        if n_samples and self.info.sample_rate == self.sample_rate:
-            read_into(self.info, self._pcm_offset, start, out[:, :n_samples], self.allow_damaged)
-        elif n_samples:
-            out[:, :n_samples] = audio.adapt_channels(self._read_resampled(start, n_samples), self.n_channels)
-
-    def _read_resampled(self, start: int, n_samples: int) -> Tensor:
-        rate, file_rate = self.sample_rate, self.info.sample_rate
-        margin = min(start, -(-_MARGIN // self.position_step) * self.position_step)
-        first = (start - margin) * file_rate // rate
-        wanted = min(-(-(n_samples + margin + _MARGIN) * file_rate // rate), self.info.n_samples - first)
-        read = audio.read(self.info.path, first, wanted, allow_truncated=self.allow_damaged, info=self.info)[0]
-        return audio.resample(read, file_rate, rate)[:, margin : margin + n_samples]
 
 
 @dataclass(frozen=True)
@@ -73,12 +24,29 @@ class Song:
         stems: by name.
         mixture: as recorded; None: the sum of the parts.
         apart: stems that are not added to the mixture, because parts hold the same.
+        root: the folder of the set that it belongs to, as it was given.
+        split: "train", "valid" or "test".
+        tempo: beats per minute; None: unknown.
+        key: musical key as `sepkit.datasets.keys.normalize_key` spells it, "A minor"; None: unknown.
+        licence: of its files; None: unknown.
+        weight: of the set that it belongs to: how often its songs are drawn, for their length.
     """
 
     name: str
     stems: dict[str, Stem]
     mixture: Stem | None = None
     apart: frozenset[str] = frozenset()
+    root: str = ""
+    split: str = ""
+    tempo: float | None = None
+    key: str | None = None
+    licence: str | None = None
+    weight: float = 1.0
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Return root, split and name, which no other song has in common with it."""
+        return self.root, self.split, self.name
 
     @cached_property
     def parts(self) -> list[str]:
@@ -121,22 +89,53 @@ class Song:
             return self.has(name) and len(self.parts) == 1 and self.inspection.holds_another_part
         return self.has(name)
 
-    def read_into(self, out: Tensor, names: Sequence[str], start: int) -> None:
-        """Fill out (K, C, T) with the parts of these names, each read once; those that the song lacks with zeros.
+    def read_into(
+        self,
+        out: Tensor,
+        names: Sequence[str],
+        start: int,
+        factors: Sequence[float] | None = None,
+        swapped: Sequence[bool] | None = None,
+        store: Store | None = None,
+    ) -> None:
+        """Fill with parts, each read once; `RESIDUAL` is the recorded mixture minus all parts.
 
-        `RESIDUAL` is the recorded mixture minus all parts.
+        Args:
+            out: (K, C, T) float32, filled.
+            names: of the K parts; those that the song lacks are zeros.
+            start: first sample, a multiple of `position_step`.
+            factors: of each part; None: 1.
+            swapped: of each part, whether the order of its channels is reversed; None: of none.
+            store: read what it has there; None: read the files themselves.
         """
-        for waveform, name in zip(out, names, strict=True):
+        if self.mixture and RESIDUAL in names:
+            self._subtract_parts(out, names, start, store)
+            _change(out, factors, swapped)
+            return
+        for k, (waveform, name) in enumerate(zip(out, names, strict=True)):
             if name in self.parts:
-                self.stems[name].read_into(waveform, start)
-            elif name == RESIDUAL and self.mixture:
-                self.mixture.read_into(waveform, start)
+                factor = 1.0 if factors is None else factors[k]
+                self.stems[name].read_into(waveform, start, factor, swapped is not None and swapped[k], store)
             else:
                 waveform.zero_()
-        if self.mixture and RESIDUAL in names:
-            residual = out[names.index(RESIDUAL)]
-            for name in self.parts:
-                residual -= out[names.index(name)] if name in names else self.stems[name].read(start, out.shape[-1])
+
+    def _subtract_parts(self, out: Tensor, names: Sequence[str], start: int, store: Store | None) -> None:
+        """Fill out with parts as they are, the residual among them."""
+        residual = out[names.index(RESIDUAL)]
+        self.mixture.read_into(residual, start, store=store)
+        for waveform, name in zip(out, names, strict=True):
+            if name in self.parts:
+                self.stems[name].read_into(waveform, start, store=store)
+            elif name != RESIDUAL:
+                waveform.zero_()
+        other = None
+        for name in self.parts:
+            if name not in names and other is None:
+                other = torch.empty_like(residual)
+            part = out[names.index(name)] if name in names else other
+            if name not in names:
+                self.stems[name].read_into(part, start, store=store)
+            residual -= part
 
     def read_stem(self, name: str, start: int, n_samples: int) -> Tensor:
         """Read (C, n_samples) of a stem or of `RESIDUAL`; zeros follow the end."""
@@ -156,6 +155,15 @@ class Song:
     def inspection(self) -> Inspection:
         """Return the findings in ten seconds of all files."""
         return inspect_song(self)
+
+
+def _change(out: Tensor, factors: Sequence[float] | None, swapped: Sequence[bool] | None) -> None:
+    """Scale waveforms (K, C, T) and reverse their channels, in place."""
+    for k, waveform in enumerate(out):
+        if swapped is not None and swapped[k]:
+            waveform.copy_(waveform.flip(0))
+        if factors is not None and factors[k] != 1:
+            waveform.mul_(factors[k])
 
 
 def make_song(name: str, stems: dict[str, Stem], roles: Roles) -> Song:

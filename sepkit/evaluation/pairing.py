@@ -7,7 +7,8 @@ from pathlib import Path
 from sepkit import audio
 from sepkit.datasets import DatasetError, open_songs
 from sepkit.datasets.roles import Roles, describe_roles, is_all_but_vocals, is_mixture, missing_part, sort_stems, untag
-from sepkit.datasets.songs import Stem, make_song
+from sepkit.datasets.songs import make_song
+from sepkit.datasets.stems import single
 from sepkit.evaluation.targets import ACCOMPANIMENT, RESIDUAL_NAMES, VOCALS, Targets, choose_targets
 from sepkit.evaluation.tracks import FileTrack
 from sepkit.files import readable, safe_name
@@ -223,7 +224,7 @@ def _make_track(
     recorded: Stems,
 ) -> FileTrack:
     targets = _choose_recorded(choose_targets(available, chosen, protocol), recorded)
-    stems = {stem: Stem(info, info.sample_rate, info.n_channels) for stem, info in recorded.items()}
+    stems = {stem: single(info, info.sample_rate, info.n_channels) for stem, info in recorded.items()}
     song = make_song(name, stems, _sort_recorded(recorded, targets.names))
     # Beside vocals an accompaniment is all but the vocals, which is not the residual beside another stem.
     of_vocals = targets.summed or targets.stems[0] == VOCALS or VOCALS not in available

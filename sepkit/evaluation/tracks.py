@@ -62,7 +62,7 @@ class Track:
     def files(self) -> tuple[str, ...]:
         """List the files from which it is read."""
         recorded = [*self.song.stems.values(), *([self.song.mixture] if self.song.mixture else [])]
-        return tuple(stem.info.path for stem in recorded)
+        return tuple(file.info.path for stem in recorded for file in stem.files)
 
     def read(self) -> TrackAudio:
         """Read the mixture and the references, and read or separate the estimates."""
