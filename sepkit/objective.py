@@ -17,7 +17,8 @@ from sepkit.separator import Separation, Separator
 TERM_KEYS = ("weight", "sources", "inputs", "name")
 ITEM_WISE = {"reduction": "none", "sc_reduction": "item"}  # given to losses that know them: a value for each item alone
 _COLUMNS = (  # of a history, which no term may take
-    "best", "data_wait", "epoch", "grad_norm", "loss", "lr", "memory", "SDR", "seconds", "step", "total_seconds",
+    "best", "data_wait", "epoch", "grad_norm", "loss", "lr", "memory", "overhead", "SDR", "seconds", "skipped",
+    "step", "total_seconds",
 )  # fmt: skip
 _POOLING = {"sc_reduction": "batch", "unit": "all"}  # attributes of this package's losses
 

@@ -89,6 +89,11 @@ class DataSettings(_Settings):
         remix: share of the items whose stems come from different songs, 0 to 1.
         augment: class mappings, from sepkit.augment.
         workers: processes that read songs, beside the main one.
+        on_error: what a file does that cannot be read: `stop` the training, or `skip` the example, another one being
+            drawn in its place.
+        store: `auto`: files that are slow to read, all but 16-bit WAV at the right rate, are decoded once into the
+            cache; `off`: they are decoded each time.
+        store_limit: GB that the store may take; None: $SEPKIT_STORE_LIMIT, else 50.
         licence: of the songs, as it is to stand in the model card; None: unknown.
     """
 
@@ -99,6 +104,9 @@ class DataSettings(_Settings):
     remix: Annotated[float, Field(ge=0, le=1)] = 0.0
     augment: list[ClassMapping] = []
     workers: Annotated[int, Field(ge=0)] = 2
+    on_error: Literal["stop", "skip"] = "stop"
+    store: Literal["auto", "off"] = "auto"
+    store_limit: Positive | None = None
     licence: Annotated[str, Field(min_length=1)] | None = None
 
 

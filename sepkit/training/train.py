@@ -4,7 +4,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -351,8 +351,8 @@ def dry_run(
         log(describe(trainer))
         needed = tell_memory(checked, chosen, log)
         start(trainer)
-        with loading(trainer):
-            trainer.take_step(iter(make_loader(trainer)))
+        with loading(trainer), closing(make_loader(trainer)) as loader:
+            trainer.take_step(loader.batches(0))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))
