@@ -293,6 +293,7 @@ def describe(trainer: Trainer) -> str:
         f"{weights}{learned}"
         f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
         f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
+        + "".join(f"\n{line}" for line in trainer.dataset.planner.sampling.describe())
     )
 
 
