@@ -129,7 +129,7 @@ def format_sets(sets: Iterable[SongSet]) -> str:
             ", ".join(f"{len(each.songs(split))} {split}" for split in each.splits),
             f"{sum(_durations(each.files).values()) / 60:.0f}",
             _megabytes(each.files),
-            ", ".join(dict.fromkeys(file.role for file in each.files)),
+            ", ".join(sorted({file.role for file in each.files})),
             ", ".join(dict.fromkeys(file.licence for file in each.files)),
             "; ".join(dict.fromkeys(file.attribution for file in each.files)),
         )
