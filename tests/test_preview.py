@@ -2,7 +2,9 @@
 
 import base64
 import io
+import os
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import yaml
 from songs import RATE, noise, write_song
 from training import RECIPE, song, write_songs
 
+from sepkit.audio import AudioError
 from sepkit.cli import data_command
 from sepkit.recipe import load_recipe
 from sepkit.training.loop import Trainer
@@ -96,10 +99,10 @@ def test_silence_has_no_level_and_makes_no_noise(tmp_path):
     write_song(tmp_path / "root/train/one", {**song(1), "drums": np.zeros((4 * RATE, 2))})
     for place in ("train/two", "valid/three"):
         write_song(tmp_path / "root" / place, song(2))
-    given = recipe(augment=[], remix=0.0)
+    given = recipe(augment=[{"class": "Filter"}], remix=0.0)
     shown = tables(preview(given, data=tmp_path / "root", output=tmp_path / "page.html", examples=3))
     drums = {row[1]: row[3:] for row in (table[2] for table in shown)}
-    assert drums["one"] == ["silent", "silent"]
+    assert drums["one"] == ["silent", "silent", "…"]  # what a filter draws are too many numbers
     assert drums["two"][0].endswith(" dB")
 
 
@@ -141,3 +144,17 @@ def test_a_place_that_cannot_be_written_to_is_one_line(songs, tmp_path, monkeypa
     arguments = ["preview", "mine.yaml", "--data", str(songs), "--examples", "1", "--output", "file/page.html"]
     assert data_command(arguments) == 1
     assert re.fullmatch(r"sepkit-data: file cannot be written to: .*--output\n", capsys.readouterr().err)
+
+
+def test_a_file_that_breaks_is_named_though_a_training_would_skip_it(songs, tmp_path, monkeypatch):
+    root = shutil.copytree(songs, tmp_path / "root")
+
+    def open_and_replace(checked):
+        opened = open_data(checked)
+        for path in root.glob("train/*/*.wav"):
+            os.utime(path, (1, 1))
+        return opened
+
+    monkeypatch.setattr("sepkit.training.preview.open_data", open_and_replace)
+    with pytest.raises(AudioError, match=r"vocals\.wav was changed after it was checked"):
+        preview(recipe(on_error="skip"), data=root, output=tmp_path / "page.html")

@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from sepkit.arguments import check_count, check_path
 from sepkit.datasets import Plan, SongDataset
 from sepkit.disk import writing
-from sepkit.generators import borrowed_generators
 from sepkit.recipe import importable, load_recipe
 from sepkit.report import Preview, report_preview
 from sepkit.report.page import Table, Tile
 from sepkit.report.preview import decibels
-from sepkit.training.loop import Trainer
+from sepkit.training.examples import make_dataset
 from sepkit.training.train import open_data
 
 _MOST = 100  # examples on a page
@@ -51,7 +49,7 @@ def preview(
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
-        sepkit.audio.AudioError: a song does not decode.
+        sepkit.audio.AudioError: a song does not decode; none is skipped.
         sepkit.disk.OutputError: the page cannot be written.
     """
     check_path(output, "output")
@@ -60,10 +58,9 @@ def preview(
     check_count("epoch", epoch)
     if check_count("examples", examples) > _MOST:
         raise ValueError(f"examples must be {_MOST} at most, which a browser can show on a page, got {examples}")
-    checked, device = load_recipe(recipe, overrides, data), torch.device("cpu")
-    with importable(checked.path.parent if checked.path else None), borrowed_generators(device):
-        trainer = Trainer(checked, open_data(checked), device)
-        dataset, rate = trainer.dataset, trainer.separator.sample_rate
+    checked = load_recipe(recipe, [*overrides, "data.on_error=stop"], data)  # no example stands in for another
+    with importable(checked.path.parent if checked.path else None):
+        dataset, rate = make_dataset(checked, open_data(checked)["train"]), checked.separator.sample_rate
         n_shown = min(examples, len(dataset))
         if n_shown < examples:
             log(f"an epoch has {n_shown} examples: all of them are shown")
