@@ -28,10 +28,14 @@ from sepkit.datasets.manifest import Manifest, Row
 from sepkit.datasets.manifest_files import write_manifest
 from sepkit.datasets.packing import write_shards
 from sepkit.datasets.shards import open_shards
+from sepkit.datasets.sources import describe_layout, find
 from sepkit.disk import OutputError
+from sepkit.evaluation import evaluate
+from sepkit.separator import Separator
 from sepkit.training import train
 
 NAMES = ["vocals", "drums"]
+ROOTS = ("root", "shards")
 SONGS = ["train/a", "train/b c", "train/d", "valid/e", "test/f"]
 
 
@@ -182,6 +186,21 @@ def test_a_training_is_the_same(tmp_path):
     for name in ("root", "shards"):
         train(RECIPE, tmp_path / f"run-{name}", data=tmp_path / name, device="cpu", quiet=True, log=lambda _line: None)
     assert_equal(weights(tmp_path / "run-root"), weights(tmp_path / "run-shards"))
+
+
+def test_scores_are_those_of_the_folders(tmp_path):
+    write_root(tmp_path / "root", SONGS)
+    pack(tmp_path / "root", tmp_path / "shards")
+    model = Separator(NAMES, {"class": "networks.Constant", "gains": [0.5, 0.25]}, RATE, 2, 0.5)
+    options = {"metrics": ["uSDR"], "progress": False, "baselines": False}
+    some, others = (evaluate(model, tmp_path / name, output=tmp_path / f"{name}-scores", **options) for name in ROOTS)
+    assert some.rows == others.rows
+
+
+def test_the_layout_is_named_as_that_of_shards(tmp_path):
+    write_root(tmp_path / "root", SONGS)
+    pack(tmp_path / "root", tmp_path / "shards")
+    assert describe_layout(find(tmp_path / "shards")) == "shards of song folders"
 
 
 # What is written

@@ -107,6 +107,8 @@ def _find_by(name: str, root: Path, splits: Sequence[str] | None, targets: Seque
 
 def describe_layout(manifest: Manifest) -> str:
     """Name the layout of a manifest as its makers call it."""
+    if manifest.known:
+        return f"shards of {describe_layout(replace(manifest, known={}))}"
     if manifest.layout == "song_folders":
         places = [row.path for row in manifest.rows[:1]]
         names = {row.track for row in manifest.rows}
