@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 from serving import Server, serving
 from songs import RATE, noise
 
 from sepkit import downloads
 from sepkit.cli import data_command
-from sepkit.datasets import fetching
+from sepkit.datasets import fetching, open_songs
 from sepkit.datasets.fetching import OpenFile, SongSet, fetch_songs, find_set, format_sets, list_sets, read_sets
 from sepkit.datasets.manifest_files import read_manifest
 from sepkit.disk import OutputError
@@ -93,6 +94,14 @@ def test_a_set_becomes_a_root_with_a_manifest_and_licences(songs, tmp_path):
         assert f"  attribution: {file.attribution}" in licences
     assert lines[0] == "open: 3 songs, 7 files, 0 MB"
     assert lines[1] == 'licence    CC0-1.0: Somebody, "one"'
+
+
+def test_a_set_is_trained_on_with_the_files_of_a_stem_summed(songs, tmp_path):
+    root = fetch(songs, tmp_path / "root")
+    one, two = open_songs(root, "train", ["vocals", "drums"], RATE, 2, valid_share=0.0)
+    assert (one.name, two.name, one.licence) == ("one", "two", "CC0-1.0")
+    summed = torch.from_numpy(noise(0) + noise(1)).float().mT
+    assert torch.equal(one.read_stem("vocals", 0, RATE), summed)
 
 
 def test_the_manifest_goes_with_its_folder(songs, tmp_path):

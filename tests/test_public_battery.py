@@ -78,7 +78,6 @@ PASSIVE = {
         "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
-    "of examples that a preview drew": "Preview report_preview",
     "of samples within a tar": "PackedInfo",
 }
 

@@ -3,19 +3,16 @@
 from sepkit.report.environment import Stopwatch
 from sepkit.report.excerpts import SECONDS
 from sepkit.report.page import FILE
-from sepkit.report.preview import Preview, report_preview
 from sepkit.report.reports import report_comparison, report_scores, report_separation, report_training
 from sepkit.report.scores import Summary, main_metric, summarize
 
 __all__ = [
     "FILE",
     "SECONDS",
-    "Preview",
     "Stopwatch",
     "Summary",
     "main_metric",
     "report_comparison",
-    "report_preview",
     "report_scores",
     "report_separation",
     "report_training",

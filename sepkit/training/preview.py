@@ -12,9 +12,8 @@ from sepkit.arguments import check_count, check_path
 from sepkit.datasets import Plan, SongDataset
 from sepkit.disk import writing
 from sepkit.recipe import importable, load_recipe
-from sepkit.report import Preview, report_preview
 from sepkit.report.page import Table, Tile
-from sepkit.report.preview import decibels
+from sepkit.report.preview import Preview, decibels, report_preview
 from sepkit.training.examples import make_dataset
 from sepkit.training.train import open_data
 
