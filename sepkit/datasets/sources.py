@@ -71,7 +71,7 @@ def find(
         if listed is not None:
             return _limit(replace(read_manifest(listed), root=root), needed)
         name = layout or next(name for name, adapter in ADAPTERS.items() if adapter.recognize(root))
-        if layout == "msst_list" or root.is_dir():
+        if name == "msst_list" or root.is_dir():
             return _limit(_find_by(name, root, splits, targets, required), needed)
     except audio.AudioError as error:
         raise DatasetError(root, [str(error)]) from error
