@@ -22,7 +22,7 @@ FLOORS = {
         "audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry",
         "chunking", "normalization",
     ],
-    2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
+    2: ["losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
     4: ["objective", "model_folder", "report", "bag"],
     5: ["inference", "recipe", "observers", "importing"],

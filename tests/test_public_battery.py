@@ -60,7 +60,7 @@ PASSIVE = {
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
-        "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
+        "EpochSampler Planner Sampling SamplingRules SongDataset SongTable Stopwatch check_songs augment_and_mix "
         "peak_memory total_memory available_cores load_matplotlib new_figure literal_text"
     ),
     "losses, which have a battery of their own": (
@@ -78,6 +78,15 @@ PASSIVE = {
         "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
+}
+
+AUGMENTATIONS = {
+    **{name: getattr(augment, name)() for name in ("Gain", "Sign", "SwapChannels", "Speed", "Filter", "MidSideGain")},
+    **{
+        name: getattr(augment, name)(44100, probability=1.0)
+        for name in ("CodecBandwidth", "Equalizer", "Limiter", "Reverb")
+    },
+    "SoftClip": augment.SoftClip(probability=1.0),
 }
 
 
@@ -417,18 +426,24 @@ def cases(folder: Path) -> dict[str, Case]:
         "Demucs": Case(lambda mixture: network("Demucs")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)),
         **{
             name: Case(
-                lambda stems, parameters, name=name: getattr(augment, name)()(stems, parameters),
+                lambda stems, parameters, step=step: step(stems, parameters),
                 {
                     "stems": noise(3, 2, LENGTH),
-                    "parameters": torch.from_numpy(
-                        getattr(augment, name)().sample_parameters(np.random.default_rng(0), 3)
-                    ),
+                    "parameters": torch.from_numpy(step.sample_parameters(np.random.default_rng(0), 3)),
                 },
                 ("stems",),
                 free=True,
             )
-            for name in ("Gain", "Sign", "SwapChannels", "Speed", "Filter")
+            for name, step in AUGMENTATIONS.items()
         },
+        "Remix": Case(
+            datasets.Remix, {"share": 0.5, "tempo": 0.04, "key": 1}, counts=("key",), numbers=("share", "tempo")
+        ),
+        "ActivityRules": Case(
+            datasets.ActivityRules,
+            {"silent": 0.1, "threshold": -60.0, "sounding": 0.1},
+            numbers=("silent", "threshold", "sounding"),
+        ),
         **{
             name: Case(
                 lambda progress, warmup, name=name: getattr(schedules, name)(warmup=warmup).factor(progress),

@@ -85,8 +85,20 @@ def test_a_training_leaves_a_model_its_history_and_its_recipe(run_all, root):
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["epochs"] == 2
     assert lines[0].startswith("BLSTM with 0.")
     assert "2 songs of 0 minutes in all, 1 to validate on; 2 epochs of 3 steps" in lines[0]
-    assert lines[1].split() == ["epoch", "loss", "SDR", "SDR/vocals", "SDR/drums", "best", "seconds", "data_wait"]
-    assert re.fullmatch(r" +1/2 +0\.\d{4} +-?\d+\.\d\d +-?\d+\.\d\d +-?\d+\.\d\d +\* +\d+\.\d +\d+\.\d", lines[2])
+    assert lines[1].split() == [
+        "epoch",
+        "loss",
+        "SDR",
+        "SDR/vocals",
+        "SDR/drums",
+        "best",
+        "seconds",
+        "data_wait",
+        "overhead",
+    ]
+    assert re.fullmatch(
+        r" +1/2 +0\.\d{4} +-?\d+\.\d\d +-?\d+\.\d\d +-?\d+\.\d\d +\* +\d+\.\d +\d+\.\d +\d+\.\d%", lines[2]
+    )
     assert re.fullmatch(r"finished after 2 epochs; the best was epoch \d with -?\d+\.\d\d dB SDR", lines[-1])
 
 
@@ -100,7 +112,7 @@ def test_the_history_has_a_line_an_epoch_and_a_column_a_number(run):
     rows = history(run("validation.every=2", "training.epochs=3"))
     assert list(rows[0]) == [
         "epoch", "step", "lr", "data_wait", "RelativeSpectralLoss/vocals", "RelativeSpectralLoss/drums",
-        "RelativeSpectralLoss", "loss", "grad_norm", "seconds", "total_seconds", "memory",
+        "RelativeSpectralLoss", "loss", "grad_norm", "overhead", "seconds", "total_seconds", "memory",
         "SDR", "SDR/vocals", "SDR/drums", "best",
     ]  # fmt: skip
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -244,7 +256,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(run, step, number):
     assert [untimed(row) for row in history(parts)] == [untimed(row) for row in history(whole)]
 
 
-TIMED = ("seconds", "total_seconds", "data_wait", "memory")
+TIMED = ("seconds", "total_seconds", "data_wait", "overhead", "memory")
 
 
 def untimed(row: dict[str, str]) -> dict[str, str]:

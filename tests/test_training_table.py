@@ -20,7 +20,8 @@ from sepkit.training.console import EpochTable
 
 COMMAND = [str(Path(sys.executable).parent / "sepkit-train"), "tiny.yaml", "--device", "cpu"]
 ROW = {
-    "epoch": 3, "step": 9, "lr": 1e-3, "data_wait": 0.5, "L1/vocals": 0.3, "L1": 0.25, "loss": 0.5, "grad_norm": 0.1234,
+    "epoch": 3, "step": 9, "lr": 1e-3, "data_wait": 0.5, "overhead": 0.042, "L1/vocals": 0.3, "L1": 0.25, "loss": 0.5,
+    "grad_norm": 0.1234,
     "SDR": 1.234, "SDR/vocals": 12.0, "SDR/drums": -1.005, "best": True, "seconds": 2.0, "total_seconds": 9.0,
     "memory": 512,
 }  # fmt: skip
@@ -29,22 +30,22 @@ ROW = {
 def test_an_epoch_stands_below_the_names_of_the_columns():
     table = EpochTable(100, ["vocals", "drums"])
     assert [table.header(), table.line(ROW)] == [
-        "  epoch      loss       SDR  SDR/vocals  SDR/drums  best   seconds  data_wait",
-        "  3/100    0.5000      1.23       12.00      -1.00     *       2.0        0.5",
+        "  epoch      loss       SDR  SDR/vocals  SDR/drums  best   seconds  data_wait  overhead",
+        "  3/100    0.5000      1.23       12.00      -1.00     *       2.0        0.5      4.2%",
     ]
 
 
 def test_what_an_epoch_lacks_is_a_dash():
     table = EpochTable(9, ["vocals"])
-    row = {"epoch": 4, "loss": 0.25, "seconds": 2.0, "data_wait": 0.0}
-    assert table.line(row).split() == ["4/9", "0.2500", "-", "2.0", "0.0"]
+    row = {"epoch": 4, "loss": 0.25, "seconds": 2.0, "data_wait": 0.0, "overhead": 0.0}
+    assert table.line(row).split() == ["4/9", "0.2500", "-", "2.0", "0.0", "0.0%"]
     assert len(table.line(row)) == len(table.header())
 
 
 def test_more_is_printed_when_asked():
     table = EpochTable(9, ["vocals"], ["L1/vocals", "L1"])
-    assert table.header().split()[6:] == ["L1/vocals", "L1", "lr", "grad_norm", "memory"]
-    assert table.line(ROW).split()[6:] == ["0.3000", "0.2500", "1.00e-03", "0.123", "512"]
+    assert table.header().split()[7:] == ["L1/vocals", "L1", "lr", "grad_norm", "memory"]
+    assert table.line(ROW).split()[7:] == ["0.3000", "0.2500", "1.00e-03", "0.123", "512"]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from sepkit.arguments import is_integer, is_number
+from sepkit.datasets.findings import Finding
 from sepkit.datasets.keys import normalize_key
 from sepkit.problems import did_you_mean, show
 
 SPLITS = ("train", "valid", "test")
+_PLAIN = (0.0, None, None, 0.0, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Row:
     licence: str | None = None
 
     def __post_init__(self) -> None:
+        if self.split not in SPLITS or any(type(name) is not str or not name for name in (self.stem, self.track)):
+            raise ValueError(next(_find_problems(self)))
+        if (self.start, self.end, self.rate, self.gain, self.tempo, self.key, self.licence) == _PLAIN:  # of most rows
+            return
         problem = next(_find_problems(self), None)
         if problem:
             raise ValueError(problem)
@@ -55,7 +61,7 @@ class Row:
     def sound(self) -> tuple[str, str]:
         """Return what is equal for rows of the same sound: the file, and the stem where the file has several."""
         name = str(self.path)
-        return name, self.stem if name.lower().endswith(".stem.mp4") else ""
+        return name, self.stem if name[-9:].lower() == ".stem.mp4" else ""
 
     def overlaps(self, other: "Row") -> bool:
         """Return whether a part of the same file counts in both."""
@@ -76,13 +82,13 @@ class Manifest:
         root: the folder.
         layout: how the files lie in it, by the name of the adapter that found them.
         rows: in order of split, track and stem where an adapter found them, else as they are written.
-        remarks: what was passed over, or decided, in finding them, a sentence each.
+        findings: what was passed over in finding them, or taken for something by mistake.
     """
 
     root: Path
     layout: str
     rows: tuple[Row, ...]
-    remarks: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -96,6 +102,18 @@ class Manifest:
         for row in self.rows:
             found.setdefault((row.split, row.track), []).append(row)
         return found
+
+    def is_aligned(self, split: str) -> bool:
+        """Return whether the stems of a split's tracks belong together; not where each track has one stem alone.
+
+        A song folder with one stem counts as a song whose other stems are unknown.
+        """
+        if self.layout == "song_folders":
+            return True
+        first: dict[str, str] = {}
+        rows = [row for row in self.rows if row.split == split]
+        several = any(first.setdefault(row.track, row.stem) != row.stem for row in rows)
+        return several or len(set(first.values())) < 2
 
     def with_rows(self, rows: Iterable[Row]) -> "Manifest":
         """Return it with other rows."""
@@ -113,11 +131,9 @@ def _find_problems(row: Row) -> Iterator[str]:
         yield f"split must be one of {', '.join(SPLITS)}, got {show(row.split)}{near}"
     for name in NUMBERS:
         value = getattr(row, name)
-        if value is not None and not (is_number(value) and math.isfinite(value)):
+        is_needed = name in ("start", "gain")
+        if (value is not None or is_needed) and not (is_number(value) and math.isfinite(value)):
             yield f"{name} must be a finite number, got {show(value)}"
-    for name in ("start", "gain"):
-        if getattr(row, name) is None:
-            yield f"{name} must be a finite number, got null"
     if row.start < 0:
         yield f"start must be 0 s or later, got {row.start:g}"
     if row.end is not None and row.end <= row.start:

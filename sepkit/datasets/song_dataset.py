@@ -4,14 +4,24 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from sepkit.arguments import is_number
+from sepkit.audio import AudioError
+from sepkit.datasets.folding import count_folded, fold
+from sepkit.datasets.matching import Remix
 from sepkit.datasets.opening import check_targets
-from sepkit.datasets.plan import Number, Plan, Planner, check_number
+from sepkit.datasets.plan import Number, Plan, check_number, plan_songs
+from sepkit.datasets.sampling import SamplingRules
 from sepkit.datasets.songs import Song, stem_names
+from sepkit.datasets.stems import Store
+
+ON_ERROR = ("stop", "skip")
+_MOST_FAILURES = 20  # examples in a row that cannot be read, after which the next is not tried
+_MOST_DRAWS = 1000  # of an example that has the same targets as one that cannot be read
 
 
 class Example(NamedTuple):
@@ -28,6 +38,20 @@ class Example(NamedTuple):
     present: Tensor
 
 
+class Filled(NamedTuple):
+    """The facts of an example whose stems were read.
+
+    Attributes:
+        parameters: of each augmentation that is still to be applied, an array (K, ...).
+        present: bool (S,), which targets the example has; what is absent may sound in the mixture.
+        failures: why examples that were drawn before it could not be read, a sentence each.
+    """
+
+    parameters: tuple[np.ndarray, ...]
+    present: np.ndarray
+    failures: tuple[str, ...] = ()
+
+
 class SongDataset(Dataset):
     """Examples from songs, each decided by (seed, epoch, i) alone.
 
@@ -39,9 +63,13 @@ class SongDataset(Dataset):
         targets: names of the S stems that an example returns; every song has at least one of them.
         n_samples: length of an example.
         n_items: examples per epoch; None: as many as the songs are long.
-        remix: share of the examples whose stems come from different songs, [0, 1].
+        remix: share of the examples whose stems come from different songs, [0, 1], or which songs go together, too.
         augment: augmentations of `sepkit.augment`, applied in order to all stems before they are summed.
         seed: the same seed gives the same examples.
+        sampling: how songs and positions are drawn; None: in proportion to the length of the songs.
+        on_error: what a file does that cannot be read: "stop" raises its error; "skip" draws another example, the same
+            one on every run, with the same targets.
+        store: of decoded files, where there are some; None: files are read as they are.
     """
 
     def __init__(
@@ -50,10 +78,15 @@ class SongDataset(Dataset):
         targets: Sequence[str],
         n_samples: int,
         n_items: int | None = None,
-        remix: float = 0.0,
+        remix: float | Remix = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
+        sampling: SamplingRules | None = None,
+        on_error: str = "stop",
+        store: Store | None = None,
     ) -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
         if n_samples < 1 or (n_items is not None and n_items < 1):
             raise ValueError(
                 f"an example and an epoch must not be empty, got {n_samples} samples and {n_items} examples"
@@ -71,18 +104,9 @@ class SongDataset(Dataset):
         self.songs, self.targets, self.n_samples = list(songs), list(targets), n_samples
         self.n_items = n_items or max(1, sum(song.n_samples for song in songs) // n_samples)
         self.stems = stem_names(songs, targets)
-        self.augment = list(augment)
-        self.planner = Planner(
-            [song.n_samples for song in self.songs],
-            [song.position_step for song in self.songs],
-            [[song.has(name) for name in self.stems] for song in self.songs],
-            n_samples,
-            remix,
-            augment,
-            seed,
-            [[song.lends(name, self.targets) for name in self.stems] for song in self.songs] if remix else None,
-            len(self.targets),
-        )
+        self.augment, self.n_folded = list(augment), count_folded(augment)
+        self.on_error, self.store = on_error, store
+        self.planner = plan_songs(songs, self.stems, len(self.targets), n_samples, remix, augment, seed, sampling)
 
     def __len__(self) -> int:
         return self.n_items
@@ -99,25 +123,81 @@ class SongDataset(Dataset):
     def presence(self, numbers: Sequence[Number]) -> Tensor:
         """Return which targets examples have, bool (B, S) on the CPU, without reading them."""
         n_targets = len(self.targets)
-        if self.planner.lends_stem[:, :n_targets].all():  # and so each song has them: nothing needs to be planned
+        if self.planner.sampling.table.lends[:, :n_targets].all():  # so each song has them, and none is planned
             return torch.ones(len(numbers), n_targets, dtype=torch.bool)
         return torch.tensor([self.plan(number).present[:n_targets] for number in numbers])
 
+    @property
+    def steps(self) -> list[Any]:
+        """Return the augmentations that are applied to stems that were read: all behind those that can be folded."""
+        return self.augment[self.n_folded :]
+
     def read(self, number: Number) -> Example:
-        """Read example (epoch, i)."""
+        """Read example (epoch, i) as it was recorded."""
         plan = self.plan(number)
         stems = torch.empty(len(self.stems), self.n_channels, self.n_samples)
-        if plan.remixed:
-            for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
-                if song is None:
-                    stems[k].zero_()
-                else:
-                    self.songs[song].read_into(stems[k : k + 1], self.stems[k : k + 1], position)
-        else:
-            song = next(song for song in plan.songs if song is not None)
-            self.songs[song].read_into(stems, self.stems, plan.positions[0])
+        self._fill(plan, stems)
         parameters = tuple(torch.as_tensor(drawn, dtype=torch.float32) for drawn in plan.parameters)
         return Example(stems, parameters, torch.tensor(plan.present[: len(self.targets)]))
+
+    def read_into(self, number: Number, out: Tensor) -> Filled:
+        """Fill out with the stems of example (epoch, i); augmentations that can be folded are applied.
+
+        Args:
+            number: (epoch, i).
+            out: (K, C, T) float32, filled.
+
+        Raises:
+            sepkit.audio.AudioError: a file cannot be read; where those are skipped, twenty in a row cannot.
+        """
+        plan, failures = self.plan(number), []
+        while True:
+            try:
+                folded = fold(self.augment[: self.n_folded], plan.parameters[: self.n_folded], len(self.stems))
+                self._fill(plan, out, folded.factors.tolist(), folded.swapped.tolist())
+                break
+            except AudioError as error:
+                if self.on_error == "stop":
+                    raise
+                failures.append(str(error))
+                if len(failures) == _MOST_FAILURES:
+                    raise AudioError(
+                        f"{_MOST_FAILURES} examples in a row cannot be read, of which the last is: {error}"
+                    ) from error
+                plan = self._draw_again(number, plan, len(failures))
+        present = np.array(plan.present[: len(self.targets)])
+        return Filled(plan.parameters[self.n_folded :], present, tuple(failures))
+
+    def _draw_again(self, number: Number, failed: Plan, n_failures: int) -> Plan:
+        """Draw another example in place of one that cannot be read, with the targets that the losses count on."""
+        n_targets, wanted = len(self.targets), self.plan(number).present
+        for attempt in range(_MOST_DRAWS):
+            plan = self.planner.plan((*number, n_failures, attempt))
+            same_place = (plan.songs, plan.positions) == (failed.songs, failed.positions)
+            if plan.present[:n_targets] == wanted[:n_targets] and not same_place:
+                return plan
+        names = ", ".join(name for name, there in zip(self.targets, wanted, strict=False) if there)
+        raise AudioError(f"no other example with the stems {names} can take the place of one that cannot be read")
+
+    def _fill(
+        self,
+        plan: Plan,
+        out: Tensor,
+        factors: Sequence[float] | None = None,
+        swapped: Sequence[bool] | None = None,
+    ) -> None:
+        """Read the stems of a plan into out (K, C, T)."""
+        if not plan.remixed:
+            song = next(song for song in plan.songs if song is not None)
+            self.songs[song].read_into(out, self.stems, plan.positions[0], factors, swapped, self.store)
+            return
+        for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
+            one = slice(k, k + 1)
+            if song is None:
+                out[k].zero_()
+            else:
+                changes = (factors and factors[one], swapped and swapped[one])
+                self.songs[song].read_into(out[one], self.stems[one], position, *changes, self.store)
 
     def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
         """Get an example.
@@ -128,8 +208,10 @@ class SongDataset(Dataset):
         Returns:
             mixture (C, T), the sum of all stems, and targets (S, C, T), zeros where the example lacks one.
         """
-        example = self.read(check_number(number, self.n_items))
-        return augment_and_mix(example.stems, example.parameters, self.augment, len(self.targets))
+        stems = torch.empty(len(self.stems), self.n_channels, self.n_samples)
+        filled = self.read_into(check_number(number, self.n_items), stems)
+        parameters = [torch.as_tensor(drawn, dtype=torch.float32) for drawn in filled.parameters]
+        return augment_and_mix(stems, parameters, self.steps, len(self.targets))
 
 
 def augment_and_mix(

@@ -70,6 +70,15 @@ class Store(Protocol):
     def reader(self, file: StemFile, sample_rate: int) -> Reader | None:
         """Return what reads a file at a rate, Hz; None: the file itself is to be read."""
 
+    def start(self) -> None:
+        """Decode further files meanwhile, as this process may."""
+
+    def stop(self) -> None:
+        """End what `start` began."""
+
+    def raise_error(self) -> None:
+        """Raise what `start` met."""
+
 
 @dataclass(frozen=True)
 class Stem:

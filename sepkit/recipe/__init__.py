@@ -3,23 +3,29 @@
 from sepkit.recipe.document import RecipeError
 from sepkit.recipe.loader import importable, load_recipe, recipe_names
 from sepkit.recipe.settings import (
+    ActivitySettings,
     BaseSettings,
     DataSettings,
     LossSettings,
     Ramp,
     Recipe,
+    RemixSettings,
+    SamplingSettings,
     SeparatorSettings,
     TrainingSettings,
     ValidationSettings,
 )
 
 __all__ = [
+    "ActivitySettings",
     "BaseSettings",
     "DataSettings",
     "LossSettings",
     "Ramp",
     "Recipe",
     "RecipeError",
+    "RemixSettings",
+    "SamplingSettings",
     "SeparatorSettings",
     "TrainingSettings",
     "ValidationSettings",

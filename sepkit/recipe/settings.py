@@ -78,6 +78,52 @@ class SeparatorSettings(_Settings):
     residual: str | None = None
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RemixSettings(_Settings):
+    """Which examples take their stems from different songs, and which songs go together.
+
+    Attributes:
+        share: of the examples, 0 to 1.
+        tempo: largest difference between tempi, as a share of them; half and double tempo are the same; None: any.
+        key: most steps between keys on the circle of fifths; relative keys are the same; None: any.
+    """
+
+    share: Share
+    tempo: Annotated[float, Field(ge=0, lt=0.5)] | None = None
+    key: Annotated[int, Field(ge=0, le=6)] | None = None
+
+
+class ActivitySettings(_Settings):
+    """What counts as sounding and as silent, and how many segments are silent.
+
+    Attributes:
+        silent: share of silent segments among those that are drawn, 0 to 1.
+        threshold: dB re full scale, of 100 ms, above which a stem is active.
+        sounding: share of a segment in which a stem must be active for it to sound; one in which it is active nowhere
+            is silent, and no other is drawn.
+    """
+
+    silent: Share = 0.1
+    threshold: Annotated[float, Field(le=0)] = -60.0
+    sounding: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class SamplingSettings(_Settings):
+    """How songs, and positions in them, are drawn.
+
+    Attributes:
+        tracks: `duration`: songs in proportion to their length, or to what of it may be drawn; `equally`: all as often.
+        balanced: draw the examples of one song for one source after the other, each as often, where it is there.
+        activity: draw segments in which a source sounds, with a share of silent ones; None: as they come.
+    """
+
+    tracks: Literal["duration", "equally"] = "duration"
+    balanced: bool = False
+    activity: ActivitySettings | None = None
+
+
 class DataSettings(_Settings):
     """Which examples there are.
 
@@ -86,9 +132,16 @@ class DataSettings(_Settings):
         resample: let songs of another rate be resampled.
         allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
         items_per_epoch: examples.
-        remix: share of the items whose stems come from different songs, 0 to 1.
+        remix: share of the items whose stems come from different songs, 0 to 1, or a mapping of it and of how songs
+            that go together are alike.
+        sampling: how songs, and positions in them, are drawn.
         augment: class mappings, from sepkit.augment.
         workers: processes that read songs, beside the main one.
+        on_error: what a file does that cannot be read: `stop` the training, or `skip` the example, another one being
+            drawn in its place.
+        store: `auto`: files that are slow to read, all but 16-bit WAV at the right rate, are decoded once into the
+            cache; `off`: they are decoded each time.
+        store_limit: GB that the store may take; None: $SEPKIT_STORE_LIMIT, else 50.
         licence: of the songs, as it is to stand in the model card; None: unknown.
     """
 
@@ -96,9 +149,16 @@ class DataSettings(_Settings):
     resample: bool = False
     allow_damaged: bool = False
     items_per_epoch: Count = 400
-    remix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    remix: Annotated[
+        Annotated[Share, Tag("number")] | Annotated[RemixSettings, Tag("mapping")],
+        Discriminator(lambda remix: "mapping" if isinstance(remix, Mapping | RemixSettings) else "number"),
+    ] = 0.0
+    sampling: SamplingSettings = SamplingSettings()
     augment: list[ClassMapping] = []
     workers: Annotated[int, Field(ge=0)] = 2
+    on_error: Literal["stop", "skip"] = "stop"
+    store: Literal["auto", "off"] = "auto"
+    store_limit: Positive | None = None
     licence: Annotated[str, Field(min_length=1)] | None = None
 
 
@@ -116,6 +176,18 @@ class Ramp(_Settings):
     epochs: Count
 
 
+class RobustSettings(_Settings):
+    """What a term leaves out of each item: its worst frames.
+
+    Attributes:
+        share: of the frames, (0, 1).
+        frame: s.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    frame: Seconds = 0.1
+
+
 class LossSettings(_Settings):
     """One term of the objective; all further keys are arguments of its class, from sepkit.losses.
 
@@ -125,6 +197,8 @@ class LossSettings(_Settings):
         sources: stems that the term is limited to; None: all.
         inputs: argument of the loss -> quantity of the separation, where their names differ.
         name: under which the term is logged; the class's own unless given.
+        robust: the worst frames that are left out of each item, where stems hold what does not belong to them; None:
+            none.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -137,6 +211,7 @@ class LossSettings(_Settings):
     sources: Annotated[list[str], Field(min_length=1)] | None = None
     inputs: dict[str, str] = {}
     name: Annotated[str, Field(min_length=1)]
+    robust: RobustSettings | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FORMATS = {"seconds": ".1f", "data_wait": ".1f", "lr": ".2e", "grad_norm": ".3g", "memory": "d"}
+_FORMATS = {"seconds": ".1f", "data_wait": ".1f", "overhead": ".1%", "lr": ".2e", "grad_norm": ".3g", "memory": "d"}
 _NARROWEST = 8
 _EMPTY = "-"
 
@@ -22,7 +22,7 @@ class EpochTable:
         self.n_epochs = n_epochs
         scores = ["SDR", *(f"SDR/{source}" for source in sources if len(sources) > 1)]
         details = [] if terms is None else [*terms, "lr", "grad_norm", "memory"]
-        names = ["epoch", "loss", *scores, "best", "seconds", "data_wait", *details]
+        names = ["epoch", "loss", *scores, "best", "seconds", "data_wait", "overhead", *details]
         self._widths = {name: max(len(name), _NARROWEST) for name in names}
         self._widths["epoch"] = max(len("epoch"), 2 * len(str(n_epochs)) + 1)
         self._widths["best"] = len("best")

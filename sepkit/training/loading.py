@@ -11,55 +11,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
 from sepkit.audio import AudioError
-from sepkit.datasets import Example, SongDataset
+from sepkit.datasets.loader import AHEAD, Loader
 from sepkit.devices import available_cores
 from sepkit.disk import FULL, OutputError, explain
-from sepkit.processes import GUARD, init_worker, starting_processes
+from sepkit.processes import GUARD, starting_processes
 from sepkit.training.signals import TrainingError
 
 if TYPE_CHECKING:
     from sepkit.training.loop import Trainer
 
 _SHARED_MEMORY = Path("/dev/shm")  # through which processes hand over batches, on Linux
-_AHEAD = 2  # batches that each process loads in advance
-_IN_USE = 2  # batches that the training itself holds
 _MORE_SHARED_MEMORY = "give the container more with --shm-size=1g, or set data.workers=0"
 
 
-class StemItems(Dataset):
-    """The stems of a SongDataset before augmentation, which is done on the device."""
-
-    def __init__(self, dataset: SongDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, number: tuple[int, int]) -> Example:
-        return self.dataset.read(number)
-
-
-def make_loader(trainer: "Trainer", n_workers: int | None = None) -> DataLoader:
-    """Make a loader of batches of stems, from the epoch and the batch to which the sampler is set.
+def make_loader(trainer: "Trainer", n_workers: int | None = None) -> Loader:
+    """Make a loader of batches for a training.
 
     Args:
-        trainer: whose sampler and songs.
+        trainer: whose sampler, songs and device.
         n_workers: processes that load; None: as many as the recipe asks for, if there are cores and shared memory.
     """
     n_workers = _choose_workers(trainer) if n_workers is None else n_workers
-    return DataLoader(
-        StemItems(trainer.dataset),
-        batch_sampler=trainer.sampler,
-        num_workers=n_workers,
-        worker_init_fn=init_worker,
-        persistent_workers=n_workers > 0,
-        pin_memory=trainer.device.type == "cuda",
-        generator=torch.Generator(),
-    )
+    return Loader(trainer.dataset, trainer.sampler, n_workers, trainer.device, _count_kept(trainer))
+
+
+def _count_kept(trainer: "Trainer") -> int:
+    """Return how many batches stay valid: another one is filled while a device reads the last."""
+    return 1 if trainer.device.type == "cpu" else 2
 
 
 def _choose_workers(trainer: "Trainer") -> int:
@@ -67,8 +46,12 @@ def _choose_workers(trainer: "Trainer") -> int:
     if not wanted or not _SHARED_MEMORY.is_dir():
         return wanted
     separator, free = trainer.separator, shutil.disk_usage(_SHARED_MEMORY).free
-    n_values = separator.n_channels * round(separator.segment * separator.sample_rate) * len(trainer.dataset.stems)
-    needed = [(_AHEAD * n + _IN_USE) * 4 * trainer.sampler.batch_size * n_values for n in range(wanted + 1)]  # bytes
+    n_values = (
+        separator.n_channels * round(separator.segment * separator.sample_rate) * (len(trainer.dataset.stems) + 1)
+    )
+    needed = [
+        (AHEAD * n + _count_kept(trainer)) * 4 * trainer.sampler.batch_size * n_values for n in range(wanted + 1)
+    ]  # bytes
     chosen = max([0, *(n for n in range(1, wanted + 1) if needed[n] <= free)])
     if chosen < wanted:
         warnings.warn(
@@ -95,7 +78,10 @@ def loading(trainer: "Trainer") -> Iterator[None]:
     except AudioError as error:  # a worker's has a traceback before its sentence
         sentence = str(error).strip().splitlines()[-1]
         raise AudioError(sentence.rpartition("AudioError: ")[2]) from error
-    except (OutputError, TrainingError):
+    except OutputError as error:  # the store's, in a worker, too
+        sentence = str(error).strip().splitlines()[-1].rpartition("OutputError: ")[2]
+        raise OutputError(sentence) from error
+    except TrainingError:
         raise
     except Exception as error:
         if folder and _is_output_error(error, folder.path):

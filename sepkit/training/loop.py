@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from sepkit.datasets import EpochSampler, Song, SongDataset, augment_and_mix
+from sepkit.datasets import EpochSampler, Song
+from sepkit.datasets.loader import Batch, Loader
 from sepkit.devices import choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import seed_generators
@@ -22,6 +24,7 @@ from sepkit.recipe import Recipe
 from sepkit.separator import Separator
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
+from sepkit.training.examples import Drawing, make_dataset
 from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
 from sepkit.training.recomputation import recompute_blocks
@@ -73,16 +76,7 @@ class Trainer:
         limit_training(self.separator, recipe, self.inheritance)
         self.separator.to(device)
         self.objective = Objective(plain["losses"], self.separator).to(device)
-        self.augment = [instantiate(config, "sepkit.augment") for config in recipe.data.augment]
-        self.dataset = SongDataset(
-            songs["train"],
-            recipe.separator.sources,
-            round(recipe.separator.segment * recipe.separator.sample_rate),
-            recipe.data.items_per_epoch,
-            recipe.data.remix,
-            self.augment,
-            settings.seed,
-        )
+        self.dataset = make_dataset(recipe, songs["train"])
         self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
         parameters = [*self.separator.parameters(), *self.objective.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
@@ -97,6 +91,7 @@ class Trainer:
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.totals = Totals(self.processes)  # of the current epoch
+        self.failures: Counter[str] = Counter()  # why examples were drawn anew, since it was last told
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, float] = {}
         self.base_scores: dict[str, float] = {}  # of the base, before the first step
@@ -122,6 +117,7 @@ class Trainer:
             "schedule": Attributes(self.schedule),
             "scaler": self.scaler,
             "random": Generators(self.device),
+            "plan": Drawing(self.dataset),
             "totals": self.totals,
             "progress": Attributes(self, _COUNTERS),
             **({"ema": self.ema} if self.ema else {}),
@@ -152,6 +148,7 @@ class Trainer:
 
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
+        loader = None
         try:
             loader = make_loader(self)
             if self.inheritance and not self.inheritance.new and not self.step and not self.base_scores:
@@ -159,6 +156,8 @@ class Trainer:
             while not self.finished and not stop.requested:
                 self._run_epoch(loader, stop, quiet)
         finally:
+            if loader:
+                loader.close()
             self.observers.notify("on_end", self, self.history[-1] if self.history else {})
 
     def _score_base(self) -> None:
@@ -168,54 +167,81 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         self.log(f"before the first step: {self.base_scores['SDR']:.2f} dB SDR")
 
-    def _run_epoch(self, loader: Iterable, stop: StopRequest, quiet: bool) -> None:
+    def _run_epoch(self, loader: Loader, stop: StopRequest, quiet: bool) -> None:
         """Take the steps that an epoch still has, then validate; a requested stop ends it between two steps."""
         done = self.step - self.epoch * self.steps_per_epoch
-        self.sampler.epoch = self.epoch
-        self.sampler.first_batch = done * self.recipe.training.accumulate
         limit = self.recipe.training.max_minutes
         label = f"epoch {self.epoch + 1}/{self.recipe.training.epochs}"
-        batches = iter(loader)
+        batches = loader.batches(self.epoch, done * self.recipe.training.accumulate)
+        before = time.perf_counter()
         with tqdm(
             total=self.steps_per_epoch, initial=done, desc=label, unit="step", leave=False, disable=quiet or None
         ) as bar:
             for position in range(done, self.steps_per_epoch):
-                self.take_step(batches, position)
+                computed = self.take_step(batches, position)
                 if self.step % _CHECK_EVERY == 0:
                     bar.set_postfix(loss=f"{self._check_loss():.4f}", refresh=False)
                 bar.update()
                 stopped, self.seconds = self.processes.broadcast((stop.requested, self.seconds))
+                before = self._count_overhead(before, computed)
                 if stopped:
                     self._check_loss()
+                    self._tell_failures()
                     self.checkpointer.save()
                     return
                 if limit and self.seconds >= 60 * limit:
                     self.finished = f"after {limit} minutes"
                     break
         self._check_loss()
+        self._tell_failures()
         self._end_epoch()
 
-    def take_step(self, batches: Iterator, position: int = 0) -> None:
-        """Train on the next batches of stems, in the optimizer step with this position in its epoch."""
+    def _count_overhead(self, before: float, computed: float) -> float:
+        """Add the time since the last step, in ms so that none is too short to divide by, and return the time."""
+        now = time.perf_counter()
+        wall = 1000 * (now - before)
+        self.totals.add({"overhead": wall - 1000 * computed}, {"overhead": wall})
+        return now
+
+    def _note(self, batch: Batch) -> None:
+        """Add what a batch says of its loading."""
+        self.totals.add({"data_wait": batch.waited})
+        if self.dataset.on_error == "skip":
+            self.totals.add({"skipped": len(batch.failures)})
+            self.failures.update(batch.failures)
+
+    def _tell_failures(self) -> None:
+        """Log why examples of this epoch were drawn anew."""
+        for sentence, count in self.failures.items():
+            self.log(f"skipped {count} example{'s' if count > 1 else ''}: {sentence}")
+        self.failures.clear()
+
+    def take_step(self, batches: Iterator[Batch], position: int = 0) -> float:
+        """Train on the next batches, in the optimizer step with this position in its epoch.
+
+        Returns:
+            The seconds of forward, backward and step, those in which a device was waited for included.
+        """
         started = time.perf_counter()
-        settings, n_sources = self.recipe.training, len(self.separator.sources)
+        settings, computed = self.recipe.training, 0.0
         items = range(len(self.dataset))[position * settings.batch_size : (position + 1) * settings.batch_size]
         present = self.dataset.presence([(self.epoch, i) for i in items])
         counts, epoch = self.objective.count(present), self.step / self.steps_per_epoch  # of all parts
         self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
         judged, total, n_seen = Judgement({}, {}), 0.0, 0
         while n_seen < len(items):
-            asked = time.perf_counter()
-            stems, parameters, present = next(batches)
-            self.totals.add({"data_wait": time.perf_counter() - asked})
-            stems = stems.to(self.device, non_blocking=True)
-            mixture, targets = augment_and_mix(stems, parameters, self.augment, n_sources)
+            batch = next(batches)
+            self._note(batch)
+            mixture, targets = batch.mix()
+            present, began = batch.present, time.perf_counter() - batch.held
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                 separation = self.separator.analyze(mixture, targets)
             judgement = self.objective(separation, None if present.numpy().all() else present)
             loss = self.objective.loss(judgement, counts, epoch)
             self.scaler.scale(loss).backward()
-            judged, total, n_seen = judged + judgement, total + loss.detach(), n_seen + len(stems)
+            judged, total, n_seen = judged + judgement, total + loss.detach(), n_seen + len(batch)
+            computed += time.perf_counter() - began
+        began = time.perf_counter()
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.schedule.factor(self.progress)
         self.scaler.unscale_(self.optimizer)
@@ -227,12 +253,14 @@ class Trainer:
             norm = torch.zeros_like(norm)
         elif self.ema:
             self.ema.update(self.step)
+        computed += time.perf_counter() - began
         self.totals.add(judged.sums, judged.counts)
         self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
         self.step += 1
         if self.observers.waits_for("on_step"):
             self.observers.notify("on_step", self, {**judged.means(), "loss": total, "grad_norm": norm})
         self.seconds += time.perf_counter() - started
+        return computed
 
     def _check_loss(self) -> float:
         """Return the mean loss of the epoch so far; a training whose loss or gradient is not finite cannot go on."""

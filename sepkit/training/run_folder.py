@@ -28,9 +28,12 @@ _FILES = (STATE, ADAPTERS, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, REC
 _BASE = "separator.from"
 _LATER = {  # keys that older runs have not written down, and what they stood for
     "separator": {"from": None, "normalize": None, "chunking": None, "residual": None},
+    "data": {"sampling": {"tracks": "duration", "balanced": False, "activity": None}},
     "training": {"freeze": [], "recompute": False},
 }
-FREE_KEYS = ("data.workers", "observers")  # may differ between the parts of one run, since they change no result
+# They may differ between the parts of one run, since they change no result, or only what would have ended it; the store
+# keeps lossy files in 16 bits.
+FREE_KEYS = ("data.workers", "data.on_error", "data.store", "data.store_limit", "observers")
 
 
 class RunFolder:

@@ -4,7 +4,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -293,6 +293,7 @@ def describe(trainer: Trainer) -> str:
         f"{weights}{learned}"
         f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
         f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
+        + "".join(f"\n{line}" for line in trainer.dataset.planner.sampling.describe())
     )
 
 
@@ -351,8 +352,8 @@ def dry_run(
         log(describe(trainer))
         needed = tell_memory(checked, chosen, log)
         start(trainer)
-        with loading(trainer):
-            trainer.take_step(iter(make_loader(trainer)))
+        with loading(trainer), closing(make_loader(trainer)) as loader:
+            trainer.take_step(loader.batches(0))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))

@@ -1,0 +1,402 @@
+"""The store of decoded files, in the cache: what is slow to decode is decoded once, and then mapped into memory."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from sepkit import audio
+from sepkit.cache import cache_directory
+from sepkit.datasets.readers import Reader
+from sepkit.datasets.songs import Song
+from sepkit.datasets.stems import Stem, StemFile
+from sepkit.datasets.stored_file import (
+    FORMAT,
+    Key,
+    StopBuildingError,
+    StoredReader,
+    count_bytes,
+    is_lossy,
+    make_key,
+    open_stored,
+    write_stored,
+)
+from sepkit.devices import available_cores
+from sepkit.disk import OutputError, writing
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two processes may decode the same file, of which one result stays
+    fcntl = None
+
+LIMIT = "SEPKIT_STORE_LIMIT"  # environment variable, GB
+DEFAULT_LIMIT = 50.0  # GB
+_GB = 1e9  # bytes
+_RESERVE = 1e9  # bytes of the disk that are left free
+_OPEN = 1024  # files that are mapped at once, of the 65530 mappings that Linux allows
+_ABANDONED = 3600.0  # s after which what is half written belongs to a process that died
+_REMEDY = "nothing half made is kept; make room, set SEPKIT_CACHE to another folder, or set data.store: off"
+_WAV = ("WAV", "WAVEX", "RF64")
+
+
+class Entry(NamedTuple):
+    """A file that is to be stored at a rate, Hz."""
+
+    file: StemFile
+    sample_rate: int
+
+    @property
+    def is_needed(self) -> bool:
+        """Return whether it is decoded before its first use: what was read otherwise would not be the same samples."""
+        return is_lossy(self.file.info) or self.file.info.sample_rate != self.sample_rate
+
+
+class DecodedStore:
+    """Files decoded once, for all processes that read them.
+
+    Lossless files at the wanted rate are read from themselves until they are stored, with the same samples. Lossy and
+    resampled ones are stored before they are first read.
+
+    Args:
+        entries: what is stored.
+        folder: where.
+    """
+
+    def __init__(self, entries: Mapping[Key, Entry], folder: Path) -> None:
+        self.entries, self.folder = dict(entries), folder
+        self.error: OutputError | None = None
+        self._open: OrderedDict[tuple, StoredReader] = OrderedDict()
+        self._stopped, self._thread, self._lock = threading.Event(), None, threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: the names of the entries."""
+        return {"entries": self.entries, "folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the store in another process."""
+        self.__init__(**state)
+
+    def path(self, key: Key) -> Path:
+        """Return where an entry lies."""
+        name = hashlib.sha256(os.fsencode(json.dumps([FORMAT, *key]))).hexdigest()[:32]
+        return self.folder / name[:2] / f"{name[2:]}.pcm"
+
+    def reader(self, file: StemFile, sample_rate: int) -> Reader | None:
+        """Return what reads a file at a rate, Hz; None: it is not stored, or not yet, and is to be read itself.
+
+        Raises:
+            AudioError: it is to be decoded before its first use, and cannot be.
+            OutputError: the disk does not take it.
+        """
+        key = make_key(file, sample_rate)
+        place = (key, file.start if key.part is None else 0)
+        with self._lock:
+            if place in self._open:
+                self._open.move_to_end(place)
+                return self._open[place]
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        path = self.path(key)
+        found = open_stored(path, file, sample_rate)
+        if found is None and entry.is_needed:
+            self.build(key)
+            found = open_stored(path, file, sample_rate)
+        if found is None:
+            return None
+        reader = StoredReader(file.info, *found, place[1])
+        with self._lock:
+            self._open[place] = reader
+            if len(self._open) > _OPEN:
+                self._open.popitem(last=False)
+        return reader
+
+    def holds(self, key: Key) -> bool:
+        """Return whether a file is stored."""
+        entry = self.entries.get(key)
+        return entry is not None and open_stored(self.path(key), *entry) is not None
+
+    def build(self, key: Key, wait: bool = True) -> bool:
+        """Store a file, unless it is.
+
+        Args:
+            key: of an entry.
+            wait: for another process that is storing it, too.
+
+        Returns:
+            Whether it is stored now.
+
+        Raises:
+            AudioError: it does not decode.
+            OutputError: the disk does not take it.
+        """
+        path, entry = self.path(key), self.entries[key]
+        with writing(self.folder, _REMEDY):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(path.with_suffix(".lock"), wait) as is_alone:
+                if not self.holds(key):
+                    if not is_alone:
+                        return False
+                    write_stored(path, *entry, self._stopped.is_set)
+        return True
+
+    def start(self) -> None:
+        """Store all files that are not, one after the other in a thread beside the training."""
+        if self._thread is None and self.entries:
+            self._thread = threading.Thread(target=self._build_all, name="sepkit store", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End what `start` began, within a block of samples; what is half written is removed."""
+        if self._thread is not None:
+            with self.interrupted():
+                self._thread.join()
+            self._thread = None
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """End what is being decoded, in whatever thread, at its next block."""
+        self._stopped.set()
+        try:
+            yield
+        finally:
+            self._stopped.clear()
+
+    def raise_error(self) -> None:
+        """Raise what `start` met.
+
+        Raises:
+            OutputError: the disk did not take a file.
+        """
+        if self.error is not None:
+            raise self.error
+
+    def _build_all(self) -> None:
+        with suppress(AttributeError, OSError):  # only Linux knows threads of their own priority
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        try:
+            for key in self.entries:
+                if self._stopped.is_set():
+                    return
+                with suppress(audio.AudioError):  # which whoever reads it tells
+                    self.build(key, wait=False)
+        except StopBuildingError:
+            pass
+        except OutputError as error:
+            self.error = error
+
+
+@contextmanager
+def _alone(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold a file for this thread of this process alone; False: another one does, and is not to be waited for."""
+    if fcntl is None:
+        yield True
+        return
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a disk without locks
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            with suppress(OSError):
+                path.unlink()
+            fcntl.flock(file, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
+
+
+def store_folder() -> Path:
+    """Return the folder of the store."""
+    return cache_directory() / "store"
+
+
+def choose_limit(limit: float | None = None) -> float:
+    """Return what the store may take, bytes: as it is given in GB, else $SEPKIT_STORE_LIMIT, else 50 GB.
+
+    Raises:
+        ValueError: the variable is no number above 0.
+    """
+    if limit is None:
+        given = os.environ.get(LIMIT, "")
+        try:
+            limit = float(given or DEFAULT_LIMIT)
+        except ValueError:
+            limit = -1.0
+        if not 0 < limit < float("inf"):
+            raise ValueError(f"{LIMIT} must be a number of GB above 0, got {given!r}; set it, or data.store_limit")
+    return limit * _GB
+
+
+def plan_store(songs: Iterable[Song], limit: float | None = None) -> DecodedStore | None:
+    """Decide which files of songs are stored: what is not 16-bit WAV at the wanted rate, as far as there is room.
+
+    Entries of other songs that take room are removed, those first that were not used for longest.
+
+    Args:
+        songs: which are read.
+        limit: GB that the store may take; None: `choose_limit` has it.
+
+    Returns:
+        The store; None where nothing is to be stored.
+
+    Raises:
+        ValueError: $SEPKIT_STORE_LIMIT is no number above 0.
+    """
+    stems = (stem for song in songs for stem in (*song.stems.values(), *([song.mixture] if song.mixture else [])))
+    return plan_stems(stems, limit)
+
+
+def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStore | None:
+    """Decide which files of stems are stored, as `plan_store` does.
+
+    Args:
+        stems: which are read.
+        limit: GB that the store may take; None: `choose_limit` has it.
+    """
+    wanted = {
+        make_key(file, stem.sample_rate): Entry(file, stem.sample_rate)
+        for stem in stems
+        for file in stem.files
+        if not _is_plain(file, stem.sample_rate)
+    }
+    if not wanted:
+        return None
+    store = DecodedStore(wanted, store_folder())
+    there = _list_entries(store.folder)
+    own = {store.path(key): key for key in wanted}
+    used = sum(size for path, (size, _) in there.items() if path in own)
+    allowed, free = choose_limit(limit), _free_space(store.folder)
+    room = min(allowed, used + max(0.0, free - _RESERVE))
+    store.entries = _choose(wanted, room)
+    if len(store.entries) < len(wanted):
+        needed = sum(count_bytes(*entry) for entry in wanted.values())
+        cause = f"data.store_limit is {allowed / _GB:g} GB" if allowed <= room else f"{free / _GB:.1f} GB are free"
+        warnings.warn(
+            f"{len(wanted) - len(store.entries)} of {len(wanted)} files are decoded each time that they are read: "
+            f"stored, all take {needed / _GB:.1f} GB, and {cause} in {store.folder}; make room, set data.store_limit, "
+            "or set SEPKIT_CACHE to another folder",
+            stacklevel=3,
+        )
+    _make_room(store, there, allowed)
+    return store
+
+
+def _is_plain(file: StemFile, sample_rate: int) -> bool:
+    """Return whether a file is read in place, as far as that shows without opening it."""
+    info = file.info
+    is_wav = info.subtype == "PCM_16" and info.format in _WAV and info.reader == "soundfile" and not info.complaint
+    return is_wav and info.sample_rate == sample_rate
+
+
+def _choose(wanted: Mapping[Key, Entry], room: float) -> dict[Key, Entry]:
+    """Choose what fits, in its order, so that the same songs and room give the same."""
+    chosen = {}
+    for key, entry in wanted.items():
+        size = count_bytes(*entry)
+        if size <= room:
+            chosen[key] = entry
+            room -= size
+    return chosen
+
+
+def _list_entries(folder: Path) -> dict[Path, tuple[int, float]]:
+    """List size and time of last use of all entries, and remove what processes that died left."""
+    found = {}
+    for path in folder.glob("*/*"):
+        with suppress(OSError):
+            status = path.stat()
+            if path.suffix == ".pcm":
+                found[path] = status.st_size, status.st_mtime
+            elif time.time() - status.st_mtime > _ABANDONED:
+                path.unlink()
+    return found
+
+
+def _make_room(store: DecodedStore, there: Mapping[Path, tuple[int, float]], allowed: float) -> None:
+    """Mark what is used, and remove what is not, the oldest first, until all fits the limit."""
+    own = {store.path(key) for key in store.entries}
+    for path in own & there.keys():
+        with suppress(OSError):
+            os.utime(path)
+    others = sorted((path for path in there if path not in own), key=lambda path: there[path][1])
+    total = sum(count_bytes(*entry) for entry in store.entries.values()) + sum(there[path][0] for path in others)
+    for path in others:
+        if total <= allowed:
+            return
+        with suppress(OSError):
+            path.unlink()
+            total -= there[path][0]
+
+
+def _free_space(folder: Path) -> float:
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
+class Built(NamedTuple):
+    """What was stored.
+
+    Attributes:
+        n_files: files in the store.
+        n_bytes: that they take.
+        failures: why others are not there, a sentence each.
+    """
+
+    n_files: int
+    n_bytes: int
+    failures: tuple[str, ...]
+
+
+def build_store(
+    store: DecodedStore,
+    workers: int | None = None,
+    progress: bool = True,
+    report: Callable[[Sequence[str]], object] | None = None,
+) -> Built:
+    """Store all files ahead of a training, several at a time; what is there is left, so that it goes on where it was.
+
+    Args:
+        store: of `plan_store`.
+        workers: threads that decode; None: one a core.
+        progress: show a bar.
+        report: called with the sentences of files that do not decode, as they come.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    failures: list[str] = []
+
+    def build(key: Key) -> None:
+        try:
+            store.build(key)
+        except audio.AudioError as error:
+            failures.append(str(error))
+            if report:
+                report([str(error)])
+
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
+        try:
+            bar = {"total": len(store.entries), "unit": "file", "disable": None if progress else True}
+            for _ in tqdm(pool.map(build, store.entries), "storing", **bar):
+                pass
+        except BaseException:
+            with store.interrupted():
+                pool.shutdown(cancel_futures=True)
+            raise
+    held = [entry for key, entry in store.entries.items() if store.holds(key)]
+    return Built(len(held), sum(count_bytes(*entry) for entry in held), tuple(failures))

@@ -1,0 +1,401 @@
+"""The store of decoded files: the same samples, built beside training, by several processes, within its limit."""
+
+import errno
+import io
+import multiprocessing
+import os
+import pickle
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from songs import RATE, noise, write_song
+
+from sepkit import audio
+from sepkit.audio import AudioError
+from sepkit.datasets import EpochSampler, SongDataset, open_songs
+from sepkit.datasets.loader import Loader
+from sepkit.datasets.stems import Stem, StemFile, single
+from sepkit.datasets.store import DEFAULT_LIMIT, DecodedStore, build_store, choose_limit, plan_stems, plan_store
+from sepkit.disk import OutputError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # torch forks beside its threads
+KINDS = {  # suffix, subtype, bytes a sample in the store
+    "flac16": (".flac", "PCM_16", 2),
+    "flac24": (".flac", "PCM_24", 4),
+    "wav8": (".wav", "PCM_U8", 2),
+    "wav24": (".wav", "PCM_24", 4),
+    "float": (".wav", "FLOAT", 4),
+    "aiff16": (".aiff", "PCM_16", 2),
+    "vorbis": (".ogg", "VORBIS", 2),
+    "mp3": (".mp3", "MPEG_LAYER_III", 2),
+}
+LOSSLESS = [name for name in KINDS if name not in ("vorbis", "mp3")]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SEPKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "store"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write (T, C), and make a stem of it."""
+
+    def build(kind: str = "flac16", waveform: np.ndarray | None = None, name: str = "a", rate: int = RATE, **options):
+        suffix, subtype, _ = KINDS[kind]
+        path = tmp_path / f"{name}{suffix}"
+        soundfile.write(path, noise(0, 20000) if waveform is None else waveform, rate, subtype=subtype)
+        return single(audio.probe(path), options.pop("to", RATE), options.pop("n_channels", 2))
+
+    return build
+
+
+def read(stem: Stem, start: int, n_samples: int, store=None, factor: float = 1.0, swap: bool = False) -> torch.Tensor:
+    out = torch.full((stem.n_channels, n_samples), torch.nan)
+    stem.read_into(out, start, factor, swap, store)
+    return out
+
+
+def entries(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+@pytest.mark.parametrize(("factor", "swap"), [(1.0, False), (-0.3, True)])
+def test_what_is_stored_is_bit_for_bit_what_the_file_holds(write, cache, kind, factor, swap):
+    stem = write(kind)
+    store = plan_stems([stem])
+    before = read(stem, 1234, 5000, store, factor, swap)  # nothing is stored yet
+    assert not entries(cache)
+    built = build_store(store, progress=False)
+    (path,) = entries(cache)
+    assert built == (1, path.stat().st_size, ())
+    assert path.stat().st_size == 4096 + KINDS[kind][2] * 2 * 20000
+    assert torch.equal(read(stem, 1234, 5000, store, factor, swap), before)
+    assert torch.equal(read(stem, 19000, 3000, store), read(stem, 19000, 3000))
+
+
+def test_16_bit_wav_at_the_right_rate_is_read_in_place(tmp_path, cache):
+    write_song(tmp_path / "train" / "a", {"vocals": noise(0)})
+    songs = open_songs(tmp_path, "train", None, RATE, 2)
+    assert plan_store(songs) is None
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("kind", ["vorbis", "mp3"])
+def test_a_lossy_file_is_decoded_whole_before_its_first_use(write, cache, kind):
+    stem = write(kind)
+    store = plan_stems([stem])
+    first = read(stem, 5000, 3000, store)
+    assert len(entries(cache)) == 1
+    assert torch.equal(first, torch.round(first * 32768) / 32768)
+    torch.testing.assert_close(first, read(stem, 5000, 3000), rtol=0, atol=1 / 65536 + 1e-7)  # rounded to 16 bits
+    assert torch.equal(read(stem, 5100, 100, store), first[:, 100:200])
+
+
+def test_a_lossy_file_beyond_full_scale_is_not_clipped(write):
+    times = np.arange(20000) / RATE
+    square = np.sign(np.sin(2 * np.pi * 441 * times)) * 0.999
+    stem = write("vorbis", np.stack([square, square], 1))
+    plain = read(stem, 0, 20000)
+    assert plain.abs().max() > 1.05
+    stored = read(stem, 0, 20000, plan_stems([stem]))
+    torch.testing.assert_close(stored, plain, rtol=0, atol=2 / 65536 + 1e-7)  # a bit less is left
+
+
+def test_full_scale_of_16_bits_is_kept(write):
+    samples = np.tile(np.array([[32767, -32768]], dtype=np.int16), (1000, 1))
+    stem = write("flac16", samples)
+    store = plan_stems([stem])
+    build_store(store, progress=False)
+    assert torch.equal(read(stem, 0, 1000, store), torch.from_numpy(samples.T / 32768).float())
+
+
+@pytest.mark.parametrize("kind", ["flac16", "flac24", "vorbis"])
+@pytest.mark.parametrize("file_rate", [12000, 44100])
+def test_another_rate_is_converted_once_before_its_first_use(write, cache, kind, file_rate):
+    stem = write(kind, noise(0, 2 * file_rate), rate=file_rate)
+    store = plan_stems([stem])
+    step = stem.position_step
+    segment = read(stem, 10 * step, 3000, store)
+    assert len(entries(cache)) == 1
+    # rounded to 16 bits, beside the tails of the filter
+    torch.testing.assert_close(segment, read(stem, 10 * step, 3000), rtol=0, atol=3e-5)
+    assert torch.equal(read(stem, 11 * step, 100, store), segment[:, step : step + 100])
+
+
+def test_wav_at_another_rate_is_stored_too(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(0, 12000), 12000)
+    assert plan_stems([single(audio.probe(tmp_path / "a.wav"), RATE, 2)]) is not None
+
+
+@pytest.mark.parametrize("to", [RATE, 12000])
+def test_parts_and_gains_and_channels_are_those_of_the_stem(write, to):
+    info = write("flac16", noise(0, 20000, 1)).info
+    stem = Stem((StemFile(info, 3000, 11000, gain=0.5), StemFile(info, 100, 900)), to, 2)
+    store, step = plan_stems([stem]), stem.position_step
+    build_store(store, progress=False)
+    torch.testing.assert_close(read(stem, 0, 2000, store), read(stem, 0, 2000), rtol=0, atol=3e-5)
+    assert torch.equal(read(stem, 5 * step, 100, store), read(stem, 0, 600, store)[:, 5 * step : 5 * step + 100])
+    if to == RATE:
+        assert len(store.entries) == 1
+        assert torch.equal(read(stem, 0, 2000, store), read(stem, 0, 2000))
+
+
+def test_a_file_that_changed_is_stored_anew_and_only_it(write, cache):
+    stems = [write(waveform=noise(seed, 9000), name=name) for seed, name in enumerate("ab")]
+    build_store(plan_stems(stems), progress=False)
+    before = {path: path.stat().st_mtime_ns for path in entries(cache)}
+    changed = write(waveform=noise(9, 9000), name="a")
+    store = plan_stems([changed, stems[1]])
+    assert torch.equal(read(changed, 0, 9000, store), torch.tensor(noise(9, 9000).T).float())
+    for path in before:
+        os.utime(path, ns=(0, 0))
+    build_store(store, progress=False)
+    assert torch.equal(read(changed, 0, 9000, store), torch.tensor(noise(9, 9000).T).float())
+    assert sorted(path.stat().st_mtime_ns > 0 for path in before) == [False, True]
+
+
+@pytest.mark.parametrize("action", ["replaced", "removed"])
+def test_a_file_that_is_replaced_or_removed_during_a_run_is_named(write, action):
+    stem = write()
+    store = plan_stems([stem])
+    build_store(store, progress=False)
+    read(stem, 0, 10, store)
+    if action == "removed":
+        os.remove(stem.info.path)
+    else:
+        write(waveform=noise(5, 12000))
+    with pytest.raises(AudioError, match=r"a\.flac"):
+        read(stem, 0, 10, store)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"half", b"\0" * 5000])
+def test_an_entry_that_is_no_entry_is_made_again(write, cache, content):
+    stem = write("vorbis")
+    store = plan_stems([stem])
+    expected = read(stem, 0, 1000, store)
+    (path,) = entries(cache)
+    path.write_bytes(content)
+    assert torch.equal(read(stem, 0, 1000, pickle.loads(pickle.dumps(store))), expected)
+
+
+def test_a_cut_entry_is_made_again(write, cache):
+    stem = write()
+    store = plan_stems([stem])
+    build_store(store, progress=False)
+    (path,) = entries(cache)
+    path.write_bytes(path.read_bytes()[:-2])
+    assert not store.holds(next(iter(store.entries)))
+    assert build_store(store, progress=False).n_files == 1
+    assert store.holds(next(iter(store.entries)))
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing_half_made(write, cache, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sepkit.datasets.stored_file.os.posix_fallocate", refuse)
+    store = plan_stems([write("vorbis", name=name) for name in "abc"])
+    match = r"store cannot be written to: .*; nothing half made is kept; make room, .*or set data\.store: off"
+    with pytest.raises(OutputError, match=match):
+        build_store(store, progress=False)
+    assert not entries(cache)
+
+
+def test_a_disk_that_fills_in_the_middle_leaves_nothing_half_made(write, cache, monkeypatch):
+    monkeypatch.setattr("sepkit.datasets.stored_file._BLOCK", 1000)
+    original, written = io.BufferedWriter, []
+
+    class Filling(original):
+        def write(self, values):
+            written.append(len(values))
+            if len(written) > 5:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(values)
+
+    opening = lambda path, mode: (Filling if mode == "wb" else io.BufferedReader)(io.FileIO(path, mode))  # noqa: E731
+    monkeypatch.setattr("sepkit.datasets.stored_file.open", opening, raising=False)
+    stem = write("vorbis")
+    store = plan_stems([stem])
+    with pytest.raises(OutputError, match="cannot be written to"):
+        read(stem, 0, 10, store)
+    assert not entries(cache)
+
+
+def test_a_damaged_file_is_told_and_the_others_are_stored(tmp_path, write):
+    stems = [write(name=name) for name in "abc"]
+    path = tmp_path / "b.flac"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 500] = bytes(500)
+    status = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    said = []
+    built = build_store(plan_stems(stems), progress=False, report=said.extend)
+    assert built.n_files == 2
+    assert list(built.failures) == said
+    assert len(said) == 1
+    assert "b.flac" in said[0]
+
+
+def _build(store: DecodedStore, go, results) -> None:
+    go.wait()
+    results.put(build_store(store, workers=2, progress=False).n_files)
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_several_processes_make_one_store(write, cache, method):
+    stems = [write("vorbis" if seed % 2 else "flac16", noise(seed, 9000), str(seed)) for seed in range(6)]
+    store, context = plan_stems(stems), multiprocessing.get_context(method)
+    go, results = context.Event(), context.Queue()
+    processes = [context.Process(target=_build, args=(store, go, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    go.set()
+    assert [results.get(timeout=60) for _ in processes] == [6, 6]
+    for process in processes:
+        process.join()
+    assert {path.suffix for path in entries(cache)} == {".pcm"}
+    assert len(entries(cache)) == 6
+    assert torch.equal(read(stems[0], 0, 9000, store), read(stems[0], 0, 9000))
+
+
+def test_a_file_is_decoded_once_by_threads_that_want_it_at_once(write, monkeypatch):
+    stem, decoded = write("vorbis"), []
+    from sepkit.datasets import store as module
+
+    original = module.write_stored
+    monkeypatch.setattr(module, "write_stored", lambda *given: (decoded.append(1), original(*given)))
+    store = plan_stems([stem])
+    threads = [threading.Thread(target=read, args=(stem, 0, 1000, store)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert decoded == [1]
+
+
+# The limit
+
+
+def test_the_limit_is_the_recipes_else_the_environments(monkeypatch):
+    monkeypatch.delenv("SEPKIT_STORE_LIMIT", raising=False)
+    assert choose_limit() == DEFAULT_LIMIT * 1e9
+    monkeypatch.setenv("SEPKIT_STORE_LIMIT", "2.5")
+    assert choose_limit() == 2.5e9
+    assert choose_limit(7) == 7e9
+
+
+@pytest.mark.parametrize("given", ["much", "-1", "0", "nan", "inf"])
+def test_a_limit_that_is_none_is_refused(monkeypatch, given):
+    monkeypatch.setenv("SEPKIT_STORE_LIMIT", given)
+    with pytest.raises(
+        ValueError, match=f"SEPKIT_STORE_LIMIT must be a number of GB above 0, got '{given}'; set it, or"
+    ):
+        choose_limit()
+
+
+def test_what_does_not_fit_is_read_from_its_file_and_that_is_said(write):
+    stems = [write("vorbis", name=name) for name in "abc"]
+    with pytest.warns(UserWarning, match=r"1 of 3 files are decoded each time .*data\.store_limit is 0\.0002 GB"):
+        store = plan_stems(stems, limit=0.0002)
+    assert len(store.entries) == 2
+    assert torch.equal(read(stems[2], 100, 100, store), read(stems[2], 100, 100))
+
+
+def test_a_disk_with_little_room_limits_too(write, monkeypatch):
+    monkeypatch.setattr("sepkit.datasets.store._free_space", lambda _: 1e9 + 100e3)
+    with pytest.warns(UserWarning, match=r"1 of 2 files are decoded each time .*1\.0 GB are free"):
+        store = plan_stems([write(name=name) for name in "ab"])
+    assert len(store.entries) == 1
+
+
+def test_what_is_not_used_makes_room_the_oldest_first(write, cache):
+    stems = {name: write(name=name) for name in "abcd"}
+    for age, name in enumerate("abc"):
+        build_store(plan_stems([stems[name]]), progress=False)
+        for path in entries(cache):
+            os.utime(path, (path.stat().st_mtime - 100,) * 2) if age < 2 else None
+    size = entries(cache)[0].stat().st_size
+    store = plan_stems([stems["d"]], limit=3.5 * size / 1e9)
+    assert len(entries(cache)) == 2
+    build_store(store, progress=False)
+    held = {name for name in "abcd" if plan_stems([stems[name]]).holds(next(iter(plan_stems([stems[name]]).entries)))}
+    assert held == {"b", "c", "d"}
+
+
+def test_what_a_process_that_died_left_is_removed(write, cache):
+    (cache / "ab").mkdir(parents=True)
+    left = cache / "ab" / ".sepkit-12.part"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    plan_stems([write()])
+    assert not left.exists()
+
+
+# Beside training
+
+
+@pytest.fixture
+def songs(tmp_path):
+    for i, name in enumerate("abc"):
+        stems = {"vocals": noise(i, 5 * RATE), "drums": noise(i + 9, 5 * RATE)}
+        write_song(tmp_path / "songs" / "train" / name, stems, suffix=".flac")
+    return open_songs(tmp_path / "songs", "train", None, RATE, 2, valid_share=0)
+
+
+def load(songs, store, n_workers: int, epochs: int = 2) -> list[torch.Tensor]:
+    dataset = SongDataset(songs, ["vocals", "drums"], 2000, 12, 0.5, seed=3, store=store)
+    loader = Loader(dataset, EpochSampler(12, 4), n_workers)
+    batches = [batch.mix()[0].clone() for epoch in range(epochs) for batch in loader.batches(epoch)]
+    loader.close()
+    return batches
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_examples_are_the_same_with_and_without_the_store_built_beside_them(songs, cache, n_workers):
+    expected = load(songs, None, 0)
+    store = plan_store(songs)
+    assert all(map(torch.equal, load(songs, store, n_workers), expected))
+    build_store(store, progress=False)
+    assert len(entries(cache)) == 6
+    assert all(map(torch.equal, load(songs, store, n_workers), expected))
+    shutil.rmtree(cache)
+    assert all(map(torch.equal, load(songs, plan_store(songs), n_workers), expected))
+
+
+def test_the_store_is_built_beside_training_and_its_error_ends_it(songs, monkeypatch):
+    store = plan_store(songs)
+    store.start()
+    store._thread.join()
+    assert all(map(store.holds, store.entries))
+    store.stop()
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.rmtree(store.folder)
+    monkeypatch.setattr("sepkit.datasets.stored_file.os.posix_fallocate", refuse)
+    failing = plan_store(songs)
+    failing.start()
+    failing._thread.join()
+    with pytest.raises(OutputError, match=r"set data\.store: off"):
+        load(songs, failing, 0)
+
+
+def test_building_ends_with_the_training_and_leaves_nothing_half_made(songs, cache, monkeypatch):
+    store, begun = plan_store(songs), threading.Event()
+    monkeypatch.setattr("sepkit.datasets.stored_file._BLOCK", 10)
+    original = store._stopped.is_set
+    monkeypatch.setattr(store._stopped, "is_set", lambda: (begun.set(), original())[1])
+    store.start()
+    begun.wait(10)
+    store.stop()
+    assert all(path.suffix == ".pcm" for path in entries(cache))
