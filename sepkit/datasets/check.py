@@ -140,7 +140,7 @@ def _describe_inspection(song: Song, targets: Collection[str]) -> Iterator[tuple
         yield False, _MORE if mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(mixing)})"
     for copy in inspection.copies:
         exact = abs(copy.correlation) > COPY and bool({copy.first, copy.second} & set(targets))
-        yield exact, _describe_copy(copy), song.name
+        yield exact, describe_copy(copy), song.name
     for name, of in inspection.doubles.items():
         what = f"{name} is the sum of {', '.join(of)}, which the mixture holds twice; remove it or them, in"
         yield True, what, song.name
@@ -173,7 +173,7 @@ def describe_mixing(mixing: Mixing) -> str:
     return ", ".join(clauses)
 
 
-def _describe_copy(copy: Copy) -> str:
+def describe_copy(copy: Copy) -> str:
     """Describe how two parts are alike; the more exact, the plainer."""
     original, other = sorted((copy.first, copy.second), key=lambda name: (len(name), name))
     delay = f", {_samples(copy.delay)} {'late' if (copy.delay > 0) == (other == copy.second) else 'early'},"

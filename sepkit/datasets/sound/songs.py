@@ -8,13 +8,13 @@ import numpy as np
 
 from sepkit.datasets.check import describe_copy
 from sepkit.datasets.comparison import SongComparison
-from sepkit.datasets.faults.files import SILENT, decibels, is_lossy
-from sepkit.datasets.faults.sound import describe_sound, swap_gain, typical_name
 from sepkit.datasets.findings import Finding, Severity
 from sepkit.datasets.inspection import COPY, Inspection
 from sepkit.datasets.measurement import FRAMES_PER_SECOND, Measurement
 from sepkit.datasets.mixing import Fit
 from sepkit.datasets.songs import Song
+from sepkit.datasets.sound.files import SILENT, decibels, is_lossy
+from sepkit.datasets.sound.typical import describe_sound, swap_gain, typical_name
 
 _DIFFERS, _DIFFERS_LOSSY = -55.0, -15.0  # dB re mixture of a residual that is looked into
 _BURST = -40.0  # dB of 100 ms of it, re mixture
@@ -26,21 +26,18 @@ _LOUD = -35.0  # dB of what a stem holds of another one, from which it is a warn
 _SWAPPED = 3.0  # logarithmic likelihood by which stems fit better with each other's name
 
 
-def find_length_faults(song: Song, lengths: Mapping[str, int]) -> Iterator[Finding]:
-    """Find files of a song that are shorter or longer than most of the others.
-
-    Args:
-        song: which.
-        lengths: samples at the song's rate, by name of the file's stem.
-    """
-    rates = {song_file(song, name)[1] for name in lengths}
-    slack = math.ceil(next(iter(song.stems.values())).sample_rate / min(rates)) if len(rates) > 1 else 0
-    counts = sorted(lengths.values())
-    usual = max(counts, key=lambda length: (counts.count(length), length))
-    for name, length in lengths.items():
-        if abs(length - usual) > slack:
-            other = "shorter" if length < usual else "longer"
-            message = f"{abs(length - usual)} samples {other} than the other files of {song.name}"
+def find_length_faults(song: Song) -> Iterator[Finding]:
+    """Find files of a song that are shorter or longer than most of the others."""
+    stems = {**song.stems, **({"mixture": song.mixture} if song.mixture else {})}
+    whole = {name: stem for name, stem in stems.items() if not stem.info.complaint}
+    rates = {file.info.sample_rate for stem in whole.values() for file in stem.files}
+    slack = math.ceil(next(iter(stems.values())).sample_rate / min(rates)) if len(rates) > 1 else 0
+    counts = [stem.n_samples for stem in whole.values()]
+    usual = max(counts, key=lambda length: (counts.count(length), length), default=0)
+    for name, stem in whole.items():
+        if abs(stem.n_samples - usual) > slack:
+            other = "shorter" if stem.n_samples < usual else "longer"
+            message = f"{abs(stem.n_samples - usual)} samples {other} than the other files of {song.name}"
             yield Finding(
                 Severity.ERROR, "length", message, song_file(song, name)[0], None,
                 "find out whether it starts late or ends early, and fill it with silence there",
@@ -84,9 +81,13 @@ def find_mixing_faults(song: Song, comparison: SongComparison, fit: Fit) -> Iter
     common = _common(list(gains.values())) if len(gains) > 1 or len(fit.parts) == 1 else None
     late = next(iter(delays.values())) if len(set(delays.values())) == 1 else None
     if common is not None and (text := _describe_gain(common)):
-        yield Finding(
-            Severity.WARNING, "mixture gain", f"is {text} than the sum of its parts", mixture, None, _mend("level")
-        ) if common > 0 else Finding(Severity.WARNING, "mixture gain", "is the inverted sum", mixture, None, "invert it")
+        yield (
+            Finding(
+                Severity.WARNING, "mixture gain", f"is {text} than the sum of its parts", mixture, None, _mend("level")
+            )
+            if common > 0
+            else Finding(Severity.WARNING, "mixture gain", "is the inverted sum", mixture, None, "invert it")
+        )
     if late:
         message = f"is {_describe_delay(late, comparison.sample_rate)} than the sum of its parts"
         yield Finding(Severity.WARNING, "mixture offset", message, mixture, None, _mend("position"))
@@ -146,21 +147,16 @@ def _describe_rest(mixture: Path, comparison: SongComparison, fit: Fit) -> Findi
     return Finding(severity, "left over", message, mixture, loudest / FRAMES_PER_SECOND, remedy)
 
 
-def find_leaks(
-    song: Song, comparison: SongComparison, levels: Mapping[str, np.ndarray], copies: Collection[frozenset[str]]
-) -> Iterator[Finding]:
+def find_leaks(song: Song, comparison: SongComparison, levels: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """Describe stems that hold others.
 
     Args:
         song: which.
         comparison: of it.
         levels: (N,) of parts by name, to find where it is heard best.
-        copies: pairs that are alike as a whole.
     """
     for leak in comparison.leaks:
         source, holder = comparison.parts[leak.source], comparison.parts[leak.holder]
-        if frozenset((source, holder)) in copies:
-            continue
         place = None
         if source in levels and holder in levels:
             n = min(len(levels[source]), len(levels[holder]))
@@ -188,7 +184,10 @@ def find_copies(song: Song, inspection: Inspection, targets: Collection[str]) ->
         message, _, remedy = describe_copy(copy).removesuffix(", in").partition("; ")
         other = max(pair, key=lambda name: (len(name), name))
         yield Finding(severity, "copy", message, song_file(song, other)[0], None, remedy)
-    for sums, severity, near in ((inspection.doubles, Severity.ERROR, ""), (inspection.nearly, Severity.WARNING, "nearly ")):
+    for sums, severity, near in (
+        (inspection.doubles, Severity.ERROR, ""),
+        (inspection.nearly, Severity.WARNING, "nearly "),
+    ):
         for name, of in sums.items():
             message = f"is {near}the sum of {', '.join(of)}, which the mixture then holds twice"
             remedy = "remove it, or swap it with the mixture if it bears its name"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from sepkit.datasets.comparison import SongComparison
-from sepkit.datasets.faults.files import SILENT, decibels
-from sepkit.datasets.faults.songs import song_file
 from sepkit.datasets.findings import Finding, Severity
 from sepkit.datasets.fingerprint import find_matches
 from sepkit.datasets.measurement import FRAMES_PER_SECOND, Measurement
 from sepkit.datasets.songs import Song
+from sepkit.datasets.sound.files import SILENT, decibels
+from sepkit.datasets.sound.songs import song_file
 
 ACTIVE = 1e-6  # mean square of 100 ms in which a stem counts as sounding: -60 dB re full scale
 _FEW = 6  # songs, from which one may be an outlier
@@ -59,7 +59,9 @@ def find_same_songs(checked: Sequence[Checked]) -> Iterator[Finding]:
             f"{other.split}/{other.song.name}{moved}"
         )
         severity = Severity.ERROR if across else Severity.WARNING
-        remedy = "remove one of them: scores of songs that were trained on say nothing" if across else "remove one of them"
+        remedy = (
+            "remove one of them: scores of songs that were trained on say nothing" if across else "remove one of them"
+        )
         yield Finding(severity, "same song", message, one.path, None, remedy)
 
 
