@@ -145,7 +145,13 @@ def plan_songs(
         [song.weight for song in songs],
         stems,
         n_targets,
+        [song.aligned for song in songs],
     )
+    if remix.share < 1 and not table.is_whole.any():
+        raise ValueError(
+            f"the tracks have one stem each and can only be remixed, got remix {remix.share:g}: set data.remix: 1, or "
+            "add songs whose stems belong together"
+        )
     activity = measure_activity(songs, targets) if rules and rules.activity else None
     return Planner(Sampling(table, n_samples, rules, activity), remix.share, augment, seed, partners)
 

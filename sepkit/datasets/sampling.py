@@ -50,6 +50,7 @@ class SongTable:
         weights: how often each song is drawn, for its length; None: 1 each.
         stems: names of the K stems, for messages; the targets first.
         n_targets: how many of the stems, the first, are targets.
+        whole: bool (songs,), which of them whole examples may come from, others being there to be remixed; None: all.
     """
 
     lengths: Sequence[int]
@@ -59,6 +60,12 @@ class SongTable:
     weights: Sequence[float] | None = None
     stems: Sequence[str] = field(default=())
     n_targets: int = 0
+    whole: Sequence[bool] | None = None
+
+    @cached_property
+    def is_whole(self) -> np.ndarray:
+        """Return `whole` as an array."""
+        return np.ones(len(self.lengths), dtype=bool) if self.whole is None else np.asarray(self.whole, dtype=bool)
 
     @cached_property
     def has(self) -> np.ndarray:
@@ -164,20 +171,20 @@ class Sampling:
     def _remixed_pools(self, stem: int) -> tuple[_Pool, ...]:
         """List from what a stem of a remixed example is drawn, a target of the songs that lend it."""
         lending = self.table.lends[:, stem]
-        if stem >= self.table.n_targets or not lending.any():
+        if not lending.any() or (stem >= self.table.n_targets and self.table.is_whole.all()):
             return (self._everywhere,)
         return (*(self._pool(lending, spans) for spans in self._sounding.get(stem, ())), self._pool(lending))
 
     def _whole_pools(self) -> list[tuple[_Pool, ...]]:
         """List from what whole examples are drawn, each of the list as often."""
-        n_targets, has = self.table.n_targets, self.table.has
+        n_targets, whole = self.table.n_targets, self.table.is_whole
+        has = self.table.has & whole[:, None]
         if self.rules.balanced and n_targets:
             targets = [k for k in range(n_targets) if has[:, k].any()]
             spans_of = {k: [*self._sounding.get(k, ()), None] for k in targets}
             return [tuple(self._pool(has[:, k], spans) for spans in spans_of[k]) for k in targets]
-        everything = np.ones(len(has), dtype=bool)
-        any_target = [self._pool(everything, spans) for spans in self._sounding.get(None, ())]
-        return [(*any_target, self._everywhere)]
+        any_target = [self._pool(whole, spans) for spans in self._sounding.get(None, ())]
+        return [(*any_target, self._everywhere if whole.all() else self._pool(whole))]
 
     def _find_sounding(self, activity: Activity | None) -> dict[int | None, tuple[Spans, Spans]]:
         """Find where each target sounds, and where it is silent; where balance plays no part, any of them (None)."""
@@ -219,6 +226,7 @@ class Sampling:
         table = self.table
         positions = [spans.n_positions for pair in self._sounding.values() for spans in pair]
         facts = (self._lengths, np.asarray(table.position_steps, np.int64), table.has, table.lends, self._weights)
+        facts += () if table.is_whole.all() else (table.is_whole,)
         names = "\n".join(table.stems).encode()
         return hashlib.sha256(b"".join([*(fact.tobytes() for fact in (*facts, *positions)), names])).hexdigest()
 

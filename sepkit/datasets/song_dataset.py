@@ -97,7 +97,7 @@ class SongDataset(Dataset):
         inside = [f"{song.name}: {name}" for song in songs for name in targets if name in song.apart]
         if inside:
             raise ValueError(f"no target may be part of another, as by their names these are: {', '.join(inside)}")
-        lacking = [song.name for song in songs if not any(map(song.has, targets))]
+        lacking = [song.name for song in songs if song.aligned and not any(map(song.has, targets))]
         if lacking or not songs:
             of = f"have none of {', '.join(targets)}: {', '.join(lacking)}" if lacking else "is missing: the songs"
             raise ValueError(f"every song must have at least one of the targets, {of}")
