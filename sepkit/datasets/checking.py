@@ -10,10 +10,10 @@ from sepkit.datasets.examination import (
     Examination,
     examine_song,
     pack_examination,
-    song_key,
     unpack_examination,
 )
 from sepkit.datasets.findings import Finding, Severity
+from sepkit.datasets.inspected import song_key
 from sepkit.datasets.measurement import Measurement
 from sepkit.datasets.measuring import in_batches, keep_measured, measure, remember
 from sepkit.datasets.remembered import Remembered
@@ -96,8 +96,8 @@ def _files(song: Song) -> Iterator[tuple[str, object]]:
 
 def _examine(songs: Sequence[Song], targets: Collection[str], workers: int | None, progress: bool) -> list[Examination]:
     """Examine songs, or recall what was found in them."""
-    store = Remembered(f"songs-{VERSION}", ("comparison", "findings"))
-    keys = [song_key(song, targets) for song in songs]
+    store = Remembered("songs", ("comparison", "findings"))
+    keys = [song_key(song, f"examined {VERSION}", targets) for song in songs]
     known = {key: unpack_examination(*columns) for key, columns in store.read(keys).items()}
     missing = [n for n, key in enumerate(keys) if key not in known]
 

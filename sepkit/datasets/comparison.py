@@ -22,7 +22,7 @@ class SongComparison:
         sample_rate: Hz.
         n_samples: of the longest stem.
         fingerprint: (n,) uint32 of the recorded mixture, else of the sum.
-        residual: (N,) mean square of the recorded mixture minus the sum of the parts, each 100 ms; empty: there is none.
+        residual: (N,) mean square of the recorded mixture minus the sum, each 100 ms; empty: there is none.
         mixture: (N,) mean square of the recorded mixture, else of the sum, each 100 ms.
         leaks: what parts hold of each other, by numbers of `parts`.
         parts: names.

@@ -1,8 +1,7 @@
 """What is found in a song by reading all of it, remembered by its files."""
 
-import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,11 @@ from safetensors.numpy import load, save
 from sepkit.audio import AudioError
 from sepkit.datasets.comparison import SongComparison, compare_song
 from sepkit.datasets.findings import Finding, Severity
-from sepkit.datasets.inspection import Inspection
 from sepkit.datasets.leakage import Leak
 from sepkit.datasets.measurement import Measurement
 from sepkit.datasets.mixing import fit_mixture
-from sepkit.datasets.remembered import file_key
 from sepkit.datasets.songs import Song
 from sepkit.datasets.sound.songs import differs_from_sum, find_copies, find_mixing_faults
-from sepkit.datasets.stems import Stem
 
 VERSION = 1  # of what is found
 
@@ -60,25 +56,6 @@ def examine_song(song: Song, targets: Collection[str] = ()) -> tuple[Examination
     return Examination(comparison, tuple(findings)), measured
 
 
-def song_key(song: Song, targets: Collection[str] = (), kind: str = "") -> bytes:
-    """Return the key of what is found in a song: it changes with each of its files, and with how they are put together.
-
-    Args:
-        song: which.
-        targets: stems that are wanted.
-        kind: of what is found.
-    """
-    stems = {**song.stems, **({"(mixture)": song.mixture} if song.mixture else {})}
-    files = [
-        (name, file_key(file.info, VERSION).hex(), file.start, file.stop, file.gain)
-        for name, stem in stems.items()
-        for file in stem.files
-    ]
-    shape = [(stem.sample_rate, stem.n_channels) for stem in stems.values()]
-    text = json.dumps([kind, files, shape, song.parts, song.aligned, song.padded, sorted(targets)])
-    return hashlib.sha256(text.encode()).digest()
-
-
 def pack_examination(found: Examination) -> tuple[bytes, bytes]:
     """Convert what was found to bytes: the comparison, and the findings."""
     comparison = found.comparison
@@ -109,31 +86,3 @@ def unpack_examination(comparison: bytes, findings: bytes) -> Examination:
 
 def _rebuild(severity: int, kind: str, message: str, file: str | None, *rest: Any) -> Finding:
     return Finding(Severity(severity), kind, message, None if file is None else Path(file), *rest)
-
-
-def pack_inspection(inspection: Inspection) -> bytes:
-    """Convert an inspection to bytes."""
-    mixing = inspection.mixing
-    rest = [dict(inspection.doubles), dict(inspection.nearly), dict(inspection.uncovered)]
-    return json.dumps([inspection.silent, mixing, inspection.copies, *rest]).encode()
-
-
-def unpack_inspection(packed: bytes) -> Inspection:
-    """Rebuild an inspection from its bytes."""
-    from sepkit.datasets.inspection import Copy, Mixing
-
-    silent, mixing, copies, doubles, nearly, uncovered = json.loads(packed)
-    return Inspection(
-        tuple(silent),
-        mixing and Mixing(*mixing),
-        tuple(Copy(*copy) for copy in copies),
-        {name: tuple(of) for name, of in doubles.items()},
-        {name: tuple(of) for name, of in nearly.items()},
-        uncovered,
-    )
-
-
-def list_files(songs: Sequence[Song]) -> dict[Path, Stem]:
-    """List the files of songs, each once, and a stem that it belongs to."""
-    stems = [stem for song in songs for stem in [*song.stems.values(), *([song.mixture] if song.mixture else [])]]
-    return {Path(file.info.path): stem for stem in stems for file in stem.files}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sepkit.audio import AudioInfo
-from sepkit.datasets.candidates import Wanted, list_candidates
+from sepkit.datasets.candidates import Candidate, Wanted, list_candidates
 from sepkit.datasets.catalogue import Catalogue, list_infos, probe
 from sepkit.datasets.choosing import choose
 from sepkit.datasets.faults import check
@@ -46,7 +46,7 @@ def gather(
         sources: the sets.
         targets: stems that are wanted; empty: all.
         sample_rate: Hz; None: what most files have.
-        n_channels: C; None: 2, or 1 where no file has more.
+        n_channels: C; None: what most files have that are not mono.
         resample: whether files of other rates will be resampled.
         workers: threads; None: the cores.
         progress: show a bar.
@@ -57,8 +57,8 @@ def gather(
     manifests = [find(source.root, source.layout, None, tuple(targets), required=False) for source in sources]
     catalogues = [probe(manifest, workers, progress) for manifest in manifests]
     infos = list_infos(catalogues)
-    rate = sample_rate or _most_common(info.sample_rate for info in infos.values())
-    channels = n_channels or min(2, max((info.n_channels for info in infos.values()), default=1))
+    rate = sample_rate or _most_common((info.sample_rate for info in infos.values()), 44100)
+    channels = n_channels or _most_common((info.n_channels for info in infos.values() if info.n_channels > 1), 1)
     wanted = Wanted("train", tuple(targets), rate, channels, resample=True, allow_missing=True)
     gathered = Gathered([], list(_check_rates(infos, rate, resample)), [])
     for source, catalogue in zip(sources, catalogues, strict=True):
@@ -74,12 +74,26 @@ def _gather_set(gathered: Gathered, source: Source, catalogue: Catalogue, wanted
         is_measured = {(Severity.ERROR, "lengths")}  # which the check of the sound describes, file by file
         gathered.findings.extend(each for each in found if (each.severity, each.kind) not in is_measured)
         readable = replace(asked, allow_damaged=True)
-        usable = [candidate for candidate in list_candidates(catalogue, readable) if candidate.files]
+        usable = [_keep_usable(candidate) for candidate in list_candidates(catalogue, readable)]
+        usable = [candidate for candidate in usable if candidate.files]
         gathered.songs.extend(choose(catalogue, readable, source.weight, usable))
 
 
-def _most_common(rates: Iterable[int]) -> int:
-    return next((rate for rate, _ in Counter(rates).most_common(1)), 44100)
+def _keep_usable(candidate: Candidate) -> Candidate:
+    """Leave out files that cannot be read, or have other channels; and the mixture where a part of it is left out."""
+    channels = (1, candidate.wanted.n_channels)
+    files = {
+        name: some
+        for name, some in candidate.files.items()
+        if candidate.wanted.n_channels == 1 or all(file.info.n_channels in channels for _, file in some)
+    }
+    if candidate.names - set(files):
+        files.pop("mixture", None)
+    return replace(candidate, files=files)
+
+
+def _most_common(numbers: Iterable[int], otherwise: int) -> int:
+    return next((number for number, _ in Counter(numbers).most_common(1)), otherwise)
 
 
 def _check_rates(infos: dict[Path, AudioInfo], sample_rate: int, resample: bool) -> Iterator[Finding]:

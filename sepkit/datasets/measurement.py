@@ -14,7 +14,6 @@ _STEP = 6 * _QUANTUM  # by which a flat top is entered or left, where a wave tha
 _FLAT = 3  # equal samples of a flat top
 _NEAR_PEAK = 0.98  # of the peak, from which a flat top is at it
 _SOUNDING = 1e-2  # of the mean power so far, above which a spectrum counts as sounding
-_SLOW = 0.05  # of the power of 100 ms, which its mean may have by chance
 _KEPT = 100_000  # flat tops of a block, at most
 
 
@@ -101,7 +100,7 @@ class Meter:
         self.rate, self.n_channels, self.n_samples = sample_rate, n_channels, 0
         self._levels, self._peaks = [], []  # of each block, by frame
         self._squares = np.zeros(n_channels)  # sums
-        self._weighted = np.zeros((2, n_channels))  # means of frames by their weights, weights
+        self._weighted = np.zeros((5, n_channels))  # sums of w, wm, ww, wwm, wwmm for means m of frames and weights w
         self._product = 0.0
         self._n_nonfinite, self._first_nonfinite = 0, -1
         self._flat: list[np.ndarray] = []  # (n, 3): first sample, length, height
@@ -128,7 +127,9 @@ class Meter:
         self._squares += sums.sum(1)
         means = totals / lengths
         weights = lengths / (np.maximum(sums / lengths - np.square(means), 0) + _QUANTUM**2)
-        self._weighted += (means * weights).sum(1), weights.sum(1)
+        square = np.square(weights)
+        for row, terms in enumerate((weights, weights * means, square, square * means, square * np.square(means))):
+            self._weighted[row] += terms.sum(1)
         if self.n_channels == 2:
             self._product += float(np.dot(block[0], block[1]))
         self._find_flat_tops(block)
@@ -187,6 +188,13 @@ class Meter:
         ):
             self._changes[axis] += (np.abs(change) * heavier)[chosen].sum(), heavier[chosen].sum()
 
+    def _weigh(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weighted mean of the means of frames, and its standard error from how these differ."""
+        weights, products, squares, square_products, square_squares = self._weighted
+        mean = products / np.maximum(weights, 1e-30)
+        spread = square_squares - 2 * mean * square_products + np.square(mean) * squares
+        return mean, np.sqrt(np.maximum(spread, 0)) / np.maximum(weights, 1e-30)
+
     def finish(self, damage: str = "") -> Measurement:
         """Return the figures of all blocks."""
         n_samples, flat = max(1, self.n_samples), np.concatenate([np.zeros((0, 3)), *self._flat])
@@ -199,8 +207,7 @@ class Meter:
             self._squares / n_samples,
             self._product / n_samples,
             self._low / max(1, self._n_spectra),
-            self._weighted[0] / np.maximum(self._weighted[1], 1e-30),
-            np.sqrt(_SLOW * self.rate / FRAMES_PER_SECOND / np.maximum(self._weighted[1], 1e-30)),
+            *self._weigh(),
             self._n_nonfinite,
             self._first_nonfinite,
             int(flat[:, 1].sum()),

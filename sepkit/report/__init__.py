@@ -1,6 +1,6 @@
 """Reports: one HTML file that opens offline, of a training, scores, a comparison, a separated recording, a check."""
 
-from sepkit.report.check import report_check
+from sepkit.report.check import report_check, shorten_path
 from sepkit.report.environment import Stopwatch
 from sepkit.report.excerpts import SECONDS
 from sepkit.report.page import FILE
@@ -18,5 +18,6 @@ __all__ = [
     "report_scores",
     "report_separation",
     "report_training",
+    "shorten_path",
     "summarize",
 ]

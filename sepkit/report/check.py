@@ -54,27 +54,34 @@ def _list_findings(severity: Severity, findings: Sequence[Finding], name: str) -
     return build_section(_TITLES[severity], "check", tables=tables, most_open=_OPEN, notes=notes)
 
 
-def _table(kind: str, findings: Sequence[Finding], name: str) -> Table:
-    rows = [
-        (
-            readable(_shorten(finding.file, name)),
-            "" if finding.position is None else f"{finding.position:.1f} s",
-            readable(finding.message),
-            finding.remedy,
-        )
-        for finding in findings[:_MOST]
-    ]
-    return Table(kind, ("file", "position", "what", "what to do"), rows)
+def _table(kind: str, findings: Sequence[Finding], name: str) -> tuple[Table, str]:
+    """List findings of a kind; what is to be done with all of them stands below."""
+    some = findings[:_MOST]
+    remedies = {finding.remedy for finding in some}
+    columns = {
+        "file": [readable(shorten_path(finding.file, name)) for finding in some],
+        "position": ["" if finding.position is None else f"{finding.position:.1f} s" for finding in some],
+        "what": [readable(finding.message) for finding in some],
+        "what to do": [finding.remedy for finding in some],
+    }
+    columns = {head: cells for head, cells in columns.items() if any(cells)}
+    note = f"What to do: {columns.pop('what to do')[0]}." if len(remedies) == 1 and any(remedies) else ""
+    return Table(kind, list(columns), list(zip(*columns.values(), strict=True))), note
 
 
-def _shorten(file: Path | None, name: str) -> str:
-    """Name a file from the root on, where it lies in that."""
+def shorten_path(file: Path | None, root: str) -> str:
+    """Name a file from a root on, where it lies in that; of the built-in songs, from the folder of a split on.
+
+    Args:
+        file: which; None: all.
+        root: the folder.
+    """
     if file is None:
         return "all"
     try:
-        return str(file.absolute().relative_to(Path(name).absolute()))
+        return str(file.absolute().relative_to(Path(root).absolute()))
     except ValueError:
-        return str(file)
+        return str(Path(*file.parts[-3:])) if root == "demo" else str(file)
 
 
 def _describe_activity(activity: Mapping[tuple[str, str], tuple[float, float, int]]) -> Section:
@@ -87,7 +94,9 @@ def _describe_activity(activity: Mapping[tuple[str, str], tuple[float, float, in
     ]
     columns = ("stem", "split", "songs", "hours", "hours sounding", "share")
     table = Table("A stem sounds in 100 ms that are above -60 dB re full scale.", columns, rows)
-    return build_section("Hours of activity", "check", tables={"": table}, most_open=0, notes=[], svg=_draw(activity))
+    return build_section(
+        "Hours of activity", "check", tables={"": (table, "")}, most_open=0, notes=[], svg=_draw(activity)
+    )
 
 
 def _draw(activity: Mapping[tuple[str, str], tuple[float, float, int]]) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sepkit.datasets.checking import SoundCheck, check_sound, sort_findings
@@ -9,7 +10,7 @@ from sepkit.datasets.findings import Finding, Severity
 from sepkit.datasets.gathering import Gathered, gather
 from sepkit.datasets.several import Source
 from sepkit.recipe import load_recipe
-from sepkit.report import report_check
+from sepkit.report import report_check, shorten_path
 from sepkit.training.opening import list_sources
 
 _SHOWN = 40  # findings that are printed; the page has all
@@ -49,7 +50,7 @@ def check_data(
         log(line)
     found = check_sound(gathered.songs, targets, workers)
     findings = sort_findings([*gathered.findings, *found.findings])
-    for line in describe_check(findings, found):
+    for line in describe_check(str(source), findings, found):
         log(line)
     log(f"page       {report_check(output, str(source), findings, found)}")
     return int(any(finding.severity == Severity.ERROR for finding in findings))
@@ -70,10 +71,11 @@ def _gather(source: str, overrides: Sequence[str], workers: int | None) -> tuple
     return gather(list_sources(recipe), *wanted), targets
 
 
-def describe_check(findings: Sequence[Finding], found: SoundCheck) -> list[str]:
+def describe_check(source: str, findings: Sequence[Finding], found: SoundCheck) -> list[str]:
     """Describe a check in lines: how many findings of each kind, the worst ones, hours of activity.
 
     Args:
+        source: what was checked.
         findings: the worst first.
         found: what was read.
     """
@@ -81,10 +83,11 @@ def describe_check(findings: Sequence[Finding], found: SoundCheck) -> list[str]:
     counts = Counter((finding.severity, finding.kind) for finding in findings)
     lines += [f"{_NAMES[severity]:<10} {kind:<16} {n:>6}" for (severity, kind), n in counts.items()]
     lines += [""] if findings else ["nothing was found", ""]
-    worth = [finding for finding in findings if finding.severity > Severity.NOTE]
-    lines += [f"{_NAMES[finding.severity]:<10} {finding.kind:<16} {finding}" for finding in worth[:_SHOWN]]
-    if len(worth) > _SHOWN:
-        lines.append(f"and {len(worth) - _SHOWN} more, on the page")
+    for finding in findings[:_SHOWN]:
+        shown = finding if finding.file is None else replace(finding, file=Path(shorten_path(finding.file, source)))
+        lines.append(f"{_NAMES[finding.severity]:<10} {finding.kind:<16} {shown}")
+    if len(findings) > _SHOWN:
+        lines.append(f"and {len(findings) - _SHOWN} more, on the page")
     return lines
 
 

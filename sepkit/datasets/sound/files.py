@@ -14,7 +14,7 @@ from sepkit.datasets.measurement import FRAMES_PER_SECOND, Measurement
 SILENT = 1e-12  # mean square, of full scale: -120 dB
 _FAINT = 1e-4  # peak below which a file is all but silent: -80 dB
 _CLIPPED = 6  # samples at flat tops from which they are reported
-_OFFSET, _SURE = 4e-4, 6.0  # of full scale, and in standard errors
+_OFFSET, _SURE = 4e-4, 8.0  # of full scale, and in standard errors
 _MONO, _NEARLY_MONO = 1e-8, 1e-4  # power of the difference of channels re that of their sum
 _ONE_SIDED = 1e-6  # power of one channel re the other
 _INVERTED, _LOW_INVERTED = -0.3, -0.5  # correlation of channels, in all and below 150 Hz

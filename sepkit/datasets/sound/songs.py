@@ -46,7 +46,7 @@ def find_length_faults(song: Song) -> Iterator[Finding]:
 
 def song_file(song: Song, name: str) -> tuple[Path, int]:
     """Return the file of a stem, or of the mixture, and its sample rate."""
-    info = (song.stems[name] if name in song.stems else song.mixture).info
+    info = (song.stems.get(name) or song.mixture).info
     return Path(info.path), info.sample_rate
 
 
@@ -101,7 +101,7 @@ def find_mixing_faults(song: Song, comparison: SongComparison, fit: Fit) -> Iter
         if late is None and delays[name]:
             message = f"is in the mixture {_describe_delay(delays[name], comparison.sample_rate)} than here"
             yield Finding(Severity.WARNING, "mixture offset", message, path, None, _mend("position"))
-    if _is_left(song, comparison, fit):
+    if _is_left(song, fit):
         yield _describe_rest(mixture, comparison, fit)
 
 
@@ -129,7 +129,7 @@ def _describe_delay(delay: int, sample_rate: int) -> str:
     return f"{n} {'later' if delay > 0 else 'earlier'}"
 
 
-def _is_left(song: Song, comparison: SongComparison, fit: Fit) -> bool:
+def _is_left(song: Song, fit: Fit) -> bool:
     """Return whether something is left over that no gain or delay explains."""
     lossy = any(is_lossy(stem.info) for stem in [song.mixture, *song.stems.values()])
     limit = _DIFFERS_LOSSY if lossy else _DIFFERS
