@@ -151,7 +151,7 @@ class PackedReader:
     def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
         """Fill out (C, T) as `Reader.read_into` does."""
         samples = read_packed(self.info, self.first + start, out.shape[-1])
-        convert(torch.from_numpy(samples).mT, out, SCALE * factor, swap)
+        convert(torch.from_numpy(samples).mT, out, SCALE * self.info.scale * factor, swap)
 
 
 class DecodingReader:
