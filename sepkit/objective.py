@@ -12,9 +12,10 @@ from sepkit.arguments import is_number
 from sepkit.instantiate import InstantiationError, check, instantiate, resolve_class
 from sepkit.problems import Problem, did_you_mean, show
 from sepkit.quantities import list_input_problems, match_inputs
+from sepkit.robust import Robust, average_frames, choose_frames, cut_frames, list_robust_problems
 from sepkit.separator import Separation, Separator
 
-TERM_KEYS = ("weight", "sources", "inputs", "name")
+TERM_KEYS = ("weight", "sources", "inputs", "name", "robust")
 ITEM_WISE = {"reduction": "none", "sc_reduction": "item"}  # given to losses that know them: a value for each item alone
 _COLUMNS = (  # of a history, which no term may take
     "best", "data_wait", "epoch", "grad_norm", "loss", "lr", "memory", "overhead", "SDR", "seconds", "skipped",
@@ -49,6 +50,7 @@ class Term:
         per_item: the loss returns one value per item; else it is evaluated item by item.
         all_sources: the loss takes (B, S, ...) and gives one value per item of the batch.
         per_source: the loss takes a quantity that each source has; else it is evaluated once per item, not per pair.
+        robust: which frames of each pair or item are left out; None: none.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Term:
     per_item: bool = True
     all_sources: bool = False
     per_source: bool = True
+    robust: Robust | None = None
 
     @property
     def in_pairs(self) -> bool:
@@ -99,7 +102,8 @@ class Objective(nn.Module):
 
     Args:
         losses: mappings with `class`, the arguments of the loss, and `weight` (a number >= 0, or from, to and
-            epochs), `sources` (names to which the term is limited), `inputs` (argument -> quantity), `name`.
+            epochs), `sources` (names to which the term is limited), `inputs` (argument -> quantity), `name`, `robust`
+            (share and frame, as `sepkit.robust.Robust` has them).
         separator: whose estimates are judged; its sources and sample rate are used.
 
     Raises:
@@ -109,16 +113,20 @@ class Objective(nn.Module):
 
     def __init__(self, losses: Sequence[Mapping[str, Any]], separator: Separator) -> None:
         super().__init__()
-        problems = self.problems(losses, separator.sources, separator.quantities)
+        problems = self.problems(losses, separator.sources, separator.quantities, separator.segment)
         if problems:
             raise InstantiationError(problems)
         self.sources, self.quantities = list(separator.sources), separator.quantities
+        self.sample_rate = separator.sample_rate
         self.terms = [self._term(settings, separator) for settings in losses]
         self.losses = nn.ModuleList(term.loss for term in self.terms)
 
     @staticmethod
     def problems(
-        losses: Sequence[Any], sources: Sequence[str] = (), quantities: Mapping[str, str] | None = None
+        losses: Sequence[Any],
+        sources: Sequence[str] = (),
+        quantities: Mapping[str, str] | None = None,
+        segment: float | None = None,
     ) -> list[Problem]:
         """List what is wrong with the settings of losses, before one is built.
 
@@ -126,11 +134,12 @@ class Objective(nn.Module):
             losses: the constructor's, of any content.
             sources: of the separator; none: unknown.
             quantities: of its separations, "source" each or "item"; None: unknown.
+            segment: seconds of an item; None: unknown.
         """
         problems = [] if losses else [Problem(("losses",), "must hold at least one loss")]
         names: list[str] = []
         for position, settings in enumerate(losses):
-            term_problems = _term_problems(settings, names, sources, quantities)
+            term_problems = _term_problems(settings, names, sources, quantities, segment)
             problems += [problem.below("losses", position) for problem in term_problems]
             names.append(_name_of(settings))
         ramps = [_ramp(settings) for settings in losses]
@@ -211,7 +220,8 @@ class Objective(nn.Module):
         if not n_values:
             zero = sum(quantity.abs().sum() for quantity in quantities.values())
             return {term.name: zero, **dict.fromkeys(names, zero.detach())}
-        values, parts = _evaluate(term, quantities, n_values)
+        seconds = separation.mixture.shape[-1] / self.sample_rate
+        values, parts = _evaluate_robustly(term, quantities, n_values, seconds)
         sums = {f"{term.name}/{name}": part.detach().sum() for name, part in parts.items()}
         if names:
             pairs = values.detach()
@@ -256,6 +266,7 @@ class Objective(nn.Module):
             per_item="reduction" in inspect.signature(type(loss)).parameters,
             all_sources=getattr(loss, "all_sources", False),
             per_source="source" in {self.quantities[quantity] for quantity in inputs.values()},
+            robust=Robust(**settings["robust"]) if settings.get("robust") else None,
         )
 
 
@@ -272,7 +283,11 @@ def _ramp(settings: Any) -> Mapping[str, Any]:
 
 
 def _term_problems(
-    settings: Any, names: Sequence[str], sources: Sequence[str], quantities: Mapping[str, str] | None
+    settings: Any,
+    names: Sequence[str],
+    sources: Sequence[str],
+    quantities: Mapping[str, str] | None,
+    segment: float | None,
 ) -> list[Problem]:
     """List what is wrong with the settings of one loss, beside others of these names."""
     problems = check(settings, "sepkit.losses", (*ITEM_WISE, "sample_rate"), extra_keys=TERM_KEYS)
@@ -308,6 +323,9 @@ def _term_problems(
         return problems
     inputs = settings.get("inputs") if isinstance(settings.get("inputs"), Mapping) else {}
     input_problems = list_input_problems(cls, inputs, quantities)
+    if settings.get("robust") is not None:
+        taken = match_inputs(cls, inputs, quantities) if quantities and not input_problems else None
+        problems += list_robust_problems(settings["robust"], taken, segment)
     if not input_problems and limited and quantities:
         taken = match_inputs(cls, inputs, quantities).values()
         if all(quantities[quantity] == "item" for quantity in taken):
@@ -341,6 +359,20 @@ def _counted(term: Term, present: Sequence[Sequence[bool]]) -> list[bool]:
     if term.in_pairs:
         return [is_present for row in chosen for is_present in row]
     return [all(row) for row in chosen] if term.all_sources else [any(row) for row in present]
+
+
+def _evaluate_robustly(
+    term: Term, quantities: dict[str, Tensor], n_items: int, seconds: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute what `_evaluate` does; of the frames that count, where the term leaves some out."""
+    if term.robust is None:
+        return _evaluate(term, quantities, n_items)
+    n_frames, n_left_out = term.robust.count(seconds)
+    values, parts = _evaluate(term, cut_frames(quantities, n_frames), n_items * n_frames)
+    values = values.view(n_items, n_frames)
+    chosen = choose_frames(values, n_left_out)
+    averaged = {name: average_frames(part.view(n_items, n_frames), chosen) for name, part in parts.items()}
+    return average_frames(values, chosen), averaged
 
 
 def _evaluate(term: Term, quantities: dict[str, Tensor], n_items: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -22,7 +22,7 @@ FLOORS = {
         "audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry",
         "chunking", "normalization",
     ],
-    2: ["losses", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
+    2: ["losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],
     4: ["objective", "model_folder", "report", "bag"],
     5: ["inference", "recipe", "observers", "importing"],
@@ -174,7 +174,7 @@ def test_the_package_alone_imports_nothing_but_itself():
     assert _packages(_loaded("import sepkit")) - set(sys.stdlib_module_names) == {"sepkit"}
 
 
-@pytest.mark.parametrize("command", ["train", "separate", "evaluate", "model"])
+@pytest.mark.parametrize("command", ["train", "separate", "evaluate", "model", "data"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_a_command_answers_without_importing_torch(command, option):
     code = (
@@ -194,6 +194,15 @@ def test_published_models_are_listed_without_importing_torch(call):
         "except SystemExit as stop:\n    end = stop.code\nassert not end"
     )
     assert not {"torch", "av", "pydantic", "matplotlib"} & _packages(_loaded(code))
+
+
+@pytest.mark.parametrize("command", ["get", "check", "preview", "store", "shard"])
+def test_help_on_data_is_given_without_importing_torch(command):
+    code = (
+        f"from sepkit.cli import data_command\ntry:\n    data_command(['{command}', '--help'])\n"
+        "except SystemExit as stop:\n    assert not stop.code"
+    )
+    assert _packages(_loaded(code)) - set(sys.stdlib_module_names) == {"sepkit"}
 
 
 def test_a_loss_costs_no_more_than_torch():

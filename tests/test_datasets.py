@@ -29,6 +29,7 @@ from sepkit.datasets import (
 )
 from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS
 from sepkit.datasets.readers import DecodingReader, Pcm16Reader
+from sepkit.datasets.sampling import Sampling, SongTable
 from sepkit.datasets.songs import RESIDUAL
 
 TARGETS = ["vocals", "drums"]
@@ -445,7 +446,8 @@ def test_examples_of_songs_that_lack_stems_are_collated(tmp_path):
 
 @pytest.mark.parametrize("remix", [0.0, 0.5])
 def test_songs_that_have_all_stems_give_the_examples_that_they_always_gave(remix):
-    planner = Planner([1000, 3000, 500], [1, 3, 1], np.ones((3, 3)), 400, remix, seed=5, n_targets=2)
+    table = SongTable([1000, 3000, 500], [1, 3, 1], np.ones((3, 3)), n_targets=2)
+    planner = Planner(Sampling(table, 400), remix, seed=5)
     plans = [planner.plan((2, i)) for i in range(3)]
     assert [(plan.songs, plan.positions) for plan in plans] == FORMER_PLANS[remix]
 
@@ -605,15 +607,16 @@ def test_an_index_beyond_the_examples_is_refused(root, number):
 
 
 def test_the_share_of_remixed_examples_is_as_wanted():
-    planner = Planner([1000] * 50, [1] * 50, np.ones((50, 4)), 100, remix=0.3)
+    sampling = Sampling(SongTable([1000] * 50, [1] * 50, np.ones((50, 4))), 100)
+    planner = Planner(sampling, remix=0.3)
     mixed = np.mean([len(set(planner.plan((0, i)).songs)) > 1 for i in range(2000)])
     assert mixed == pytest.approx(0.3, abs=0.04)  # 4 standard deviations of a share of 2000
-    whole = Planner([1000] * 50, [1] * 50, np.ones((50, 4)), 100)
+    whole = Planner(sampling)
     assert all(len(set(whole.plan((0, i)).songs)) == 1 for i in range(100))
 
 
 def test_songs_are_drawn_in_proportion_to_their_length_and_everywhere():
-    planner = Planner([1000, 3000], [1, 147], np.ones((2, 1)), 500)
+    planner = Planner(Sampling(SongTable([1000, 3000], [1, 147], np.ones((2, 1))), 500))
     plans = [planner.plan((0, i)) for i in range(2000)]
     assert np.mean([plan.songs[0] for plan in plans]) == pytest.approx(0.75, abs=0.04)  # 4 standard deviations
     first = [plan.positions[0] for plan in plans if plan.songs[0] == 0]

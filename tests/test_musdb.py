@@ -165,7 +165,7 @@ def test_another_rate_is_refused_by_the_name_of_the_song(root):
 
 @with_ffmpeg
 def test_what_ffmpeg_does_not_decode_is_named(root, monkeypatch):
-    monkeypatch.setattr("sepkit.datasets.opening.check_stem_file", lambda _: None)
+    monkeypatch.setattr("sepkit.datasets.catalogue.check_stem_file", lambda _: None)
     (root / "test" / "Other - Song.stem.mp4").write_bytes(b"not a film")
     with pytest.raises(DatasetError, match=r"Song\.stem\.mp4: ffmpeg does not decode it \(.*\); download it again"):
         MUSDB18(root, "test")

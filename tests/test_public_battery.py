@@ -54,12 +54,13 @@ MODULES = (
 PASSIVE = {
     "errors and what calls return": (
         "AudioError AudioInfo BSSEval Comparison ComparisonError Damage DatasetError Difference Example Excerpt "
-        "CatalogueResult ModelError Plan Score Scores Separated Separates Separation Song Summary WorkerError changed "
+        "CatalogueResult Manifest ModelError Plan Row "
+        "Score Scores Separated Separates Separation Song Summary WorkerError changed "
         "vanished"
     ),
     "drawn, planned and timed by a training, which checks its recipe": (
         "AudioPlayerCallback LayersVisualCallback LossCallback SpectrogramVisualCallback WaveformVisualCallback "
-        "EpochSampler Planner SongDataset Stopwatch check_songs augment_and_mix "
+        "EpochSampler Planner Sampling SamplingRules SongDataset SongTable Stopwatch check_songs augment_and_mix "
         "peak_memory total_memory available_cores load_matplotlib new_figure literal_text"
     ),
     "losses, which have a battery of their own": (
@@ -77,6 +78,15 @@ PASSIVE = {
         "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
+}
+
+AUGMENTATIONS = {
+    **{name: getattr(augment, name)() for name in ("Gain", "Sign", "SwapChannels", "Speed", "Filter", "MidSideGain")},
+    **{
+        name: getattr(augment, name)(44100, probability=1.0)
+        for name in ("CodecBandwidth", "Equalizer", "Limiter", "Reverb")
+    },
+    "SoftClip": augment.SoftClip(probability=1.0),
 }
 
 
@@ -416,18 +426,24 @@ def cases(folder: Path) -> dict[str, Case]:
         "Demucs": Case(lambda mixture: network("Demucs")(mixture), {"mixture": noise(1, 2, LENGTH)}, ("mixture",)),
         **{
             name: Case(
-                lambda stems, parameters, name=name: getattr(augment, name)()(stems, parameters),
+                lambda stems, parameters, step=step: step(stems, parameters),
                 {
                     "stems": noise(3, 2, LENGTH),
-                    "parameters": torch.from_numpy(
-                        getattr(augment, name)().sample_parameters(np.random.default_rng(0), 3)
-                    ),
+                    "parameters": torch.from_numpy(step.sample_parameters(np.random.default_rng(0), 3)),
                 },
                 ("stems",),
                 free=True,
             )
-            for name in ("Gain", "Sign", "SwapChannels", "Speed", "Filter")
+            for name, step in AUGMENTATIONS.items()
         },
+        "Remix": Case(
+            datasets.Remix, {"share": 0.5, "tempo": 0.04, "key": 1}, counts=("key",), numbers=("share", "tempo")
+        ),
+        "ActivityRules": Case(
+            datasets.ActivityRules,
+            {"silent": 0.1, "threshold": -60.0, "sounding": 0.1},
+            numbers=("silent", "threshold", "sounding"),
+        ),
         **{
             name: Case(
                 lambda progress, warmup, name=name: getattr(schedules, name)(warmup=warmup).factor(progress),
@@ -444,6 +460,14 @@ def cases(folder: Path) -> dict[str, Case]:
         "read_card": Case(lambda path: model_folder.read_card(path), {"path": run}, **paths),
         "open_songs": Case(
             lambda path: datasets.open_songs(path, "test", ["vocals"], RATE, 2), {"path": folder / "songs"}, **paths
+        ),
+        "read_manifest": Case(
+            lambda path: datasets.read_manifest(path).rows, {"path": folder / "songs" / "listed.csv"}, **paths
+        ),
+        "write_manifest": Case(
+            lambda path: datasets.write_manifest(datasets.Manifest(folder, "", ()), path),
+            {"path": folder / "songs" / "written.csv"},
+            **paths,
         ),
         "AudioFolder": Case(
             lambda path, **more: datasets.AudioFolder(path, subset="test", **songs, **more)[0],
@@ -538,6 +562,7 @@ def calls(tmp_path_factory) -> dict[str, Case]:
         place = folder / "songs" / "test" / "one" / f"{stem}.wav"
         place.parent.mkdir(parents=True, exist_ok=True)
         audio.write(place, noise(2, LENGTH, seed=seed), RATE)
+    (folder / "songs" / "listed.csv").write_text("path,stem,track,split\ntest/one/vocals.wav,vocals,one,test\n")
     model_folder.save_model(model(), folder / "model")
     for name in ("scores", "others"):
         evaluation.evaluate(

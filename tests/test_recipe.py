@@ -214,6 +214,42 @@ MISTAKES = [
     ("remix: 0.7", "allow_damaged: 1", "12:18: data.allow_damaged: must be true or false, got 1"),
     ("remix: 0.7", "licence: 4", "12:12: data.licence: must be a string, got 4"),
     ("remix: 0.7", "resample: 1", "12:13: data.resample: must be true or false, got 1"),
+    ("remix: 0.7", "remix: many", "12:10: data.remix: must be a float, got 'many'"),
+    ("remix: 0.7", "remix: {tempo: 0.1}", "12:3: data.remix.share: must be given"),
+    ("remix: 0.7", "remix: {share: 0.7, tempi: 1}", "12:23: data.remix.tempi: unknown key; did you mean 'tempo'?"),
+    ("remix: 0.7", "remix: {share: 0.7, tempo: 0.5}", "12:30: data.remix.tempo: must be < 0.5, got 0.5"),
+    ("remix: 0.7", "remix: {share: 0.7, key: 1.5}", "12:28: data.remix.key: must be an int, got 1.5"),
+    ("remix: 0.7", "sampling: equally", "12:13: data.sampling: must be a mapping, got 'equally'"),
+    (
+        "remix: 0.7",
+        "sampling: {tracks: equal}",
+        "12:22: data.sampling.tracks: must be 'duration' or 'equally', got 'equal'; did you mean 'equally'?",
+    ),
+    (
+        "remix: 0.7",
+        "sampling: {balance: true}",
+        "12:14: data.sampling.balance: unknown key; did you mean 'balanced'?",
+    ),
+    (
+        "remix: 0.7",
+        "sampling: {activity: {silence: 0.1}}",
+        "12:25: data.sampling.activity.silence: unknown key; did you mean 'silent'?",
+    ),
+    (
+        "remix: 0.7",
+        "sampling: {activity: {silent: 1.1}}",
+        "12:33: data.sampling.activity.silent: must be <= 1, got 1.1",
+    ),
+    (
+        "remix: 0.7",
+        "sampling: {activity: {threshold: 10}}",
+        "12:36: data.sampling.activity.threshold: must be <= 0, got 10",
+    ),
+    (
+        "remix: 0.7",
+        "sampling: {activity: {sounding: 0}}",
+        "12:35: data.sampling.activity.sounding: must be > 0, got 0",
+    ),
     ("ema: 0.99", "ema: 1.0", "26:8: training.ema: must be < 1, got 1.0"),
     (
         "precision: auto",

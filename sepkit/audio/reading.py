@@ -35,6 +35,7 @@ class AudioReader:
         allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise, as players do;
             `info` has how much that is, `damage` what was passed over or replaced by silence.
         info: what `probe` found earlier; saves probing again.
+        allow_nonfinite: hand out NaN and infinity as they are.
 
     Raises:
         AudioError: the file cannot be read, is another one than `info` describes, or is truncated or damaged and that
@@ -47,8 +48,10 @@ class AudioReader:
         stream: int = 0,
         allow_truncated: bool = False,
         info: AudioInfo | None = None,
+        allow_nonfinite: bool = False,
     ):
         self.info = info or probe(path, stream)
+        self._nonfinite = allow_nonfinite
         self.position = 0
         self._path = path_text(path)
         self._tolerant = allow_truncated
@@ -107,7 +110,7 @@ class AudioReader:
             (C, T) float32, values beyond 1 kept; shorter than wanted only at the end.
 
         Raises:
-            AudioError: a sample is NaN or infinite, or the file breaks off before its known end.
+            AudioError: a sample is NaN or infinite where that is not allowed, or the file breaks off before its end.
         """
         left = self.info.n_samples - self.position
         wanted = left if n_samples is None else min(check_count("n_samples", n_samples, 0), left)
@@ -121,7 +124,7 @@ class AudioReader:
         samples = self._decode("read", n_samples)
         if len(samples) < n_samples:
             samples = self._fill(samples, n_samples)
-        if (found := nonfinite(samples, self.position)) is not None:
+        if not self._nonfinite and (found := nonfinite(samples, self.position)) is not None:
             raise AudioError(f"{self._path} holds {found}; repair the file.")
         self.position += n_samples
         return samples

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sepkit.arguments import check_waveform, is_number
-from sepkit.augment._arguments import check_probability
+from sepkit.arguments import check_waveform
+from sepkit.augment._arguments import check_probability, check_span, draw_choice, draw_factors
 
 Factors = np.ndarray | Tensor  # (..., K)
 
@@ -16,16 +16,19 @@ class Gain:
     Args:
         low_db: least gain, dB.
         high_db: greatest gain, dB.
+        probability: of a changed stem, [0, 1].
     """
 
-    def __init__(self, low_db: float = -6.0, high_db: float = 6.0) -> None:
-        if not all(map(is_number, (low_db, high_db))) or not low_db <= high_db:
-            raise ValueError(f"low_db must not exceed high_db, got {low_db} and {high_db}")
-        self.low_db, self.high_db = low_db, high_db
+    def __init__(self, low_db: float = -6.0, high_db: float = 6.0, probability: float = 1.0) -> None:
+        self.low_db, self.high_db = check_span(low_db, high_db)
+        self.probability = check_probability(probability)
 
     def sample_parameters(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
-        """Draw factors (K,)."""
-        return 10 ** (generator.uniform(self.low_db, self.high_db, n_stems) / 20)
+        """Draw factors (K,), 1 where nothing changes."""
+        factors = draw_factors(generator, (self.low_db, self.high_db), n_stems)
+        if self.probability == 1:  # nothing more is drawn than before there was a choice
+            return factors
+        return np.where(draw_choice(generator, self.probability, n_stems), factors, 1.0)
 
     def fold(self, parameters: Factors) -> tuple[Factors | None, Factors | None]:
         """Return the factors (..., K) of the stems, and None: no channels are swapped."""

@@ -15,6 +15,7 @@ from sepkit.datasets.check import check_songs
 from sepkit.datasets.layout import DatasetError
 from sepkit.datasets.opening import check_targets, open_songs
 from sepkit.datasets.plan import Number, Plan, Planner, check_number
+from sepkit.datasets.sampling import Sampling, SongTable
 from sepkit.datasets.song_dataset import SongDataset, count_samples
 from sepkit.datasets.songs import Song
 
@@ -138,7 +139,8 @@ class AudioDataset(Dataset):
                 check_waveform(song[name], name)
         self.dataset, self.targets, self.num_chunks = list(dataset), list(targets), int(num_chunks)
         lengths = [int(song["duration"]) for song in self.dataset]
-        self.planner = Planner(lengths, [1] * len(lengths), [[True]] * len(lengths), self.n_samples, seed=seed)
+        table = SongTable(lengths, [1] * len(lengths), [[True]] * len(lengths))
+        self.planner = Planner(Sampling(table, self.n_samples), seed=seed)
 
     def __len__(self) -> int:
         return self.num_chunks

@@ -40,6 +40,6 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        place = "" if self.file is None else f"{self.file}: "
+        place = "" if self.file is None or str(self.file) in self.message else f"{self.file}: "
         at = "" if self.position is None else f" at {self.position:.1f} s"
         return f"{place}{self.message}{at}" + (f"; {self.remedy}" if self.remedy else "")

@@ -1,6 +1,7 @@
 """Which songs, positions and augmentations an example has: from (seed, epoch, i) alone."""
 
 import operator
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
+from sepkit.datasets.activity import measure_activity
+from sepkit.datasets.matching import Partners, Remix
+from sepkit.datasets.sampling import Sampling, SamplingRules, SongTable
+from sepkit.datasets.songs import Song
+
+VERSION = 1  # of the order in which what decides an example is drawn
 Number = tuple[int, int]  # epoch and index of an example
 
 
@@ -45,66 +52,108 @@ class Plan:
 class Planner:
     """Decide examples: reproducible, in any order, by any number of workers and processes.
 
-    Songs are drawn in proportion to their length: for a target of a remixed example among the songs that lend it, for
-    all else among all songs. A stem that the drawn song does not have is absent.
+    By default songs are drawn in proportion to their length: for a target of a remixed example among the songs that
+    lend it, for all else among all songs. A stem that the drawn song does not have is absent.
 
     Args:
-        lengths: of each song, samples.
-        position_steps: positions in each song are multiples of this, samples.
-        has_stem: bool (songs, K), which stems each song has.
-        n_samples: length of an example; shorter songs start at 0.
+        sampling: draws songs and positions.
         remix: share of the examples whose stems come from different songs, [0, 1].
         augment: augmentations, whose `sample_parameters` is called in this order.
         seed: >= 0; the same seed gives the same examples.
-        lends_stem: bool (songs, K), which of them each song gives to remixed examples; None: all that it has.
-        n_targets: how many of the stems, the first, are targets.
+        partners: songs that go together in remixed examples: the first stem is drawn from any, and the others from
+            those that go with its song; None: all do.
     """
 
     def __init__(
         self,
-        lengths: Sequence[int],
-        position_steps: Sequence[int],
-        has_stem: Sequence[Sequence[bool]],
-        n_samples: int,
+        sampling: Sampling,
         remix: float = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
-        lends_stem: Sequence[Sequence[bool]] | None = None,
-        n_targets: int = 0,
+        partners: Partners | None = None,
     ) -> None:
         if not 0 <= remix <= 1:
             raise ValueError(f"remix must lie in [0, 1], got {remix}")
         if seed < 0:
             raise ValueError(f"seed must be 0 or above, got {seed}")
-        self.position_steps, self.has_stem = list(position_steps), np.asarray(has_stem, dtype=bool)
-        self.lends_stem = self.has_stem if lends_stem is None else np.asarray(lends_stem, dtype=bool)
-        self.last = [max(0, length - n_samples) for length in lengths]
-        lending = np.ones_like(self.lends_stem)
-        lending[:, :n_targets] = self.lends_stem[:, :n_targets] | ~self.lends_stem[:, :n_targets].any(0)
-        self.ends = np.cumsum(lengths)
-        self.stem_ends = np.cumsum(np.asarray(lengths) * lending.T, axis=1)
+        self.sampling, self.partners = sampling, partners
         self.remix, self.augment, self.seed = remix, list(augment), seed
 
     def plan(self, number: Number) -> Plan:
         """Decide the example with this number (epoch, i)."""
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *number])))
-        n_stems = self.has_stem.shape[1]
+        table, n_stems = self.sampling.table, self.sampling.table.has.shape[1]
         remixed = bool(generator.random() < self.remix)
         if remixed:
-            places, usable = [self._draw(generator, ends) for ends in self.stem_ends], self.lends_stem
+            places, usable = self._draw_stems(generator, n_stems), table.lends
         else:
-            places, usable = [self._draw(generator, self.ends)] * n_stems, self.has_stem
-        songs = tuple(song if usable[song, k] else None for k, (song, _) in enumerate(places))
+            places, usable = [self.sampling.draw(generator, None)] * n_stems, table.has
+        songs = tuple(song if song is not None and usable[song, k] else None for k, (song, _) in enumerate(places))
         positions = tuple(position for _, position in places)
         return Plan(
             songs, positions, tuple(step.sample_parameters(generator, n_stems) for step in self.augment), remixed
         )
 
-    def _draw(self, generator: np.random.Generator, ends: np.ndarray) -> tuple[int, int]:
-        """Draw a song and a position in it; `ends` are the sums of the lengths up to each song's end."""
-        song = int(np.searchsorted(ends, generator.integers(ends[-1]), side="right"))
-        position = int(generator.integers(self.last[song] + 1))
-        return song, position // self.position_steps[song] * self.position_steps[song]
+    def _draw_stems(self, generator: np.random.Generator, n_stems: int) -> list[tuple[int | None, int]]:
+        """Draw a song and a position for each stem."""
+        first = self.sampling.draw(generator, 0)
+        fitting = self.partners and self.partners.find(first[0])
+        return [first, *(self.sampling.draw(generator, k, fitting) for k in range(1, n_stems))]
+
+
+def plan_songs(
+    songs: Sequence[Song],
+    stems: Sequence[str],
+    n_targets: int,
+    n_samples: int,
+    remix: float | Remix = 0.0,
+    augment: Sequence[Any] = (),
+    seed: int = 0,
+    rules: SamplingRules | None = None,
+) -> Planner:
+    """Make the planner of examples of songs; where they are sampled by activity, measure it.
+
+    Args:
+        songs: which are drawn from.
+        stems: names of the K stems of an example, the targets first.
+        n_targets: S.
+        n_samples: length of an example.
+        remix: share of the examples whose stems come from different songs, or which songs go together, too.
+        augment: augmentations, in order.
+        seed: >= 0.
+        rules: how songs and positions are drawn; None: as `SamplingRules` does.
+
+    Raises:
+        ValueError: an argument is out of range, or the songs do not have what is asked for.
+        sepkit.audio.AudioError: activity is asked for, and a file does not decode.
+    """
+    remix = remix if isinstance(remix, Remix) else Remix(remix)
+    partners = Partners(remix, [song.tempo for song in songs], [song.key for song in songs])
+    if partners.n_alone:
+        what = " and ".join(name for name in ("tempo", "key") if getattr(remix, name) is not None)
+        warnings.warn(
+            f"{partners.n_alone} of {len(songs)} songs are remixed with no other, since their {what} is not known: add "
+            "it to manifest.csv",
+            stacklevel=2,
+        )
+    targets = stems[:n_targets]
+    table = SongTable(
+        [song.n_samples for song in songs],
+        [song.position_step for song in songs],
+        [[song.has(name) for name in stems] for song in songs],
+        [[song.lends(name, targets) for name in stems] for song in songs] if remix.share else None,
+        [song.weight for song in songs],
+        stems,
+        n_targets,
+        [song.aligned for song in songs],
+    )
+    if remix.share < 1 and not table.is_whole.any():
+        raise ValueError(
+            f"the tracks have one stem each and can only be remixed, got remix {remix.share:g}: set data.remix: 1, or "
+            "add songs whose stems belong together"
+        )
+    activity = measure_activity(songs, targets) if rules and rules.activity else None
+    return Planner(Sampling(table, n_samples, rules, activity), remix.share, augment, seed, partners)
 
 
 class EpochSampler(Sampler):

@@ -12,8 +12,10 @@ from torch.utils.data import Dataset
 from sepkit.arguments import is_number
 from sepkit.audio import AudioError
 from sepkit.datasets.folding import count_folded, fold
+from sepkit.datasets.matching import Remix
 from sepkit.datasets.opening import check_targets
-from sepkit.datasets.plan import Number, Plan, Planner, check_number
+from sepkit.datasets.plan import Number, Plan, check_number, plan_songs
+from sepkit.datasets.sampling import SamplingRules
 from sepkit.datasets.songs import RESIDUAL, Song, stem_names
 from sepkit.datasets.stems import Store
 
@@ -61,9 +63,10 @@ class SongDataset(Dataset):
         targets: names of the S stems that an example returns; every song has at least one of them.
         n_samples: length of an example.
         n_items: examples per epoch; None: as many as the songs are long.
-        remix: share of the examples whose stems come from different songs, [0, 1].
+        remix: share of the examples whose stems come from different songs, [0, 1], or which songs go together, too.
         augment: augmentations of `sepkit.augment`, applied in order to all stems before they are summed.
         seed: the same seed gives the same examples.
+        sampling: how songs and positions are drawn; None: in proportion to the length of the songs.
         on_error: what a file does that cannot be read: "stop" raises its error; "skip" draws another example, the same
             one on every run, with the same targets.
         store: of decoded files, where there are some; None: files are read as they are.
@@ -75,9 +78,10 @@ class SongDataset(Dataset):
         targets: Sequence[str],
         n_samples: int,
         n_items: int | None = None,
-        remix: float = 0.0,
+        remix: float | Remix = 0.0,
         augment: Sequence[Any] = (),
         seed: int = 0,
+        sampling: SamplingRules | None = None,
         on_error: str = "stop",
         store: Store | None = None,
     ) -> None:
@@ -93,7 +97,7 @@ class SongDataset(Dataset):
         inside = [f"{song.name}: {name}" for song in songs for name in targets if name in song.apart]
         if inside:
             raise ValueError(f"no target may be part of another, as by their names these are: {', '.join(inside)}")
-        lacking = [song.name for song in songs if not any(map(song.has, targets))]
+        lacking = [song.name for song in songs if song.aligned and not any(map(song.has, targets))]
         if lacking or not songs:
             of = f"have none of {', '.join(targets)}: {', '.join(lacking)}" if lacking else "is missing: the songs"
             raise ValueError(f"every song must have at least one of the targets, {of}")
@@ -102,17 +106,7 @@ class SongDataset(Dataset):
         self.stems = stem_names(songs, targets)
         self.augment, self.n_folded = list(augment), count_folded(augment)
         self.on_error, self.store = on_error, store
-        self.planner = Planner(
-            [song.n_samples for song in self.songs],
-            [song.position_step for song in self.songs],
-            [[song.has(name) for name in self.stems] for song in self.songs],
-            n_samples,
-            remix,
-            augment,
-            seed,
-            [[song.lends(name, self.targets) for name in self.stems] for song in self.songs] if remix else None,
-            len(self.targets),
-        )
+        self.planner = plan_songs(songs, self.stems, len(self.targets), n_samples, remix, augment, seed, sampling)
 
     def __len__(self) -> int:
         return self.n_items
@@ -129,7 +123,7 @@ class SongDataset(Dataset):
     def presence(self, numbers: Sequence[Number]) -> Tensor:
         """Return which targets examples have, bool (B, S) on the CPU, without reading them."""
         n_targets = len(self.targets)
-        if self.planner.lends_stem[:, :n_targets].all():  # and so each song has them: nothing needs to be planned
+        if self.planner.sampling.table.lends[:, :n_targets].all():  # so each song has them, and none is planned
             return torch.ones(len(numbers), n_targets, dtype=torch.bool)
         return torch.tensor([self.plan(number).present[:n_targets] for number in numbers])
 
@@ -195,9 +189,9 @@ class SongDataset(Dataset):
         swapped: Sequence[bool] | None = None,
     ) -> None:
         """Read the stems of a plan into out (K, C, T), and sum them into a mixture (C, T)."""
-        song = next(song for song in plan.songs if song is not None)
-        if not plan.remixed and self.songs[song].mixture and RESIDUAL in self.stems:  # the residual takes all of them
-            self.songs[song].read_into(out, self.stems, plan.positions[0], factors, swapped, self.store)
+        whole = None if plan.remixed else self.songs[next(song for song in plan.songs if song is not None)]
+        if whole and whole.mixture and RESIDUAL in self.stems:  # the residual takes all of them
+            whole.read_into(out, self.stems, plan.positions[0], factors, swapped, self.store)
             if mixture is not None:
                 torch.sum(out, 0, out=mixture)
             return

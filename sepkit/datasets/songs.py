@@ -24,12 +24,33 @@ class Song:
         stems: by name.
         mixture: as recorded; None: the sum of the parts.
         apart: stems that are not added to the mixture, because parts hold the same.
+        root: the folder of the set that it belongs to, as it was given.
+        split: "train", "valid" or "test".
+        tempo: beats per minute; None: unknown.
+        key: musical key as `sepkit.datasets.keys.normalize_key` spells it, "A minor"; None: unknown.
+        licence: of its files; None: unknown.
+        weight: of the set that it belongs to: how often its songs are drawn, for their length.
+        aligned: whether its parts sound together; False: it has one, of a set that is there to be remixed.
+        padded: whether shorter stems count as silent to the end of the longest; False: the song ends with the shortest.
     """
 
     name: str
     stems: dict[str, Stem]
     mixture: Stem | None = None
     apart: frozenset[str] = frozenset()
+    root: str = ""
+    split: str = ""
+    tempo: float | None = None
+    key: str | None = None
+    licence: str | None = None
+    weight: float = 1.0
+    aligned: bool = True
+    padded: bool = False
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Return root, split and name, which no other song has in common with it."""
+        return self.root, self.split, self.name
 
     @cached_property
     def parts(self) -> list[str]:
@@ -43,7 +64,7 @@ class Song:
     @cached_property
     def n_samples(self) -> int:
         """Return the length in samples."""
-        return min(stem.n_samples for stem in self._recorded.values())
+        return (max if self.padded else min)(stem.n_samples for stem in self._recorded.values())
 
     @cached_property
     def position_step(self) -> int:
@@ -62,11 +83,12 @@ class Song:
     def lends(self, name: str, targets: Sequence[str]) -> bool:
         """Return whether remixed examples may take this part.
 
-        The other parts of a song that lacks a target may hold that target: none of them is taken. The residual of a
+        The other parts of a song that lacks a target may hold that target: none of them is taken, but for tracks that
+        are one part alone. The residual of a
         mixture is another part, no trace of the parts, only where ten seconds show it; it is taken only where without
         it one part would be alone.
         """
-        if name not in targets and not all(map(self.has, targets)):
+        if self.aligned and name not in targets and not all(map(self.has, targets)):
             return False
         if name == RESIDUAL:
             return self.has(name) and len(self.parts) == 1 and self.inspection.holds_another_part

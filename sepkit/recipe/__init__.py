@@ -1,10 +1,10 @@
 """Recipe YAML -> checked settings, with every mistake answered at its line before anything is built."""
 
+from sepkit.recipe.data_settings import ActivitySettings, DataSettings, RemixSettings, RootSettings, SamplingSettings
 from sepkit.recipe.document import RecipeError
 from sepkit.recipe.loader import importable, load_recipe, recipe_names
 from sepkit.recipe.settings import (
     BaseSettings,
-    DataSettings,
     LossSettings,
     Ramp,
     Recipe,
@@ -14,12 +14,16 @@ from sepkit.recipe.settings import (
 )
 
 __all__ = [
+    "ActivitySettings",
     "BaseSettings",
     "DataSettings",
     "LossSettings",
     "Ramp",
     "Recipe",
     "RecipeError",
+    "RemixSettings",
+    "RootSettings",
+    "SamplingSettings",
     "SeparatorSettings",
     "TrainingSettings",
     "ValidationSettings",

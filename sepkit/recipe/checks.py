@@ -13,10 +13,11 @@ from sepkit.objective import ITEM_WISE, TERM_KEYS, Objective, find_pooling
 from sepkit.problems import Problem, did_you_mean, dotted, show
 from sepkit.quantities import named_quantities
 from sepkit.recipe.base import Base, Fit, wrapped_network
+from sepkit.recipe.data_settings import ActivitySettings, RemixSettings, RootSettings, SamplingSettings
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.freezing import list_freezing_problems
-from sepkit.recipe.settings import Ramp, Recipe, SeparatorSettings
+from sepkit.recipe.settings import Ramp, Recipe, RobustSettings, SeparatorSettings
 from sepkit.separator import Separator, list_filter_problems
 
 _SIZES = ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")
@@ -24,12 +25,27 @@ _SLOTS = (  # where a class mapping stands (* : each of a list), the module of i
     (("separator", "transform"), "sepkit.transforms", ()),
     (("separator", "network"), "sepkit.models", _SIZES),
     (("separator", "postfilter"), "sepkit.masks", _SIZES),
-    (("data", "augment", "*"), "sepkit.augment", ()),
+    (("data", "augment", "*"), "sepkit.augment", ("sample_rate", "n_channels")),
     (("losses", "*"), "sepkit.losses", (*ITEM_WISE, "sample_rate")),
     (("training", "optimizer"), "torch.optim", ("params",)),
     (("training", "schedule"), "sepkit.schedules", ()),
     (("observers", "*"), "sepkit.observers", ()),
 )
+_INNER = {  # mappings within the sections
+    ("losses", "weight"): Ramp,
+    ("losses", "robust"): RobustSettings,
+    ("data", "root"): RootSettings,
+    ("data", "remix"): RemixSettings,
+    ("data", "sampling"): SamplingSettings,
+    ("data", "sampling", "activity"): ActivitySettings,
+}
+_CHOICES = (
+    ("losses", "*", "weight"),
+    ("data", "remix"),
+    ("data", "root"),
+    ("data", "root", "*"),
+)  # where a number or a mapping stands
+_KINDS = tuple((kind,) for kind in ("number", "ramp", "mapping", "path", "list"))
 _EXPECTATIONS = {  # pydantic's error types in our words
     "missing": "must be given",
     "int_type": "must be an int",
@@ -87,7 +103,10 @@ def _check_parts(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Problem]
         yield from (problem.below("separator") for problem in Separator.problems(separator))
     if isinstance(losses, list):
         sources = separator["sources"] if _is_right(("separator", "sources"), wrong) else ()
-        yield from Objective.problems(losses, sources, quantities)
+        segment = SeparatorSettings.model_fields["segment"].default
+        if _get(values, "separator", "segment") is not None:
+            segment = separator["segment"] if _is_right(("separator", "segment"), wrong) else None
+        yield from Objective.problems(losses, sources, quantities, segment)
 
 
 def _get(values: Any, *path: str | int) -> Any:
@@ -121,8 +140,9 @@ def _translate(finding: dict[str, Any], values: dict[str, Any]) -> Problem:
     """Translate what pydantic found into our words."""
     kind, context = finding["type"], finding.get("ctx", {})
     path = tuple(key for key in finding["loc"] if key != "[key]")
-    if path[:1] == ("losses",) and path[2:3] == ("weight",):
-        path = (*path[:3], *path[4:])  # without which kind of weight it is
+    for choice in _CHOICES:
+        if _matches(path[: len(choice)], choice) and path[len(choice) : len(choice) + 1] in _KINDS:
+            path = (*path[: len(choice)], *path[len(choice) + 1 :])  # without which kind it is
     if kind == "invalid_key":
         return Problem(path, f"keys must be words, got {show(path[-1])}", at_key=True)
     if kind == "extra_forbidden":
@@ -134,12 +154,17 @@ def _translate(finding: dict[str, Any], values: dict[str, Any]) -> Problem:
     return Problem(path, f"{expectation}, got {show(finding['input'])}{did_you_mean(finding['input'], choices)}")
 
 
+def _matches(path: Keys, pattern: Keys) -> bool:
+    """Return whether a path is one of a pattern, in which "*" stands for any key."""
+    return len(path) == len(pattern) and all(wanted in ("*", key) for key, wanted in zip(path, pattern, strict=True))
+
+
 def _right_key(path: Keys, values: dict[str, Any]) -> str:
     """Find the nearest key of the same section, or the same key in another section."""
     sections = {(name,): field.annotation for name, field in Recipe.model_fields.items()}
     sections = {path: model for path, model in sections.items() if hasattr(model, "model_fields")}
     key, section = str(path[-1]), tuple(k for k in path[:-1] if isinstance(k, str))
-    siblings = _keys_of({("losses", "weight"): Ramp, (): Recipe, **sections}[section])
+    siblings = _keys_of({**_INNER, (): Recipe, **sections}[section])
     others = [(*outer, name) for outer, model in sections.items() for name in _keys_of(model)]
     for slot, module, derived in _SLOTS:
         cls = _class_at(values, slot, module)

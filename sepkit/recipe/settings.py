@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -18,23 +17,22 @@ from pydantic import (
 
 from sepkit.files import safe_name
 from sepkit.problems import Problem, dotted
+from sepkit.recipe.data_settings import (
+    ClassMapping,
+    Count,
+    DataSettings,
+    NotNegative,
+    Positive,
+    Seconds,
+    Settings,
+)
 from sepkit.recipe.document import Document, RecipeError, write_yaml
 
 if TYPE_CHECKING:
     from sepkit.recipe.base import Base
 
-ClassMapping = dict[str, Any]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
 
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=False)
-
-
-class BaseSettings(_Settings):
+class BaseSettings(Settings):
     """The model that a separator begins as: a mapping, or its `model` alone.
 
     Attributes:
@@ -48,7 +46,7 @@ class BaseSettings(_Settings):
     licence: str | None = None
 
 
-class SeparatorSettings(_Settings):
+class SeparatorSettings(Settings):
     """What the Separator is made of; what is not given is the base's, where there is one.
 
     Attributes:
@@ -70,7 +68,7 @@ class SeparatorSettings(_Settings):
     sample_rate: Count = 44100
     n_channels: Count = 2
     segment: Seconds = 3.0
-    transform: ClassMapping = {"class": "STFT"}
+    transform: ClassMapping = Field({"class": "STFT"})
     network: ClassMapping
     postfilter: ClassMapping | None = None
     normalize: Literal["recording"] | None = None
@@ -78,39 +76,7 @@ class SeparatorSettings(_Settings):
     residual: str | None = None
 
 
-class DataSettings(_Settings):
-    """Which examples there are.
-
-    Attributes:
-        root: folder of the songs, relative to the current folder; `demo`: the built-in songs.
-        resample: let songs of another rate be resampled.
-        allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
-        items_per_epoch: examples.
-        remix: share of the items whose stems come from different songs, 0 to 1.
-        augment: class mappings, from sepkit.augment.
-        workers: processes that read songs, beside the main one.
-        on_error: what a file does that cannot be read: `stop` the training, or `skip` the example, another one being
-            drawn in its place.
-        store: `auto`: files that are slow to read, all but 16-bit WAV at the right rate, are decoded once into the
-            cache; `off`: they are decoded each time.
-        store_limit: GB that the store may take; None: $SEPKIT_STORE_LIMIT, else 50.
-        licence: of the songs, as it is to stand in the model card; None: unknown.
-    """
-
-    root: Annotated[str, Field(min_length=1)]
-    resample: bool = False
-    allow_damaged: bool = False
-    items_per_epoch: Count = 400
-    remix: Annotated[float, Field(ge=0, le=1)] = 0.0
-    augment: list[ClassMapping] = []
-    workers: Annotated[int, Field(ge=0)] = 2
-    on_error: Literal["stop", "skip"] = "stop"
-    store: Literal["auto", "off"] = "auto"
-    store_limit: Positive | None = None
-    licence: Annotated[str, Field(min_length=1)] | None = None
-
-
-class Ramp(_Settings):
+class Ramp(Settings):
     """A weight that changes linearly.
 
     Attributes:
@@ -124,7 +90,19 @@ class Ramp(_Settings):
     epochs: Count
 
 
-class LossSettings(_Settings):
+class RobustSettings(Settings):
+    """What a term leaves out of each item: its worst frames.
+
+    Attributes:
+        share: of the frames, (0, 1).
+        frame: s.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    frame: Seconds = 0.1
+
+
+class LossSettings(Settings):
     """One term of the objective; all further keys are arguments of its class, from sepkit.losses.
 
     Attributes:
@@ -133,6 +111,8 @@ class LossSettings(_Settings):
         sources: stems that the term is limited to; None: all.
         inputs: argument of the loss -> quantity of the separation, where their names differ.
         name: under which the term is logged; the class's own unless given.
+        robust: the worst frames that are left out of each item, where stems hold what does not belong to them; None:
+            none.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -143,8 +123,9 @@ class LossSettings(_Settings):
         Discriminator(lambda weight: "ramp" if isinstance(weight, Mapping | Ramp) else "number"),
     ] = 1.0
     sources: Annotated[list[str], Field(min_length=1)] | None = None
-    inputs: dict[str, str] = {}
+    inputs: dict[str, str] = Field({})
     name: Annotated[str, Field(min_length=1)]
+    robust: RobustSettings | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -154,7 +135,7 @@ class LossSettings(_Settings):
         return {**settings, "name": str(settings.get("class")).rpartition(".")[2]}
 
 
-class TrainingSettings(_Settings):
+class TrainingSettings(Settings):
     """How the network is trained.
 
     Attributes:
@@ -179,8 +160,8 @@ class TrainingSettings(_Settings):
     epochs: Count = 40
     batch_size: Count = 8
     accumulate: Count = 1
-    optimizer: ClassMapping = {"class": "AdamW", "lr": 1e-3}
-    schedule: ClassMapping = {"class": "Cosine"}
+    optimizer: ClassMapping = Field({"class": "AdamW", "lr": 1e-3})
+    schedule: ClassMapping = Field({"class": "Cosine"})
     clip: Positive | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -188,7 +169,7 @@ class TrainingSettings(_Settings):
     max_minutes: Positive | None = None
     early_stop: Count | None = None
     compile: bool = False
-    freeze: list[str] = []
+    freeze: list[str] = Field([])
     recompute: bool = False
 
     @field_validator("accumulate")
@@ -199,7 +180,7 @@ class TrainingSettings(_Settings):
         return accumulate
 
 
-class ValidationSettings(_Settings):
+class ValidationSettings(Settings):
     """How often, and on what, the network is validated.
 
     Attributes:
@@ -213,7 +194,7 @@ class ValidationSettings(_Settings):
     batch_size: Count | None = None
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """A checked recipe; `load_recipe` makes one.
 
     Attributes:
@@ -230,7 +211,7 @@ class Recipe(_Settings):
     losses: Annotated[list[LossSettings], Field(min_length=1)]
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
-    observers: list[ClassMapping] = [{"class": "TensorBoard"}]
+    observers: list[ClassMapping] = Field([{"class": "TensorBoard"}])
     _path: Path | None = PrivateAttr(None)
     _document: Document | None = PrivateAttr(None)
     _base: Any = PrivateAttr(None)

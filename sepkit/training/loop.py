@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from sepkit.datasets import EpochSampler, Song, SongDataset
+from sepkit.datasets import EpochSampler, Song
 from sepkit.datasets.loader import Batch, Loader
-from sepkit.datasets.store import plan_store
 from sepkit.devices import choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import seed_generators
@@ -25,6 +24,7 @@ from sepkit.recipe import Recipe
 from sepkit.separator import Separator
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
+from sepkit.training.examples import Drawing, make_dataset
 from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
 from sepkit.training.recomputation import recompute_blocks
@@ -76,18 +76,7 @@ class Trainer:
         limit_training(self.separator, recipe, self.inheritance)
         self.separator.to(device)
         self.objective = Objective(plain["losses"], self.separator).to(device)
-        self.augment = [instantiate(config, "sepkit.augment") for config in recipe.data.augment]
-        self.dataset = SongDataset(
-            songs["train"],
-            recipe.separator.sources,
-            round(recipe.separator.segment * recipe.separator.sample_rate),
-            recipe.data.items_per_epoch,
-            recipe.data.remix,
-            self.augment,
-            settings.seed,
-            on_error=recipe.data.on_error,
-            store=plan_store(songs["train"], recipe.data.store_limit) if recipe.data.store == "auto" else None,
-        )
+        self.dataset = make_dataset(recipe, songs["train"])
         self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
         parameters = [*self.separator.parameters(), *self.objective.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
@@ -128,6 +117,7 @@ class Trainer:
             "schedule": Attributes(self.schedule),
             "scaler": self.scaler,
             "random": Generators(self.device),
+            "plan": Drawing(self.dataset),
             "totals": self.totals,
             "progress": Attributes(self, _COUNTERS),
             **({"ema": self.ema} if self.ema else {}),
@@ -221,7 +211,7 @@ class Trainer:
             self.failures.update(batch.failures)
 
     def _tell_failures(self) -> None:
-        """Log why examples of this epoch were drawn anew."""
+        """Print why examples of this epoch were drawn anew."""
         for sentence, count in self.failures.items():
             self.log(f"skipped {count} example{'s' if count > 1 else ''}: {sentence}")
         self.failures.clear()
@@ -348,7 +338,9 @@ class Trainer:
         """Describe the training for the model card."""
         return {
             "recipe": self.recipe.name,
-            "data": Path(self.recipe.data.root).resolve().name,  # the card travels with the weights: no path of here
+            "data": ", ".join(
+                Path(each.root).resolve().name for each in self.recipe.data.roots
+            ),  # the card travels with the weights: no path of here
             "licence": self.recipe.data.licence,
             "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
             "finished": self.finished,

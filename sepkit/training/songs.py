@@ -30,7 +30,7 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
         TrainingError: no validation excerpt can be scored.
     """
     sources = recipe.separator.sources
-    check_songs(recipe.data.root, songs, sources)
+    check_songs(recipe.data.name, songs, sources)
     scored = torch.stack([_is_scored(song, sources, recipe.validation.excerpt) for song in songs["valid"]]).any(0)
     if not scored.any():
         raise TrainingError(NOTHING_TO_SCORE)

@@ -1,0 +1,1 @@
+"""How sets of songs lie on disk: a module a layout, with `recognize`, whether a root has it, and `find`, its rows."""

@@ -1,0 +1,117 @@
+"""Examples of a training: as its recipe asks, and the same ones when it goes on."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from songs import RATE, write_song
+from training import RECIPE, SOURCES, StopAfter, assert_equal, last_weights, song, write_songs
+
+from sepkit.datasets import ActivityRules, Remix, SamplingRules, open_songs
+from sepkit.recipe import load_recipe
+from sepkit.training import TrainingInterrupted, train
+from sepkit.training.examples import make_dataset
+
+NETWORK = {"class": "BLSTM", "hidden_size": 4, "n_layers": 1, "dropout": 0.0, "n_bands": 8}
+SMALL = {
+    **RECIPE,
+    "separator": {**RECIPE["separator"], "segment": 0.1, "network": NETWORK},
+    "training": {**RECIPE["training"], "epochs": 2},
+}
+ACTIVITY = "data.sampling={tracks: equally, balanced: true, activity: {silent: 0.25, threshold: -50, sounding: 0.5}}"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_songs(tmp_path / "songs")
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch):
+    """Train the small recipe, without curves and report."""
+    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
+    monkeypatch.setattr(sys.modules["sepkit.training.train"], "_report", lambda *_: None)
+
+    def start(*overrides: str, folder: str = "run", recipe=SMALL, **options) -> Path:
+        given = {"device": "cpu", "quiet": True, "log": lambda _: None, "data": root, **options}
+        return train(recipe, tmp_path / folder, overrides=overrides, **given)
+
+    return start
+
+
+@pytest.fixture
+def stopped(run, tmp_path) -> Path:
+    """Stop a training after a step; return the file of its state."""
+    with pytest.raises(TrainingInterrupted):
+        run(observers=[StopAfter(2)])
+    return tmp_path / "run" / "training" / "state.pt"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sampling", "remix"),
+    [
+        ([], SamplingRules(), 0.5),
+        (["data.remix={share: 1, tempo: 0.05, key: 1}"], SamplingRules(), Remix(1.0, 0.05, 1)),
+        ([ACTIVITY], SamplingRules("equally", True, ActivityRules(0.25, -50.0, 0.5)), 0.5),
+    ],
+)
+def test_examples_are_drawn_as_the_recipe_asks(root, monkeypatch, overrides, sampling, remix):
+    seen = {}
+    monkeypatch.setattr(
+        "sepkit.training.examples.SongDataset", lambda *given, **_: seen.update(remix=given[4], sampling=given[7])
+    )
+    make_dataset(load_recipe(SMALL, overrides, data=root), open_songs(root, "train", SOURCES, RATE, 2))
+    assert seen == {"remix": remix, "sampling": sampling}
+
+
+def test_a_recipe_that_samples_says_how_much_sounds_and_is_written_down_whole(run):
+    lines = []
+    folder = run(ACTIVITY, "training.epochs=1", log=lines.append)
+    assert "\nvocals sounds in 100 % and is silent in 0 % of all segments\ndrums sounds in" in "\n".join(lines)
+    stored = yaml.safe_load((folder / "recipe.yaml").read_text())["data"]
+    activity = {"silent": 0.25, "threshold": -50.0, "sounding": 0.5}
+    assert stored["sampling"] == {"tracks": "equally", "balanced": True, "activity": activity}
+    assert load_recipe(folder / "recipe.yaml").to_dict()["data"] == stored
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights_when_it_samples(run):
+    with pytest.raises(TrainingInterrupted):
+        run(ACTIVITY, observers=[StopAfter(2)])
+    assert_equal(last_weights(run(ACTIVITY)), last_weights(run(ACTIVITY, folder="whole")))
+
+
+def test_songs_that_cannot_be_matched_end_the_training_in_a_sentence(run):
+    with pytest.raises(ValueError, match="remix by tempo needs songs whose tempo is known, of 2 none is: add the col"):
+        run("data.remix={share: 1, tempo: 0.3}")
+
+
+def test_a_run_that_drew_in_another_order_is_refused(run, stopped):
+    state = torch.load(stopped, weights_only=True)
+    assert state["plan"]["version"] == 1
+    torch.save({**state, "plan": {**state["plan"], "version": 2}}, stopped)
+    with pytest.raises(ValueError, match="drew its examples by plan 2, and this sepkit draws others, by plan 1: go on"):
+        run()
+
+
+def test_a_run_from_before_draws_had_a_version_goes_on(run, stopped):
+    state = torch.load(stopped, weights_only=True)
+    del state["plan"]
+    torch.save(state, stopped)
+    recipe = yaml.safe_load((stopped.parents[1] / "recipe.yaml").read_text())
+    del recipe["data"]["sampling"]
+    (stopped.parents[1] / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert_equal(last_weights(run()), last_weights(run(folder="whole")))
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("change", ["added", "removed", "longer"])
+def test_a_run_that_goes_on_with_other_songs_says_so(run, root, change):
+    if change == "removed":
+        shutil.rmtree(root / "train" / "two")
+    else:
+        write_song(root / "train" / ("more" if change == "added" else "two"), song(5, 6.0))
+    with pytest.warns(UserWarning, match="the songs to train on are not those that this run began with.*--restart"):
+        run()
