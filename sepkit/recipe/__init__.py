@@ -1,18 +1,14 @@
 """Recipe YAML -> checked settings, with every mistake answered at its line before anything is built."""
 
+from sepkit.recipe.data_settings import ActivitySettings, DataSettings, RemixSettings, RootSettings, SamplingSettings
 from sepkit.recipe.document import RecipeError
 from sepkit.recipe.loader import importable, load_recipe, recipe_names
 from sepkit.recipe.settings import (
-    ActivitySettings,
     BaseSettings,
-    DataSettings,
     LossSettings,
     Ramp,
     Recipe,
-    RemixSettings,
     RobustSettings,
-    RootSettings,
-    SamplingSettings,
     SeparatorSettings,
     TrainingSettings,
     ValidationSettings,
