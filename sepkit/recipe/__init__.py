@@ -15,6 +15,7 @@ from sepkit.recipe.settings import (
     SeparatorSettings,
     TrainingSettings,
     ValidationSettings,
+    VariantSettings,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "SeparatorSettings",
     "TrainingSettings",
     "ValidationSettings",
+    "VariantSettings",
     "importable",
     "load_recipe",
     "recipe_names",

@@ -24,6 +24,7 @@ from sepkit.recipe.settings import (
     RobustSettings,
     SamplingSettings,
     SeparatorSettings,
+    VariantSettings,
 )
 from sepkit.separator import Separator, list_filter_problems
 
@@ -42,6 +43,7 @@ _INNER = {  # mappings within the sections
     ("losses", "weight"): Ramp,
     ("losses", "robust"): RobustSettings,
     ("data", "remix"): RemixSettings,
+    ("data", "variants"): VariantSettings,
     ("data", "sampling"): SamplingSettings,
     ("data", "sampling", "activity"): ActivitySettings,
 }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sepkit.datasets import Song, check_songs
+from sepkit.datasets.variants import Variant, make_variants
 from sepkit.metrics import framewise_sdr
 from sepkit.recipe import Recipe
 from sepkit.training.signals import TrainingError
@@ -41,6 +42,21 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
                 "null, or add songs to valid/ in which it sounds",
                 stacklevel=2,
             )
+
+
+def add_variants(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> dict[str, list[Song]]:
+    """Add to the songs that a recipe trains on the variants of them that it asks for.
+
+    Args:
+        recipe: which is trained.
+        songs: by subset, "train" and "valid".
+
+    Raises:
+        sepkit.audio.AudioError: a song cannot be read.
+        sepkit.disk.OutputError: the variants do not fit on the disk.
+    """
+    variants = [Variant(variant.pitch, variant.tempo) for variant in recipe.data.variants]
+    return {**songs, "train": [*songs["train"], *(make_variants(songs["train"], variants) if variants else ())]}
 
 
 def _is_scored(song: Song, sources: Sequence[str], excerpt: float | None) -> Tensor:

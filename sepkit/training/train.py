@@ -25,7 +25,7 @@ from sepkit.training.loop import Trainer
 from sepkit.training.memory import tell_memory
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
-from sepkit.training.songs import check_recipe_songs
+from sepkit.training.songs import add_variants, check_recipe_songs
 from sepkit.training.validation import score_songs
 from sepkit.training.weights import describe_weights, load_base, plain_separator
 
@@ -238,6 +238,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
     Raises:
         sepkit.recipe.RecipeError: a source is no stem of any song.
         sepkit.datasets.DatasetError: with what is wrong in either.
+        sepkit.disk.OutputError: variants of the songs do not fit on the disk.
         TrainingError: no validation excerpt can be scored.
     """
     separator, data = recipe.separator, recipe.data
@@ -257,7 +258,7 @@ def open_data(recipe: Recipe) -> dict[str, list[Song]]:
     if findings:
         raise DatasetError(data.root, findings)
     check_recipe_songs(recipe, songs)
-    return songs
+    return add_variants(recipe, songs)
 
 
 def _check_sources(recipe: Recipe, stems: set[str]) -> None:
