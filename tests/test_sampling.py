@@ -118,6 +118,33 @@ def test_how_tracks_are_drawn_is_one_of_two():
         SamplingRules("length")
 
 
+# Tracks of one stem alone
+
+
+def test_tracks_of_one_stem_give_it_to_remixed_examples_and_make_no_whole_ones(songs):
+    alone = [
+        replace(song, name=f"{song.name} {name}", stems={name: song.stems[name]}, aligned=False)
+        for song in songs[:2]
+        for name in ("vocals", "drums")
+    ]
+    dataset = SongDataset([*alone, songs[2]], ["vocals"], RATE, 200, 0.5)
+    assert dataset.stems == ["vocals", "bass", "drums"]
+    for plan in plans(dataset.planner, 200):
+        if plan.remixed:
+            assert (plan.songs[0] in (0, 2, 4), plan.songs[1], plan.songs[2] in (1, 3, None)) == (True, 4, True)
+        else:
+            assert plan.songs == (4, 4, None)
+
+
+@pytest.mark.parametrize("weight", [0.0, None])
+def test_tracks_of_one_stem_alone_are_refused_where_not_all_is_remixed(songs, weight):
+    alone = [replace(songs[0], stems={"vocals": songs[0].stems["vocals"]}, aligned=False)]
+    given = alone if weight is None else [*alone, replace(songs[1], weight=weight)]
+    with pytest.raises(ValueError, match=r"can only be remixed, got remix 0.7: set data\.remix: 1, or add songs whose"):
+        SongDataset(given, ["vocals"], RATE, 10, 0.7)
+    assert SongDataset(given, ["vocals"], RATE, 10, 1.0).plan((0, 0)).songs[0] == 0
+
+
 # Where a stem sounds
 
 

@@ -52,11 +52,11 @@ def check_songs(
     if any(by_song):
         raise DatasetError(root, list(dict.fromkeys(fault for faults in by_song for fault in faults)))
     notices, errors = describe_inspections(all_songs, targets)
-    alone = [song.name for song in all_songs if len(song.parts) == 1 and song.mixture is None]
+    alone = [song.name for song in all_songs if song.aligned and len(song.parts) == 1 and song.mixture is None]
     if alone:
         notices.append(f"one part stands alone, without a mixture or others, in {_few(alone)}")
     for name in dict.fromkeys(targets):
-        lacking = [song.name for song in songs.get("train", ()) if not song.has(name)]
+        lacking = [song.name for song in songs.get("train", ()) if song.aligned and not song.has(name)]
         if lacking:
             notices.append(f"{name} is in no loss of songs of train that lack it, {len(lacking)}: {_few(lacking)}")
     for subset, some in songs.items():

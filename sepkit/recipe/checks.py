@@ -22,6 +22,7 @@ from sepkit.recipe.settings import (
     Recipe,
     RemixSettings,
     RobustSettings,
+    RootSettings,
     SamplingSettings,
     SeparatorSettings,
     VariantSettings,
@@ -42,12 +43,19 @@ _SLOTS = (  # where a class mapping stands (* : each of a list), the module of i
 _INNER = {  # mappings within the sections
     ("losses", "weight"): Ramp,
     ("losses", "robust"): RobustSettings,
+    ("data", "root"): RootSettings,
     ("data", "remix"): RemixSettings,
     ("data", "variants"): VariantSettings,
     ("data", "sampling"): SamplingSettings,
     ("data", "sampling", "activity"): ActivitySettings,
 }
-_CHOICES = (("losses", "*", "weight"), ("data", "remix"))  # where a number or a mapping stands
+_CHOICES = (
+    ("losses", "*", "weight"),
+    ("data", "remix"),
+    ("data", "root"),
+    ("data", "root", "*"),
+)  # where a number or a mapping stands
+_KINDS = tuple((kind,) for kind in ("number", "ramp", "mapping", "path", "list"))
 _EXPECTATIONS = {  # pydantic's error types in our words
     "missing": "must be given",
     "int_type": "must be an int",
@@ -143,7 +151,7 @@ def _translate(finding: dict[str, Any], values: dict[str, Any]) -> Problem:
     kind, context = finding["type"], finding.get("ctx", {})
     path = tuple(key for key in finding["loc"] if key != "[key]")
     for choice in _CHOICES:
-        if _matches(path[: len(choice)], choice):
+        if _matches(path[: len(choice)], choice) and path[len(choice) : len(choice) + 1] in _KINDS:
             path = (*path[: len(choice)], *path[len(choice) + 1 :])  # without which kind it is
     if kind == "invalid_key":
         return Problem(path, f"keys must be words, got {show(path[-1])}", at_key=True)

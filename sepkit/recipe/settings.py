@@ -142,11 +142,57 @@ class VariantSettings(_Settings):
         return self
 
 
+Layout = Literal[
+    "manifest", "msst_list", "moisesdb", "slakh", "dnr", "stem_folders", "flat_files", "song_folders"
+]  # as `sepkit.datasets.sources.LAYOUTS`  # fmt: skip
+Named = Annotated[str, Field(min_length=1)]
+StemMap = dict[Named, Annotated[list[Named], Field(min_length=1)]]
+
+
+def _check_stem_map(stems: StemMap | None) -> StemMap | None:
+    """Refuse a stem that two others hold, or one twice."""
+    parts = [part.casefold() for held in (stems or {}).values() for part in held]
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise ValueError(f"must name each stem once, {twice!r} is there twice")
+    return stems
+
+
+class RootSettings(_Settings):
+    """One of several sets of songs.
+
+    Attributes:
+        root: folder of the songs, a manifest or a list, relative to the current folder; `demo`: the built-in songs.
+        weight: how often its songs are drawn, for their length.
+        layout: how files lie in it; None: as `data.layout` says.
+        stems: by name of a stem, the stems of this set whose sum it is; None: as `data.stems` says.
+    """
+
+    root: Named
+    weight: Positive = 1.0
+    layout: Layout | None = None
+    stems: StemMap | None = None
+
+    _check_stems = field_validator("stems")(_check_stem_map)
+
+
+def _kind_of_root(root: Any) -> str:
+    return "list" if isinstance(root, list) else "mapping" if isinstance(root, Mapping | RootSettings) else "path"
+
+
+_OneRoot = Annotated[
+    Annotated[Named, Tag("path")] | Annotated[RootSettings, Tag("mapping")], Discriminator(_kind_of_root)
+]
+
+
 class DataSettings(_Settings):
     """Which examples there are.
 
     Attributes:
-        root: folder of the songs, relative to the current folder; `demo`: the built-in songs.
+        root: folder of the songs, a manifest or a list, relative to the current folder; `demo`: the built-in songs;
+            or a mapping of it, its weight, layout and stems; or a list of such.
+        layout: how files lie in the roots; None: as their shapes show.
+        stems: by name of a stem, the stems of the sets whose sum it is, `other: [guitar, piano]`.
         resample: let songs of another rate be resampled.
         allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
         items_per_epoch: examples.
@@ -164,7 +210,14 @@ class DataSettings(_Settings):
         licence: of the songs, as it is to stand in the model card; None: unknown.
     """
 
-    root: Annotated[str, Field(min_length=1)]
+    root: Annotated[
+        Annotated[Named, Tag("path")]
+        | Annotated[RootSettings, Tag("mapping")]
+        | Annotated[list[_OneRoot], Field(min_length=1), Tag("list")],
+        Discriminator(_kind_of_root),
+    ]
+    layout: Layout | None = None
+    stems: StemMap = {}
     resample: bool = False
     allow_damaged: bool = False
     items_per_epoch: Count = 400
@@ -190,6 +243,37 @@ class DataSettings(_Settings):
                     f"must not hold the same twice, got pitch {variant.pitch:g} and tempo {variant.tempo:g}"
                 )
         return variants
+
+    _check_stems = field_validator("stems")(_check_stem_map)
+
+    @field_validator("root")
+    @classmethod
+    def _name_each_root_once(cls, root: Any) -> Any:
+        roots = [each if isinstance(each, str) else each.root for each in (root if isinstance(root, list) else [root])]
+        twice = next((each for each in roots if roots.count(each) > 1), None)
+        if twice is not None:
+            raise ValueError(f"must name each root once, {twice} is there twice; give it a weight")
+        return root
+
+    @property
+    def roots(self) -> list[RootSettings]:
+        """Return the roots, each with its weight, layout and stem map."""
+        given = self.root if isinstance(self.root, list) else [self.root]
+        roots = [RootSettings(root=each) if isinstance(each, str) else each for each in given]
+        return [
+            each.model_copy(
+                update={
+                    "layout": each.layout or self.layout,
+                    "stems": self.stems if each.stems is None else each.stems,
+                }
+            )
+            for each in roots
+        ]
+
+    @property
+    def name(self) -> str:
+        """Return the roots as text, for messages."""
+        return ", ".join(each.root for each in self.roots)
 
 
 class Ramp(_Settings):

@@ -338,7 +338,9 @@ class Trainer:
         """Describe the training for the model card."""
         return {
             "recipe": self.recipe.name,
-            "data": Path(self.recipe.data.root).resolve().name,  # the card travels with the weights: no path of here
+            "data": ", ".join(
+                Path(each.root).resolve().name for each in self.recipe.data.roots
+            ),  # the card travels with the weights: no path of here
             "licence": self.recipe.data.licence,
             "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
             "finished": self.finished,

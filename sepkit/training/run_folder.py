@@ -28,7 +28,7 @@ _FILES = (STATE, ADAPTERS, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, REC
 _BASE = "separator.from"
 _LATER = {  # keys that older runs have not written down, and what they stood for
     "separator": {"from": None, "normalize": None, "chunking": None, "residual": None},
-    "data": {"sampling": {"tracks": "duration", "balanced": False, "activity": None}},
+    "data": {"layout": None, "stems": {}, "sampling": {"tracks": "duration", "balanced": False, "activity": None}},
     "training": {"freeze": [], "recompute": False},
 }
 # They may differ between the parts of one run, since they change no result, or only what would have ended it; the store
@@ -224,10 +224,12 @@ def _is_same_base(base: Base | None, separator: object) -> bool:
     return base is not None and stored == base.weights
 
 
-def _is_same_place(root: str, data: object) -> bool:
+def _is_same_place(root: object, data: object) -> bool:
     """Return whether stored settings of the data name the same folder, from the current one; `demo` is none."""
     other = data.get("root") if isinstance(data, Mapping) else None
-    return isinstance(other, str) and "demo" not in (root, other) and Path(root).resolve() == Path(other).resolve()
+    if not isinstance(root, str) or not isinstance(other, str):
+        return False
+    return "demo" not in (root, other) and Path(root).resolve() == Path(other).resolve()
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """Checks of songs before the first step."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
         TrainingError: no validation excerpt can be scored.
     """
     sources = recipe.separator.sources
-    check_songs(recipe.data.root, songs, sources)
+    check_songs(recipe.data.name, songs, sources)
     scored = torch.stack([_is_scored(song, sources, recipe.validation.excerpt) for song in songs["valid"]]).any(0)
     if not scored.any():
         raise TrainingError(NOTHING_TO_SCORE)
@@ -44,19 +44,26 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
             )
 
 
-def add_variants(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> dict[str, list[Song]]:
+def add_variants(
+    recipe: Recipe, songs: Mapping[str, Sequence[Song]], log: Callable[[str], object]
+) -> dict[str, list[Song]]:
     """Add to the songs that a recipe trains on the variants of them that it asks for.
 
     Args:
         recipe: which is trained.
         songs: by subset, "train" and "valid".
+        log: called with a line on them.
 
     Raises:
         sepkit.audio.AudioError: a song cannot be read.
         sepkit.disk.OutputError: the variants do not fit on the disk.
     """
     variants = [Variant(variant.pitch, variant.tempo) for variant in recipe.data.variants]
-    return {**songs, "train": [*songs["train"], *(make_variants(songs["train"], variants) if variants else ())]}
+    if not variants:
+        return dict(songs)
+    made = make_variants(songs["train"], variants)
+    log(f"beside the songs: {len(made)} variants of them, {'; '.join(variant.name for variant in variants)}")
+    return {**songs, "train": [*songs["train"], *made]}
 
 
 def _is_scored(song: Song, sources: Sequence[str], excerpt: float | None) -> Tensor:

@@ -11,21 +11,19 @@ from typing import Any
 
 import torch
 
-from sepkit.datasets import DatasetError, Song, open_songs
 from sepkit.devices import available_cores, choose_device, peak_memory
 from sepkit.generators import borrowed_generators
 from sepkit.model_folder import WEIGHTS, load_weights
-from sepkit.problems import Problem, did_you_mean
 from sepkit.processes import end_if_spawned
-from sepkit.recipe import Recipe, importable, load_recipe
+from sepkit.recipe import importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.memory import tell_memory
+from sepkit.training.opening import open_data
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
-from sepkit.training.songs import add_variants, check_recipe_songs
 from sepkit.training.validation import score_songs
 from sepkit.training.weights import describe_weights, load_base, plain_separator
 
@@ -90,7 +88,7 @@ def train(
             _write_missing(folder, state, chosen)
             return folder.path
         watch = Stopwatch()
-        trainer = Trainer(checked, open_data(checked), chosen, folder, log, observers, verbose)
+        trainer = Trainer(checked, open_data(checked, log), chosen, folder, log, observers, verbose)
         if state:
             trainer.checkpointer.load_state(state)
             log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
@@ -189,7 +187,7 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         batch_size = valid.batch_size or trainer.sampler.batch_size
         part = "from beginning to end" if valid.excerpt is None else f"the middle {valid.excerpt:g} s"
         named, pronoun = ("song", "it") if len(songs) == 1 else ("songs", "them")
-        place, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.root))
+        place, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.roots[0].root))
         resample = " --resample" if trainer.recipe.data.resample else ""
         rows, excerpts = score_songs(model, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
@@ -230,51 +228,6 @@ def start(trainer: Trainer) -> None:
             separator.network.fit(separator.spectrogram(separator.normalized(mixture)) for mixture in mixtures)
     if trainer.ema:
         trainer.ema.reset()
-
-
-def open_data(recipe: Recipe) -> dict[str, list[Song]]:
-    """Find the songs to train on and to validate on.
-
-    Raises:
-        sepkit.recipe.RecipeError: a source is no stem of any song.
-        sepkit.datasets.DatasetError: with what is wrong in either.
-        sepkit.disk.OutputError: variants of the songs do not fit on the disk.
-        TrainingError: no validation excerpt can be scored.
-    """
-    separator, data = recipe.separator, recipe.data
-    wanted = (separator.sources, separator.sample_rate, separator.n_channels, data.resample)
-    songs: dict[str, list[Song]] = {}
-    stems: dict[str, set[str]] = {}
-    findings: list[str] = []
-    for subset in ("train", "valid"):
-        try:
-            songs[subset] = open_songs(data.root, subset, *wanted, allow_damaged=data.allow_damaged, allow_missing=True)
-            stems[subset] = {name for song in songs[subset] for name in song.stems}
-        except DatasetError as error:
-            stems[subset] = set(error.stems)
-            findings += [finding for finding in error.findings if finding not in findings]
-    if all(stems.values()):
-        _check_sources(recipe, set.union(*stems.values()))
-    if findings:
-        raise DatasetError(data.root, findings)
-    check_recipe_songs(recipe, songs)
-    return add_variants(recipe, songs)
-
-
-def _check_sources(recipe: Recipe, stems: set[str]) -> None:
-    """Refuse sources that no song has, at their place in the recipe."""
-    known = sorted(stems)
-    problems = [
-        Problem(
-            ("separator", "sources", position),
-            f"no song in {recipe.data.root} has the stem '{name}' (there are: {', '.join(known)})"
-            + did_you_mean(name, known),
-        )
-        for position, name in enumerate(recipe.separator.sources)
-        if name not in stems
-    ]
-    if problems:
-        raise recipe.error(problems)
 
 
 def describe(trainer: Trainer) -> str:
@@ -349,7 +302,7 @@ def dry_run(
     end_if_spawned()
     checked, chosen = load_recipe(recipe, overrides, data, initial, trust), choose_device(device)
     with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
-        trainer = Trainer(checked, open_data(checked), chosen)
+        trainer = Trainer(checked, open_data(checked, log), chosen)
         log(describe(trainer))
         needed = tell_memory(checked, chosen, log)
         start(trainer)
