@@ -78,6 +78,7 @@ PASSIVE = {
         "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
+    "of what `sepkit-data check` found": "report_check shorten_path",
     "of samples within a tar": "PackedInfo",
 }
 
