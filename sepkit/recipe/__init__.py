@@ -1,6 +1,13 @@
 """Recipe YAML -> checked settings, with every mistake answered at its line before anything is built."""
 
-from sepkit.recipe.data_settings import ActivitySettings, DataSettings, RemixSettings, RootSettings, SamplingSettings
+from sepkit.recipe.data_settings import (
+    ActivitySettings,
+    DataSettings,
+    RemixSettings,
+    RootSettings,
+    SamplingSettings,
+    VariantSettings,
+)
 from sepkit.recipe.document import RecipeError
 from sepkit.recipe.loader import importable, load_recipe, recipe_names
 from sepkit.recipe.settings import (
@@ -29,6 +36,7 @@ __all__ = [
     "SeparatorSettings",
     "TrainingSettings",
     "ValidationSettings",
+    "VariantSettings",
     "importable",
     "load_recipe",
     "recipe_names",

@@ -59,7 +59,7 @@ def check_data(
 def _gather(source: str, overrides: Sequence[str], workers: int | None) -> tuple[Gathered, tuple[str, ...]]:
     """Gather the songs of a folder or manifest, or those of a recipe with its sources as targets."""
     place = Path(source)
-    is_recipe = place.suffix.lower() in _RECIPES or not (place.exists() or source == "demo" or len(place.parts) > 1)
+    is_recipe = place.suffix.lower() in _RECIPES or not (place.exists() or source == "demo" or place.name != source)
     if not is_recipe:
         if overrides:
             raise ValueError(f"{overrides[0]} changes a recipe, and {source} is none: leave it out, or name a recipe")
