@@ -78,6 +78,7 @@ PASSIVE = {
         "summarize"
     ),
     "of scores that `evaluate` made": "report_comparison report_compared report_scores",
+    "of what `sepkit-data check` found": "report_check shorten_path",
     "of samples within a tar": "PackedInfo",
 }
 
@@ -589,7 +590,8 @@ ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c", "sepkit.importing.model",
     "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks",
     "sepkit.losses", "sepkit.mel", "sepkit.models.facts", "sepkit.objective", "sepkit.observers", "sepkit.plain",
-    "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.terminal", "sepkit.training",
+    "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.robust", "sepkit.terminal",
+    "sepkit.training",
 }  # fmt: skip
 NAMES = cases(Path())  # without the files: for the names of tests
 

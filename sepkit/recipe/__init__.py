@@ -6,6 +6,7 @@ from sepkit.recipe.data_settings import (
     RemixSettings,
     RootSettings,
     SamplingSettings,
+    VariantSettings,
 )
 from sepkit.recipe.document import RecipeError
 from sepkit.recipe.loader import importable, load_recipe, recipe_names
@@ -14,6 +15,7 @@ from sepkit.recipe.settings import (
     LossSettings,
     Ramp,
     Recipe,
+    RobustSettings,
     SeparatorSettings,
     TrainingSettings,
     ValidationSettings,
@@ -28,11 +30,13 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RemixSettings",
+    "RobustSettings",
     "RootSettings",
     "SamplingSettings",
     "SeparatorSettings",
     "TrainingSettings",
     "ValidationSettings",
+    "VariantSettings",
     "importable",
     "load_recipe",
     "recipe_names",

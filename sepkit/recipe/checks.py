@@ -18,6 +18,7 @@ from sepkit.recipe.data_settings import (
     RemixSettings,
     RootSettings,
     SamplingSettings,
+    VariantSettings,
 )
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
@@ -46,6 +47,7 @@ _INNER = {  # mappings within the sections
     ("losses", "robust"): RobustSettings,
     ("data", "root"): RootSettings,
     ("data", "remix"): RemixSettings,
+    ("data", "variants"): VariantSettings,
     ("data", "sampling"): SamplingSettings,
     ("data", "sampling", "activity"): ActivitySettings,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from sepkit.recipe.kinds import ClassMapping, Count, Positive, Settings
 
@@ -51,6 +51,24 @@ class SamplingSettings(Settings):
     tracks: Literal["duration", "equally"] = "duration"
     balanced: bool = False
     activity: ActivitySettings | None = None
+
+
+class VariantSettings(Settings):
+    """A variant of each song to train on, beside the song.
+
+    Attributes:
+        pitch: semitones up, -6 to 6.
+        tempo: factor, 0.75 to 1.5.
+    """
+
+    pitch: Annotated[float, Field(ge=-6, le=6)] = 0.0
+    tempo: Annotated[float, Field(ge=0.75, le=1.5)] = 1.0
+
+    @model_validator(mode="after")
+    def _differ(self) -> "VariantSettings":
+        if self.pitch == 0 and self.tempo == 1:
+            raise ValueError("must have another pitch or tempo: the songs themselves are trained on anyway")
+        return self
 
 
 Layout = Literal[
@@ -111,6 +129,7 @@ class DataSettings(Settings):
             that go together are alike.
         sampling: how songs, and positions in them, are drawn.
         augment: class mappings, from sepkit.augment.
+        variants: of each song to train on, in another pitch and tempo; they are made once, into the cache.
         workers: processes that read songs, beside the main one.
         on_error: what a file does that cannot be read: `stop` the training, or `skip` the example, another one being
             drawn in its place.
@@ -137,11 +156,22 @@ class DataSettings(Settings):
     ] = 0.0
     sampling: SamplingSettings = SamplingSettings()
     augment: list[ClassMapping] = []
+    variants: list[VariantSettings] = []
     workers: Annotated[int, Field(ge=0)] = 2
     on_error: Literal["stop", "skip"] = "stop"
     store: Literal["auto", "off"] = "auto"
     store_limit: Positive | None = None
     licence: Annotated[str, Field(min_length=1)] | None = None
+
+    @field_validator("variants")
+    @classmethod
+    def _differ(cls, variants: list[VariantSettings]) -> list[VariantSettings]:
+        for position, variant in enumerate(variants):
+            if variant in variants[:position]:
+                raise ValueError(
+                    f"must not hold the same twice, got pitch {variant.pitch:g} and tempo {variant.tempo:g}"
+                )
+        return variants
 
     _check_stems = field_validator("stems")(_check_stem_map)
 
