@@ -58,7 +58,7 @@ def sepkit_batches(root: Path, remix: float = 1.0, augmented: bool = False, stor
     from sepkit.augment import Gain, Sign, SwapChannels
     from sepkit.datasets import EpochSampler, SongDataset, open_songs
     from sepkit.datasets.loader import Loader
-    from sepkit.datasets.store import plan_store
+    from sepkit.datasets.store_plan import plan_store
 
     songs = open_songs(root, "train", SOURCES, RATE, 2, valid_share=0)
     augment = [Gain(), Sign(), SwapChannels()] if augmented else []
@@ -248,7 +248,8 @@ def write_songs(folder: Path, n_songs: int, seconds: int) -> None:
 
 def store_flac(folder: Path) -> None:
     from sepkit.datasets import open_songs
-    from sepkit.datasets.store import build_store, plan_store
+    from sepkit.datasets.store import build_store
+    from sepkit.datasets.store_plan import plan_store
 
     store = plan_store(open_songs(folder / "flac", "train", SOURCES, RATE, 2, valid_share=0))
     start = used()

@@ -212,7 +212,7 @@ class Loader:
         return Batch(stems, mixture, drawn, torch.from_numpy(present), tuple(failures), waited, held, self, slot)
 
     def _allocate(self, n_slots: int, shared: bool) -> _Ring:
-        """Allocate the buffers; on the CPU stems are summed as they are read, unless some are augmented after it."""
+        """Make the buffers; on the CPU stems are summed as they are read, unless some are augmented after it."""
         dataset, size = self.dataset, min(self.sampler.batch_size, len(self.dataset))
         shape = (n_slots, size, len(dataset.stems), dataset.n_channels, dataset.n_samples)
         pinned = self.device.type == "cuda"
@@ -226,7 +226,7 @@ def _hand_on(item: Any) -> Any:
 
 
 def _allocate(shape: Sequence[int], shared: bool, pinned: bool) -> Tensor:
-    """Allocate memory, which other processes can write into or a GPU can read from while this one goes on."""
+    """Make memory, which other processes can write into or a GPU can read from while this one goes on."""
     if not shared:
         return torch.empty(shape, pin_memory=True) if pinned else _allocate_pages(shape)
     memory = torch.empty(shape).share_memory_()
@@ -236,7 +236,7 @@ def _allocate(shape: Sequence[int], shared: bool, pinned: bool) -> Tensor:
 
 
 def _allocate_pages(shape: Sequence[int]) -> Tensor:
-    """Allocate memory of this process, on Linux in large pages, whose places the processor finds faster."""
+    """Make memory of this process, on Linux in large pages, whose places the processor finds faster."""
     n_bytes = 4 * math.prod(shape)
     if not hasattr(mmap, "MADV_HUGEPAGE") or not n_bytes:
         return torch.empty(shape)
@@ -247,10 +247,10 @@ def _allocate_pages(shape: Sequence[int]) -> Tensor:
 
 
 def _pin(memory: Tensor) -> None:
-    """Pin shared memory as long as it exists; where the system does not allow that, copies are only slower."""
+    """Lock shared memory in its place; where the system does not allow that, copies are only slower."""
     runtime, address = torch.cuda.cudart(), memory.data_ptr()
     if int(runtime.cudaHostRegister(address, memory.numel() * memory.element_size(), 0)) == 0:
-        weakref.finalize(memory.untyped_storage(), _unpin, address)
+        weakref.finalize(memory, _unpin, address)
 
 
 def _unpin(address: int) -> None:

@@ -192,9 +192,9 @@ class SongDataset(Dataset):
         swapped: Sequence[bool] | None = None,
     ) -> None:
         """Read the stems of a plan into out (K, C, T), and sum them into a mixture (C, T)."""
-        song = next(song for song in plan.songs if song is not None)
-        if not plan.remixed and self.songs[song].mixture and RESIDUAL in self.stems:  # the residual takes all of them
-            self.songs[song].read_into(out, self.stems, plan.positions[0], factors, swapped, self.store)
+        whole = None if plan.remixed else self.songs[next(song for song in plan.songs if song is not None)]
+        if whole and whole.mixture and RESIDUAL in self.stems:  # the residual takes all of them
+            whole.read_into(out, self.stems, plan.positions[0], factors, swapped, self.store)
             if mixture is not None:
                 torch.sum(out, 0, out=mixture)
             return
