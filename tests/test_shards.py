@@ -23,7 +23,7 @@ from sepkit import audio
 from sepkit.audio import AudioError, packed
 from sepkit.augment import Gain, Sign
 from sepkit.cli import data_command
-from sepkit.datasets import DatasetError, SongDataset, open_songs, packing
+from sepkit.datasets import DatasetError, SongDataset, check_songs, open_songs, packing
 from sepkit.datasets.manifest import Manifest, Row
 from sepkit.datasets.manifest_files import write_manifest
 from sepkit.datasets.packing import write_shards
@@ -164,6 +164,18 @@ def test_examples_are_the_same_from_a_server_which_sends_no_more_than_they_have(
     spans = [span for path, span in server.requests if path.endswith(".tar")]
     assert len(spans) == 2 * 12
     assert {end - first + 1 for first, end in (map(int, span[6:].split("-")) for span in spans)} == {3000 * 2 * 2}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_ten_seconds_are_read_before_a_training_not_all_that_is_packed(tmp_path, server, monkeypatch):
+    monkeypatch.setenv("SEPKIT_CACHE", str(tmp_path / "cache"))
+    waveforms = {name: noise(k, 40 * RATE) for k, name in enumerate(NAMES)}
+    write_song(tmp_path / "root/train/a", waveforms, subtype="FLOAT")
+    pack(tmp_path / "root", tmp_path / "shards")
+    address = publish(server, tmp_path / "shards")
+    check_songs(address, {"train": open_songs(address, "train", NAMES, RATE, 2, valid_share=0.0)}, NAMES)
+    spans = [list(map(int, span[6:].split("-"))) for path, span in server.requests if path.endswith(".tar")]
+    assert sum(end - first + 1 for first, end in spans) == 2 * 10 * RATE * 2 * 4
 
 
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
