@@ -1,22 +1,11 @@
-"""The keys of a recipe below `data`: which examples there are."""
+"""The keys of a recipe's `data`, their types, ranges and defaults."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-ClassMapping = dict[str, Any]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
-
-
-class Settings(BaseModel):
-    """A section of a recipe: its keys, and no others."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=False)
-
+from sepkit.recipe.kinds import ClassMapping, Count, Positive, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -83,7 +72,7 @@ class VariantSettings(Settings):
 
 
 Layout = Literal[
-    "manifest", "msst_list", "moisesdb", "slakh", "dnr", "stem_folders", "flat_files", "song_folders"
+    "manifest", "shards", "msst_list", "moisesdb", "slakh", "dnr", "stem_folders", "flat_files", "song_folders"
 ]  # as `sepkit.datasets.sources.LAYOUTS`  # fmt: skip
 Named = Annotated[str, Field(min_length=1)]
 StemMap = dict[Named, Annotated[list[Named], Field(min_length=1)]]
