@@ -80,23 +80,35 @@ class _Handler(BaseHTTPRequestHandler):
                     self.send_header(name, value)
             self.end_headers()
             return
-        start = self._start(served)
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(served.content) - 1}/{len(served.content)}")
+        start, stop = self._span(served)
+        is_part = (start, stop) != (0, len(served.content))
+        self.send_response(206 if is_part else 200)
+        if is_part:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(served.content)}")
         if served.tag:
             self.send_header("ETag", served.tag)
         if served.sized:
-            self.send_header("Content-Length", str(len(served.content) - start))
+            self.send_header("Content-Length", str(stop - start))
         for name, value in served.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        end = start + served.cuts.pop(0) if served.cuts else None
-        self.wfile.write(served.content[start:end])
+        end = start + served.cuts.pop(0) if served.cuts else stop
+        self.wfile.write(served.content[start : min(end, stop)])
 
-    def _start(self, served: Served) -> int:
+    def do_HEAD(self) -> None:
+        served = self.server.server.files.get(self.path, Served(status=404))
+        self.send_response(served.status)
+        if served.sized:
+            self.send_header("Content-Length", str(len(served.content)))
+        self.end_headers()
+
+    def _span(self, served: Served) -> tuple[int, int]:
+        """Return the first byte that is asked for and the one behind the last."""
         span, tag = self.headers.get("Range"), self.headers.get("If-Range", served.tag)
-        return int(span[6:-1]) if span and served.ranges and tag == served.tag else 0
+        if not (span and served.ranges and tag == served.tag):
+            return 0, len(served.content)
+        first, _, last = span.removeprefix("bytes=").partition("-")
+        return int(first), min(int(last) + 1, len(served.content)) if last else len(served.content)
 
     def log_message(self, *_arguments) -> None:
         pass

@@ -1,5 +1,6 @@
 """Folders of songs: what is found, what is refused, and what an example holds."""
 
+import itertools
 import os
 import pickle
 import re
@@ -675,6 +676,29 @@ def test_batches_go_on_where_an_epoch_was_interrupted():
 def test_an_epoch_must_not_be_empty():
     with pytest.raises(ValueError, match="n_items and batch_size must be above 0, got 0 and 4"):
         EpochSampler(0, 4)
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_processes_share_each_batch_and_together_have_those_of_one(world):
+    shares = [list(EpochSampler(21, 8, epoch=3, first_batch=1, rank=rank, world=world)) for rank in range(world)]
+    whole = list(EpochSampler(21, 8, epoch=3, first_batch=1))
+    assert [sorted(itertools.chain(*parts)) for parts in zip(*shares, strict=True)] == whole
+    assert all(part for share in shares for part in share)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rank": 2, "world": 2}, "rank must be one of 2 processes, counted from 0, got 2"),
+        (
+            {"rank": 0, "world": 3},
+            "a batch has 2 of 10 examples, fewer than the 3 processes that share it: choose",
+        ),
+    ],
+)
+def test_a_process_without_a_share_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        EpochSampler(10, 4, **given)
 
 
 def test_an_epoch_is_once_through_the_audio_unless_set(root):

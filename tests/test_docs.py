@@ -24,7 +24,7 @@ from published import write_examples
 from songs import noise, write_song
 
 import sepkit
-from sepkit.cli import evaluate_command, model_command, separate_command, train_command
+from sepkit.cli import data_command, evaluate_command, model_command, separate_command, train_command
 from sepkit.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +32,7 @@ DOCS = ROOT / "docs"
 NO_PAGES = {"_build", "tables"}  # tables are parts of pages
 PAGES = sorted(page for page in DOCS.rglob("*.md") if NO_PAGES.isdisjoint(page.parts))
 COMMANDS = {
+    "sepkit-data": data_command,
     "sepkit-train": train_command,
     "sepkit-separate": separate_command,
     "sepkit-evaluate": evaluate_command,

@@ -44,7 +44,7 @@ def test_a_file_is_read_once_and_again_when_it_changed(tmp_path, monkeypatch):
     first = measure([info], progress=False)[path]
     monkeypatch.setattr(measuring, "measure_file", lambda _: pytest.fail("it was read again"))
     again = measure([info], progress=False)[path]
-    for name in ("levels", "peaks", "spectrum", "means", "n_samples", "product"):
+    for name in ("levels", "peaks", "spectrum", "offset", "n_samples", "product"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     np.testing.assert_array_equal(measure_levels([info], progress=False)[path], again.levels)
     monkeypatch.undo()

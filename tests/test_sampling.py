@@ -16,6 +16,7 @@ from sepkit.augment import Filter, Gain, Sign, Speed, SwapChannels
 from sepkit.datasets import ActivityRules, Planner, Remix, SamplingRules, Song, SongDataset, open_songs
 from sepkit.datasets.activity import Activity, find_spans, measure_activity
 from sepkit.datasets.matching import Partners
+from sepkit.datasets.packing import write_shards
 from sepkit.datasets.plan import Plan
 from sepkit.datasets.sampling import Sampling, SongTable
 from sepkit.datasets.stems import Stem, StemFile
@@ -116,6 +117,33 @@ def test_balance_passes_over_a_target_that_no_song_has():
 def test_how_tracks_are_drawn_is_one_of_two():
     with pytest.raises(ValueError, match="tracks must be duration or equally, got 'length'"):
         SamplingRules("length")
+
+
+# Tracks of one stem alone
+
+
+def test_tracks_of_one_stem_give_it_to_remixed_examples_and_make_no_whole_ones(songs):
+    alone = [
+        replace(song, name=f"{song.name} {name}", stems={name: song.stems[name]}, aligned=False)
+        for song in songs[:2]
+        for name in ("vocals", "drums")
+    ]
+    dataset = SongDataset([*alone, songs[2]], ["vocals"], RATE, 200, 0.5)
+    assert dataset.stems == ["vocals", "bass", "drums"]
+    for plan in plans(dataset.planner, 200):
+        if plan.remixed:
+            assert (plan.songs[0] in (0, 2, 4), plan.songs[1], plan.songs[2] in (1, 3, None)) == (True, 4, True)
+        else:
+            assert plan.songs == (4, 4, None)
+
+
+@pytest.mark.parametrize("weight", [0.0, None])
+def test_tracks_of_one_stem_alone_are_refused_where_not_all_is_remixed(songs, weight):
+    alone = [replace(songs[0], stems={"vocals": songs[0].stems["vocals"]}, aligned=False)]
+    given = alone if weight is None else [*alone, replace(songs[1], weight=weight)]
+    with pytest.raises(ValueError, match=r"can only be remixed, got remix 0.7: set data\.remix: 1, or add songs whose"):
+        SongDataset(given, ["vocals"], RATE, 10, 0.7)
+    assert SongDataset(given, ["vocals"], RATE, 10, 1.0).plan((0, 0)).songs[0] == 0
 
 
 # Where a stem sounds
@@ -276,6 +304,15 @@ def test_the_levels_of_a_stem_are_those_of_its_parts_of_files(tmp_path):
     expected = np.zeros(40)
     expected[10:20], expected[20:25] = 4 * plain, plain
     np.testing.assert_allclose(levels, expected, rtol=0.1, atol=1e-12)
+
+
+def test_segments_of_songs_in_shards_are_those_of_their_folders(songs, tmp_path):
+    write_song(tmp_path / "valid" / "d", {"vocals": block((0, 20)), "drums": block((0, 20))})
+    write_shards(tmp_path, tmp_path / "shards", log=str)
+    packed = open_songs(tmp_path / "shards", "train", ["vocals", "drums"], RATE, 2, allow_missing=True)
+    ours, theirs = (dataset_of(some, ["vocals", "drums"], remix=0.5, silent=0.3) for some in (songs, packed))
+    for i in range(20):
+        assert all(map(torch.equal, ours[0, i], theirs[0, i]))
 
 
 def test_levels_know_the_rate_of_the_songs(tmp_path):

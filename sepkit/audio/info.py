@@ -108,6 +108,11 @@ class AudioInfo:
     seekable: int | None = None
 
     @property
+    def place(self) -> str | None:
+        """Return the file of this machine that holds the stream; None: it lies elsewhere."""
+        return self.path
+
+    @property
     def duration(self) -> float:
         """Return the seconds of audio that can be decoded."""
         return self.n_samples / self.sample_rate
@@ -138,7 +143,7 @@ def file_version(status: os.stat_result) -> tuple[int, int]:
 
 
 def check_unchanged(info: AudioInfo, handle: int | None = None) -> None:
-    """Refuse a file that is gone or another one since it was probed.
+    """Refuse a file of this machine that is gone or another one since it was probed.
 
     Args:
         info: what the probe found.
@@ -147,8 +152,10 @@ def check_unchanged(info: AudioInfo, handle: int | None = None) -> None:
     Raises:
         AudioError: it is.
     """
+    if info.place is None:
+        return
     try:
-        version = file_version(os.stat(info.path if handle is None else handle))
+        version = file_version(os.stat(info.place if handle is None else handle))
     except OSError as error:
         raise vanished(info.path, error) from error
     if version != info.version:

@@ -19,6 +19,7 @@ from sepkit.audio.info import (
     path_text,
     vanished,
 )
+from sepkit.audio.packed import PackedInfo, PackedSource
 from sepkit.audio.probing import probe
 from sepkit.audio.soundfile_source import SoundfileSource
 
@@ -63,7 +64,9 @@ class AudioReader:
                 "what there is."
             )
         try:
-            if self.info.reader == "soundfile":
+            if isinstance(self.info, PackedInfo):
+                self._source = PackedSource(self.info)
+            elif self.info.reader == "soundfile":
                 self._source = SoundfileSource(self.info.path, self.info.corrected, allow_truncated, self.info.seekable)
             else:
                 sequential = self.info.seekable == 0

@@ -22,13 +22,13 @@ def add(commands: "argparse._SubParsersAction") -> None:
 
 
 def _get(options: argparse.Namespace) -> int:
-    from sepkit.datasets.fetching import fetch_songs, format_sets
+    from sepkit.datasets.fetching import fetch_songs, find_set, format_sets, list_sets
 
     if options.name is None:
-        print(format_sets())
+        print(format_sets(list_sets()))
         print("\nnext       sepkit-data get NAME")
         return 0
-    root = fetch_songs(options.name, options.output, options.split, log=print_line)
+    root = fetch_songs(find_set(options.name), options.output, options.split, log=print_line)
     print(f"songs      {root}")
     print(f"licences   {root / 'LICENCES'}")
     print(f"next       sepkit-data check {root}")

@@ -23,7 +23,7 @@ def add(commands: "argparse._SubParsersAction") -> None:
 
 
 def _shard(options: argparse.Namespace) -> int:
-    from sepkit.datasets.shards import write_shards
+    from sepkit.datasets.packing import write_shards
 
     index = write_shards(options.source, options.output, options.size, log=print_line)
     print(f"index      {index}")

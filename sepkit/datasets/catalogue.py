@@ -50,12 +50,12 @@ def probe(manifest: Manifest, workers: int | None = None, progress: bool = True)
         workers: threads; None: the cores.
         progress: show a bar where it takes longer than a second.
     """
-    rows = {row.sound: row for row in manifest.rows}
+    rows = {row.sound: row for row in manifest.rows if row.sound not in manifest.known}
     places = {sound: sound[0] for sound in rows if not sound[1]}
     decoded, findings = _decode([row for sound, row in rows.items() if sound[1]])
     places.update(decoded)
     found = _probe_paths(list(dict.fromkeys(places.values())), workers, progress)
-    infos = {}
+    infos = {row.sound: manifest.known[row.sound] for row in manifest.rows if row.sound in manifest.known}
     for sound, path in places.items():
         result = found[path]
         if isinstance(result, AudioInfo):

@@ -3,20 +3,17 @@
 import math
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sepkit import audio
+from sepkit.datasets.inspected import Memory, plain_inspection, rebuild_inspection
 from sepkit.datasets.inspection import ALIKE, COPY, REPORTED, Copy, Mixing
 from sepkit.datasets.layout import DatasetError
+from sepkit.datasets.measuring import in_batches
 from sepkit.datasets.songs import RESIDUAL, Song
 from sepkit.datasets.stems import StemFile
-from sepkit.devices import available_cores
 
 _SHOWN = 5  # songs of one finding
-_PATIENCE = 2.0  # s after which a bar appears
 _OFTEN = 0.1  # share of the songs from which a silent stem is reported
 _AUDIBLE = 1e-6  # of full scale
 _BLOCK = 1 << 16  # samples read at a time
@@ -46,11 +43,7 @@ def check_songs(
             others, or a target is silent in all of train.
     """
     all_songs = [song for some in songs.values() for song in some]
-    with ThreadPoolExecutor(available_cores()) as pool:
-        bar = {"total": len(all_songs), "unit": "song", "delay": _PATIENCE, "leave": False, "disable": None}
-        by_song = list(tqdm(pool.map(lambda song: _find_faults(song, deep), all_songs), "reading songs", **bar))
-    if any(by_song):
-        raise DatasetError(root, list(dict.fromkeys(fault for faults in by_song for fault in faults)))
+    silent_in = _inspect(root, all_songs, deep)
     notices, errors = describe_inspections(all_songs, targets)
     alone = [song.name for song in all_songs if song.aligned and len(song.parts) == 1 and song.mixture is None]
     if alone:
@@ -60,7 +53,7 @@ def check_songs(
         if lacking:
             notices.append(f"{name} is in no loss of songs of train that lack it, {len(lacking)}: {_few(lacking)}")
     for subset, some in songs.items():
-        for name, silent in _find_silent(some).items() if subset != "valid" else ():
+        for name, silent in _find_silent(some, silent_in).items() if subset != "valid" else ():
             if name in targets and subset == "train" and len(silent) == sum(song.has(name) for song in some):
                 errors.append(f"{name} is silent in all songs of train; choose others, or add songs where it sounds")
             elif len(silent) >= _OFTEN * len(some):
@@ -72,13 +65,48 @@ def check_songs(
         warnings.warn(f"{root}: {line}", stacklevel=2)
 
 
+def _inspect(root: str | Path, songs: Sequence[Song], deep: bool) -> dict[int, list[str]]:
+    """Inspect songs, or recall what was found in the same files.
+
+    Returns:
+        By id of each song, the parts that are silent throughout.
+
+    Raises:
+        DatasetError: a file does not decode or holds NaN.
+    """
+    memory, silent_in, missing, faults = Memory("deep" if deep else "inspected"), {}, [], []
+    for song, known in zip(songs, memory.recall(songs), strict=True):
+        if known is None:
+            missing.append(song)
+        else:
+            song.__dict__["inspection"], silent_in[id(song)] = rebuild_inspection(known[0]), known[1]
+    for batch in in_batches(lambda song: _read(song, deep), missing, None, "reading songs", "song", True):
+        faults += [fault for _, (_, found) in batch for fault in found]
+        for song, (silent, found) in batch:
+            if not found:
+                silent_in[id(song)] = silent
+        sound = [(song, silent) for song, (silent, found) in batch if not found]
+        memory.keep((song, [plain_inspection(song.inspection), silent]) for song, silent in sound)
+    if faults:
+        raise DatasetError(root, list(dict.fromkeys(faults)))
+    return silent_in
+
+
+def _read(song: Song, deep: bool) -> tuple[list[str], list[str]]:
+    """Read what is inspected of a song; name the parts that are silent throughout, and what does not decode."""
+    faults = _find_faults(song, deep)
+    silent = [] if faults else [name for name in song.inspection.silent if name in song.parts]
+    return [name for name in silent if not any(map(_sounds, song.stems[name].files))], faults
+
+
 def _find_faults(song: Song, deep: bool) -> list[str]:
     """Decode the files that may hold NaN, or all, inspect the song, and describe what does not decode."""
     files = [*song.stems.values(), *([song.mixture] if song.mixture else [])]
     faults = []
     for file in (file for stem in files for file in stem.files):
         info = file.info
-        may_hold_nan = info.subtype.lower().startswith(("float", "double", "pcm_f32", "pcm_f64"))
+        is_float = info.subtype.lower().startswith(("float", "double", "pcm_f32", "pcm_f64"))
+        may_hold_nan = is_float and not file.is_packed  # what is packed was read for that
         try:
             if deep or may_hold_nan:
                 with audio.AudioReader(info.path, allow_truncated=file.allow_damaged, info=info) as reader:
@@ -93,13 +121,12 @@ def _find_faults(song: Song, deep: bool) -> list[str]:
     return faults
 
 
-def _find_silent(songs: Sequence[Song]) -> dict[str, list[str]]:
+def _find_silent(songs: Sequence[Song], silent_in: Mapping[int, Sequence[str]]) -> dict[str, list[str]]:
     """Name by part the songs in which it is silent throughout."""
     silent: dict[str, list[str]] = {}
     for song in songs:
-        for name in song.inspection.silent:
-            if name in song.parts and not any(_sounds(file) for file in song.stems[name].files):
-                silent.setdefault(name, []).append(song.name)
+        for name in silent_in[id(song)]:
+            silent.setdefault(name, []).append(song.name)
     return silent
 
 
@@ -140,7 +167,7 @@ def _describe_inspection(song: Song, targets: Collection[str]) -> Iterator[tuple
         yield False, _MORE if mixing.apart else _NOT_THE_SUM, f"{song.name} ({describe_mixing(mixing)})"
     for copy in inspection.copies:
         exact = abs(copy.correlation) > COPY and bool({copy.first, copy.second} & set(targets))
-        yield exact, _describe_copy(copy), song.name
+        yield exact, describe_copy(copy), song.name
     for name, of in inspection.doubles.items():
         what = f"{name} is the sum of {', '.join(of)}, which the mixture holds twice; remove it or them, in"
         yield True, what, song.name
@@ -173,7 +200,7 @@ def describe_mixing(mixing: Mixing) -> str:
     return ", ".join(clauses)
 
 
-def _describe_copy(copy: Copy) -> str:
+def describe_copy(copy: Copy) -> str:
     """Describe how two parts are alike; the more exact, the plainer."""
     original, other = sorted((copy.first, copy.second), key=lambda name: (len(name), name))
     delay = f", {_samples(copy.delay)} {'late' if (copy.delay > 0) == (other == copy.second) else 'early'},"

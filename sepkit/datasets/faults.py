@@ -51,9 +51,9 @@ def _error(kind: str, message: str, file: Path | None = None, remedy: str = "") 
 
 
 def _find_nowhere(candidates: Sequence[Candidate], wanted: Wanted) -> tuple[list[str], list[Finding]]:
-    """Find targets that no song has."""
+    """Find targets that no song has, nor one of another set."""
     present = sorted(known_names(candidates))
-    names = [name for name in dict.fromkeys(wanted.targets) if name not in present]
+    names = [name for name in dict.fromkeys(wanted.targets) if name not in {*present, *wanted.elsewhere}]
     more = [f"and {len(present) - _SHOWN} more"] if len(present) > _SHOWN else []
     stems = ", ".join([*present[:_SHOWN], *more]) or "none"
     findings = []
@@ -61,9 +61,8 @@ def _find_nowhere(candidates: Sequence[Candidate], wanted: Wanted) -> tuple[list
         alike = next((other for other in present if is_like(other, name)), None)
         remedy = f"rename {alike!r} and the like" if alike else f"add {name}.wav to the songs, or choose others"
         remedy = did_you_mean(name, present).removeprefix("; ") or remedy
-        if name not in wanted.elsewhere:
-            message = f"no song of {wanted.split} has the stem {name!r} (there are: {stems})"
-            findings.append(_error("missing", message, remedy=remedy))
+        message = f"no song of {wanted.split} has the stem {name!r} (there are: {stems})"
+        findings.append(_error("missing", message, remedy=remedy))
     return names, findings
 
 
@@ -91,10 +90,8 @@ def _check_stems(candidate: Candidate, nowhere: Sequence[str], aligned: bool) ->
     wanted, place = candidate.wanted, candidate.place
     targets = dict.fromkeys(wanted.targets)
     missing = [name for name in targets if name not in (*candidate.names, *nowhere)]
-    has_none = bool(targets) and not set(targets) & candidate.names and len(nowhere) < len(targets)
-    if aligned and (has_none or not wanted.allow_missing):
-        listed = missing or ([] if not has_none else list(targets))
-        yield from (_error("missing", f"the stem {name!r} is missing", place) for name in listed)
+    if aligned and (not wanted.allow_missing or len(missing) == len(targets) > 0):
+        yield from (_error("missing", f"the stem {name!r} is missing", place) for name in missing)
     if not (targets or sort_names(tuple(sorted(candidate.names)), ()).parts):
         yield _error("missing", "there are no stems", place)
     roles = candidate.roles

@@ -1,11 +1,12 @@
 """The manifest: which files are which stems of which tracks, the one thing that is known of every set of songs."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from sepkit.arguments import is_integer, is_number
+from sepkit.audio import AudioInfo
 from sepkit.datasets.findings import Finding
 from sepkit.datasets.keys import normalize_key
 from sepkit.problems import did_you_mean, show
@@ -21,7 +22,7 @@ class Row:
     Rows of one stem of a track are summed. A `.stem.mp4` has its row for each stem.
 
     Attributes:
-        path: of the file, absolute.
+        path: of the file.
         stem: its name; "mixture" is the recorded mixture.
         track: name of the song.
         split: "train", "valid" or "test".
@@ -83,12 +84,14 @@ class Manifest:
         layout: how the files lie in it, by the name of the adapter that found them.
         rows: in order of split, track and stem where an adapter found them, else as they are written.
         findings: what was passed over in finding them, or taken for something by mistake.
+        known: what files hold, by `Row.sound`, where that is known without looking.
     """
 
     root: Path
     layout: str
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...] = ()
+    known: Mapping[tuple[str, str], AudioInfo] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:

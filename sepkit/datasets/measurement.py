@@ -13,6 +13,7 @@ _QUANTUM = 2.0**-15  # the step of 16 bits
 _STEP = 6 * _QUANTUM  # by which a flat top is entered or left, where a wave that is round there has none
 _FLAT = 3  # equal samples of a flat top
 _NEAR_PEAK = 0.98  # of the peak, from which a flat top is at it
+_SOUNDING = 1e-2  # of the mean power so far, above which a spectrum counts as sounding
 _KEPT = 100_000  # flat tops of a block, at most
 
 
@@ -28,14 +29,16 @@ class Measurement:
         powers: (C,) mean square of each channel.
         product: mean of the product of the first two channels; 0 where there is one.
         low: (3,) mean squares of two channels below 150 Hz and the mean of their product; zeros where there is one.
-        means: (C,) mean of each channel.
-        mean_error: (C,) standard error of the means, from how those of 100 ms differ.
+        offset: (C,) constant part of each channel, from the means of 100 ms, the softer the more they weigh.
+        offset_error: (C,) standard error of it.
         n_nonfinite: samples that are NaN or infinite, which count as 0 in all else.
         first_nonfinite: the first of them, in samples; -1: there is none.
         n_clipped: samples in flat tops: three or more equal ones at the peak, entered or left with a step.
         first_clipped: the first of them, in samples; -1: there is none.
         spectrum: (F,) mean power of bins up to half the sample rate, all channels.
         highest: (F,) the largest power of each bin.
+        texture: (2,) mean change of the logarithmic spectrum from one time to the next, and from one bin to the next,
+            150 Hz to 8 kHz, weighted by amplitude: percussion changes in time, tones from bin to bin.
         damage: what the decoder passed over or replaced, in words; "": nothing.
     """
 
@@ -46,14 +49,15 @@ class Measurement:
     powers: np.ndarray
     product: float
     low: np.ndarray
-    means: np.ndarray
-    mean_error: np.ndarray
+    offset: np.ndarray
+    offset_error: np.ndarray
     n_nonfinite: int
     first_nonfinite: int
     n_clipped: int
     first_clipped: int
     spectrum: np.ndarray
     highest: np.ndarray
+    texture: np.ndarray
     damage: str = ""
 
     @property
@@ -94,8 +98,9 @@ class Meter:
 
     def __init__(self, sample_rate: int, n_channels: int):
         self.rate, self.n_channels, self.n_samples = sample_rate, n_channels, 0
-        self._levels, self._peaks, self._means = [], [], []  # of each block, by frame
-        self._sums = np.zeros((2, n_channels))  # of squares, of samples
+        self._levels, self._peaks = [], []  # of each block, by frame
+        self._squares = np.zeros(n_channels)  # sums
+        self._weighted = np.zeros((5, n_channels))  # sums of w, wm, ww, wwm, wwmm for means m of frames and weights w
         self._product = 0.0
         self._n_nonfinite, self._first_nonfinite = 0, -1
         self._flat: list[np.ndarray] = []  # (n, 3): first sample, length, height
@@ -106,6 +111,9 @@ class Meter:
         self._highest = np.zeros(self._n_fft // 2 + 1, np.float32)
         self._n_low = int(150 * self._n_fft / sample_rate) + 1
         self._low, self._n_spectra = np.zeros(3), 0
+        bins = np.array([150, 8000]) * self._n_fft / sample_rate
+        self._middle = slice(*np.clip(bins.astype(int), 1, self._n_fft // 2))
+        self._changes = np.zeros((2, 2))  # in time, in frequency: weighted, and the weights
 
     def push(self, block: np.ndarray) -> None:
         """Take the next block (C, T); all but the last have `BLOCK_SECONDS`."""
@@ -116,8 +124,12 @@ class Meter:
         totals = np.add.reduceat(block, edges[:-1], axis=1, dtype=np.float64)
         self._levels.append(sums.mean(0) / lengths)
         self._peaks.append(np.maximum.reduceat(np.abs(block).max(0), edges[:-1]))
-        self._means.append((totals / lengths)[:, lengths == lengths.max()])
-        self._sums += sums.sum(1), totals.sum(1)
+        self._squares += sums.sum(1)
+        means = totals / lengths
+        weights = lengths / (np.maximum(sums / lengths - np.square(means), 0) + _QUANTUM**2)
+        square = np.square(weights)
+        for row, terms in enumerate((weights, weights * means, square, square * means, square * np.square(means))):
+            self._weighted[row] += terms.sum(1)
         if self.n_channels == 2:
             self._product += float(np.dot(block[0], block[1]))
         self._find_flat_tops(block)
@@ -156,32 +168,53 @@ class Meter:
         self._spectrum += power.mean(0).sum(0)
         self._highest = np.maximum(self._highest, power.max((0, 1)))
         self._n_spectra += n_frames
+        self._add_changes(power.mean(0))
         if self.n_channels == 2:
             low = power[..., 1 : self._n_low].sum((1, 2), dtype=np.float64)
             first, second = spectra[..., 1 : self._n_low]
             self._low += *low, float((first * second.conj()).real.sum())
 
+    def _add_changes(self, power: np.ndarray) -> None:
+        """Add up how the logarithmic spectrum (frames, F) changes where it is neither silent nor far below its mean."""
+        mean = float(self._spectrum.sum()) / self._n_spectra
+        sounding = power.sum(1) > _SOUNDING * mean
+        power = power[:, self._middle]
+        spectrum = np.log(power + _SOUNDING * 0.1 * mean / len(self._spectrum) + 1e-12)
+        weight = np.sqrt(power)
+        both = sounding[1:] & sounding[:-1]
+        for axis, change, heavier, chosen in (
+            (0, np.diff(spectrum, axis=0), np.maximum(weight[1:], weight[:-1]), both),
+            (1, np.diff(spectrum, axis=1), np.maximum(weight[:, 1:], weight[:, :-1]), sounding),
+        ):
+            self._changes[axis] += (np.abs(change) * heavier)[chosen].sum(), heavier[chosen].sum()
+
+    def _weigh(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weighted mean of the means of frames, and its standard error from how these differ."""
+        weights, products, squares, square_products, square_squares = self._weighted
+        mean = products / np.maximum(weights, 1e-30)
+        spread = square_squares - 2 * mean * square_products + np.square(mean) * squares
+        return mean, np.sqrt(np.maximum(spread, 0)) / np.maximum(weights, 1e-30)
+
     def finish(self, damage: str = "") -> Measurement:
         """Return the figures of all blocks."""
         n_samples, flat = max(1, self.n_samples), np.concatenate([np.zeros((0, 3)), *self._flat])
         flat = flat[flat[:, 2] >= _NEAR_PEAK * self._top]
-        means = np.concatenate([np.zeros((self.n_channels, 0)), *self._means], 1)
         return Measurement(
             self.rate,
             self.n_samples,
             np.concatenate([np.zeros(0), *self._levels]).astype(np.float32),
             np.concatenate([np.zeros(0), *self._peaks]).astype(np.float32),
-            self._sums[0] / n_samples,
+            self._squares / n_samples,
             self._product / n_samples,
             self._low / max(1, self._n_spectra),
-            self._sums[1] / n_samples,
-            means.std(1) / np.sqrt(max(1, means.shape[1])),
+            *self._weigh(),
             self._n_nonfinite,
             self._first_nonfinite,
             int(flat[:, 1].sum()),
             int(flat[:, 0].min()) if len(flat) else -1,
             (self._spectrum / max(1, self._n_spectra)).astype(np.float32),
             self._highest.astype(np.float32),
+            (self._changes[:, 0] / np.maximum(self._changes[:, 1], 1e-20)).astype(np.float32),
             damage,
         )
 

@@ -1,7 +1,7 @@
 """Read every file once, and remember what it sounds like in figures."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from time import monotonic
@@ -16,7 +16,7 @@ from sepkit.datasets.remembered import Remembered, file_key
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError
 
-VERSION = 1  # of what is measured
+VERSION = 4  # of what is measured
 _KEPT_EVERY = 2.0  # s after which what was measured is written
 _Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 
@@ -96,7 +96,7 @@ def _measure_missing(
     found = {}
     for batch in in_batches(_measure_readable, missing, workers, "measuring files", "file", progress):
         batch = [(info, measurement) for info, measurement in batch if measurement is not None]
-        remember(_store(), {file_key(info, VERSION): pack(measurement) for info, measurement in batch})
+        keep_measured({info.path: (info, measurement) for info, measurement in batch})
         found.update((Path(info.path), measurement) for info, measurement in batch)
     return found
 
@@ -106,6 +106,11 @@ def _measure_readable(info: audio.AudioInfo) -> Measurement | None:
         return measure_file(info)
     except audio.AudioError:  # which the probe, or whoever reads it, reports
         return None
+
+
+def keep_measured(measured: Mapping[str, tuple[audio.AudioInfo, Measurement]]) -> None:
+    """Write measurements of files, by path, to the cache."""
+    remember(_store(), {file_key(info, VERSION): pack(measurement) for info, measurement in measured.values()})
 
 
 def remember(store: Remembered, values: dict[bytes, Sequence[bytes]]) -> None:

@@ -136,6 +136,11 @@ def plan_songs(
             "it to manifest.csv",
             stacklevel=2,
         )
+    if remix.share < 1 and not any(song.aligned and song.weight > 0 for song in songs):
+        raise ValueError(
+            f"the tracks have one stem each and can only be remixed, got remix {remix.share:g}: set data.remix: 1, or "
+            "add songs whose stems belong together"
+        )
     targets = stems[:n_targets]
     table = SongTable(
         [song.n_samples for song in songs],
@@ -143,15 +148,10 @@ def plan_songs(
         [[song.has(name) for name in stems] for song in songs],
         [[song.lends(name, targets) for name in stems] for song in songs] if remix.share else None,
         [song.weight for song in songs],
+        [song.aligned for song in songs],
         stems,
         n_targets,
-        [song.aligned for song in songs],
     )
-    if remix.share < 1 and not table.is_whole.any():
-        raise ValueError(
-            f"the tracks have one stem each and can only be remixed, got remix {remix.share:g}: set data.remix: 1, or "
-            "add songs whose stems belong together"
-        )
     activity = measure_activity(songs, targets) if rules and rules.activity else None
     return Planner(Sampling(table, n_samples, rules, activity), remix.share, augment, seed, partners)
 
@@ -161,16 +161,32 @@ class EpochSampler(Sampler):
 
     Args:
         n_items: examples per epoch.
-        batch_size: examples per batch; the last batch is smaller where it does not divide.
+        batch_size: examples per batch of all processes; the last batch is smaller where it does not divide.
         epoch: the current epoch; set it before each epoch.
         first_batch: batches of the current epoch to leave out, because they were used before an interruption;
             set it back to 0 for the next epoch.
+        rank: number of this process among those that share each batch, from 0.
+        world: number of these processes; their shares together are the batches of one alone.
+
+    Raises:
+        ValueError: a number is out of range, or a process would have no share in a batch.
     """
 
-    def __init__(self, n_items: int, batch_size: int, epoch: int = 0, first_batch: int = 0) -> None:
+    def __init__(
+        self, n_items: int, batch_size: int, epoch: int = 0, first_batch: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
         if n_items < 1 or batch_size < 1:
             raise ValueError(f"n_items and batch_size must be above 0, got {n_items} and {batch_size}")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank must be one of {world} processes, counted from 0, got {rank}")
+        smallest = min(n_items, batch_size, n_items % batch_size or batch_size)
+        if smallest < world:
+            raise ValueError(
+                f"a batch has {smallest} of {n_items} examples, fewer than the {world} processes that share it: choose "
+                f"another batch size than {batch_size}, or more examples"
+            )
         self.n_items, self.batch_size, self.epoch, self.first_batch = n_items, batch_size, epoch, first_batch
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         """Count the batches that are handed out."""
@@ -179,4 +195,5 @@ class EpochSampler(Sampler):
     def __iter__(self) -> Iterator[list[Number]]:
         epoch = self.epoch
         for first in range(self.first_batch * self.batch_size, self.n_items, self.batch_size):
-            yield [(epoch, i) for i in range(first, min(first + self.batch_size, self.n_items))]
+            end = min(first + self.batch_size, self.n_items)
+            yield [(epoch, i) for i in range(first + self.rank, end, self.world)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
+from sepkit.audio.packed import read_packed
 from sepkit.audio.pcm import locate_samples
 
 SCALE = 1 / 32768  # a power of two: the product is exact, equal to what the decoder returns
@@ -135,6 +136,23 @@ def _fill(file, view: memoryview) -> int:
     while n_bytes < len(view) and (n_read := file.readinto(view[n_bytes:])):
         n_bytes += n_read
     return n_bytes
+
+
+class PackedReader:
+    """Read 16-bit samples from within a tar, by one range.
+
+    Args:
+        info: of the file in the tar.
+        first: sample of the file at which position 0 lies.
+    """
+
+    def __init__(self, info: audio.PackedInfo, first: int = 0) -> None:
+        self.info, self.first = info, first
+
+    def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
+        """Fill out (C, T) as `Reader.read_into` does."""
+        samples = read_packed(self.info, self.first + start, out.shape[-1])
+        convert(torch.from_numpy(samples).mT, out, SCALE * self.info.scale * factor, swap)
 
 
 class DecodingReader:

@@ -48,9 +48,10 @@ class SongTable:
         has_stem: bool (songs, K), which stems each song has.
         lends_stem: bool (songs, K), which of them each song gives to remixed examples; None: all that it has.
         weights: how often each song is drawn, for its length; None: 1 each.
+        aligned: bool (songs,), whether the stems of each sound together, so that whole examples are drawn from it; else
+            it gives what it has to remixed ones, and says nothing of other stems; None: all are.
         stems: names of the K stems, for messages; the targets first.
         n_targets: how many of the stems, the first, are targets.
-        whole: bool (songs,), which of them whole examples may come from, others being there to be remixed; None: all.
     """
 
     lengths: Sequence[int]
@@ -58,14 +59,9 @@ class SongTable:
     has_stem: Sequence[Sequence[bool]]
     lends_stem: Sequence[Sequence[bool]] | None = None
     weights: Sequence[float] | None = None
+    aligned: Sequence[bool] | None = None
     stems: Sequence[str] = field(default=())
     n_targets: int = 0
-    whole: Sequence[bool] | None = None
-
-    @cached_property
-    def is_whole(self) -> np.ndarray:
-        """Return `whole` as an array."""
-        return np.ones(len(self.lengths), dtype=bool) if self.whole is None else np.asarray(self.whole, dtype=bool)
 
     @cached_property
     def has(self) -> np.ndarray:
@@ -76,6 +72,11 @@ class SongTable:
     def lends(self) -> np.ndarray:
         """Return `lends_stem` as an array."""
         return self.has if self.lends_stem is None else np.asarray(self.lends_stem, dtype=bool)
+
+    @cached_property
+    def together(self) -> np.ndarray:
+        """Return `aligned` as an array."""
+        return np.ones(len(self.has), dtype=bool) if self.aligned is None else np.asarray(self.aligned, dtype=bool)
 
 
 class _Pool:
@@ -169,22 +170,21 @@ class Sampling:
         return _Pool(np.where(eligible, np.maximum(1, np.rint(masses)), 0).astype(np.int64), n_positions, spans)
 
     def _remixed_pools(self, stem: int) -> tuple[_Pool, ...]:
-        """List from what a stem of a remixed example is drawn, a target of the songs that lend it."""
+        """List from what a stem of a remixed example is drawn: a target from the songs that lend it."""
         lending = self.table.lends[:, stem]
-        if not lending.any() or (stem >= self.table.n_targets and self.table.is_whole.all()):
-            return (self._everywhere,)
+        if stem >= self.table.n_targets or not lending.any():
+            pool = self._pool(lending | self.table.together)
+            return (pool if pool.ends[-1] else self._everywhere,)
         return (*(self._pool(lending, spans) for spans in self._sounding.get(stem, ())), self._pool(lending))
 
     def _whole_pools(self) -> list[tuple[_Pool, ...]]:
         """List from what whole examples are drawn, each of the list as often."""
-        n_targets, whole = self.table.n_targets, self.table.is_whole
-        has = self.table.has & whole[:, None]
+        n_targets, has, together = self.table.n_targets, self.table.has, self.table.together
         if self.rules.balanced and n_targets:
-            targets = [k for k in range(n_targets) if has[:, k].any()]
-            spans_of = {k: [*self._sounding.get(k, ()), None] for k in targets}
-            return [tuple(self._pool(has[:, k], spans) for spans in spans_of[k]) for k in targets]
-        any_target = [self._pool(whole, spans) for spans in self._sounding.get(None, ())]
-        return [(*any_target, self._everywhere if whole.all() else self._pool(whole))]
+            spans_of = {k: [*self._sounding.get(k, ()), None] for k in range(n_targets)}
+            pools = [tuple(self._pool(has[:, k] & together, spans) for spans in spans_of[k]) for k in spans_of]
+            return [of_target for of_target in pools if of_target[-1].ends[-1]]
+        return [tuple(self._pool(together, spans) for spans in (*self._sounding.get(None, ()), None))]
 
     def _find_sounding(self, activity: Activity | None) -> dict[int | None, tuple[Spans, Spans]]:
         """Find where each target sounds, and where it is silent; where balance plays no part, any of them (None)."""
@@ -225,8 +225,8 @@ class Sampling:
         """Return a hash of the facts on which draws depend."""
         table = self.table
         positions = [spans.n_positions for pair in self._sounding.values() for spans in pair]
-        facts = (self._lengths, np.asarray(table.position_steps, np.int64), table.has, table.lends, self._weights)
-        facts += () if table.is_whole.all() else (table.is_whole,)
+        steps = np.asarray(table.position_steps, np.int64)
+        facts = (self._lengths, steps, table.has, table.lends, self._weights, table.together)
         names = "\n".join(table.stems).encode()
         return hashlib.sha256(b"".join([*(fact.tobytes() for fact in (*facts, *positions)), names])).hexdigest()
 

@@ -60,7 +60,8 @@ class SongDataset(Dataset):
 
     Args:
         songs: what examples are drawn from.
-        targets: names of the S stems that an example returns; every song has at least one of them.
+        targets: names of the S stems that an example returns; every song has at least one of them, but for tracks of
+            one stem alone.
         n_samples: length of an example.
         n_items: examples per epoch; None: as many as the songs are long.
         remix: share of the examples whose stems come from different songs, [0, 1], or which songs go together, too.
@@ -97,7 +98,9 @@ class SongDataset(Dataset):
         inside = [f"{song.name}: {name}" for song in songs for name in targets if name in song.apart]
         if inside:
             raise ValueError(f"no target may be part of another, as by their names these are: {', '.join(inside)}")
-        lacking = [song.name for song in songs if song.aligned and not any(map(song.has, targets))]
+        lacking = [song.name for song in songs if not any(map(song.has, targets))]
+        if len(lacking) < len(songs):  # tracks of one other stem alone sound beside the targets of remixed examples
+            lacking = [song.name for song in songs if song.aligned and not any(map(song.has, targets))]
         if lacking or not songs:
             of = f"have none of {', '.join(targets)}: {', '.join(lacking)}" if lacking else "is missing: the songs"
             raise ValueError(f"every song must have at least one of the targets, {of}")

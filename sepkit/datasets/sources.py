@@ -21,6 +21,7 @@ from sepkit.datasets.layouts import (
 from sepkit.datasets.manifest import SPLITS, Manifest
 from sepkit.datasets.manifest_files import FILES, read_manifest
 from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS, is_stem_file
+from sepkit.datasets.shards import is_shards, open_shards
 from sepkit.problems import did_you_mean
 
 ADAPTERS = {  # in the order in which they are tried
@@ -32,7 +33,8 @@ ADAPTERS = {  # in the order in which they are tried
     "flat_files": flat_files,
     "song_folders": song_folders,
 }
-LAYOUTS = ("manifest", *ADAPTERS)
+SHARDS = "shards"
+LAYOUTS = ("manifest", SHARDS, *ADAPTERS)
 _SHOWN = 5  # files of one kind of finding
 
 
@@ -60,13 +62,16 @@ def find(
     """
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}{did_you_mean(layout, LAYOUTS)}")
-    root, needed = find_root(root), splits if required else ()
+    needed = splits if required else ()
+    if layout == SHARDS or (layout is None and is_shards(root)):
+        return _limit(open_shards(root).manifest, needed)
+    root = find_root(root)
     try:
         listed = _manifest_file(root, layout)
         if listed is not None:
             return _limit(replace(read_manifest(listed), root=root), needed)
         name = layout or next(name for name, adapter in ADAPTERS.items() if adapter.recognize(root))
-        if layout == "msst_list" or root.is_dir():
+        if name == "msst_list" or root.is_dir():
             return _limit(_find_by(name, root, splits, targets, required), needed)
     except audio.AudioError as error:
         raise DatasetError(root, [str(error)]) from error
@@ -102,6 +107,8 @@ def _find_by(name: str, root: Path, splits: Sequence[str] | None, targets: Seque
 
 def describe_layout(manifest: Manifest) -> str:
     """Name the layout of a manifest as its makers call it."""
+    if manifest.known:
+        return f"shards of {describe_layout(replace(manifest, known={}))}"
     if manifest.layout == "song_folders":
         places = [row.path for row in manifest.rows[:1]]
         names = {row.track for row in manifest.rows}

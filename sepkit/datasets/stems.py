@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sepkit import audio
-from sepkit.datasets.readers import DecodingReader, Pcm16Reader, Reader, ResamplingReader, locate_pcm16
+from sepkit.datasets.readers import DecodingReader, PackedReader, Pcm16Reader, Reader, ResamplingReader, locate_pcm16
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,21 @@ class StemFile:
         """Return the first byte of its samples where no decoder is needed; None where one is."""
         return locate_pcm16(self.info)
 
+    @property
+    def is_packed(self) -> bool:
+        """Return whether it lies within a tar, of a set that may be larger than the disk."""
+        return isinstance(self.info, audio.PackedInfo)
+
     def is_direct(self, sample_rate: int) -> bool:
-        """Return whether it is read at a rate, Hz, without decoding or resampling."""
-        return self.info.sample_rate == sample_rate and self.pcm_offset is not None
+        """Return whether it is read at a rate, Hz, without decoding or resampling, or is packed and stays there."""
+        return self.is_packed or (self.info.sample_rate == sample_rate and self.pcm_offset is not None)
 
     def reader(self, sample_rate: int) -> Reader:
         """Return what reads it at a rate, Hz, from the file itself."""
         if self.info.sample_rate != sample_rate:
             return ResamplingReader(self.info, sample_rate, self.start, self.stop, self.allow_damaged)
+        if self.is_packed and self.info.subtype == "PCM_16":
+            return PackedReader(self.info, self.start)
         if self.pcm_offset is not None:
             return Pcm16Reader(self.info, self.pcm_offset, self.start)
         return DecodingReader(self.info, self.start, self.allow_damaged)

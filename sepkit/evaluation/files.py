@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sepkit import __version__
+from sepkit import __version__, audio
 from sepkit.disk import not_left_empty, writing
 from sepkit.evaluation.measure import FRAMEWISE
 from sepkit.evaluation.runner import TrackScores
@@ -44,12 +44,19 @@ def describe_origin(
     track: Track, settings: Settings, model: str | None, separation: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Describe what the scores of a track are made of; equal, they need not be made again."""
-    statuses = [(os.path.abspath(path), os.stat(path)) for path in track.files]
-    files = [[path, status.st_size, status.st_mtime_ns] for path, status in statuses]
+    files = [_describe_file(info) for info in track.files]
     scoring = {**asdict(settings), "targets": track.targets.names}
     shape = {"sample_rate": track.sample_rate, "n_samples": track.shape[-1]}
     origin = {"scoring": scoring, "shape": shape, "model": model, "separation": dict(separation), "files": files}
     return json.loads(json.dumps({**origin, "sepkit": __version__}))  # as it is read back
+
+
+def _describe_file(info: audio.AudioInfo) -> list[Any]:
+    """Describe a file as it is now, or as it was probed where it lies elsewhere."""
+    if info.place is None:
+        return [info.path, *info.version]
+    status = os.stat(info.place)
+    return [os.path.abspath(info.path), status.st_size, status.st_mtime_ns]
 
 
 def write_track(output: Path, split: str, scores: TrackScores, origin: Mapping[str, Any]) -> None:

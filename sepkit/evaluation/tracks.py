@@ -59,10 +59,10 @@ class Track:
         return len(self.targets.names), self.song.n_channels, self.song.n_samples
 
     @property
-    def files(self) -> tuple[str, ...]:
+    def files(self) -> tuple[audio.AudioInfo, ...]:
         """List the files from which it is read."""
         recorded = [*self.song.stems.values(), *([self.song.mixture] if self.song.mixture else [])]
-        return tuple(file.info.path for stem in recorded for file in stem.files)
+        return tuple(file.info for stem in recorded for file in stem.files)
 
     def read(self) -> TrackAudio:
         """Read the mixture and the references, and read or separate the estimates."""
@@ -121,9 +121,9 @@ class FileTrack(Track):
     estimates: tuple[audio.AudioInfo, ...]
 
     @property
-    def files(self) -> tuple[str, ...]:
+    def files(self) -> tuple[audio.AudioInfo, ...]:
         """List the files from which it is read."""
-        return (*(info.path for info in self.estimates), *super().files)
+        return (*self.estimates, *super().files)
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Read the estimates (S, C, T) beside a mixture (C, T)."""

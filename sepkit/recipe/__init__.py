@@ -1,6 +1,13 @@
 """Recipe YAML -> checked settings, with every mistake answered at its line before anything is built."""
 
-from sepkit.recipe.data_settings import ActivitySettings, DataSettings, RemixSettings, RootSettings, SamplingSettings
+from sepkit.recipe.data_settings import (
+    ActivitySettings,
+    DataSettings,
+    RemixSettings,
+    RootSettings,
+    SamplingSettings,
+    VariantSettings,
+)
 from sepkit.recipe.document import RecipeError
 from sepkit.recipe.loader import importable, load_recipe, recipe_names
 from sepkit.recipe.settings import (
@@ -8,6 +15,7 @@ from sepkit.recipe.settings import (
     LossSettings,
     Ramp,
     Recipe,
+    RobustSettings,
     SeparatorSettings,
     TrainingSettings,
     ValidationSettings,
@@ -22,11 +30,13 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RemixSettings",
+    "RobustSettings",
     "RootSettings",
     "SamplingSettings",
     "SeparatorSettings",
     "TrainingSettings",
     "ValidationSettings",
+    "VariantSettings",
     "importable",
     "load_recipe",
     "recipe_names",

@@ -1,22 +1,11 @@
-"""The keys of a recipe below `data`: which examples there are."""
+"""The keys of a recipe's `data`, their types, ranges and defaults."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-ClassMapping = dict[str, Any]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
-
-
-class Settings(BaseModel):
-    """A section of a recipe: its keys, and no others."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=False)
-
+from sepkit.recipe.kinds import ClassMapping, Count, Positive, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -64,8 +53,26 @@ class SamplingSettings(Settings):
     activity: ActivitySettings | None = None
 
 
+class VariantSettings(Settings):
+    """A variant of each song to train on, beside the song.
+
+    Attributes:
+        pitch: semitones up, -6 to 6.
+        tempo: factor, 0.75 to 1.5.
+    """
+
+    pitch: Annotated[float, Field(ge=-6, le=6)] = 0.0
+    tempo: Annotated[float, Field(ge=0.75, le=1.5)] = 1.0
+
+    @model_validator(mode="after")
+    def _differ(self) -> "VariantSettings":
+        if self.pitch == 0 and self.tempo == 1:
+            raise ValueError("must have another pitch or tempo: the songs themselves are trained on anyway")
+        return self
+
+
 Layout = Literal[
-    "manifest", "msst_list", "moisesdb", "slakh", "dnr", "stem_folders", "flat_files", "song_folders"
+    "manifest", "shards", "msst_list", "moisesdb", "slakh", "dnr", "stem_folders", "flat_files", "song_folders"
 ]  # as `sepkit.datasets.sources.LAYOUTS`  # fmt: skip
 Named = Annotated[str, Field(min_length=1)]
 StemMap = dict[Named, Annotated[list[Named], Field(min_length=1)]]
@@ -122,6 +129,7 @@ class DataSettings(Settings):
             that go together are alike.
         sampling: how songs, and positions in them, are drawn.
         augment: class mappings, from sepkit.augment.
+        variants: of each song to train on, in another pitch and tempo; they are made once, into the cache.
         workers: processes that read songs, beside the main one.
         on_error: what a file does that cannot be read: `stop` the training, or `skip` the example, another one being
             drawn in its place.
@@ -148,11 +156,22 @@ class DataSettings(Settings):
     ] = 0.0
     sampling: SamplingSettings = SamplingSettings()
     augment: list[ClassMapping] = []
+    variants: list[VariantSettings] = []
     workers: Annotated[int, Field(ge=0)] = 2
     on_error: Literal["stop", "skip"] = "stop"
     store: Literal["auto", "off"] = "auto"
     store_limit: Positive | None = None
     licence: Annotated[str, Field(min_length=1)] | None = None
+
+    @field_validator("variants")
+    @classmethod
+    def _differ(cls, variants: list[VariantSettings]) -> list[VariantSettings]:
+        for position, variant in enumerate(variants):
+            if variant in variants[:position]:
+                raise ValueError(
+                    f"must not hold the same twice, got pitch {variant.pitch:g} and tempo {variant.tempo:g}"
+                )
+        return variants
 
     _check_stems = field_validator("stems")(_check_stem_map)
 

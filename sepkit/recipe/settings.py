@@ -17,16 +17,9 @@ from pydantic import (
 
 from sepkit.files import safe_name
 from sepkit.problems import Problem, dotted
-from sepkit.recipe.data_settings import (
-    ClassMapping,
-    Count,
-    DataSettings,
-    NotNegative,
-    Positive,
-    Seconds,
-    Settings,
-)
+from sepkit.recipe.data_settings import DataSettings
 from sepkit.recipe.document import Document, RecipeError, write_yaml
+from sepkit.recipe.kinds import ClassMapping, Count, NotNegative, Positive, Seconds, Settings
 
 if TYPE_CHECKING:
     from sepkit.recipe.base import Base
@@ -68,7 +61,7 @@ class SeparatorSettings(Settings):
     sample_rate: Count = 44100
     n_channels: Count = 2
     segment: Seconds = 3.0
-    transform: ClassMapping = Field({"class": "STFT"})
+    transform: ClassMapping = {"class": "STFT"}
     network: ClassMapping
     postfilter: ClassMapping | None = None
     normalize: Literal["recording"] | None = None
@@ -123,7 +116,7 @@ class LossSettings(Settings):
         Discriminator(lambda weight: "ramp" if isinstance(weight, Mapping | Ramp) else "number"),
     ] = 1.0
     sources: Annotated[list[str], Field(min_length=1)] | None = None
-    inputs: dict[str, str] = Field({})
+    inputs: dict[str, str] = {}
     name: Annotated[str, Field(min_length=1)]
     robust: RobustSettings | None = None
 
@@ -160,8 +153,8 @@ class TrainingSettings(Settings):
     epochs: Count = 40
     batch_size: Count = 8
     accumulate: Count = 1
-    optimizer: ClassMapping = Field({"class": "AdamW", "lr": 1e-3})
-    schedule: ClassMapping = Field({"class": "Cosine"})
+    optimizer: ClassMapping = {"class": "AdamW", "lr": 1e-3}
+    schedule: ClassMapping = {"class": "Cosine"}
     clip: Positive | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -169,7 +162,7 @@ class TrainingSettings(Settings):
     max_minutes: Positive | None = None
     early_stop: Count | None = None
     compile: bool = False
-    freeze: list[str] = Field([])
+    freeze: list[str] = []
     recompute: bool = False
 
     @field_validator("accumulate")
@@ -211,7 +204,7 @@ class Recipe(Settings):
     losses: Annotated[list[LossSettings], Field(min_length=1)]
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
-    observers: list[ClassMapping] = Field([{"class": "TensorBoard"}])
+    observers: list[ClassMapping] = [{"class": "TensorBoard"}]
     _path: Path | None = PrivateAttr(None)
     _document: Document | None = PrivateAttr(None)
     _base: Any = PrivateAttr(None)

@@ -1,5 +1,6 @@
-"""Reports: one HTML file that opens offline, of a training, of scores, of a comparison or of a separated recording."""
+"""Reports: one HTML file that opens offline, of a training, scores, a comparison, a separated recording, a check."""
 
+from sepkit.report.check import report_check, shorten_path
 from sepkit.report.environment import Stopwatch
 from sepkit.report.excerpts import SECONDS
 from sepkit.report.page import FILE
@@ -12,9 +13,11 @@ __all__ = [
     "Stopwatch",
     "Summary",
     "main_metric",
+    "report_check",
     "report_comparison",
     "report_scores",
     "report_separation",
     "report_training",
+    "shorten_path",
     "summarize",
 ]

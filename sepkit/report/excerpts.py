@@ -92,7 +92,7 @@ def _describe(excerpt: Excerpt, remark: str, kilobits: float) -> dict[str, objec
         "seconds": _seconds(excerpt),
         "place": f"{remark}; {place}" if remark else place,
         "players": [encode(*item) for item in whole.items()] if compared else [],
-        "cards": _compare_sources(excerpt, encode) if compared else _show_stems(excerpt, whole, encode),
+        "cards": _compare_sources(excerpt, encode) if compared else show_stems(excerpt, whole, encode),
     }
 
 
@@ -120,8 +120,17 @@ def _compare_sources(excerpt: Excerpt, encode: Encode) -> list[dict[str, object]
     return cards
 
 
-def _show_stems(excerpt: Excerpt, whole: Mapping[str, Tensor], encode: Encode) -> list[dict[str, object]]:
-    """Draw mixture, stems and residual, of which no targets are known."""
+def show_stems(excerpt: Excerpt, whole: Mapping[str, Tensor], encode: Encode) -> list[dict[str, object]]:
+    """Draw mixture, stems and residual, of which no targets are known.
+
+    Args:
+        excerpt: whose estimates are the stems.
+        whole: the mixture, and the residual where it is audible, by name.
+        encode: makes a player of a name and a waveform.
+
+    Returns:
+        What the template needs of each picture.
+    """
     mixture, *residual = whole.items()
     stems = dict([*zip(excerpt.sources, excerpt.estimates, strict=True), *residual])
     with drawing():

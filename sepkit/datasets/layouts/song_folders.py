@@ -47,7 +47,7 @@ def find(root: Path, splits: Collection[str] = SPLITS, targets: Sequence[str] = 
     for split in _sources_of(root, splits, present, required):
         folder = root / split if present else root
         for place in _sort_places(found, root, _songs_in(found, root, folder), targets):
-            _add_song(found, place, split)
+            add_song(found, place, split)
     return found
 
 
@@ -135,8 +135,14 @@ def _is_stem_folder(folder: Path, held: set[str], targets: Sequence[str]) -> boo
     return bool(called) and not held & {*targets, *_PARTS}
 
 
-def _add_song(found: Found, place: Path, split: str) -> None:
-    """Add the stems of a song, one file each."""
+def add_song(found: Found, place: Path, split: str) -> None:
+    """Add the stems of a song, one file each.
+
+    Args:
+        found: to which they are added.
+        place: folder of the song, or its `.stem.mp4`.
+        split: of the song.
+    """
     name = song_name(place)
     if is_stem_file(place):
         found.rows += [Row(place, stem, name, split) for stem in sorted(STREAMS)]

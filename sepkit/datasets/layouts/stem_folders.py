@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from sepkit.datasets.layouts.listing import SPLIT_FOLDERS, Found, audio_in, folders_in, split_folders
+from sepkit.datasets.layouts.song_folders import add_song
 from sepkit.datasets.manifest import Row
 from sepkit.datasets.roles import is_sum
 
@@ -54,6 +55,10 @@ def find(root: Path, splits: Collection[str]) -> Found:
     """Find its rows; the split is that of the folder around the stems, or stands in the file's name, else train."""
     found = Found()
     for split, folder in _folders(root):
+        if split and _holds_songs(folder):
+            for place in folders_in(folder) if split in splits else ():
+                add_song(found, place, split)
+            continue
         for place in folders_in(folder):
             if place.name.casefold() in _BESIDE or is_sum(place.name):
                 found.pass_over(place, "is not read: what it is called is no stem")
@@ -66,6 +71,11 @@ def find(root: Path, splits: Collection[str]) -> Found:
                 if named in splits:
                     found.rows.append(Row(path, place.name, f"{place.name}/{path.name}", named))
     return found
+
+
+def _holds_songs(folder: Path) -> bool:
+    """Return whether the folders in a folder are songs, by the names of their files, as those to validate on may be."""
+    return any(path.stem.casefold() in _NAMES for place in folders_in(folder) for path in audio_in(place))
 
 
 def _folders(root: Path) -> Iterator[tuple[str, Path]]:
