@@ -319,7 +319,7 @@ def networks(bench: Bench) -> Iterator[str]:
         for mode, name in bench.in_time(bench.choose([*itertools.product(MODES, models.__all__)], small_runs(MODES))):
             precision, compiled = MODES[mode]
             trainer = make_trainer(bench, name, root, precision, compiled)
-            batches = list(make_loader(trainer, 0))
+            batches = list(make_loader(trainer, 0, len(trainer.sampler)))
             first, last, speed, memory = run_steps(bench, trainer, batches)
             waits, asked = count_waits(bench, trainer, batches)
             told = count_told(bench, trainer, batches)
@@ -499,7 +499,7 @@ def time_step(bench: Bench, recipe: Recipe) -> tuple[float, float, float]:
     start(trainer)
     if recipe.training.compile and bench.small:
         trainer.separator.facts.core.compile(backend="eager")
-    batches = list(make_loader(trainer, 0))
+    batches = list(make_loader(trainer, 0, len(trainer.sampler)))
     loss = float(take_steps(trainer, batches, 2))  # where it is compiled
     spent = statistics.median(bench.seconds(lambda: take_steps(trainer, batches, 1)) for _ in range(bench.choose(5, 1)))
     loss = float(take_steps(trainer, batches, 1))
@@ -601,7 +601,7 @@ def resume(bench: Bench) -> Iterator[str]:
 def go_on(bench: Bench, name: str, root: str, precision: str) -> bool:
     """Return whether a training that was stopped ends where one ends that was not."""
     whole, stopped = (make_trainer(bench, name, root, precision) for _ in range(2))
-    batches = list(make_loader(whole, 0))
+    batches = list(make_loader(whole, 0, len(whole.sampler)))
     n_before = len(batches) // 2
     torch.manual_seed(0)
     take_steps(whole, batches, len(batches))

@@ -368,7 +368,11 @@ def _evaluate_robustly(
     if term.robust is None:
         return _evaluate(term, quantities, n_items)
     n_frames, n_left_out = term.robust.count(seconds)
-    values, parts = _evaluate(term, cut_frames(quantities, n_frames), n_items * n_frames)
+    try:
+        values, parts = _evaluate(term, cut_frames(quantities, n_frames), n_items * n_frames)
+    except ValueError as error:
+        length = f"frames of {seconds / n_frames:.3g} s"
+        raise ValueError(f"{term.name} on {length}: {error}, or set a longer robust.frame") from error
     values = values.view(n_items, n_frames)
     chosen = choose_frames(values, n_left_out)
     averaged = {name: average_frames(part.view(n_items, n_frames), chosen) for name, part in parts.items()}

@@ -90,8 +90,8 @@ def cut_frames(quantities: Mapping[str, Tensor], n_frames: int) -> dict[str, Ten
         length = quantity.shape[-1]
         if length < n_frames:
             raise ValueError(
-                f"robust.frame must be at least as long as a column of {name}, got {n_frames} frames of {length} "
-                "columns; set a longer one"
+                f"frames must be as long as a column of {name} at least, got {n_frames} frames of {length} columns; "
+                "take a shorter hop"
             )
         size = -(-length // n_frames)
         if length % n_frames:

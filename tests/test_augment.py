@@ -1,11 +1,15 @@
 """Augmentations: what they draw, and what that does to the stems."""
 
+import csv
 import io
+import re
 
 import av
 import numpy as np
 import pytest
 import torch
+from songs import write_song
+from training import RECIPE, song
 
 from sepkit import augment
 from sepkit.augment import (
@@ -21,6 +25,8 @@ from sepkit.augment import (
     Speed,
     SwapChannels,
 )
+from sepkit.recipe import RecipeError, load_recipe
+from sepkit.training.train import train
 
 RATE = 44100
 OF_STEMS = [
@@ -387,6 +393,49 @@ def test_stems_that_cancel_are_not_changed_by_a_curve_that_their_sum_does_not_re
     waveforms[1] *= -1
     assert torch.equal(SoftClip()(waveforms, torch.ones(2)), waveforms)
     assert torch.equal(Limiter(RATE)(waveforms, torch.ones(2)), waveforms)
+
+
+def test_a_training_takes_every_class_and_gives_each_its_rate_and_channels(tmp_path):
+    for place in ("train/a", "train/b", "valid/c"):
+        write_song(tmp_path / "songs" / place, song(len(place), 2.0))
+    given = {"CodecBandwidth": {"rates": [64]}, "Gain": {"probability": 0.5}}
+    augment_by = [{"class": name, **given.get(name, {})} for name in augment.__all__]
+    data = {**RECIPE["data"], "root": str(tmp_path / "songs"), "resample": True, "augment": augment_by}
+    recipe = {
+        **RECIPE,
+        "separator": {**RECIPE["separator"], "sample_rate": 32000},
+        "data": {**data, "workers": 1, "items_per_epoch": 4},
+        "training": {**RECIPE["training"], "epochs": 1},
+    }
+    run = train(recipe, tmp_path / "run", quiet=True)
+    with (run / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert float(history[0]["loss"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "sample_rate", "step", "message"),
+    [
+        (
+            1,
+            44100,
+            {"class": "MidSideGain"},
+            "data.augment.0.n_channels: must be 2 for MidSideGain, got 1; leave it out",
+        ),
+        (2, 22050, {"class": "CodecBandwidth"}, "data.augment.0.sample_rate: must be above 30900 Hz for a codec"),
+        (2, 8000, {"class": "Equalizer", "high_hz": 5000}, "data.augment.0.high_hz: must be at least low_hz, 60, and"),
+        (
+            2,
+            8000,
+            {"class": "Limiter", "sample_rate": 1},
+            "data.augment.0.sample_rate: must be left out: the separator",
+        ),
+    ],
+)
+def test_a_recipe_that_asks_for_what_cannot_be_is_refused_at_its_place(n_channels, sample_rate, step, message):
+    separator = {**RECIPE["separator"], "n_channels": n_channels, "sample_rate": sample_rate}
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        load_recipe({**RECIPE, "separator": separator, "data": {"root": "demo", "augment": [step]}})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from networks import SMALL
-from torch.utils.data import DataLoader
 from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
 
 from sepkit import models
@@ -54,8 +53,7 @@ def prepare(root):
     def build(*overrides: str) -> tuple[Trainer, list]:
         checked = load_recipe(RECIPE, [FUSED, *overrides], root)
         trainer = Trainer(checked, open_data(checked), torch.device("cuda"))
-        loader: DataLoader = make_loader(trainer, 0)
-        return trainer, list(loader)
+        return trainer, list(make_loader(trainer, 0, len(trainer.sampler)))
 
     return build
 

@@ -22,9 +22,11 @@ from sepkit.datasets.findings import Severity
 from sepkit.datasets.several import Source, open_sources
 from sepkit.datasets.sources import ADAPTERS, LAYOUTS, describe_layout, find, set_aside
 from sepkit.recipe import RecipeError, load_recipe
-from sepkit.recipe.settings import Layout
+from sepkit.recipe.data_settings import Layout
 from sepkit.training import train
 from sepkit.training.opening import open_data
+
+NETWORK = {"class": "BLSTM", "hidden_size": 4, "n_layers": 1, "dropout": 0.0, "n_bands": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -92,9 +94,10 @@ def test_a_short_training_runs_on_every_layout(tree, tmp_path):
     logged: list[str] = []
     recipe = {
         **RECIPE,
-        "separator": {**RECIPE["separator"], "sources": sources},
+        "separator": {**RECIPE["separator"], "sources": sources, "network": NETWORK},
         "data": {**RECIPE["data"], "root": roots, "remix": 0.5, "items_per_epoch": 4},
         "training": {**RECIPE["training"], "epochs": 1},
+        "validation": {"excerpt": 1.0},
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,7 +115,7 @@ def test_a_short_training_runs_on_stem_files(tmp_path, listed):
     assert describe_layout(find(root)) == "MUSDB18 (stem files)"
     if listed:
         write_manifest(find(root), root / "manifest.csv")
-    separator = {**RECIPE["separator"], "sample_rate": 44100, "segment": 0.2}
+    separator = {**RECIPE["separator"], "sample_rate": 44100, "segment": 0.2, "network": NETWORK}
     recipe = {
         **RECIPE,
         "separator": separator,
@@ -195,7 +198,7 @@ def test_songs_to_validate_on_may_lie_beside_stem_folders(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ("musdb", "layout must be one of manifest, msst_list, .*, got 'musdb'"),
+        ("musdb", "layout must be one of manifest, .*, got 'musdb'"),
         ("stemfolders", "got 'stemfolders'; did you mean 'stem_folders'"),
     ],
 )

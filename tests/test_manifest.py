@@ -10,6 +10,7 @@ import pytest
 
 from sepkit.datasets import DatasetError, Manifest, Row, read_manifest, write_manifest
 from sepkit.datasets.keys import normalize_key, parse_key
+from sepkit.datasets.sources import find
 from sepkit.disk import OutputError
 
 HEADER = "path,stem,track,split"
@@ -300,6 +301,15 @@ def test_a_written_manifest_moves_with_its_folder(tmp_path):
     assert (tmp_path / "one/m.csv").read_text() == "path,stem,track,split\na.wav,v,S,train\n"
     (tmp_path / "one").rename(tmp_path / "two")
     assert read_manifest(tmp_path / "two/m.csv").rows[0].path == tmp_path / "two/a.wav"
+
+
+def test_what_was_found_in_a_relative_folder_is_written_relative_to_the_manifest(tmp_path, monkeypatch):
+    place(tmp_path, "sets/one/train/a/v.wav")
+    monkeypatch.chdir(tmp_path / "sets")
+    write_manifest(find("one"), "one/m.csv")
+    assert [row.path for row in read_manifest(tmp_path / "sets/one/m.csv").rows] == [
+        tmp_path / "sets/one/train/a/v.wav"
+    ]
 
 
 def test_json_is_written_a_row_a_line(tmp_path):

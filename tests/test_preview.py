@@ -131,7 +131,7 @@ def test_a_wrong_number_is_refused(songs, tmp_path, monkeypatch, given, sentence
 def test_the_command_writes_a_page_and_says_where(songs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe()))
-    arguments = ["preview", "mine.yaml", "data.remix=0", "--data", str(songs), "--examples", "1"]
+    arguments = ["preview", "mine.yaml", "--data", str(songs), "data.remix=0", "--examples", "1", "training.seed=1"]
     assert data_command(arguments) == 0
     assert capsys.readouterr().out == "page       preview.html\n"
     assert len(tables(tmp_path / "preview.html")) == 1

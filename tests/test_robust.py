@@ -189,9 +189,18 @@ def test_losses_of_all_sources_leave_out_frames_of_the_item():
 
 def test_a_frame_below_a_column_of_the_spectrogram_is_refused():
     mixture, targets = songs()
-    message = "robust.frame must be at least as long as a column of estimate_magnitude, got 200 frames of 126 columns"
+    message = (
+        "MagnitudeL1Loss on frames of 0.01 s: frames must be as long as a column of estimate_magnitude at least, got "
+        "200 frames of 126 columns; take a shorter hop, or set a longer robust.frame"
+    )
     with pytest.raises(ValueError, match=message):
         judge({"class": "MagnitudeL1Loss", "robust": {"share": 0.1, "frame": 0.01}}, mixture, targets)
+
+
+def test_a_frame_too_short_for_the_transform_of_a_loss_is_refused():
+    message = "MultiResolutionSTFTLoss on frames of 0.1 s: .* more than 1024 of signal, got 800; .* longer robust.frame"
+    with pytest.raises(ValueError, match=message):
+        judge({"class": "MultiResolutionSTFTLoss", "robust": {"share": 0.1}}, *songs(1))
 
 
 @pytest.mark.parametrize(

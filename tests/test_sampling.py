@@ -16,6 +16,7 @@ from sepkit.augment import Filter, Gain, Sign, Speed, SwapChannels
 from sepkit.datasets import ActivityRules, Planner, Remix, SamplingRules, Song, SongDataset, open_songs
 from sepkit.datasets.activity import Activity, find_spans, measure_activity
 from sepkit.datasets.matching import Partners
+from sepkit.datasets.packing import write_shards
 from sepkit.datasets.plan import Plan
 from sepkit.datasets.sampling import Sampling, SongTable
 from sepkit.datasets.stems import Stem, StemFile
@@ -303,6 +304,15 @@ def test_the_levels_of_a_stem_are_those_of_its_parts_of_files(tmp_path):
     expected = np.zeros(40)
     expected[10:20], expected[20:25] = 4 * plain, plain
     np.testing.assert_allclose(levels, expected, rtol=0.1, atol=1e-12)
+
+
+def test_segments_of_songs_in_shards_are_those_of_their_folders(songs, tmp_path):
+    write_song(tmp_path / "valid" / "d", {"vocals": block((0, 20)), "drums": block((0, 20))})
+    write_shards(tmp_path, tmp_path / "shards", log=str)
+    packed = open_songs(tmp_path / "shards", "train", ["vocals", "drums"], RATE, 2, allow_missing=True)
+    ours, theirs = (dataset_of(some, ["vocals", "drums"], remix=0.5, silent=0.3) for some in (songs, packed))
+    for i in range(20):
+        assert all(map(torch.equal, ours[0, i], theirs[0, i]))
 
 
 def test_levels_know_the_rate_of_the_songs(tmp_path):

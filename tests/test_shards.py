@@ -23,12 +23,13 @@ from sepkit import audio
 from sepkit.audio import AudioError, packed
 from sepkit.augment import Gain, Sign
 from sepkit.cli import data_command
-from sepkit.datasets import DatasetError, SongDataset, open_songs, packing
+from sepkit.datasets import DatasetError, SongDataset, check_songs, open_songs, packing
 from sepkit.datasets.manifest import Manifest, Row
 from sepkit.datasets.manifest_files import write_manifest
 from sepkit.datasets.packing import write_shards
 from sepkit.datasets.shards import open_shards
 from sepkit.datasets.sources import describe_layout, find
+from sepkit.datasets.store_plan import plan_store
 from sepkit.disk import OutputError
 from sepkit.evaluation import evaluate
 from sepkit.separator import Separator
@@ -165,6 +166,18 @@ def test_examples_are_the_same_from_a_server_which_sends_no_more_than_they_have(
     assert {end - first + 1 for first, end in (map(int, span[6:].split("-")) for span in spans)} == {3000 * 2 * 2}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_ten_seconds_are_read_before_a_training_not_all_that_is_packed(tmp_path, server, monkeypatch):
+    monkeypatch.setenv("SEPKIT_CACHE", str(tmp_path / "cache"))
+    waveforms = {name: noise(k, 40 * RATE) for k, name in enumerate(NAMES)}
+    write_song(tmp_path / "root/train/a", waveforms, subtype="FLOAT")
+    pack(tmp_path / "root", tmp_path / "shards")
+    address = publish(server, tmp_path / "shards")
+    check_songs(address, {"train": open_songs(address, "train", NAMES, RATE, 2, valid_share=0.0)}, NAMES)
+    spans = [list(map(int, span[6:].split("-"))) for path, span in server.requests if path.endswith(".tar")]
+    assert sum(end - first + 1 for first, end in spans) == 2 * 10 * RATE * 2 * 4
+
+
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("place", ["folder", "server"])
 def test_examples_are_the_same_from_other_processes(tmp_path, request, place, start):
@@ -203,6 +216,14 @@ def test_the_layout_is_named_as_that_of_shards(tmp_path):
     assert describe_layout(find(tmp_path / "shards")) == "shards of song folders"
 
 
+@pytest.mark.parametrize("kind", [{}, {"subtype": "FLOAT"}])
+@pytest.mark.parametrize("rate", [RATE, 6000])
+def test_what_is_packed_is_not_stored(tmp_path, kind, rate):
+    write_root(tmp_path / "root", SONGS, **kind)
+    pack(tmp_path / "root", tmp_path / "shards")
+    assert plan_store(open_songs(tmp_path / "shards", "train", NAMES, rate, 2, resample=True)) is None
+
+
 # What is written
 
 
@@ -225,7 +246,10 @@ def test_a_tar_holds_wav_files_by_track_for_everybody(tmp_path):
     assert described == {
         "track": "b",
         "split": "train",
-        "files": {"low_drums.wav": {"stem": "low.drums", "gain_db": 0}, "vocals.wav": {"stem": "vocals", "gain_db": 0}},
+        "files": {
+            "low_drums.wav": {"stem": "low.drums", "gain_db": 0, "scale": 1},
+            "vocals.wav": {"stem": "vocals", "gain_db": 0, "scale": 1},
+        },
     }
 
 
@@ -239,19 +263,27 @@ def test_float_files_are_wav_of_floats(tmp_path):
         assert np.array_equal(file.read(dtype="float32"), noise(0).astype(np.float32))
 
 
-def test_lossy_files_become_16_bit_as_they_decode_and_what_clips_is_counted(tmp_path):
-    write_song(
-        tmp_path / "root/train/a", {name: 4 * noise(3, 2 * RATE) for name in NAMES}, suffix=".ogg", subtype="VORBIS"
+@pytest.mark.parametrize("loudness", [1, 6])
+def test_lossy_files_become_16_bit_as_in_the_store_and_nothing_clips(tmp_path, monkeypatch, loudness):
+    monkeypatch.setenv("SEPKIT_CACHE", str(tmp_path / "cache"))
+    for name, factor in (("a", loudness), ("b", 0.1)):
+        waveforms = {stem: factor * noise(k, 2 * RATE) for k, stem in enumerate(NAMES)}
+        write_song(tmp_path / "root" / "train" / name, waveforms, suffix=".ogg", subtype="VORBIS")
+    pack(tmp_path / "root", tmp_path / "shards")
+    packed_songs, songs = (
+        open_songs(tmp_path / name, "train", NAMES, RATE, 2, valid_share=0.0) for name in ROOTS[::-1]
     )
-    lines: list[str] = []
-    pack(tmp_path / "root", tmp_path / "shards", log=lines.append)
-    for row, info in zip(*(getattr(open_shards(tmp_path / "shards"), name) for name in ("rows", "infos")), strict=True):
-        decoded = audio.read(tmp_path / f"root/train/a/{row.stem}.ogg")[0]
-        found = audio.read(info.path, info=info)[0]
-        assert torch.equal(found, (decoded * 32768).round().clamp(-32768, 32767) / 32768)
-    n_clipped = 2 * int(((decoded * 32768).round().clamp(-32768, 32767) != (decoded * 32768).round()).sum())
-    assert n_clipped > 0
-    assert lines[-1] == f"note: {n_clipped} samples of lossy files beyond full scale became full scale"
+    store = plan_store(songs)
+    scales = {info.scale for info in open_shards(tmp_path / "shards").infos}
+    assert (max(scales) > 1) == (loudness > 1)
+    for some, others in zip(packed_songs, songs, strict=True):
+        for stem in NAMES:
+            found, wanted = torch.empty(2, 2 * RATE), torch.empty(2, 2 * RATE)
+            some.stems[stem].read_into(found, 0)
+            others.stems[stem].read_into(wanted, 0, store=store)
+            assert torch.equal(found, wanted)
+            info = some.stems[stem].info
+            assert torch.equal(audio.read(info.path, info=info)[0], wanted)
 
 
 def test_equal_songs_are_equal_shards_of_about_the_size_in_their_order(tmp_path):
@@ -369,7 +401,7 @@ def test_a_wrong_row_of_an_index_is_named(shards, column, value, sentence):
         ({"columns": ["shard"]}, "its index.json wants layout, shards, rows and columns shard, offset"),
         ({"shards": [["../00000.tar", 5, "0" * 64]]}, "shard 1: name, bytes and sha256 are wanted, got"),
         ({"shards": [["00000.tar", 5]]}, "shard 1: name, bytes and sha256 are wanted, got"),
-        ({"rows": [[1]]}, "row 1: 14 values are wanted"),
+        ({"rows": [[1]]}, "row 1: 15 values are wanted"),
     ],
 )
 def test_another_index_is_refused(shards, values, sentence):

@@ -5,24 +5,37 @@ import io
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import threading
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from songs import RATE, noise, write_song
+from training import RECIPE, assert_equal, song
 
 from sepkit import audio
 from sepkit.audio import AudioError
 from sepkit.datasets import EpochSampler, SongDataset, open_songs
 from sepkit.datasets.loader import Loader
 from sepkit.datasets.stems import Stem, StemFile, single
-from sepkit.datasets.store import DEFAULT_LIMIT, DecodedStore, build_store, choose_limit, plan_stems, plan_store
+from sepkit.datasets.store import DecodedStore, build_store
+from sepkit.datasets.store_plan import DEFAULT_LIMIT, choose_limit, plan_stems, plan_store
 from sepkit.disk import OutputError
+from sepkit.generators import borrowed_generators
+from sepkit.recipe import load_recipe
+from sepkit.training.data_store import store_data
+from sepkit.training.loading import loading
+from sepkit.training.loop import Trainer
+from sepkit.training.opening import open_data
 
+CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # torch forks beside its threads
 KINDS = {  # suffix, subtype, bytes a sample in the store
     "flac16": (".flac", "PCM_16", 2),
@@ -311,7 +324,7 @@ def test_what_does_not_fit_is_read_from_its_file_and_that_is_said(write):
 
 
 def test_a_disk_with_little_room_limits_too(write, monkeypatch):
-    monkeypatch.setattr("sepkit.datasets.store._free_space", lambda _: 1e9 + 100e3)
+    monkeypatch.setattr("sepkit.datasets.store_plan._free_space", lambda _: 1e9 + 100e3)
     with pytest.warns(UserWarning, match=r"1 of 2 files are decoded each time .*1\.0 GB are free"):
         store = plan_stems([write(name=name) for name in "ab"])
     assert len(store.entries) == 1
@@ -399,3 +412,114 @@ def test_building_ends_with_the_training_and_leaves_nothing_half_made(songs, cac
     begun.wait(10)
     store.stop()
     assert all(path.suffix == ".pcm" for path in entries(cache))
+
+
+# The command, and a training
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for i, name in enumerate(["train/one", "train/two", "valid/three"]):
+        write_song(tmp_path / "root" / name, song(i), suffix=".flac")
+    return tmp_path / "root"
+
+
+def make_trainer(root: Path, *overrides: str, log=str) -> Trainer:
+    checked = load_recipe(RECIPE, ["training.epochs=1", *overrides], data=root)
+    with warnings.catch_warnings(), borrowed_generators(CPU):
+        warnings.simplefilter("ignore")
+        return Trainer(checked, open_data(checked), CPU, log=log)
+
+
+def run(trainer: Trainer) -> None:
+    with loading(trainer), borrowed_generators(CPU):
+        torch.manual_seed(0)
+        trainer.run(SimpleNamespace(requested=None), quiet=True)
+
+
+def test_songs_are_stored_ahead_of_a_training_which_finds_them(root, cache):
+    lines = []
+    assert store_data(root, progress=False, log=lines.append) == 0
+    assert lines == [f"stored     4 of 4 files, 0.00 GB, in {cache}"]
+    dataset = make_trainer(root).dataset
+    assert len(entries(cache)) == 4
+    assert all(map(dataset.store.holds, dataset.store.entries))
+
+
+def test_songs_of_a_recipe_are_stored_at_its_rate(root, cache, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "data": {**RECIPE["data"], "root": str(root)}}))
+    rate = ["separator.sample_rate=16000", "data.resample=true"]
+    assert store_data(tmp_path / "recipe.yaml", rate, progress=False, log=str) == 0
+    (size,) = {path.stat().st_size for path in entries(cache)}
+    assert size == 4096 + 2 * 2 * 4 * 16000
+
+
+def test_where_all_is_wav_nothing_is_stored_and_that_is_said(tmp_path):
+    write_song(tmp_path / "songs" / "train" / "a", song(0))
+    lines = []
+    assert store_data(tmp_path / "songs", log=lines.append) == 0
+    assert lines == ["nothing to decode: all files are 16-bit WAV at the wanted rate, which is read in place"]
+    assert store_data(tmp_path / "songs", rate=4000, progress=False, log=lines.append) == 0
+    assert lines[1].startswith("stored     2 of 2 files")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"limit": 0}, "limit must be above 0, got 0: leave it out for the default"),
+        ({"workers": -1}, "workers must be above 0, got -1"),
+        ({"rate": 0}, "rate must be above 0, got 0"),
+        ({"overrides": ["data.resample=true"]}, r"data\.resample=true changes a recipe, and .*root is none"),
+    ],
+)
+def test_what_does_not_suit_the_command_is_refused(root, given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        store_data(root, **given)
+
+
+def test_a_recipe_and_a_rate_are_refused(root, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "data": {**RECIPE["data"], "root": str(root)}}))
+    with pytest.raises(ValueError, match="a recipe has its own rate, 8000 Hz: leave 44100 out"):
+        store_data(tmp_path / "recipe.yaml", rate=44100)
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_a_training_is_the_same_with_the_store_and_without(root, cache, n_workers):
+    results = []
+    for store in ("off", "auto", "auto"):
+        trainer = make_trainer(root, f"data.store={store}", f"data.workers={n_workers}", "validation.every=9")
+        run(trainer)
+        results.append(trainer.separator.state_dict())
+        assert cache.exists() == (store == "auto")
+    for others in results[1:]:
+        assert_equal(others, results[0])
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_a_full_store_ends_a_training_with_one_sentence(root, monkeypatch, n_workers):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sepkit.datasets.stored_file.os.posix_fallocate", refuse)
+    trainer = make_trainer(root, f"data.workers={n_workers}", "separator.sample_rate=4000", "data.resample=true")
+    with pytest.raises(OutputError, match=r"^[^\n]*store cannot be written to: [^\n]*set data\.store: off$"):
+        run(trainer)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_file_that_breaks_ends_a_training_or_is_skipped_counted_and_named(tmp_path, suffix, on_error):
+    for i, name in enumerate(["train/one", "train/two", "valid/three"]):
+        write_song(tmp_path / "songs" / name, song(i), suffix=suffix)
+    lines = []
+    trainer = make_trainer(tmp_path / "songs", f"data.on_error={on_error}", "data.items_per_epoch=20", log=lines.append)
+    path = tmp_path / "songs" / "train" / "one" / f"drums{suffix}"
+    path.unlink()
+    if on_error == "stop":
+        with pytest.raises(AudioError, match=rf"^[^\n]*{re.escape(str(path))}[^\n]*$"):
+            run(trainer)
+        return
+    run(trainer)
+    (line,) = [line for line in lines if line.startswith("skipped ")]
+    assert re.match(rf"skipped \d+ examples?: .*{re.escape(str(path))}", line)
+    assert trainer.history[0]["skipped"] == int(line.split()[1])

@@ -23,10 +23,12 @@ class PackedInfo(AudioInfo):
     Args:
         archive: path or address of the tar.
         offset: byte of the tar at which the samples begin.
+        scale: of 16-bit samples, full scale is 32768 / scale.
     """
 
     archive: str = ""
     offset: int = 0
+    scale: int = 1
 
     @property
     def place(self) -> str | None:
@@ -61,7 +63,7 @@ class PackedSource:
         n_samples = min(n_samples, self.info.n_samples - self.position)
         samples = read_packed(self.info, self.position, n_samples)
         self.position += n_samples
-        return samples if samples.dtype.kind == "f" else samples * np.float32(1 / 32768)
+        return samples if samples.dtype.kind == "f" else samples * np.float32(self.info.scale / 32768)
 
     def close(self) -> None:
         """Close nothing: a range is read at a time."""

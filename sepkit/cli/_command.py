@@ -38,6 +38,24 @@ def make_parser(name: str, description: str, examples: str, note: str = "") -> a
     return parser
 
 
+class IntermixedParser(argparse.ArgumentParser):
+    """A parser of one of several commands that takes options between two arguments, too."""
+
+    _is_parsing = False
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Read options first, then arguments."""
+        if self._is_parsing:  # as the method below does
+            return super().parse_known_args(args, namespace)
+        self._is_parsing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_parsing = False
+
+
 def add_command(
     commands: "argparse._SubParsersAction", name: str, description: str, examples: str, note: str = ""
 ) -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sepkit.cli import _data_check, _data_get, _data_preview, _data_shard, _data_store
-from sepkit.cli._command import make_parser, run_command
+from sepkit.cli._command import IntermixedParser, make_parser, run_command
 
 
 def data_command(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +17,9 @@ def data_command(arguments: Sequence[str] | None = None) -> int:
         "sepkit-data store my_songs\n"
         "sepkit-data shard my_songs --output shards",
     )
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True, parser_class=IntermixedParser
+    )
     for part in (_data_get, _data_check, _data_preview, _data_store, _data_shard):
         part.add(commands)
     return run_command(parser, lambda options: options.job(options), arguments, nested=True)

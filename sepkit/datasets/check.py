@@ -105,7 +105,8 @@ def _find_faults(song: Song, deep: bool) -> list[str]:
     faults = []
     for file in (file for stem in files for file in stem.files):
         info = file.info
-        may_hold_nan = info.subtype.lower().startswith(("float", "double", "pcm_f32", "pcm_f64"))
+        is_float = info.subtype.lower().startswith(("float", "double", "pcm_f32", "pcm_f64"))
+        may_hold_nan = is_float and not file.is_packed  # what is packed was read for that
         try:
             if deep or may_hold_nan:
                 with audio.AudioReader(info.path, allow_truncated=file.allow_damaged, info=info) as reader:

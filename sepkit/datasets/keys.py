@@ -39,3 +39,17 @@ def parse_key(name: str) -> tuple[int, str]:
         mode = "minor"
     sign = _SIGNS[found["sign"].lstrip("- ")] if found["sign"] else 0
     return (_CLASSES[found["tonic"].lower()] + sign) % len(_NAMES), mode
+
+
+def transpose_key(name: str, semitones: int) -> str:
+    """Return the key that is a number of semitones above another, in its one spelling.
+
+    Args:
+        name: as `normalize_key` takes it.
+        semitones: of any sign.
+
+    Raises:
+        ValueError: the name is none of a key.
+    """
+    tonic, mode = parse_key(name)
+    return f"{_NAMES[(tonic + semitones) % len(_NAMES)]} {mode}"

@@ -1,6 +1,8 @@
 """Batches of examples in a few buffers that are used again and again, filled by this process or by others."""
 
 import contextlib
+import math
+import mmap
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -74,11 +76,9 @@ class _Filling(Dataset):
 
     def __getitem__(self, item: tuple[int, Sequence[Number]]) -> tuple[int, int, list, np.ndarray, list[str]]:
         slot, numbers = item
-        stems, filled = self.ring.stems[slot], []
+        stems, mixtures, filled = self.ring.stems[slot], self.ring.mixtures, []
         for b, number in enumerate(numbers):
-            filled.append(self.dataset.read_into(number, stems[b]))
-            if self.ring.mixtures is not None:
-                torch.sum(stems[b], 0, out=self.ring.mixtures[slot, b])
+            filled.append(self.dataset.read_into(number, stems[b], None if mixtures is None else mixtures[slot, b]))
         drawn = zip(*(example.parameters for example in filled), strict=True)
         parameters = [np.stack(step).astype(np.float32) for step in drawn]
         present = np.stack([example.present for example in filled])
@@ -212,7 +212,7 @@ class Loader:
         return Batch(stems, mixture, drawn, torch.from_numpy(present), tuple(failures), waited, held, self, slot)
 
     def _allocate(self, n_slots: int, shared: bool) -> _Ring:
-        """Allocate the buffers; on the CPU stems are summed as they are read, unless some are augmented after it."""
+        """Make the buffers; on the CPU stems are summed as they are read, unless some are augmented after it."""
         dataset, size = self.dataset, min(self.sampler.batch_size, len(self.dataset))
         shape = (n_slots, size, len(dataset.stems), dataset.n_channels, dataset.n_samples)
         pinned = self.device.type == "cuda"
@@ -226,20 +226,31 @@ def _hand_on(item: Any) -> Any:
 
 
 def _allocate(shape: Sequence[int], shared: bool, pinned: bool) -> Tensor:
-    """Allocate memory, which other processes can write into or a GPU can read from while this one goes on."""
+    """Make memory, which other processes can write into or a GPU can read from while this one goes on."""
     if not shared:
-        return torch.empty(shape, pin_memory=pinned)
+        return torch.empty(shape, pin_memory=True) if pinned else _allocate_pages(shape)
     memory = torch.empty(shape).share_memory_()
     if pinned:
         _pin(memory)
     return memory
 
 
+def _allocate_pages(shape: Sequence[int]) -> Tensor:
+    """Make memory of this process, on Linux in large pages, whose places the processor finds faster."""
+    n_bytes = 4 * math.prod(shape)
+    if not hasattr(mmap, "MADV_HUGEPAGE") or not n_bytes:
+        return torch.empty(shape)
+    pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # of a system without them
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=torch.float32).view(shape)
+
+
 def _pin(memory: Tensor) -> None:
-    """Pin shared memory as long as it exists; where the system does not allow that, copies are only slower."""
+    """Lock shared memory in its place; where the system does not allow that, copies are only slower."""
     runtime, address = torch.cuda.cudart(), memory.data_ptr()
     if int(runtime.cudaHostRegister(address, memory.numel() * memory.element_size(), 0)) == 0:
-        weakref.finalize(memory.untyped_storage(), _unpin, address)
+        weakref.finalize(memory, _unpin, address)
 
 
 def _unpin(address: int) -> None:

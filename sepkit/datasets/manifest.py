@@ -22,7 +22,7 @@ class Row:
     Rows of one stem of a track are summed. A `.stem.mp4` has its row for each stem.
 
     Attributes:
-        path: of the file, absolute.
+        path: of the file.
         stem: its name; "mixture" is the recorded mixture.
         track: name of the song.
         split: "train", "valid" or "test".

@@ -228,6 +228,7 @@ def write_manifest(manifest: Manifest, path: str | os.PathLike) -> None:
 
 def _relative(path: Path, folder: Path) -> str:
     """Return a path as it stands in a manifest of a folder."""
+    path = path.absolute()
     text = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
     return text if text == text.lstrip() else f"./{text}"
 

@@ -52,8 +52,8 @@ def open_songs(
         valid_names: these songs instead.
         allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
         allow_missing: take songs that lack targets, though not all of them.
-        layout: how files lie in the root: "manifest", "song_folders", "stem_folders", "flat_files", "moisesdb",
-            "slakh", "dnr", "msst_list" or "shards"; None: as its shape shows.
+        layout: how files lie in the root: "manifest", "shards", "song_folders", "stem_folders", "flat_files",
+            "moisesdb", "slakh", "dnr" or "msst_list"; None: as its shape shows.
         stems: by name of a stem, the stems of the set whose sum it is, `{"other": ["guitar", "piano"]}`; None: all
             keep their names.
 

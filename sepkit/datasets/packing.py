@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,16 +27,13 @@ from sepkit.datasets.layout import DatasetError
 from sepkit.datasets.manifest import Row
 from sepkit.datasets.shards import COLUMNS, FORMAT, INDEX, VERSION
 from sepkit.datasets.sources import find
+from sepkit.datasets.stored_file import is_lossy, needs_float
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError, writing
 from sepkit.files import atomic_file, safe_name
 
 _BLOCK = 1 << 18  # samples that are converted at a time
 _PAD = 512  # bytes of which a tar is made
-_WIDE = (  # codings that hold more than 16 bits, or may
-    "PCM_24", "PCM_32", "PCM_S24", "PCM_S32", "PCM_F", "FLOAT", "DOUBLE", "FLAC", "ALAC", "WAVPACK", "TTA", "APE",
-    "DWVW",
-)  # fmt: skip
 _LARGEST = (1 << 32) - (1 << 12)  # bytes of samples in a WAV file
 _REMEDY = "make room, or choose another --output; nothing half written is used"
 
@@ -52,7 +49,8 @@ def write_shards(
     """Write a set of songs into tar files and an index, from which examples are read where they lie.
 
     A track lies in one shard, in the order of the set, with a WAV file for each file of it: 16 bit, 32-bit float where
-    its source has more; sources that are lossy are decoded to 16 bit. Rates, channels, lengths and gains stay.
+    its source has more; sources that are lossy are decoded to 16 bit, scaled down where they go beyond full scale.
+    Rates, channels, lengths and gains stay.
 
     Args:
         root: as `sepkit.datasets.sources.find` takes it.
@@ -89,9 +87,6 @@ def write_shards(
         index = {"format": FORMAT, "version": VERSION, "layout": catalogue.manifest.layout, "columns": COLUMNS}
         index |= {"shards": [shard for shard, _ in written], "rows": rows}
         place.write_text(INDEX, json.dumps(index, ensure_ascii=False))
-    n_clipped = sum(file.n_clipped for file in files)
-    if n_clipped:
-        log(f"note: {n_clipped} samples of lossy files beyond full scale became full scale")
     return place.join(INDEX)
 
 
@@ -110,7 +105,7 @@ class _File:
         n_samples: that count.
         number: of the track in the set.
         member: its name in the tar.
-        n_clipped: samples that were beyond full scale, once it is written.
+        scale: by which its samples are divided, so that those beyond full scale fit into 16 bits; a power of two.
     """
 
     row: Row
@@ -119,12 +114,12 @@ class _File:
     n_samples: int
     number: int
     member: str = ""
-    n_clipped: int = field(default=0)
+    scale: int = 1
 
     @property
     def subtype(self) -> str:
         """Return the coding of its samples in the tar."""
-        return "FLOAT" if self.info.subtype.upper().startswith(_WIDE) else "PCM_16"
+        return "FLOAT" if needs_float(self.info) else "PCM_16"
 
     @property
     def n_bytes(self) -> int:
@@ -133,17 +128,26 @@ class _File:
 
     def blocks(self) -> Iterator[Tensor]:
         """Yield its samples (t, C), as they are packed."""
+        for block in self._decode():
+            if self.subtype == "PCM_16":
+                block = (block * (32768 / self.scale)).round().clamp(max=32767).to(torch.int16)
+            yield block.contiguous()
+
+    def choose_scale(self) -> None:
+        """Decode a lossy file to find whether it goes beyond full scale, and how far."""
+        if is_lossy(self.info):
+            peak = max(float(block.abs().max()) for block in self._decode())
+            while round(peak * 32768 / self.scale) > 32768:
+                self.scale *= 2
+
+    def _decode(self) -> Iterator[Tensor]:
         left = self.n_samples
         with audio.AudioReader(self.info.path, info=self.info) as reader:
             reader.seek(self.start)
             while left:
                 block = reader.read(min(_BLOCK, left)).mT
                 left -= len(block)
-                if self.subtype == "PCM_16":
-                    block = (block * 32768).round()
-                    self.n_clipped += int(((block < -32768) | (block > 32767)).sum())
-                    block = block.clamp(-32768, 32767).to(torch.int16)
-                yield block.contiguous()
+                yield block
 
 
 def _list_files(catalogue: Catalogue) -> list[_File]:
@@ -230,17 +234,21 @@ def _write_shard(
 
 def _make_row(shard: int, offset: int, file: _File) -> list[Any]:
     """Return the row of a file in the index."""
-    values = {"shard": shard, "offset": offset, "n_samples": file.n_samples, "subtype": file.subtype}
+    values: dict[str, Any] = {"shard": shard, "offset": offset}
+    values |= {name: getattr(file, name) for name in ("n_samples", "subtype", "scale", "member")}
     values |= {name: getattr(file.info, name) for name in ("n_channels", "sample_rate")}
     values |= {name: getattr(file.row, name) for name in ("stem", "track", "split", "gain", "tempo", "key", "licence")}
-    return [values.get(column, file.member) for column in COLUMNS]
+    return [values[column] for column in COLUMNS]
 
 
 def _describe(track: Sequence[_File]) -> dict[str, Any]:
     """Describe a track for those who read the tar without the index."""
     row = track[0].row
     known = {name: getattr(row, name) for name in ("track", "split", "tempo", "key", "licence")}
-    stems = {file.member.partition(".")[2]: {"stem": file.row.stem, "gain_db": file.row.gain} for file in track}
+    stems = {
+        file.member.partition(".")[2]: {"stem": file.row.stem, "gain_db": file.row.gain, "scale": file.scale}
+        for file in track
+    }
     return {**{name: value for name, value in known.items() if value is not None}, "files": stems}
 
 
@@ -258,6 +266,7 @@ class _Tar:
 
     def add_wav(self, file: _File, bar: tqdm) -> int:
         """Append the samples of a file as WAV; return the byte at which they begin."""
+        file.choose_scale()
         head = _wav_head(file)
         self._begin(file.member, len(head) + file.n_bytes)
         self._write(head)

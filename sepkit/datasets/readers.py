@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import threading
 from typing import Protocol
 
@@ -37,7 +38,7 @@ class Reader(Protocol):
 
 
 def convert(samples: Tensor, out: Tensor, factor: float = 1.0, swap: bool = False) -> None:
-    """Fill out with samples, scaled, in one pass.
+    """Fill out with samples, scaled.
 
     Args:
         samples: (C', T) int16 or float32, C' = C or either 1.
@@ -49,11 +50,11 @@ def convert(samples: Tensor, out: Tensor, factor: float = 1.0, swap: bool = Fals
         samples = audio.adapt_channels(samples.float(), out.shape[0])
     if swap and samples.shape[0] > 1:
         for channel, other in zip(out, samples.unbind()[::-1], strict=True):
-            torch.mul(other, factor, out=channel)
-    elif factor == 1 and samples.dtype == out.dtype:
-        out.copy_(samples)
+            channel.copy_(other)
     else:
-        torch.mul(samples.expand_as(out), factor, out=out)
+        out.copy_(samples)
+    if factor != 1:
+        out.mul_(factor)
 
 
 def locate_pcm16(info: audio.AudioInfo) -> int | None:
@@ -87,26 +88,44 @@ class Pcm16Reader:
 
     def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
         """Fill out (C, T) as `Reader.read_into` does."""
-        info, n_channels = self.info, self.info.n_channels
+        info, n_channels, (n_wanted, n_samples) = self.info, self.info.n_channels, out.shape
         try:
             with open(info.path, "rb", buffering=0) as file:
                 audio.check_unchanged(info, file.fileno())
                 file.seek(self.offset + 2 * n_channels * (self.first + start))
-                for piece in out.split(_PIECE, -1):
-                    samples = _borrow(piece.shape[-1] * n_channels)
+                for piece in (out,) if n_samples <= _PIECE else out.split(_PIECE, -1):
+                    samples = _borrow("samples", piece.shape[-1] * n_channels, np.int16)
                     if _fill(file, memoryview(samples).cast("B")) < samples.nbytes:  # cut since it was opened
                         raise audio.changed(info.path)
-                    read = torch.from_numpy(samples).view(-1, n_channels).mT
-                    convert(read, piece, SCALE * factor, swap)
+                    if n_channels == n_wanted == 2 and sys.byteorder == "little":
+                        _part_stereo(samples, piece, SCALE * factor, swap)
+                    else:
+                        read = torch.from_numpy(samples.view("<i2")).view(-1, n_channels).mT
+                        convert(read, piece, SCALE * factor, swap)
         except OSError as error:
             raise audio.vanished(info.path, error) from error
 
 
-def _borrow(n_values: int) -> np.ndarray:
-    """Return the thread's buffer of 16-bit values, which the next call returns again."""
-    buffer = getattr(_scratch, "buffer", None)
+def _part_stereo(samples: np.ndarray, out: Tensor, factor: float, swap: bool) -> None:
+    """Fill out (2, T) with interleaved samples, which are overwritten.
+
+    A pair is one number of 32 bits, whose halves are reached by shifts of whole registers, which is faster than to
+    read every other sample.
+    """
+    pairs = torch.from_numpy(samples.view(np.int32))
+    shifted = torch.from_numpy(_borrow("shifted", pairs.shape[0], np.int32))
+    left, right = out.unbind()[::-1] if swap else out.unbind()
+    torch.bitwise_left_shift(pairs, 16, out=shifted)  # 65536 times the left sample
+    left.copy_(shifted).mul_(factor / 65536)
+    right.copy_(pairs.bitwise_right_shift_(16)).mul_(factor)
+
+
+def _borrow(name: str, n_values: int, dtype: type) -> np.ndarray:
+    """Return a buffer of this thread, which the next call of this name returns again."""
+    buffer = getattr(_scratch, name, None)
     if buffer is None or len(buffer) < n_values:
-        buffer = _scratch.buffer = np.empty(n_values, "<i2")
+        buffer = np.empty(n_values, dtype)
+        setattr(_scratch, name, buffer)
     return buffer[:n_values]
 
 
@@ -132,7 +151,7 @@ class PackedReader:
     def read_into(self, out: Tensor, start: int, factor: float = 1.0, swap: bool = False) -> None:
         """Fill out (C, T) as `Reader.read_into` does."""
         samples = read_packed(self.info, self.first + start, out.shape[-1])
-        convert(torch.from_numpy(samples).mT, out, SCALE * factor, swap)
+        convert(torch.from_numpy(samples).mT, out, SCALE * self.info.scale * factor, swap)
 
 
 class DecodingReader:

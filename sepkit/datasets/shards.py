@@ -18,7 +18,7 @@ from sepkit.datasets.manifest import Manifest, Row
 from sepkit.problems import show
 
 INDEX, FORMAT, VERSION = "index.json", "sepkit shards", 1
-COUNTS = ("shard", "offset", "n_samples", "n_channels", "sample_rate")
+COUNTS = ("shard", "offset", "n_samples", "n_channels", "sample_rate", "scale")
 NAMES = ("subtype", "member", "stem", "track", "split")
 MORE = ("gain", "tempo", "key", "licence")  # of a `Row`, null where unknown
 COLUMNS = (*COUNTS, *NAMES, *MORE)
@@ -196,6 +196,7 @@ def _make_info(archive: str, version: tuple[int, int], given: Mapping[str, Any])
         version=version,
         archive=archive,
         offset=given["offset"],
+        scale=given["scale"],
     )
 
 

@@ -16,7 +16,7 @@ from sepkit.datasets.matching import Remix
 from sepkit.datasets.opening import check_targets
 from sepkit.datasets.plan import Number, Plan, check_number, plan_songs
 from sepkit.datasets.sampling import SamplingRules
-from sepkit.datasets.songs import Song, stem_names
+from sepkit.datasets.songs import RESIDUAL, Song, stem_names
 from sepkit.datasets.stems import Store
 
 ON_ERROR = ("stop", "skip")
@@ -143,12 +143,13 @@ class SongDataset(Dataset):
         parameters = tuple(torch.as_tensor(drawn, dtype=torch.float32) for drawn in plan.parameters)
         return Example(stems, parameters, torch.tensor(plan.present[: len(self.targets)]))
 
-    def read_into(self, number: Number, out: Tensor) -> Filled:
+    def read_into(self, number: Number, out: Tensor, mixture: Tensor | None = None) -> Filled:
         """Fill out with the stems of example (epoch, i); augmentations that can be folded are applied.
 
         Args:
             number: (epoch, i).
             out: (K, C, T) float32, filled.
+            mixture: (C, T) float32, filled with the sum of the stems; None: they are not summed.
 
         Raises:
             sepkit.audio.AudioError: a file cannot be read; where those are skipped, twenty in a row cannot.
@@ -157,7 +158,7 @@ class SongDataset(Dataset):
         while True:
             try:
                 folded = fold(self.augment[: self.n_folded], plan.parameters[: self.n_folded], len(self.stems))
-                self._fill(plan, out, folded.factors.tolist(), folded.swapped.tolist())
+                self._fill(plan, out, mixture, folded.factors.tolist(), folded.swapped.tolist())
                 break
             except AudioError as error:
                 if self.on_error == "stop":
@@ -186,13 +187,16 @@ class SongDataset(Dataset):
         self,
         plan: Plan,
         out: Tensor,
+        mixture: Tensor | None = None,
         factors: Sequence[float] | None = None,
         swapped: Sequence[bool] | None = None,
     ) -> None:
-        """Read the stems of a plan into out (K, C, T)."""
-        if not plan.remixed:
-            song = next(song for song in plan.songs if song is not None)
-            self.songs[song].read_into(out, self.stems, plan.positions[0], factors, swapped, self.store)
+        """Read the stems of a plan into out (K, C, T), and sum them into a mixture (C, T)."""
+        whole = None if plan.remixed else self.songs[next(song for song in plan.songs if song is not None)]
+        if whole and whole.mixture and RESIDUAL in self.stems:  # the residual takes all of them
+            whole.read_into(out, self.stems, plan.positions[0], factors, swapped, self.store)
+            if mixture is not None:
+                torch.sum(out, 0, out=mixture)
             return
         for k, (song, position) in enumerate(zip(plan.songs, plan.positions, strict=True)):
             one = slice(k, k + 1)
@@ -201,6 +205,8 @@ class SongDataset(Dataset):
             else:
                 changes = (factors and factors[one], swapped and swapped[one])
                 self.songs[song].read_into(out[one], self.stems[one], position, *changes, self.store)
+            if mixture is not None:
+                _sum_alongside(out, mixture, k)
 
     def __getitem__(self, number: int | Number) -> tuple[Tensor, Tensor]:
         """Get an example.
@@ -215,6 +221,23 @@ class SongDataset(Dataset):
         filled = self.read_into(check_number(number, self.n_items), stems)
         parameters = [torch.as_tensor(drawn, dtype=torch.float32) for drawn in filled.parameters]
         return augment_and_mix(stems, parameters, self.steps, len(self.targets))
+
+
+def _sum_alongside(stems: Tensor, mixture: Tensor, k: int) -> None:
+    """Sum stems (K, C, T) into a mixture (C, T), bit for bit as `Tensor.sum` does, when the stem k was read.
+
+    A stem that was just read is still in the processor's cache. Beyond four, torch sums in another order.
+    """
+    n_stems = stems.shape[0]
+    if n_stems > 4:
+        if k == n_stems - 1:
+            torch.sum(stems, 0, out=mixture)
+    elif n_stems == 1:
+        mixture.copy_(stems[0])
+    elif k == 1:
+        torch.add(stems[0], stems[1], out=mixture)
+    elif k > 1:
+        mixture.add_(stems[k])
 
 
 def augment_and_mix(

@@ -84,7 +84,7 @@ class Store(Protocol):
         """End what `start` began."""
 
     def raise_error(self) -> None:
-        """Raise what `start` met."""
+        """Return, unless `start` met an error, which is raised."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,9 @@
 import hashlib
 import json
 import os
-import shutil
 import threading
-import time
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +14,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from sepkit import audio
-from sepkit.cache import cache_directory
 from sepkit.datasets.readers import Reader
-from sepkit.datasets.songs import Song
-from sepkit.datasets.stems import Stem, StemFile
+from sepkit.datasets.stems import StemFile
 from sepkit.datasets.stored_file import (
     FORMAT,
     Key,
@@ -40,14 +35,8 @@ try:
 except ImportError:  # Windows, where two processes may decode the same file, of which one result stays
     fcntl = None
 
-LIMIT = "SEPKIT_STORE_LIMIT"  # environment variable, GB
-DEFAULT_LIMIT = 50.0  # GB
-_GB = 1e9  # bytes
-_RESERVE = 1e9  # bytes of the disk that are left free
 _OPEN = 1024  # files that are mapped at once, of the 65530 mappings that Linux allows
-_ABANDONED = 3600.0  # s after which what is half written belongs to a process that died
 _REMEDY = "nothing half made is kept; make room, set SEPKIT_CACHE to another folder, or set data.store: off"
-_WAV = ("WAV", "WAVEX", "RF64")
 
 
 class Entry(NamedTuple):
@@ -174,7 +163,7 @@ class DecodedStore:
             self._stopped.clear()
 
     def raise_error(self) -> None:
-        """Raise what `start` met.
+        """Return, unless `start` met an error, which is raised.
 
         Raises:
             OutputError: the disk did not take a file.
@@ -220,134 +209,6 @@ def _alone(path: Path, wait: bool) -> Iterator[bool]:
             fcntl.flock(file, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
 
 
-def store_folder() -> Path:
-    """Return the folder of the store."""
-    return cache_directory() / "store"
-
-
-def choose_limit(limit: float | None = None) -> float:
-    """Return what the store may take, bytes: as it is given in GB, else $SEPKIT_STORE_LIMIT, else 50 GB.
-
-    Raises:
-        ValueError: the variable is no number above 0.
-    """
-    if limit is None:
-        given = os.environ.get(LIMIT, "")
-        try:
-            limit = float(given or DEFAULT_LIMIT)
-        except ValueError:
-            limit = -1.0
-        if not 0 < limit < float("inf"):
-            raise ValueError(f"{LIMIT} must be a number of GB above 0, got {given!r}; set it, or data.store_limit")
-    return limit * _GB
-
-
-def plan_store(songs: Iterable[Song], limit: float | None = None) -> DecodedStore | None:
-    """Decide which files of songs are stored: what is not 16-bit WAV at the wanted rate, as far as there is room.
-
-    Entries of other songs that take room are removed, those first that were not used for longest.
-
-    Args:
-        songs: which are read.
-        limit: GB that the store may take; None: `choose_limit` has it.
-
-    Returns:
-        The store; None where nothing is to be stored.
-
-    Raises:
-        ValueError: $SEPKIT_STORE_LIMIT is no number above 0.
-    """
-    stems = (stem for song in songs for stem in (*song.stems.values(), *([song.mixture] if song.mixture else [])))
-    return plan_stems(stems, limit)
-
-
-def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStore | None:
-    """Decide which files of stems are stored, as `plan_store` does.
-
-    Args:
-        stems: which are read.
-        limit: GB that the store may take; None: `choose_limit` has it.
-    """
-    wanted = {
-        make_key(file, stem.sample_rate): Entry(file, stem.sample_rate)
-        for stem in stems
-        for file in stem.files
-        if not _is_plain(file, stem.sample_rate)
-    }
-    if not wanted:
-        return None
-    store = DecodedStore(wanted, store_folder())
-    there = _list_entries(store.folder)
-    own = {store.path(key): key for key in wanted}
-    used = sum(size for path, (size, _) in there.items() if path in own)
-    allowed, free = choose_limit(limit), _free_space(store.folder)
-    room = min(allowed, used + max(0.0, free - _RESERVE))
-    store.entries = _choose(wanted, room)
-    if len(store.entries) < len(wanted):
-        needed = sum(count_bytes(*entry) for entry in wanted.values())
-        cause = f"data.store_limit is {allowed / _GB:g} GB" if allowed <= room else f"{free / _GB:.1f} GB are free"
-        warnings.warn(
-            f"{len(wanted) - len(store.entries)} of {len(wanted)} files are decoded each time that they are read: "
-            f"stored, all take {needed / _GB:.1f} GB, and {cause} in {store.folder}; make room, set data.store_limit, "
-            "or set SEPKIT_CACHE to another folder",
-            stacklevel=3,
-        )
-    _make_room(store, there, allowed)
-    return store
-
-
-def _is_plain(file: StemFile, sample_rate: int) -> bool:
-    """Return whether a file is read in place, as far as that shows without opening it."""
-    info = file.info
-    is_wav = info.subtype == "PCM_16" and info.format in _WAV and info.reader == "soundfile" and not info.complaint
-    return is_wav and info.sample_rate == sample_rate
-
-
-def _choose(wanted: Mapping[Key, Entry], room: float) -> dict[Key, Entry]:
-    """Choose what fits, in its order, so that the same songs and room give the same."""
-    chosen = {}
-    for key, entry in wanted.items():
-        size = count_bytes(*entry)
-        if size <= room:
-            chosen[key] = entry
-            room -= size
-    return chosen
-
-
-def _list_entries(folder: Path) -> dict[Path, tuple[int, float]]:
-    """List size and time of last use of all entries, and remove what processes that died left."""
-    found = {}
-    for path in folder.glob("*/*"):
-        with suppress(OSError):
-            status = path.stat()
-            if path.suffix == ".pcm":
-                found[path] = status.st_size, status.st_mtime
-            elif time.time() - status.st_mtime > _ABANDONED:
-                path.unlink()
-    return found
-
-
-def _make_room(store: DecodedStore, there: Mapping[Path, tuple[int, float]], allowed: float) -> None:
-    """Mark what is used, and remove what is not, the oldest first, until all fits the limit."""
-    own = {store.path(key) for key in store.entries}
-    for path in own & there.keys():
-        with suppress(OSError):
-            os.utime(path)
-    others = sorted((path for path in there if path not in own), key=lambda path: there[path][1])
-    total = sum(count_bytes(*entry) for entry in store.entries.values()) + sum(there[path][0] for path in others)
-    for path in others:
-        if total <= allowed:
-            return
-        with suppress(OSError):
-            path.unlink()
-            total -= there[path][0]
-
-
-def _free_space(folder: Path) -> float:
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(existing).free
-
-
 class Built(NamedTuple):
     """What was stored.
 
@@ -368,7 +229,7 @@ def build_store(
     progress: bool = True,
     report: Callable[[Sequence[str]], object] | None = None,
 ) -> Built:
-    """Store all files ahead of a training, several at a time; what is there is left, so that it goes on where it was.
+    """Decode all files into the store ahead of a training, several at a time; what is there is left as it is.
 
     Args:
         store: of `plan_store`.

@@ -1,17 +1,21 @@
 """Recipe YAML -> checked settings, with every mistake answered at its line before anything is built."""
 
-from sepkit.recipe.document import RecipeError
-from sepkit.recipe.loader import importable, load_recipe, recipe_names
-from sepkit.recipe.settings import (
+from sepkit.recipe.data_settings import (
     ActivitySettings,
-    BaseSettings,
     DataSettings,
-    LossSettings,
-    Ramp,
-    Recipe,
     RemixSettings,
     RootSettings,
     SamplingSettings,
+    VariantSettings,
+)
+from sepkit.recipe.document import RecipeError
+from sepkit.recipe.loader import importable, load_recipe, recipe_names
+from sepkit.recipe.settings import (
+    BaseSettings,
+    LossSettings,
+    Ramp,
+    Recipe,
+    RobustSettings,
     SeparatorSettings,
     TrainingSettings,
     ValidationSettings,
@@ -26,11 +30,13 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RemixSettings",
+    "RobustSettings",
     "RootSettings",
     "SamplingSettings",
     "SeparatorSettings",
     "TrainingSettings",
     "ValidationSettings",
+    "VariantSettings",
     "importable",
     "load_recipe",
     "recipe_names",

@@ -13,17 +13,20 @@ from sepkit.objective import ITEM_WISE, TERM_KEYS, Objective, find_pooling
 from sepkit.problems import Problem, did_you_mean, dotted, show
 from sepkit.quantities import named_quantities
 from sepkit.recipe.base import Base, Fit, wrapped_network
+from sepkit.recipe.data_settings import (
+    ActivitySettings,
+    RemixSettings,
+    RootSettings,
+    SamplingSettings,
+    VariantSettings,
+)
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.freezing import list_freezing_problems
 from sepkit.recipe.settings import (
-    ActivitySettings,
     Ramp,
     Recipe,
-    RemixSettings,
     RobustSettings,
-    RootSettings,
-    SamplingSettings,
     SeparatorSettings,
 )
 from sepkit.separator import Separator, list_filter_problems
@@ -44,6 +47,7 @@ _INNER = {  # mappings within the sections
     ("losses", "robust"): RobustSettings,
     ("data", "root"): RootSettings,
     ("data", "remix"): RemixSettings,
+    ("data", "variants"): VariantSettings,
     ("data", "sampling"): SamplingSettings,
     ("data", "sampling", "activity"): ActivitySettings,
 }

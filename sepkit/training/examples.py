@@ -9,7 +9,7 @@ from sepkit.datasets.activity import ActivityRules
 from sepkit.datasets.matching import Remix
 from sepkit.datasets.plan import VERSION
 from sepkit.datasets.sampling import SamplingRules
-from sepkit.datasets.store import plan_store
+from sepkit.datasets.store_plan import plan_store
 from sepkit.instantiate import instantiate
 from sepkit.recipe import Recipe
 

@@ -25,15 +25,16 @@ _SHARED_MEMORY = Path("/dev/shm")  # through which processes hand over batches, 
 _MORE_SHARED_MEMORY = "give the container more with --shm-size=1g, or set data.workers=0"
 
 
-def make_loader(trainer: "Trainer", n_workers: int | None = None) -> Loader:
+def make_loader(trainer: "Trainer", n_workers: int | None = None, n_kept: int | None = None) -> Loader:
     """Make a loader of batches for a training.
 
     Args:
         trainer: whose sampler, songs and device.
         n_workers: processes that load; None: as many as the recipe asks for, if there are cores and shared memory.
+        n_kept: batches that stay valid; None: as many as a training needs.
     """
     n_workers = _choose_workers(trainer) if n_workers is None else n_workers
-    return Loader(trainer.dataset, trainer.sampler, n_workers, trainer.device, _count_kept(trainer))
+    return Loader(trainer.dataset, trainer.sampler, n_workers, trainer.device, n_kept or _count_kept(trainer))
 
 
 def _count_kept(trainer: "Trainer") -> int:

@@ -211,7 +211,7 @@ class Trainer:
             self.failures.update(batch.failures)
 
     def _tell_failures(self) -> None:
-        """Log why examples of this epoch were drawn anew."""
+        """Print why examples of this epoch were drawn anew."""
         for sentence, count in self.failures.items():
             self.log(f"skipped {count} example{'s' if count > 1 else ''}: {sentence}")
         self.failures.clear()

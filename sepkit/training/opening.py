@@ -7,7 +7,7 @@ from sepkit.datasets.candidates import Wanted
 from sepkit.datasets.several import Opened, Source, open_sources, refuse
 from sepkit.problems import Problem, did_you_mean
 from sepkit.recipe import Recipe
-from sepkit.training.songs import check_recipe_songs
+from sepkit.training.songs import add_variants, check_recipe_songs
 
 
 def open_data(recipe: Recipe, log: Callable[[str], object] = str) -> dict[str, list[Song]]:
@@ -15,11 +15,12 @@ def open_data(recipe: Recipe, log: Callable[[str], object] = str) -> dict[str, l
 
     Args:
         recipe: which is trained.
-        log: called with a line on each root: its layout, and how many tracks it has.
+        log: called with a line on each root, its layout and how many tracks it has, and on variants.
 
     Raises:
         sepkit.recipe.RecipeError: a source is no stem of any song, or a stem map names none.
         sepkit.datasets.DatasetError: with what is wrong in either.
+        sepkit.disk.OutputError: variants of the songs do not fit on the disk.
         TrainingError: no validation excerpt can be scored.
     """
     separator, data = recipe.separator, recipe.data
@@ -35,7 +36,7 @@ def open_data(recipe: Recipe, log: Callable[[str], object] = str) -> dict[str, l
     for line in opened.lines:
         log(line)
     check_recipe_songs(recipe, opened.songs)
-    return opened.songs
+    return add_variants(recipe, opened.songs, log)
 
 
 def list_sources(recipe: Recipe) -> list[Source]:

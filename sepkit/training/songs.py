@@ -1,12 +1,13 @@
 """Checks of songs before the first step."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sepkit.datasets import Song, check_songs
+from sepkit.datasets.variants import Variant, make_variants
 from sepkit.metrics import framewise_sdr
 from sepkit.recipe import Recipe
 from sepkit.training.signals import TrainingError
@@ -41,6 +42,28 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
                 "null, or add songs to valid/ in which it sounds",
                 stacklevel=2,
             )
+
+
+def add_variants(
+    recipe: Recipe, songs: Mapping[str, Sequence[Song]], log: Callable[[str], object]
+) -> dict[str, list[Song]]:
+    """Add to the songs that a recipe trains on the variants of them that it asks for.
+
+    Args:
+        recipe: which is trained.
+        songs: by subset, "train" and "valid".
+        log: called with a line on them.
+
+    Raises:
+        sepkit.audio.AudioError: a song cannot be read.
+        sepkit.disk.OutputError: the variants do not fit on the disk.
+    """
+    variants = [Variant(variant.pitch, variant.tempo) for variant in recipe.data.variants]
+    if not variants:
+        return dict(songs)
+    made = make_variants(songs["train"], variants)
+    log(f"beside the songs: {len(made)} variants of them, {'; '.join(variant.name for variant in variants)}")
+    return {**songs, "train": [*songs["train"], *made]}
 
 
 def _is_scored(song: Song, sources: Sequence[str], excerpt: float | None) -> Tensor:

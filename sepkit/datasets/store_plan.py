@@ -1,0 +1,150 @@
+"""What the store of decoded files holds: what is slow to read, as far as there is room."""
+
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from sepkit.cache import cache_directory
+from sepkit.datasets.songs import Song
+from sepkit.datasets.stems import Stem, StemFile
+from sepkit.datasets.store import DecodedStore, Entry
+from sepkit.datasets.stored_file import Key, count_bytes, make_key
+
+LIMIT = "SEPKIT_STORE_LIMIT"  # environment variable, GB
+DEFAULT_LIMIT = 50.0  # GB
+_GB = 1e9  # bytes
+_RESERVE = 1e9  # bytes of the disk that are left free
+_ABANDONED = 3600.0  # s after which what is half written belongs to a process that died
+_WAV = ("WAV", "WAVEX", "RF64")
+
+
+def store_folder() -> Path:
+    """Return the folder of the store."""
+    return cache_directory() / "store"
+
+
+def choose_limit(limit: float | None = None) -> float:
+    """Return what the store may take, bytes: as it is given in GB, else $SEPKIT_STORE_LIMIT, else 50 GB.
+
+    Raises:
+        ValueError: the variable is no number above 0.
+    """
+    if limit is None:
+        given = os.environ.get(LIMIT, "")
+        try:
+            limit = float(given or DEFAULT_LIMIT)
+        except ValueError:
+            limit = -1.0
+        if not 0 < limit < float("inf"):
+            raise ValueError(f"{LIMIT} must be a number of GB above 0, got {given!r}; set it, or data.store_limit")
+    return limit * _GB
+
+
+def plan_store(songs: Iterable[Song], limit: float | None = None) -> DecodedStore | None:
+    """Decide which files of songs are stored: what is not 16-bit WAV at the wanted rate, as far as there is room.
+
+    Entries of other songs that take room are removed, those first that were not used for longest.
+
+    Args:
+        songs: which are read.
+        limit: GB that the store may take; None: `choose_limit` has it.
+
+    Returns:
+        The store; None where nothing is to be stored.
+
+    Raises:
+        ValueError: $SEPKIT_STORE_LIMIT is no number above 0.
+    """
+    stems = (stem for song in songs for stem in (*song.stems.values(), *([song.mixture] if song.mixture else [])))
+    return plan_stems(stems, limit)
+
+
+def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStore | None:
+    """Decide which files of stems are stored, as `plan_store` does.
+
+    Args:
+        stems: which are read.
+        limit: GB that the store may take; None: `choose_limit` has it.
+    """
+    wanted = {
+        make_key(file, stem.sample_rate): Entry(file, stem.sample_rate)
+        for stem in stems
+        for file in stem.files
+        if not _is_plain(file, stem.sample_rate)
+    }
+    if not wanted:
+        return None
+    store = DecodedStore(wanted, store_folder())
+    there = _list_entries(store.folder)
+    own = {store.path(key): key for key in wanted}
+    used = sum(size for path, (size, _) in there.items() if path in own)
+    allowed, free = choose_limit(limit), _free_space(store.folder)
+    room = min(allowed, used + max(0.0, free - _RESERVE))
+    store.entries = _choose(wanted, room)
+    if len(store.entries) < len(wanted):
+        needed = sum(count_bytes(*entry) for entry in wanted.values())
+        cause = f"data.store_limit is {allowed / _GB:g} GB" if allowed <= room else f"{free / _GB:.1f} GB are free"
+        warnings.warn(
+            f"{len(wanted) - len(store.entries)} of {len(wanted)} files are decoded each time that they are read: "
+            f"stored, all take {needed / _GB:.1f} GB, and {cause} in {store.folder}; make room, set data.store_limit, "
+            "or set SEPKIT_CACHE to another folder",
+            stacklevel=3,
+        )
+    _make_room(store, there, allowed)
+    return store
+
+
+def _is_plain(file: StemFile, sample_rate: int) -> bool:
+    """Return whether a file is read in place, as far as that shows without opening it; what is packed stays there."""
+    info = file.info
+    is_wav = info.subtype == "PCM_16" and info.format in _WAV and info.reader == "soundfile" and not info.complaint
+    return file.is_packed or (is_wav and info.sample_rate == sample_rate)
+
+
+def _choose(wanted: Mapping[Key, Entry], room: float) -> dict[Key, Entry]:
+    """Choose what fits, in its order, so that the same songs and room give the same."""
+    chosen = {}
+    for key, entry in wanted.items():
+        size = count_bytes(*entry)
+        if size <= room:
+            chosen[key] = entry
+            room -= size
+    return chosen
+
+
+def _list_entries(folder: Path) -> dict[Path, tuple[int, float]]:
+    """List size and time of last use of all entries, and remove what processes that died left."""
+    found = {}
+    for path in folder.glob("*/*"):
+        with suppress(OSError):
+            status = path.stat()
+            if path.suffix == ".pcm":
+                found[path] = status.st_size, status.st_mtime
+            elif time.time() - status.st_mtime > _ABANDONED:
+                path.unlink()
+    return found
+
+
+def _make_room(store: DecodedStore, there: Mapping[Path, tuple[int, float]], allowed: float) -> None:
+    """Mark what is used, and remove what is not, the oldest first, until all fits the limit."""
+    own = {store.path(key) for key in store.entries}
+    for path in own & there.keys():
+        with suppress(OSError):
+            os.utime(path)
+    others = sorted((path for path in there if path not in own), key=lambda path: there[path][1])
+    total = sum(count_bytes(*entry) for entry in store.entries.values()) + sum(there[path][0] for path in others)
+    for path in others:
+        if total <= allowed:
+            return
+        with suppress(OSError):
+            path.unlink()
+            total -= there[path][0]
+
+
+def _free_space(folder: Path) -> float:
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(existing).free
