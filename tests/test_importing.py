@@ -425,7 +425,7 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
             "residual: must be a name like those of sources, and another: a source must be a name that files can have, "
             "got '../x': correct the config by --set training.instruments=[NAME,..]",
         ),
-        ({"model__stft_n_fft": "many"}, "a value of the config has not the form that it must have (TypeError:"),
+        ({"model__stft_n_fft": "many"}, "model.stft_n_fft must be an even number, at least 2, got 'many': correct it"),
         (
             {"inference__num_overlap": 0},
             "inference.num_overlap must be a number of chunks over each sample",
@@ -539,7 +539,11 @@ def test_networks_that_there_are_not_are_refused_by_name(tmp_path, run, names, m
         ("demucs.htdemucs.HTDemucs", {"new": 1}, "config must hold arguments of the original network alone, got new"),
         ("demucs.htdemucs.HTDemucs", {"channels": 4}, "channels must be 3, as the tensors have it, got 4"),
         ("demucs.htdemucs.HTDemucs", {"sources": None}, "sources must be stated"),
-        ("demucs.htdemucs.HTDemucs", {"segment": -1}, "segment must be a number of seconds above 0, got -1"),
+        (
+            "demucs.htdemucs.HTDemucs",
+            {"segment": -1},
+            "segment must be a number above 0, got -1: correct it by --set segment=VALUE",
+        ),
     ],
 )
 def test_a_package_that_does_not_fit_is_refused(reference_root, tmp_path, run, class_name, changes, message):

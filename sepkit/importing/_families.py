@@ -95,7 +95,7 @@ def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     """
     section = stated(config, "model")
     if section not in _SECTIONED:
-        return config
+        return {key: value for key, value in config.items() if value is not None}
     arguments = {key: value for key, value in required(config, section).items() if value is not None}
     arguments["sources"] = listed_names(config, "training.instruments")
     for key, theirs in (("samplerate", "samplerate"), ("segment", "segment"), ("audio_channels", "channels")):

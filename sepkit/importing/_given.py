@@ -11,6 +11,7 @@ from typing import Any
 
 from sepkit.importing._config import MissingError
 from sepkit.importing._pickles import CheckpointError
+from sepkit.importing._watched import Watched
 from sepkit.plain import parse_json, parse_yaml, read_text
 from sepkit.problems import show
 from sepkit.separator import Separator
@@ -57,32 +58,6 @@ _HINTS = {
 
 
 _NUMBER = re.compile(r"[+-]?(\d{1,12}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?")
-
-
-class Watched(Mapping):
-    """A config that writes down what is read of it.
-
-    Args:
-        values: the config.
-        read: gets the dotted keys of values that are read.
-        place: dotted key of this mapping.
-    """
-
-    def __init__(self, values: Mapping[str, Any], read: set[str], place: str = "") -> None:
-        self._values, self._read, self._place = values, read, place
-
-    def __getitem__(self, key: str) -> Any:
-        value, place = self._values[key], f"{self._place}{key}"
-        if isinstance(value, Mapping):
-            return Watched(value, self._read, f"{place}.")
-        self._read.add(place)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     if sorted(sources) != sorted(stems):
         raise ValueError(f"model.stems must be {', '.join(stems)}, as the tensors have it, got {', '.join(sources)}")
     sample_rate = int(required(config, "audio.sample_rate"))
-    agreed(config, "model.fs", sample_rate)
+    agreed(config, "model.fs", sample_rate, "audio.sample_rate of the config has it")
     n_rows, hidden_size = shape_of(tensors, f"{_LAYERS}0.rnn.weight_hh_l0", 2)
     cell = "gru" if n_rows == 3 * hidden_size else "lstm"
     bidirectional = f"{_LAYERS}0.rnn.weight_hh_l0_reverse" in tensors

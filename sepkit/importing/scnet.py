@@ -17,6 +17,7 @@ from sepkit.importing._config import (
     shape_of,
     source_names,
     stated,
+    window_size,
 )
 from sepkit.importing._tensors import convert_named, rename
 
@@ -76,7 +77,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
             "class": "STFT",
             "n_fft": n_fft,
             "hop_length": hop_length,
-            "window_size": required(config, "model.win_size"),
+            "window_size": window_size(config, "model.win_size", "model.hop_size", n_fft),
             "window": "hann" if masked else "rectangular",
             "normalized": required(config, "model.normalized"),
         },
