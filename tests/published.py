@@ -60,6 +60,20 @@ WRAPPINGS: dict[str, Callable[[Tensors], Any]] = {
         "n_averaged": torch.tensor(100),
         **{f"module.{name}": value for name, value in tensors.items()},
     },
+    "ema_pytorch": lambda tensors: {
+        "initted": torch.tensor([True]),
+        "step": torch.tensor([9]),
+        **{f"online_model.{name}": value for name, value in Noise(tensors).items()},
+        **{f"ema_model.{name}": value for name, value in tensors.items()},
+    },
+    "ema_pytorch alone": lambda tensors: {
+        "ema": {
+            "initted": torch.tensor([True]),
+            "step": torch.tensor([9]),
+            **{f"ema_model.module.{name}": value for name, value in tensors.items()},
+        },
+        "step": 9,
+    },
     "lightning": lambda tensors: {
         "pytorch-lightning_version": "2.0.0",
         "state_dict": {f"model.{name}": value for name, value in tensors.items()},
@@ -90,6 +104,8 @@ TAKEN = {
     "distributed": ["model_state_dict", "names without module."],
     "compiled": ["names without module.", "names without _orig_mod."],
     "averaged": ["averaged weights", "names without module."],
+    "ema_pytorch": ["averaged weights, not online_model, which is there too", "names without ema_model."],
+    "ema_pytorch alone": ["ema", "averaged weights", "names without ema_model.", "names without module."],
     "lightning": ["state_dict", "names without model."],
     "ema": ["ema_state"],
     "one unknown key": ["weights"],

@@ -440,7 +440,7 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
             {"training__instruments": ["a", "b"]},
             "1 sources, as the tensors have it, got a, b: correct it by --set training.target_instrument=NAME",
         ),
-        ({"model__output_stem_names": ["a"]}, "splifft's own config is not read"),
+        ({"model__output_stem_names": ["a"]}, "model_type must be one of bs_roformer, mel_roformer, mdx23c"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(reference_root, tmp_path, run, changes, message):

@@ -18,6 +18,7 @@ from sepkit.importing._families import MOST_CHUNKS, Family, find_family, flatten
 from sepkit.importing._given import ask, check_numbers, check_read, check_settings, put, read_config, read_numbers
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, printable
+from sepkit.importing._splifft import is_splifft, translate
 from sepkit.model_folder import CARD, build_separator, give_weights, save_model
 from sepkit.separator import Separator
 
@@ -138,8 +139,8 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> Imported:
     """Build settings, state and card of one network."""
-    _refuse_foreign(given)
     try:
+        given, translated = translate(given) if is_splifft(given) else (given, [])
         family = find_family(material.tensors)
         config, taken = _join(family, material, given)
         for key, value in overrides.items():
@@ -157,7 +158,7 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
     except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError) as error:
         names = ", ".join(file["file"] for file in material.files[:4])
         raise CheckpointError(f"{names}: {_explain(error)}") from error
-    source = {**_name_files(material.files), "taken": [*material.taken, *taken]}
+    source = {**_name_files(material.files), "taken": [*material.taken, *translated, *taken]}
     if "address" in material.stated:
         source["address"] = material.stated["address"]
     licence = material.stated.get("licence", "not stated")
@@ -180,11 +181,6 @@ def _explain(error: Exception) -> str:
 
 def _name_files(files: list[dict[str, str]]) -> dict[str, Any]:
     return dict(files[0]) if len(files) == 1 else {"files": files}
-
-
-def _refuse_foreign(given: Mapping[str, Any]) -> None:
-    if "waveform_chunking" in given or "output_stem_names" in (given.get("model") or ()):
-        raise CheckpointError("splifft's own config is not read: give the yaml that came with the weights, or --set")
 
 
 def _join(family: Family, material: Material, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
