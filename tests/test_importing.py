@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sepkit.cli import model_command
+from sepkit.importing._given import read_config
+from sepkit.importing._materials import read_file
 from sepkit.importing.card import describe_model
 from sepkit.importing.model import import_model, read_model
 from sepkit.inference import separate
@@ -494,6 +496,41 @@ def test_a_variant_is_refused_by_the_tensor_that_gives_it_away(reference_root, t
     assert message in run(*arguments, code=2)
 
 
+def test_a_config_of_another_scnet_is_refused_by_its_key(reference_root, tmp_path, run):
+    written = write_published(reference_root, tmp_path, "scnet")
+    model = {"dims": [4, 32, 64, 128], "bandsplit_ratios": [0.175, 0.392, 0.433], "n_fft": 4096}
+    write_yaml(Path(written.options[1]), {"audio": {"sample_rate": 44100, "chunk_size": 264600}, "model": model})
+    message = "model.bandsplit_ratios of the config is of amanteur's SCNet, another network than that of these weights"
+    assert message in run(written.weights, *written.options, code=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"band_type": "bark"}, "kwargs.band_type must be one of musical, which are supported, got bark"),
+        ({"pad_mode": "circular"}, "kwargs.pad_mode must be constant or reflect, which are supported, got circular"),
+        ({"window_fn": "hamming_window"}, "kwargs.window_fn must be hann_window, as no other is supported"),
+        ({"n_bands": 7}, "kwargs.n_bands must be"),
+        ({"hop_length": None}, "kwargs.hop_length must be stated"),
+        ({"in_channels": 2}, "kwargs.in_channels must be 1, as no other is supported, got 2"),
+        ({"n_fft": 1024}, "kwargs.win_length must be from kwargs.hop_length, 512, to 1024 samples, got 2048"),
+    ],
+)
+def test_what_bandit_2_cannot_be_is_refused_by_its_key(reference_root, tmp_path, run, changes, message):
+    written = write_published(reference_root, tmp_path, "bandit_second")
+    config = read_config(Path(written.options[1]))
+    write_yaml(Path(written.options[1]), {**config, "kwargs": {**config["kwargs"], **changes}})
+    assert message in run(written.weights, *written.options, code=2)
+
+
+def test_what_bandit_2_repeats_is_the_same(reference_root, tmp_path, run):
+    written = write_published(reference_root, tmp_path, "bandit_second")
+    tensors = read_file(written.weights).tensors
+    name = next(name for name in tensors if name.endswith("combined.1.0.bias"))
+    write_weights(written.weights, {**tensors, name: tensors[name] + 1})
+    assert f"{name} must be mask_estim." in run(written.weights, *written.options, code=2)
+
+
 def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
     arguments = write_roformer_config(reference_root, tmp_path)
     tensors = dict(read_golden(reference_root, "bs_roformer").tensors)
@@ -519,7 +556,10 @@ def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
             "those below model. are Open-Unmix's, and loss.window stands beside them; save those below model. alone",
         ),
         (["band_split.to_features.0.0.gamma", "layers.0.a"], "layers.0 must have transformers over frames and over"),
-        (["band_split.norm_fc_modules.0.combined.0.weight"], "bandit's second version is not supported"),
+        (
+            ["sd_blocks.0.global_conv2d.weight", "dualpath_blocks.layers.0.a"],
+            "amanteur's SCNet is not supported; sd_blocks",
+        ),
     ],
 )
 def test_networks_that_there_are_not_are_refused_by_name(tmp_path, run, names, message):

@@ -16,8 +16,8 @@ from sepkit.importing._pickles import CheckpointError
 from sepkit.importing.model import _assemble, _join, read_numbers
 
 CASES_OF_FAMILIES = (
-    "bs_roformer", "mel_band_roformer", "mdx23c", "scnet_masked", "scnet_official", "bandit", "conv_tasnet", "htdemucs",
-    "hdemucs_masked", "demucs_time", "umxl",
+    "bs_roformer", "mel_band_roformer", "mdx23c", "scnet_masked", "scnet_official", "bandit_second", "conv_tasnet",
+    "htdemucs", "hdemucs_masked", "demucs_time", "umxl",
 )  # fmt: skip
 WRONG = ("abc", -2.5, [None], {"a": 1}, None)
 

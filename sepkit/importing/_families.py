@@ -30,19 +30,24 @@ class Family(NamedTuple):
 
 _BANDIT = (
     "fs require_no_overlap require_no_gap hidden_activation_kwargs n_fft win_length hop_length window_fn wkwargs power "
-    "center normalized pad_mode onesided normalize_input mult_add_mask freeze_encoder name"
+    "center normalized pad_mode onesided normalize_input mult_add_mask freeze_encoder name stft_precisions "
+    "bandsplit_precisions tf_model_precisions mask_estim_precisions"
 )
+_OF_BANDIT = ("model", "kwargs")
 FAMILIES = (
     Family("RoFormer", band_split_roformer, ("model.",)),
     Family("MDX23C", mdx23c),
     Family("SCNet", scnet),
-    Family("bandit", bandit, tuple(f"model.{name}" for name in _BANDIT.split())),
+    Family(
+        "bandit", bandit, (*(f"{section}.{name}" for section in ("model", "kwargs") for name in _BANDIT.split()), "cls")
+    ),
     Family("Demucs", demucs),
     Family("Conv-TasNet", conv_tasnet),
     Family("Open-Unmix", open_unmix),
 )
 _REFUSED = {  # what gives away a network that there is not
     "bandsequence.bsrnn.": "the BandSplitRNN of amanteur",
+    "sd_blocks.": "amanteur's SCNet",
     "separator.network.": "the Conv-TasNet of Demucs' second version",
     "crosstransformer_": "a variant of HTDemucs",
     "stg1_low_band_net.": "a VR model of Ultimate Vocal Remover",

@@ -44,10 +44,11 @@ _EXAMPLES: dict[str, Any] = {
     "audio.hop_length": 1024, "model.stft_n_fft": 2048, "model.stft_hop_length": 441, "model.stft_win_length": 2048,
     "model.zero_dc": False, "model.norm": "InstanceNorm", "model.act": "gelu", "model.nfft": 4096,
     "model.hop_size": 1024, "model.win_size": 4096, "model.normalized": True, "model.band_SR": [0.175, 0.392, 0.433],
-    "model.band_stride": [1, 4, 16], "model.standardize": True, "model.band_specs": "musical", "data.samplerate": 44100,
-    "data.segment": 11, "samplerate": 44100, "sample_rate": 44100, "segment": 10, "n_hop": 1024, "nfft": 4096,
-    "stride": 8, "n_blocks": 8, "norm_type": "gLN", "mask_act": "relu", "training.samplerate": 44100,
-    "training.segment": 11, "training.channels": 2,
+    "model.band_stride": [1, 4, 16], "model.standardize": True, "model.band_specs": "musical",
+    "model.band_type": "musical", "model.n_fft": 2048, "model.win_length": 2048, "model.hop_length": 512,
+    "model.pad_mode": "reflect", "data.samplerate": 44100, "data.segment": 11, "samplerate": 44100,
+    "sample_rate": 44100, "segment": 10, "n_hop": 1024, "nfft": 4096, "stride": 8, "n_blocks": 8, "norm_type": "gLN",
+    "mask_act": "relu", "training.samplerate": 44100, "training.segment": 11, "training.channels": 2,
 }  # fmt: skip
 _NAMES = ("training.instruments", "model.sources", "sources")
 _HINTS = {

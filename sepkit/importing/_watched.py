@@ -6,7 +6,17 @@ from typing import Any, NamedTuple
 
 from sepkit.problems import show
 
-_SECTIONS = {"audio", "model", "training", "inference", "data", "htdemucs", "hdemucs", "demucs"}  # at the top alone
+_SECTIONS = {
+    "audio",
+    "model",
+    "kwargs",
+    "training",
+    "inference",
+    "data",
+    "htdemucs",
+    "hdemucs",
+    "demucs",
+}  # at the top alone
 _NAMED = {"htdemucs", "hdemucs", "demucs"}  # to which "model" may point
 
 
@@ -57,7 +67,7 @@ _KINDS = {
             "hybrid_old softmask residual"
         ),
         _Kind("a word", lambda value: isinstance(value, str) and value != ""): (
-            "norm act norm_type mask_act encoder_activation band_specs band_type"
+            "norm act norm_type mask_act pad_mode encoder_activation band_specs band_type"
         ),
         _Kind(
             "a list of numbers above 0",
