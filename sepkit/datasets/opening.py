@@ -189,7 +189,7 @@ def _check_rates(candidates: Sequence[_Candidate], sample_rate: int) -> list[str
             paths.setdefault(stem.info.sample_rate, []).append(candidate.place / name)
     return [
         f"{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {rate} Hz, wanted are {sample_rate}; "
-        "set data.resample: true, or resample=True"
+        "convert the files, or let them be resampled by data.resample: true of a recipe, --resample or resample=True"
         for rate, same in sorted(paths.items())
         if rate != sample_rate
     ]

@@ -51,6 +51,7 @@ def evaluate(
     baselines: bool = True,
     batch_size: int | None = None,
     overlap: float | None = None,
+    shifts: int | None = None,
     device: str | torch.device | None = None,
     resample: bool = False,
     trust: bool = False,
@@ -91,6 +92,7 @@ def evaluate(
         baselines: score what needs no model, too.
         batch_size: chunks that the network sees at once, >= 1; the result does not depend on it; None: the model's.
         overlap: share of a chunk that the next one covers again, in [0, 0.9]; None: the model's.
+        shifts: delayed separations whose mean is scored, as in `sepkit.inference.separate`; None: the model's.
         device: to which the model is moved; None: it stays where it is, and one from a folder on the CPU.
         resample: let songs of another rate than the model's be resampled.
         trust: let the model's folder name classes outside this package, which are then imported.
@@ -111,7 +113,10 @@ def evaluate(
     end_if_spawned()
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
     sources = {"model": model, "data": data, "estimates": estimates, "references": references}
-    _check_call(sources, workers, split, resample)
+    _check_call(sources, workers, split)
+    if model is None:
+        of_model = {"batch_size": batch_size, "overlap": overlap, "shifts": shifts, "device": device}
+        _refuse_of_model({**of_model, "resample": resample or None, "trust": trust or None})
     if (report and output is None) or (run is not None and not report):
         raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
     settings, notes = _choose_engine(settings)
@@ -121,12 +126,13 @@ def evaluate(
         notes += read
     else:
         separator = _place_model(model, device, trust)
-        chunking = choose_chunking(separator, batch_size=batch_size, overlap=overlap)
+        chunking = choose_chunking(separator, batch_size=batch_size, overlap=overlap, shifts=shifts)
         chosen = choose_targets(separator.sources, targets, settings.protocol)
         songs = open_songs(data, split, chosen.stems, separator.sample_rate, separator.n_channels, resample=resample)
         tracks = [ModelTrack(song, chosen, separator, chunking) for song in songs]
         system, transform, model_hash = "model", separator.transform, hash_model(separator)
         separation = {"overlap": chunking.overlap, "resample": resample}
+        separation |= {"shifts": chunking.shifts} if chunking.shifts else {}
     notes += describe_tracks(tracks)
     settings = _leave_out_metrics(settings, tracks)
     scorer = TrackScorer(system, tracks, settings, transform if baselines else None)
@@ -141,7 +147,7 @@ def evaluate(
     return scores
 
 
-def _check_call(sources: Mapping[str, object], workers: int, split: str, resample: bool) -> None:
+def _check_call(sources: Mapping[str, object], workers: int, split: str) -> None:
     present = [name for name, value in sources.items() if value is not None]
     if present not in (["model", "data"], ["estimates", "references"], ["data", "estimates"]):
         raise ValueError(
@@ -150,10 +156,17 @@ def _check_call(sources: Mapping[str, object], workers: int, split: str, resampl
         )
     if not is_integer(workers) or workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
-    if resample and sources["model"] is None:
-        raise ValueError("resample is for songs that a model separates, estimates are scored as they are: leave it out")
     if split not in SUBSETS:
         raise ValueError(f"split must be one of {', '.join(SUBSETS)}, got {split!r}")
+
+
+def _refuse_of_model(given: Mapping[str, object]) -> None:
+    """Refuse arguments about how a model separates, where estimates are scored as they are."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ValueError(
+            f"{names[0]} is for a model that separates, estimates are scored as they are: leave {names[0]} out"
+        )
 
 
 def _place_model(model: Separator | str | os.PathLike, device: str | torch.device | None, trust: bool) -> Separator:
