@@ -113,12 +113,9 @@ def evaluate(
     end_if_spawned()
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
     sources = {"model": model, "data": data, "estimates": estimates, "references": references}
-    _check_call(sources, workers, split)
-    if model is None:
-        of_model = {"batch_size": batch_size, "overlap": overlap, "shifts": shifts, "device": device}
-        _refuse_of_model({**of_model, "resample": resample or None, "trust": trust or None})
-    if (report and output is None) or (run is not None and not report):
-        raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
+    chunks = {"batch_size": batch_size, "overlap": overlap, "shifts": shifts}
+    _check_call(sources, workers, split, {**chunks, "device": device, "resample": resample, "trust": trust})
+    _check_report(report, output, run)
     settings, notes = _choose_engine(settings)
     system, transform, model_hash, separation = "estimates", STFT(), None, {}
     if model is None:
@@ -126,13 +123,12 @@ def evaluate(
         notes += read
     else:
         separator = _place_model(model, device, trust)
-        chunking = choose_chunking(separator, batch_size=batch_size, overlap=overlap, shifts=shifts)
+        chunking = choose_chunking(separator, **chunks)
         chosen = choose_targets(separator.sources, targets, settings.protocol)
         songs = open_songs(data, split, chosen.stems, separator.sample_rate, separator.n_channels, resample=resample)
         tracks = [ModelTrack(song, chosen, separator, chunking) for song in songs]
         system, transform, model_hash = "model", separator.transform, hash_model(separator)
-        separation = {"overlap": chunking.overlap, "resample": resample}
-        separation |= {"shifts": chunking.shifts} if chunking.shifts else {}
+        separation = {"overlap": chunking.overlap, "shifts": chunking.shifts, "resample": resample}
     notes += describe_tracks(tracks)
     settings = _leave_out_metrics(settings, tracks)
     scorer = TrackScorer(system, tracks, settings, transform if baselines else None)
@@ -147,7 +143,7 @@ def evaluate(
     return scores
 
 
-def _check_call(sources: Mapping[str, object], workers: int, split: str) -> None:
+def _check_call(sources: Mapping[str, object], workers: int, split: str, of_model: Mapping[str, object]) -> None:
     present = [name for name, value in sources.items() if value is not None]
     if present not in (["model", "data"], ["estimates", "references"], ["data", "estimates"]):
         raise ValueError(
@@ -156,17 +152,16 @@ def _check_call(sources: Mapping[str, object], workers: int, split: str) -> None
         )
     if not is_integer(workers) or workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
+    name = next((name for name, value in of_model.items() if value is not None and value is not False), None)
+    if name is not None and sources["model"] is None:
+        raise ValueError(f"{name} is for a model that separates, estimates are scored as they are: leave {name} out")
     if split not in SUBSETS:
         raise ValueError(f"split must be one of {', '.join(SUBSETS)}, got {split!r}")
 
 
-def _refuse_of_model(given: Mapping[str, object]) -> None:
-    """Refuse arguments about how a model separates, where estimates are scored as they are."""
-    names = [name for name, value in given.items() if value is not None]
-    if names:
-        raise ValueError(
-            f"{names[0]} is for a model that separates, estimates are scored as they are: leave {names[0]} out"
-        )
+def _check_report(report: bool, output: str | os.PathLike | None, run: str | os.PathLike | None) -> None:
+    if (report and output is None) or (run is not None and not report):
+        raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
 
 
 def _place_model(model: Separator | str | os.PathLike, device: str | torch.device | None, trust: bool) -> Separator:
