@@ -747,3 +747,107 @@ def test_a_network_that_is_not_of_the_package_is_described_and_not_imported(tmp_
     (tmp_path / "model.json").write_text(text.replace('"network": {', '"network": 1, "x": {'))
     with pytest.raises(ModelError, match="describes no separator: copy it again"):
         describe_model(tmp_path)
+
+
+# Mixed-up files, and folders that others have damaged
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "key"),
+    [
+        ("bs_roformer", "mdx23c", "MDX23C, as its model.num_subbands"),
+        ("mdx23c", "bs_roformer", "RoFormer, as its model.time_transformer_depth"),
+        ("htdemucs", "scnet", "SCNet, as its model.band_SR"),
+        ("scnet", "bandit", "bandit, as its model.band_specs"),
+    ],
+)
+def test_the_config_of_another_family_is_named_as_such(reference_root, tmp_path, run, weights, config, key):
+    for name in ("weights", "config"):
+        (tmp_path / name).mkdir()
+    one = write_published(reference_root, tmp_path / "weights", weights)
+    other = write_published(reference_root, tmp_path / "config", config)
+    assert f"of a network of the family {key} tells" in run(one.weights, "--config", other.options[1], code=2)
+
+
+@pytest.mark.parametrize("name", ["", "model.safetensors", "model.json"])
+def test_what_is_of_a_model_folder_is_used_as_it_is(reference_root, tmp_path, run, name):
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    run(written.weights, *written.options)
+    said = run(tmp_path / "out" / name, output="again", code=2)
+    assert said == f"sepkit-model: {tmp_path / 'out'} is a model folder of sepkit already: use it as it is\n"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["long", "null"])
+def test_a_name_that_no_folder_can_have_is_answered(reference_root, tmp_path, name):
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    with pytest.raises(ValueError, match=r"cannot be a folder: .*, give another by --output"):
+        import_model(written.weights, written.options[1], tmp_path / name)
+
+
+def test_a_folder_that_another_process_wrote_meanwhile_is_not_replaced(reference_root, tmp_path):
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    arguments = (written.weights, written.options[1], tmp_path / "out")
+
+    def log(line: str) -> None:
+        if line.startswith("network"):
+            import_model(*arguments)
+
+    with pytest.raises(ValueError, match=f"{tmp_path / 'out'} holds a model already"):
+        import_model(*arguments, log=log)
+
+
+@pytest.mark.parametrize(("name", "option"), [("a b", "--model 'a b'"), ("-n", "--model=-n"), ("é", "--model 'é'")])
+def test_what_to_do_next_can_be_typed(reference_root, tmp_path, monkeypatch, run, name, option):
+    monkeypatch.chdir(tmp_path)
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    written.weights.rename(tmp_path / f"{name}.ckpt")
+    lines = run(f"./{name}.ckpt", *written.options, output=None)
+    assert lines.endswith(f"next       sepkit-separate SONG {option}\n")
+
+
+CARD_VALUES = (3, "text", None, [3], {"a": 3}, {"files": 3}, {"files": [3]}, {"config": {"file": 3}})
+
+
+@pytest.mark.parametrize("value", CARD_VALUES, ids=repr)
+@pytest.mark.parametrize("key", ["format", "source", "score", "licence", "base", "validation", "data", "recipe"])
+def test_a_card_that_was_changed_is_described_or_answered(described, key, value):
+    rewrite(described, **{key: value})
+    _describe_or_answer(described)
+
+
+@pytest.mark.parametrize("value", CARD_VALUES, ids=repr)
+@pytest.mark.parametrize("key", ["sources", "network", "transform", "chunking", "segment", "n_channels", "postfilter"])
+def test_a_separator_that_was_changed_is_described_or_answered(described, key, value):
+    separator = read_card(described)["separator"]
+    rewrite(described, separator={**separator, key: value})
+    _describe_or_answer(described)
+
+
+def test_weights_that_were_cut_off_are_not_described(described):
+    weights = described / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"model.safetensors is damaged .*: copy it again"):
+        describe_model(described)
+
+
+@pytest.fixture
+def described(tmp_path):
+    network = {"class": "BLSTM", "hidden_size": 4, "n_layers": 1, "n_bands": 4}
+    save_model(
+        Separator(["a"], network, 8000, 1, 1.0, {"class": "STFT", "n_fft": 64, "hop_length": 16}), tmp_path / "m"
+    )
+    return tmp_path / "m"
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    card = read_card(folder)
+    (folder / "model.json").write_text(json.dumps({**card, **changes}))
+
+
+def _describe_or_answer(folder: Path) -> None:
+    try:
+        said = describe_model(folder)
+    except ModelError as error:
+        said = str(error)
+        assert "\n" not in said
+    assert str(folder) in said

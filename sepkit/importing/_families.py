@@ -88,6 +88,30 @@ def _refuse_mixed(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+_SIGNS = {  # keys of a section `model` that one family alone has
+    "RoFormer": "time_transformer_depth freqs_per_bands num_bands stft_hop_length dim_head",
+    "MDX23C": "num_subbands num_blocks_per_scale bottleneck_factor",
+    "SCNet": "band_SR band_stride num_dplayer",
+    "bandit": "band_specs n_sqm_modules",
+}
+
+
+def refuse_other_family(family: Family, config: Mapping[str, Any]) -> None:
+    """Refuse the config of another network than that of the weights.
+
+    Raises:
+        ValueError: it is one, by a key that only such configs have.
+    """
+    section = stated(config, "model")
+    for name, keys in _SIGNS.items():
+        key = next((key for key in keys.split() if isinstance(section, Mapping) and key in section), None)
+        if key is not None and name != family.name:
+            raise ValueError(
+                f"the config is of a network of the family {name}, as its model.{key} tells, and the weights are of "
+                f"one of {family.name}: give the config that came with them"
+            )
+
+
 def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapping[str, Any]:
     """Return the arguments of a network of Demucs, of which the community's configs state some in other sections.
 

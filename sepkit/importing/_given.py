@@ -74,7 +74,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}, check the path") from error
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} cannot be read: it is not UTF-8, save it as that") from error
+        raise CheckpointError(
+            f"{path} cannot be read: it is not UTF-8, as configs are: give yaml or JSON, or save it as that"
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {str(error)[:300]}") from error
     if not isinstance(content, dict):
