@@ -2,6 +2,7 @@
 # ruff: noqa: E501 -- an expected message stands on one line, as it is printed
 
 import copy
+import json
 import random
 import re
 import subprocess
@@ -918,3 +919,22 @@ def test_an_optimizer_of_torch_takes_a_step_or_is_refused(folder, name):
     settings = load_recipe(yaml_of(folder, text)).training.optimizer
     instantiate(settings, "torch.optim", {"params": [weight]}).step()
     assert weight.any()
+
+
+def keys_of_recipes() -> list[str]:
+    sections = {name: getattr(field.annotation, "model_fields", {}) for name, field in Recipe.model_fields.items()}
+    below = [f"{name}.{field.alias or key}" for name, fields in sections.items() for key, field in fields.items()]
+    return [*sections, *below]
+
+
+@pytest.mark.parametrize("value", [json.dumps(value) for value in JUNK])
+def test_a_value_of_any_kind_at_any_key_is_taken_or_answered(folder, value):
+    path, raw = yaml_of(folder, TEXT), {}
+    for key in keys_of_recipes():
+        try:
+            load_recipe(path, [f"{key}={value}"])
+        except RecipeError:
+            pass
+        except Exception as error:
+            raw[key] = repr(error)
+    assert not raw

@@ -17,7 +17,7 @@ from sepkit.recipe.base import Base, Fit, wrapped_network
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.freezing import list_freezing_problems
-from sepkit.recipe.settings import Ramp, Recipe, SeparatorSettings
+from sepkit.recipe.settings import BaseSettings, Ramp, Recipe, SeparatorSettings
 from sepkit.separator import Separator, list_filter_problems
 
 _SIZES = ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")
@@ -140,7 +140,8 @@ def _right_key(path: Keys, values: dict[str, Any]) -> str:
     sections = {(name,): field.annotation for name, field in Recipe.model_fields.items()}
     sections = {path: model for path, model in sections.items() if hasattr(model, "model_fields")}
     key, section = str(path[-1]), tuple(k for k in path[:-1] if isinstance(k, str))
-    siblings = _keys_of({("losses", "weight"): Ramp, (): Recipe, **sections}[section])
+    inner = {("losses", "weight"): Ramp, ("separator", "from"): BaseSettings}
+    siblings = _keys_of({**inner, (): Recipe, **sections}[section])
     others = [(*outer, name) for outer, model in sections.items() for name in _keys_of(model)]
     for slot, module, derived in _SLOTS:
         cls = _class_at(values, slot, module)
