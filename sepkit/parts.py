@@ -64,6 +64,8 @@ def list_chunking_problems(chunking: object) -> list[Problem]:
     if not isinstance(chunking, Mapping):
         return [Problem((), f"must be a mapping of Chunking's arguments, got {show(chunking)}")]
     problems = check_arguments(Chunking, chunking)
+    if "class" in chunking:  # which mappings of a class have, and this is none
+        problems = [Problem(("class",), "must be left out: there is one Chunking alone", at_key=True), *problems]
     if problems:
         return problems
     try:

@@ -12,7 +12,6 @@ from sepkit.problems import did_you_mean, show
 
 NOT_STATED = "not stated"
 BAGS = ("htdemucs_ft", "mdx", "mdx_extra", "umxl", "umxhq")  # rows `<bag>/<member>` that make one model
-_NOT_SUPPORTED = ("bandit_v2",)  # architectures that sepkit does not have
 _INDENT = " " * 4
 
 
@@ -72,11 +71,6 @@ class RegisteredModel:
     def is_member(self) -> bool:
         """Return whether it is a member of a bag."""
         return self.name.partition("/")[0] in BAGS and not self.members
-
-    @property
-    def is_supported(self) -> bool:
-        """Return whether sepkit has its network."""
-        return self.architecture not in _NOT_SUPPORTED
 
     @property
     def sha256_start(self) -> str:
@@ -187,7 +181,7 @@ def format_models(models: Sequence[RegisteredModel], brought: Collection[str] = 
     rows = [
         (
             f"{'*' if model.name in brought else ' '} {model.name}",
-            model.architecture + ("" if model.is_supported else " (not supported)"),
+            model.architecture,
             format_size(model.size),
             model.licence,
             ", ".join(model.stems),

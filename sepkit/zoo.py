@@ -44,15 +44,13 @@ def get_model(
         The model folder.
 
     Raises:
-        ValueError: there is no such model, its network is not supported, its files cannot be read, something must be
+        ValueError: there is no such model, its files cannot be read, something must be
             stated by `overrides`, or another process fetches it.
         sepkit.model_folder.ModelError: `output` is there already, and is no empty folder.
         sepkit.downloads.DownloadError: a file could not be had, or `ask` said no.
         sepkit.disk.OutputError: the disk refused.
     """
     model, log = find_model_entry(name), log or (lambda _line: None)
-    if not model.is_supported:
-        raise ValueError(f"{model.name} is listed but not supported: sepkit has no {model.architecture}")
     folder = model_place(model.name) if output is None else Path(output)
     if output is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ModelError(f"{folder} is there already: give another --output, or remove it")

@@ -125,6 +125,7 @@ def test_a_chunking_that_cannot_be_is_refused(arguments, message):
         ({"overlap": 1.0}, r"chunking.overlap: must lie in \[0, 0.9\], got 1.0"),
         ({"overlaps": 0.5}, "chunking.overlaps: Chunking has no such argument; did you mean 'overlap'"),
         ({"window": "hann"}, "chunking.window: must be 'trapezoid' or 'triangle', got 'hann'"),
+        ({"class": 3}, "chunking.class: must be left out: there is one Chunking alone"),
         ([0.5], "chunking: must be a mapping of Chunking's arguments, got"),
     ],
 )

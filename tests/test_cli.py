@@ -126,6 +126,15 @@ def test_the_same_file_named_twice_is_separated_once():
     assert list(find_recordings([str(write("song.wav")), "./song.wav"], "out")) == ["song"]
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_place_of_recordings_may_stand_without_a_list(kind):
+    song = Path(write("song.wav"))
+    assert find_recordings(kind(song), "out") == find_recordings([song], "out") == {"song": song}
+    assert list(find_recordings(kind(song.parent), "out")) == ["song"]
+    with pytest.raises(ValueError, match="nothing does not exist"):
+        find_recordings(kind("nothing"), "out")
+
+
 @pytest.mark.parametrize(
     ("names", "clashes"),
     [

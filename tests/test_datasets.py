@@ -189,7 +189,7 @@ FAULTS = {
     _no_vocals: r"a0: the stem 'vocals' is missing",
     _no_stems: r"a1: holds no audio and counts as a song; remove it",
     _two_files: r"a2/vocals\.wav: there is another file for the stem 'vocals'; keep one",
-    _other_rate: r"a3/vocals\.wav: 11025 Hz, wanted are 8000; set data\.resample: true, or resample=True",
+    _other_rate: r"a3/vocals\.wav: 11025 Hz, wanted are 8000; convert the files, or let them be resampled",
     _three_channels: r"a4/vocals\.wav: has 3 channels, wanted are 1 or 2; mix it down",
     _shorter: r"a5: the lengths differ in samples \(drums 8000, vocals 7999\); fill the shorter ones with silence",
     _truncated: r"a6/vocals\.wav: truncated, 39\d\d of 8000 samples decode; get the whole file",
@@ -258,7 +258,8 @@ def test_a_stem_that_no_song_has_nor_one_like_it_is_to_be_added_or_left_out(tmp_
 def test_songs_of_another_rate_are_one_finding_for_each_rate(tmp_path):
     write_root(tmp_path, ["train/a", "train/b", "train/c", "valid/d"])
     write_song(tmp_path / "train" / "c", {name: noise(0, n_samples=2 * RATE) for name in TARGETS}, rate=2 * RATE)
-    remedy = "Hz, wanted are 44100; set data.resample: true, or resample=True"
+    remedy = "Hz, wanted are 44100; convert the files, or let them be resampled by data.resample: true of a recipe, "
+    remedy += "--resample or resample=True"
     with pytest.raises(DatasetError) as caught:
         folder(tmp_path, sample_rate=44100)
     assert caught.value.findings == [

@@ -566,6 +566,46 @@ def test_estimates_are_scored_against_songs(shared, tmp_path, inner):
     assert by_folder.rows == scores.rows
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"batch_size": 1}, {"overlap": 0.5}, {"shifts": 0}, {"device": "cpu"}, {"resample": True}, {"trust": True}],
+)
+def test_what_is_for_a_model_is_refused_with_estimates(shared, option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{name} is for a model that separates, estimates .*: leave {name} out"):
+        evaluate(estimates=shared / "test", data=shared, **option)
+
+
+@pytest.mark.parametrize("references", ["data", "references"])
+@pytest.mark.parametrize("stems", [("vocals",), ("vocals", "accompaniment"), ("vocals", "guitar")])
+def test_a_target_that_is_not_estimated_is_named_as_such(tmp_path, stems, references):
+    write_song(tmp_path / "songs" / "test" / "song", {name: noise(k) for k, name in enumerate(("vocals", "drums"))})
+    write_song(tmp_path / "estimates" / "song", {name: noise(k) for k, name in enumerate(stems)})
+    place = tmp_path / "songs" / ("" if references == "data" else "test")
+    message = f"targets must be stems that are estimated, in .*estimates {', '.join(sorted(stems))}, got drums"
+    with pytest.raises(ValueError, match=message):
+        evaluate(estimates=tmp_path / "estimates", targets=["drums"], **{references: place})
+
+
+def test_estimates_of_another_rate_than_the_songs_are_told_without_an_option_that_there_is_not(shared, tmp_path):
+    for name in ("first", "second", "third"):
+        write_song(tmp_path / name, {"vocals": noise(1, rate=2 * RATE)}, rate=2 * RATE)
+    with pytest.raises(
+        ValueError, match=r"all files need the same number of Hz, got .*: resample the others"
+    ) as caught:
+        evaluate(estimates=tmp_path, data=shared)
+    assert "data.resample" not in str(caught.value)
+
+
+def test_shifts_reach_what_is_scored_and_are_part_of_what_is_taken_over(shared, tmp_path):
+    plain = run(shared, tmp_path / "out")
+    before = written(tmp_path / "out")
+    shifted = run(shared, tmp_path / "out", shifts=1)
+    assert newer(before, tmp_path / "out") == ["first", "second", "third"]
+    assert shifted.median("model", "vocals", "SDR") == pytest.approx(plain.median("model", "vocals", "SDR"), abs=0.05)
+    assert shifted.rows != plain.rows
+
+
 def test_estimates_without_folders_of_tracks_are_refused(shared, tmp_path):
     with pytest.raises(ValueError, match=r"holds no folders of stems, track/stem.wav or test/track/stem.wav"):
         evaluate(estimates=tmp_path, data=shared)
@@ -949,7 +989,7 @@ def test_the_options_of_the_command_reach_the_scores(shared, tmp_path, monkeypat
     seen = {}
     save_model(separator(), tmp_path / "model")
     words = "--mode v3 --window 2 --hop 0.5 --silent error --protocol musdb --engine museval --workers 3"
-    words += " --targets vocals"
+    words += " --targets vocals --shifts 2"
     assert command("--model", tmp_path / "model", "--data", shared, "--device", "cpu", *words.split()) == 0
     wanted = {
         "mode": "v3",
@@ -960,6 +1000,7 @@ def test_the_options_of_the_command_reach_the_scores(shared, tmp_path, monkeypat
         "engine": "museval",
         "workers": 3,
         "targets": ["vocals"],
+        "shifts": 2,
     }
     assert {name: seen[name] for name in wanted} == wanted
     assert seen["metrics"] == DEFAULT_METRICS
@@ -969,13 +1010,17 @@ def test_the_options_of_the_command_reach_the_scores(shared, tmp_path, monkeypat
     ("words", "message"),
     [
         ("--references r --data d", "--estimates and --references belong together"),
-        ("--estimates e --references r --resample", "resample is for songs that a model separates"),
+        ("--estimates e --references r --resample", "--resample is for a model that separates"),
+        ("--estimates e --data d --device cpu", "--device is for a model that separates, --estimates are scored as"),
+        ("--estimates e --data d --shifts 1 --batch-size 2 --overlap 0.5 --trust", "leave out --batch-size, --overlap"),
+        ("--compare a b --device cpu", "--device does not go with --compare"),
+        ("--data d --shifts -1", "--shifts must be >= 0, got -1"),
         ("--compare a b --targets vocals --metrics SDR", "leave out --targets, --metrics"),
         ("--model= --data demo", "--model is empty: name a folder"),
         ("--estimates e", "--estimates needs what they are compared with"),
         ("", "choose what is scored"),
         ("--estimates e --references r --model m", "--model and --estimates exclude each other"),
-        ("--compare a b --data d", "--compare takes evaluations that are done"),
+        ("--compare a b --data d", "--data does not go with --compare, which takes evaluations that are done"),
         ("--compare a", "compare needs two or more different folders"),
         ("--estimates e --references r --metrics SRD", "metrics must be some of"),
     ],

@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sepkit.cli import model_command
+from sepkit.importing._given import read_config
+from sepkit.importing._materials import read_file
 from sepkit.importing.card import describe_model
 from sepkit.importing.model import import_model, read_model
 from sepkit.inference import separate
@@ -425,7 +427,7 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
             "residual: must be a name like those of sources, and another: a source must be a name that files can have, "
             "got '../x': correct the config by --set training.instruments=[NAME,..]",
         ),
-        ({"model__stft_n_fft": "many"}, "a value of the config has not the form that it must have (TypeError:"),
+        ({"model__stft_n_fft": "many"}, "model.stft_n_fft must be an even number, at least 2, got 'many': correct it"),
         (
             {"inference__num_overlap": 0},
             "inference.num_overlap must be a number of chunks over each sample",
@@ -440,7 +442,7 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
             {"training__instruments": ["a", "b"]},
             "1 sources, as the tensors have it, got a, b: correct it by --set training.target_instrument=NAME",
         ),
-        ({"model__output_stem_names": ["a"]}, "splifft's own config is not read"),
+        ({"model__output_stem_names": ["a"]}, "model_type must be one of bs_roformer, mel_roformer, mdx23c"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(reference_root, tmp_path, run, changes, message):
@@ -494,6 +496,41 @@ def test_a_variant_is_refused_by_the_tensor_that_gives_it_away(reference_root, t
     assert message in run(*arguments, code=2)
 
 
+def test_a_config_of_another_scnet_is_refused_by_its_key(reference_root, tmp_path, run):
+    written = write_published(reference_root, tmp_path, "scnet")
+    model = {"dims": [4, 32, 64, 128], "bandsplit_ratios": [0.175, 0.392, 0.433], "n_fft": 4096}
+    write_yaml(Path(written.options[1]), {"audio": {"sample_rate": 44100, "chunk_size": 264600}, "model": model})
+    message = "model.bandsplit_ratios of the config is of amanteur's SCNet, another network than that of these weights"
+    assert message in run(written.weights, *written.options, code=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"band_type": "bark"}, "kwargs.band_type must be one of musical, which are supported, got bark"),
+        ({"pad_mode": "circular"}, "kwargs.pad_mode must be constant or reflect, which are supported, got circular"),
+        ({"window_fn": "hamming_window"}, "kwargs.window_fn must be hann_window, as no other is supported"),
+        ({"n_bands": 7}, "kwargs.n_bands must be"),
+        ({"hop_length": None}, "kwargs.hop_length must be stated"),
+        ({"in_channels": 2}, "kwargs.in_channels must be 1, as no other is supported, got 2"),
+        ({"n_fft": 1024}, "kwargs.win_length must be from kwargs.hop_length, 512, to 1024 samples, got 2048"),
+    ],
+)
+def test_what_bandit_2_cannot_be_is_refused_by_its_key(reference_root, tmp_path, run, changes, message):
+    written = write_published(reference_root, tmp_path, "bandit_second")
+    config = read_config(Path(written.options[1]))
+    write_yaml(Path(written.options[1]), {**config, "kwargs": {**config["kwargs"], **changes}})
+    assert message in run(written.weights, *written.options, code=2)
+
+
+def test_what_bandit_2_repeats_is_the_same(reference_root, tmp_path, run):
+    written = write_published(reference_root, tmp_path, "bandit_second")
+    tensors = read_file(written.weights).tensors
+    name = next(name for name in tensors if name.endswith("combined.1.0.bias"))
+    write_weights(written.weights, {**tensors, name: tensors[name] + 1})
+    assert f"{name} must be mask_estim." in run(written.weights, *written.options, code=2)
+
+
 def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
     arguments = write_roformer_config(reference_root, tmp_path)
     tensors = dict(read_golden(reference_root, "bs_roformer").tensors)
@@ -519,7 +556,10 @@ def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
             "those below model. are Open-Unmix's, and loss.window stands beside them; save those below model. alone",
         ),
         (["band_split.to_features.0.0.gamma", "layers.0.a"], "layers.0 must have transformers over frames and over"),
-        (["band_split.norm_fc_modules.0.combined.0.weight"], "bandit's second version is not supported"),
+        (
+            ["sd_blocks.0.global_conv2d.weight", "dualpath_blocks.layers.0.a"],
+            "amanteur's SCNet is not supported; sd_blocks",
+        ),
     ],
 )
 def test_networks_that_there_are_not_are_refused_by_name(tmp_path, run, names, message):
@@ -539,7 +579,11 @@ def test_networks_that_there_are_not_are_refused_by_name(tmp_path, run, names, m
         ("demucs.htdemucs.HTDemucs", {"new": 1}, "config must hold arguments of the original network alone, got new"),
         ("demucs.htdemucs.HTDemucs", {"channels": 4}, "channels must be 3, as the tensors have it, got 4"),
         ("demucs.htdemucs.HTDemucs", {"sources": None}, "sources must be stated"),
-        ("demucs.htdemucs.HTDemucs", {"segment": -1}, "segment must be a number of seconds above 0, got -1"),
+        (
+            "demucs.htdemucs.HTDemucs",
+            {"segment": -1},
+            "segment must be a number above 0, got -1: correct it by --set segment=VALUE",
+        ),
     ],
 )
 def test_a_package_that_does_not_fit_is_refused(reference_root, tmp_path, run, class_name, changes, message):
@@ -703,3 +747,107 @@ def test_a_network_that_is_not_of_the_package_is_described_and_not_imported(tmp_
     (tmp_path / "model.json").write_text(text.replace('"network": {', '"network": 1, "x": {'))
     with pytest.raises(ModelError, match="describes no separator: copy it again"):
         describe_model(tmp_path)
+
+
+# Mixed-up files, and folders that others have damaged
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "key"),
+    [
+        ("bs_roformer", "mdx23c", "MDX23C, as its model.num_subbands"),
+        ("mdx23c", "bs_roformer", "RoFormer, as its model.time_transformer_depth"),
+        ("htdemucs", "scnet", "SCNet, as its model.band_SR"),
+        ("scnet", "bandit", "bandit, as its model.band_specs"),
+    ],
+)
+def test_the_config_of_another_family_is_named_as_such(reference_root, tmp_path, run, weights, config, key):
+    for name in ("weights", "config"):
+        (tmp_path / name).mkdir()
+    one = write_published(reference_root, tmp_path / "weights", weights)
+    other = write_published(reference_root, tmp_path / "config", config)
+    assert f"of a network of the family {key} tells" in run(one.weights, "--config", other.options[1], code=2)
+
+
+@pytest.mark.parametrize("name", ["", "model.safetensors", "model.json"])
+def test_what_is_of_a_model_folder_is_used_as_it_is(reference_root, tmp_path, run, name):
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    run(written.weights, *written.options)
+    said = run(tmp_path / "out" / name, output="again", code=2)
+    assert said == f"sepkit-model: {tmp_path / 'out'} is a model folder of sepkit already: use it as it is\n"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["long", "null"])
+def test_a_name_that_no_folder_can_have_is_answered(reference_root, tmp_path, name):
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    with pytest.raises(ValueError, match=r"cannot be a folder: .*, give another by --output"):
+        import_model(written.weights, written.options[1], tmp_path / name)
+
+
+def test_a_folder_that_another_process_wrote_meanwhile_is_not_replaced(reference_root, tmp_path):
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    arguments = (written.weights, written.options[1], tmp_path / "out")
+
+    def log(line: str) -> None:
+        if line.startswith("network"):
+            import_model(*arguments)
+
+    with pytest.raises(ValueError, match=f"{tmp_path / 'out'} holds a model already"):
+        import_model(*arguments, log=log)
+
+
+@pytest.mark.parametrize(("name", "option"), [("a b", "--model 'a b'"), ("-n", "--model=-n"), ("é", "--model 'é'")])
+def test_what_to_do_next_can_be_typed(reference_root, tmp_path, monkeypatch, run, name, option):
+    monkeypatch.chdir(tmp_path)
+    written = write_published(reference_root, tmp_path, "mdx23c")
+    written.weights.rename(tmp_path / f"{name}.ckpt")
+    lines = run(f"./{name}.ckpt", *written.options, output=None)
+    assert lines.endswith(f"next       sepkit-separate SONG {option}\n")
+
+
+CARD_VALUES = (3, "text", None, [3], {"a": 3}, {"files": 3}, {"files": [3]}, {"config": {"file": 3}})
+
+
+@pytest.mark.parametrize("value", CARD_VALUES, ids=repr)
+@pytest.mark.parametrize("key", ["format", "source", "score", "licence", "base", "validation", "data", "recipe"])
+def test_a_card_that_was_changed_is_described_or_answered(described, key, value):
+    rewrite(described, **{key: value})
+    _describe_or_answer(described)
+
+
+@pytest.mark.parametrize("value", CARD_VALUES, ids=repr)
+@pytest.mark.parametrize("key", ["sources", "network", "transform", "chunking", "segment", "n_channels", "postfilter"])
+def test_a_separator_that_was_changed_is_described_or_answered(described, key, value):
+    separator = read_card(described)["separator"]
+    rewrite(described, separator={**separator, key: value})
+    _describe_or_answer(described)
+
+
+def test_weights_that_were_cut_off_are_not_described(described):
+    weights = described / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"model.safetensors is damaged .*: copy it again"):
+        describe_model(described)
+
+
+@pytest.fixture
+def described(tmp_path):
+    network = {"class": "BLSTM", "hidden_size": 4, "n_layers": 1, "n_bands": 4}
+    save_model(
+        Separator(["a"], network, 8000, 1, 1.0, {"class": "STFT", "n_fft": 64, "hop_length": 16}), tmp_path / "m"
+    )
+    return tmp_path / "m"
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    card = read_card(folder)
+    (folder / "model.json").write_text(json.dumps({**card, **changes}))
+
+
+def _describe_or_answer(folder: Path) -> None:
+    try:
+        said = describe_model(folder)
+    except ModelError as error:
+        said = str(error)
+        assert "\n" not in said
+    assert str(folder) in said

@@ -502,7 +502,7 @@ def test_a_number_that_cannot_be_written_is_refused():
 
 def test_a_config_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_bytes("# caf\xe9".encode("latin1"))
-    with pytest.raises(CheckpointError, match="it is not UTF-8, save it as that"):
+    with pytest.raises(CheckpointError, match="it is not UTF-8, as configs are: give yaml or JSON, or save it as that"):
         read_config(tmp_path / "config.yaml")
 
 

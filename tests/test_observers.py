@@ -221,6 +221,35 @@ def test_the_best_epoch_is_shown_at_the_end_unless_it_has_been(tmp_path):
     assert not list(schedule.at_end(replace(view, finished=None)))
 
 
+@pytest.mark.parametrize("best", [1, 7, 20])
+def test_the_best_epoch_is_shown_at_the_end_once_whenever_a_training_went_on(tmp_path, best):
+    recipe, rows, schedule, shown = {"training": {"epochs": 36, "max_minutes": None}}, [], MediaSchedule(), []
+    for epoch in range(1, 37):
+        if epoch in (5, 12, 30):  # in another process
+            schedule = MediaSchedule()
+        rows.append({"epoch": epoch, "total_seconds": 1.0, "SDR": 0.0, **({"best": True} if epoch == best else {})})
+        finished = "after 36 epochs" if epoch == 36 else None
+        separated = replace(excerpt(1), estimates=excerpt(1).estimates * epoch)
+        view = TrainingView(epoch, epoch, rows[-1], tuple(rows), None, tmp_path, recipe, finished, None, (separated,))
+        shown += [media.epoch for media in schedule.after_epoch(view)]
+    last = list(schedule.at_end(view))
+    assert [*shown, *(media.epoch for media in last)].count(best) == 1
+    for media in last:
+        assert torch.equal(media.sounds["song, best epoch/vocals/estimate"], excerpt(1).estimates[0] * best)
+
+
+def test_what_the_best_epoch_separated_is_left_out_where_it_was_not_kept(tmp_path):
+    rows = [{"epoch": epoch, "total_seconds": 1.0, "SDR": 0.0} for epoch in range(1, 37)]
+    rows[6]["best"] = True
+    (tmp_path / "training").mkdir()
+    recipe = {"training": {"epochs": 36, "max_minutes": None}}
+    view = TrainingView(36, 36, rows[-1], tuple(rows), None, tmp_path, recipe, "ended", None, (excerpt(1),))
+    for content in (None, b"", b"no tensors at all"):
+        if content is not None:
+            (tmp_path / "training" / "best_excerpts.safetensors").write_bytes(content)
+        assert list(MediaSchedule().at_end(view)) == []
+
+
 def test_numbers_and_sounds_are_shown_where_pictures_fail_which_is_reported_once(tmp_path):
     (tmp_path / "pictures").write_text("a file where pictures would go")
     recipe = {"training": {"epochs": 3, "max_minutes": None}}

@@ -2,6 +2,7 @@
 # ruff: noqa: E501 -- an expected message stands on one line, as it is printed
 
 import copy
+import json
 import random
 import re
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from sepkit.instantiate import instantiate
 from sepkit.problems import Problem
 from sepkit.recipe import Recipe, RecipeError, importable, load_recipe, recipe_names
 
@@ -393,6 +396,16 @@ MISTAKES = [
         "8:40: separator.network.n_sources: must be left out: the separator gives it",
     ),
     ("weight: 1.0}", "sample_rate: 8000}", "15:35: losses.0.sample_rate: must be left out: the separator gives it"),
+    (
+        "class: AdamW, lr: 4.0e-3, weight_decay: 0.01",
+        "class: LBFGS, lr: 1.0",
+        "23:22: training.optimizer.class: LBFGS computes the loss several times a step, by a closure, which no training here does: choose AdamW, Adam or SGD",
+    ),
+    (
+        "class: AdamW, lr: 4.0e-3, weight_decay: 0.01",
+        "class: SparseAdam, lr: 1.0e-3",
+        "23:22: training.optimizer.class: SparseAdam takes sparse gradients alone, and those of all networks here are dense: choose AdamW, Adam or SGD",
+    ),
     ("lr: 4.0e-3", "params: []", "23:29: training.optimizer.params: must be left out: the training gives it"),
     # weights
     ("weight: 1.0}", "weight: -1}", "15:43: losses.0.weight: must be >= 0, got -1"),
@@ -921,3 +934,43 @@ def test_an_unreadable_file_is_answered_without_importing_torch(tmp_path):
     command = [sys.executable, "-c", code]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert shown.stdout.strip() == "False"
+
+
+OPTIMIZERS = [
+    name
+    for name, cls in vars(torch.optim).items()
+    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
+]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_of_torch_takes_a_step_or_is_refused(folder, name):
+    text = changed("class: AdamW, lr: 4.0e-3, weight_decay: 0.01", f"class: {name}, lr: 1.0e-3")
+    if name in ("LBFGS", "SparseAdam", "Muon"):  # of which the last takes matrices alone
+        with pytest.raises(RecipeError, match=rf"training\.optimizer.*({name}|Invalid)"):
+            load_recipe(yaml_of(folder, text))
+        return
+    weight = torch.nn.Parameter(torch.zeros(3))
+    weight.grad = torch.ones(3)
+    settings = load_recipe(yaml_of(folder, text)).training.optimizer
+    instantiate(settings, "torch.optim", {"params": [weight]}).step()
+    assert weight.any()
+
+
+def keys_of_recipes() -> list[str]:
+    sections = {name: getattr(field.annotation, "model_fields", {}) for name, field in Recipe.model_fields.items()}
+    below = [f"{name}.{field.alias or key}" for name, fields in sections.items() for key, field in fields.items()]
+    return [*sections, *below]
+
+
+@pytest.mark.parametrize("value", [json.dumps(value) for value in JUNK])
+def test_a_value_of_any_kind_at_any_key_is_taken_or_answered(folder, value):
+    path, raw = yaml_of(folder, TEXT), {}
+    for key in keys_of_recipes():
+        try:
+            load_recipe(path, [f"{key}={value}"])
+        except RecipeError:
+            pass
+        except Exception as error:
+            raw[key] = repr(error)
+    assert not raw

@@ -237,10 +237,15 @@ def test_a_mistyped_name_is_answered(capsys):
     assert "got 'htdemucs_tf'; did you mean 'htdemucs_ft'?" in capsys.readouterr().err
 
 
-def test_what_cannot_be_used_is_not_fetched(server):
-    with pytest.raises(ValueError, match="uvr/bandit-v2-multilang is listed but not supported: sepkit has no"):
-        get_model("uvr/bandit-v2-multilang")
-    assert server.requests == []
+def test_bandit_2_is_fetched_and_asked_for_nothing(server, monkeypatch, tmp_path, reference_root):
+    written = write_published(reference_root, tmp_path, "bandit_second")
+    config, name = Path(written.options[1]), "uvr/bandit-v2-multilang"
+    entry = replace(ENTRIES[name], file="m.ckpt", weights_url=server.put("/m", written.weights.read_bytes()))
+    entry = replace(entry, sha256="", size=None, config_url=server.put("/c", config.read_bytes()))
+    monkeypatch.setattr(registry, "_models", lambda: {name: entry})
+    model = load_model(get_model(name))
+    with torch.no_grad():
+        assert snr(model(written.input), written.output) > 90
 
 
 @pytest.mark.parametrize("text", ["model.norm", "=x", " =x"])

@@ -21,7 +21,7 @@ from sepkit.terminal import ending_on_signals, surviving_streams
 if TYPE_CHECKING:
     from sepkit.separator import Separator
 
-DEVICES = "auto (CUDA, else MPS, else CPU), cpu, cuda or mps"
+DEVICES = "auto (the default: CUDA, else MPS, else CPU), cpu, cuda or mps"
 
 
 def make_parser(name: str, description: str, examples: str, note: str = "") -> argparse.ArgumentParser:
@@ -86,13 +86,19 @@ def add_chunking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", type=float, metavar="X", help="of chunks, 0 to 0.9 (default: the model's, mostly 0.25)"
     )
+    parser.add_argument(
+        "--shifts",
+        type=int,
+        metavar="N",
+        help="mean of N separations, each delayed at random, in N times the time (default: one without delay)",
+    )
 
 
 def check_chunking(options: argparse.Namespace) -> None:
     """Refuse numbers out of range under the names of their options, before a model is loaded."""
     from sepkit.chunking import Chunking
 
-    given = {name: getattr(options, name, None) for name in ("batch_size", "overlap", "shifts")}
+    given = {name: getattr(options, name) for name in ("batch_size", "overlap", "shifts")}
     try:
         Chunking(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
@@ -102,7 +108,7 @@ def check_chunking(options: argparse.Namespace) -> None:
 def add_model(parser: argparse.ArgumentParser, description: str) -> None:
     """Add the options about the model, which `load_model` reads."""
     parser.add_argument("--model", metavar="DIR|NAME", help=description)
-    parser.add_argument("--device", default="auto", help=DEVICES)
+    parser.add_argument("--device", help=DEVICES)
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
 
 
@@ -115,7 +121,7 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
     if options.model == "":
         raise ValueError("--model is empty: name a folder")
     folder = model_folder.locate_model(find_model() if options.model is None else options.model)
-    model = model_folder.load_model(folder, choose_device(options.device), options.trust)
+    model = model_folder.load_model(folder, choose_device(options.device or "auto"), options.trust)
     print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
     return model, folder
 

@@ -85,6 +85,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise ValueError("--estimates needs what they are compared with: give --references DIR or --data ROOT")
     if options.estimates is not None and options.model is not None:
         raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
+    if options.estimates is not None:
+        _refuse(options, _OF_MODEL, "is for a model that separates, --estimates are scored as they are")
     from sepkit.evaluation import DEFAULT_METRICS, evaluate
     from sepkit.processes import retain_freed_memory
     from sepkit.report import FILE
@@ -105,7 +107,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         run=folder if options.report else None,
         log=print_line,
         **pick(options, "split", "estimates", "references", "targets", "mode", "window", "hop", "silent", "protocol"),
-        **pick(options, "engine", "batch_size", "overlap", "resample", "workers", "report"),
+        **pick(options, "engine", "batch_size", "overlap", "shifts", "resample", "workers", "report"),
     )
     print(scores.table(options.verbose))
     print(f"scores     {output / 'scores.csv'}")
@@ -114,11 +116,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
-    names = ("model", "data", "estimates", "references", "targets", "metrics", "silent")
-    given = [f"--{name}" for name in names if getattr(options, name) is not None]
+_OF_MODEL = ("device", "batch_size", "overlap", "shifts", "resample", "trust")
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    """Refuse options that would be ignored."""
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) not in (None, False)]
     if given:
-        raise ValueError(f"--compare takes evaluations that are done: leave out {', '.join(given)}")
+        raise ValueError(f"{given[0]} {reason}: leave out {', '.join(given)}")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    names = ("model", "data", "estimates", "references", "targets", "metrics", "silent", *_OF_MODEL)
+    _refuse(options, names, "does not go with --compare, which takes evaluations that are done")
     from sepkit.evaluation import compare, report_compared
 
     output = Path(options.output or Path("evaluation") / "comparison")

@@ -1,6 +1,7 @@
 """The command sepkit-model: published models by name, and weights of other packages."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -120,8 +121,13 @@ def _get(options: argparse.Namespace) -> int:
     ask, overrides = None if options.yes else _ask, _overrides(options)
     folder = get_model(options.name, options.output, overrides=overrides, ask=ask, log=print_line)
     print(f"model      {folder}")
-    print(f"next       sepkit-separate SONG --model {options.output or options.name}")
+    print(f"next       sepkit-separate SONG {_model_option(options.output or options.name)}")
     return 0
+
+
+def _model_option(model: object) -> str:
+    """Write an option as a shell takes it, whatever the name of a folder."""
+    return f"--model{'=' if str(model).startswith('-') else ' '}{shlex.quote(str(model))}"
 
 
 def _ask(question: str) -> bool:
@@ -144,7 +150,7 @@ def _import(options: argparse.Namespace) -> int:
         log=print_line,
     )
     print(f"model      {folder}")
-    print(f"next       sepkit-separate SONG --model {folder}")
+    print(f"next       sepkit-separate SONG {_model_option(folder)}")
     return 0
 
 

@@ -32,12 +32,6 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("recordings", metavar="FILE|FOLDER", nargs="+", help="audio files, or folders of them")
     parser.add_argument("--output", metavar="DIR", default="separated", help="where the stems go (default: separated)")
     add_chunking(parser)
-    parser.add_argument(
-        "--shifts",
-        type=int,
-        metavar="N",
-        help="mean of N separations, each delayed at random, in N times the time (default: one without delay)",
-    )
     parser.add_argument("--stems", nargs="+", metavar="STEM", help="only these stems")
     parser.add_argument("--residual", action="store_true", help="also write the recording minus all estimates")
     parser.add_argument("--format", default="wav", choices=_FORMATS, help="wav is 32-bit float and never scaled")

@@ -51,6 +51,7 @@ def evaluate(
     baselines: bool = True,
     batch_size: int | None = None,
     overlap: float | None = None,
+    shifts: int | None = None,
     device: str | torch.device | None = None,
     resample: bool = False,
     trust: bool = False,
@@ -91,6 +92,7 @@ def evaluate(
         baselines: score what needs no model, too.
         batch_size: chunks that the network sees at once, >= 1; the result does not depend on it; None: the model's.
         overlap: share of a chunk that the next one covers again, in [0, 0.9]; None: the model's.
+        shifts: delayed separations whose mean is scored, as in `sepkit.inference.separate`; None: the model's.
         device: to which the model is moved; None: it stays where it is, and one from a folder on the CPU.
         resample: let songs of another rate than the model's be resampled.
         trust: let the model's folder name classes outside this package, which are then imported.
@@ -111,9 +113,9 @@ def evaluate(
     end_if_spawned()
     watch, settings = Stopwatch(), check_settings(metrics, mode, window, hop, silent, protocol, engine)
     sources = {"model": model, "data": data, "estimates": estimates, "references": references}
-    _check_call(sources, workers, split, resample)
-    if (report and output is None) or (run is not None and not report):
-        raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
+    chunks = {"batch_size": batch_size, "overlap": overlap, "shifts": shifts}
+    _check_call(sources, workers, split, {**chunks, "device": device, "resample": resample, "trust": trust})
+    _check_report(report, output, run)
     settings, notes = _choose_engine(settings)
     system, transform, model_hash, separation = "estimates", STFT(), None, {}
     if model is None:
@@ -121,12 +123,12 @@ def evaluate(
         notes += read
     else:
         separator = _place_model(model, device, trust)
-        chunking = choose_chunking(separator, batch_size=batch_size, overlap=overlap)
+        chunking = choose_chunking(separator, **chunks)
         chosen = choose_targets(separator.sources, targets, settings.protocol)
         songs = open_songs(data, split, chosen.stems, separator.sample_rate, separator.n_channels, resample=resample)
         tracks = [ModelTrack(song, chosen, separator, chunking) for song in songs]
         system, transform, model_hash = "model", separator.transform, hash_model(separator)
-        separation = {"overlap": chunking.overlap, "resample": resample}
+        separation = {"overlap": chunking.overlap, "shifts": chunking.shifts, "resample": resample}
     notes += describe_tracks(tracks)
     settings = _leave_out_metrics(settings, tracks)
     scorer = TrackScorer(system, tracks, settings, transform if baselines else None)
@@ -141,7 +143,7 @@ def evaluate(
     return scores
 
 
-def _check_call(sources: Mapping[str, object], workers: int, split: str, resample: bool) -> None:
+def _check_call(sources: Mapping[str, object], workers: int, split: str, of_model: Mapping[str, object]) -> None:
     present = [name for name, value in sources.items() if value is not None]
     if present not in (["model", "data"], ["estimates", "references"], ["data", "estimates"]):
         raise ValueError(
@@ -150,10 +152,16 @@ def _check_call(sources: Mapping[str, object], workers: int, split: str, resampl
         )
     if not is_integer(workers) or workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
-    if resample and sources["model"] is None:
-        raise ValueError("resample is for songs that a model separates, estimates are scored as they are: leave it out")
+    name = next((name for name, value in of_model.items() if value is not None and value is not False), None)
+    if name is not None and sources["model"] is None:
+        raise ValueError(f"{name} is for a model that separates, estimates are scored as they are: leave {name} out")
     if split not in SUBSETS:
         raise ValueError(f"split must be one of {', '.join(SUBSETS)}, got {split!r}")
+
+
+def _check_report(report: bool, output: str | os.PathLike | None, run: str | os.PathLike | None) -> None:
+    if (report and output is None) or (run is not None and not report):
+        raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
 
 
 def _place_model(model: Separator | str | os.PathLike, device: str | torch.device | None, trust: bool) -> Separator:

@@ -56,6 +56,7 @@ def folder_tracks(
     pairs = {name: ({renamed[stem]: info for stem, info in files.items()}, of) for name, (files, of) in pairs.items()}
     estimated = list(dict.fromkeys(stem for files, _ in pairs.values() for stem in files if not is_mixture(stem)))
     chosen = [renamed.get(stem, stem) for stem in ([chosen] if isinstance(chosen, str) else chosen or ())] or None
+    _check_chosen(estimates, estimated, chosen)
     wanted = [stem for stem in estimated if chosen is None or stem in (*chosen, ACCOMPANIMENT)]
     for name, (files, recorded) in pairs.items():
         findings += _check_track(name, wanted, files, recorded)
@@ -73,6 +74,18 @@ def folder_tracks(
     ]
     notes += describe_roles([_sort_recorded(recorded, scored) for _, recorded in pairs.values()])
     return tracks, notes
+
+
+def _check_chosen(estimates: Path, estimated: Sequence[str], chosen: Sequence[str] | None) -> None:
+    """Refuse targets of which there are no estimates, before anything else is found about those that there are."""
+    possible = [*estimated, *([ACCOMPANIMENT] if VOCALS in estimated else [])]
+    unknown = [stem for stem in chosen or () if stem not in possible]
+    if unknown and estimated:
+        hint = did_you_mean(unknown[0], possible)
+        raise ValueError(
+            f"targets must be stems that are estimated, in {estimates} {', '.join(estimated)}, got "
+            f"{', '.join(unknown)}{hint}"
+        )
 
 
 def _name_sum(stem: str, estimated: Collection[str], recorded: Collection[str]) -> str:
@@ -135,7 +148,8 @@ def _pair_with_songs(estimates: Path, root: Path, split: str, findings: list[str
     if first is None:
         findings.append(f"{estimates} holds no folders of stems, track/stem.wav or {split}/track/stem.wav")
         return {}
-    songs = {song.name: song for song in open_songs(root, split, None, first.sample_rate, first.n_channels)}
+    # Other rates are told beside all others of a track; nothing is resampled.
+    songs = {song.name: song for song in open_songs(root, split, None, first.sample_rate, first.n_channels, True)}
     pairs = _pair(estimated, songs, findings)
     recorded = {
         name: {**song.stems, **({"mixture": song.mixture} if song.mixture else {})} for name, (_, song) in pairs.items()

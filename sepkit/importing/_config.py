@@ -60,6 +60,18 @@ def chunk_samples(config: Mapping[str, Any], hop_length: int | None = None) -> i
     return hop_length * (length - 1) if is_frames else length
 
 
+def window_size(config: Mapping[str, Any], key: str, hop_key: str, n_fft: int) -> int:
+    """Return the samples of a window that a config states at a dotted key.
+
+    Raises:
+        ValueError: they are fewer than those of the hop, at `hop_key`, or more than `n_fft`.
+    """
+    size, hop_length = required(config, key), required(config, hop_key)
+    if not hop_length <= size <= n_fft:
+        raise ValueError(f"{key} must be from {hop_key}, {hop_length}, to {n_fft} samples, got {size}")
+    return size
+
+
 def agreed(config: Mapping[str, Any], key: str, found: Any, reason: str = _TENSORS) -> Any:
     """Return what the tensors, or another `reason`, say, once the config says the same at a dotted key or nothing.
 

@@ -30,19 +30,24 @@ class Family(NamedTuple):
 
 _BANDIT = (
     "fs require_no_overlap require_no_gap hidden_activation_kwargs n_fft win_length hop_length window_fn wkwargs power "
-    "center normalized pad_mode onesided normalize_input mult_add_mask freeze_encoder name"
+    "center normalized pad_mode onesided normalize_input mult_add_mask freeze_encoder name stft_precisions "
+    "bandsplit_precisions tf_model_precisions mask_estim_precisions"
 )
+_OF_BANDIT = ("model", "kwargs")
 FAMILIES = (
     Family("RoFormer", band_split_roformer, ("model.",)),
     Family("MDX23C", mdx23c),
     Family("SCNet", scnet),
-    Family("bandit", bandit, tuple(f"model.{name}" for name in _BANDIT.split())),
+    Family(
+        "bandit", bandit, (*(f"{section}.{name}" for section in ("model", "kwargs") for name in _BANDIT.split()), "cls")
+    ),
     Family("Demucs", demucs),
     Family("Conv-TasNet", conv_tasnet),
     Family("Open-Unmix", open_unmix),
 )
 _REFUSED = {  # what gives away a network that there is not
     "bandsequence.bsrnn.": "the BandSplitRNN of amanteur",
+    "sd_blocks.": "amanteur's SCNet",
     "separator.network.": "the Conv-TasNet of Demucs' second version",
     "crosstransformer_": "a variant of HTDemucs",
     "stg1_low_band_net.": "a VR model of Ultimate Vocal Remover",
@@ -83,6 +88,30 @@ def _refuse_mixed(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+_SIGNS = {  # keys of a section `model` that one family alone has
+    "RoFormer": "time_transformer_depth freqs_per_bands num_bands stft_hop_length dim_head",
+    "MDX23C": "num_subbands num_blocks_per_scale bottleneck_factor",
+    "SCNet": "band_SR band_stride num_dplayer",
+    "bandit": "band_specs n_sqm_modules",
+}
+
+
+def refuse_other_family(family: Family, config: Mapping[str, Any]) -> None:
+    """Refuse the config of another network than that of the weights.
+
+    Raises:
+        ValueError: it is one, by a key that only such configs have.
+    """
+    section = stated(config, "model")
+    for name, keys in _SIGNS.items():
+        key = next((key for key in keys.split() if isinstance(section, Mapping) and key in section), None)
+        if key is not None and name != family.name:
+            raise ValueError(
+                f"the config is of a network of the family {name}, as its model.{key} tells, and the weights are of "
+                f"one of {family.name}: give the config that came with them"
+            )
+
+
 def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapping[str, Any]:
     """Return the arguments of a network of Demucs, of which the community's configs state some in other sections.
 
@@ -95,7 +124,7 @@ def flatten_demucs(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     """
     section = stated(config, "model")
     if section not in _SECTIONED:
-        return config
+        return {key: value for key, value in config.items() if value is not None}
     arguments = {key: value for key, value in required(config, section).items() if value is not None}
     arguments["sources"] = listed_names(config, "training.instruments")
     for key, theirs in (("samplerate", "samplerate"), ("segment", "segment"), ("audio_channels", "channels")):

@@ -11,6 +11,7 @@ from typing import Any
 
 from sepkit.importing._config import MissingError
 from sepkit.importing._pickles import CheckpointError
+from sepkit.importing._watched import Watched
 from sepkit.plain import parse_json, parse_yaml, read_text
 from sepkit.problems import show
 from sepkit.separator import Separator
@@ -43,10 +44,11 @@ _EXAMPLES: dict[str, Any] = {
     "audio.hop_length": 1024, "model.stft_n_fft": 2048, "model.stft_hop_length": 441, "model.stft_win_length": 2048,
     "model.zero_dc": False, "model.norm": "InstanceNorm", "model.act": "gelu", "model.nfft": 4096,
     "model.hop_size": 1024, "model.win_size": 4096, "model.normalized": True, "model.band_SR": [0.175, 0.392, 0.433],
-    "model.band_stride": [1, 4, 16], "model.standardize": True, "model.band_specs": "musical", "data.samplerate": 44100,
-    "data.segment": 11, "samplerate": 44100, "sample_rate": 44100, "segment": 10, "n_hop": 1024, "nfft": 4096,
-    "stride": 8, "n_blocks": 8, "norm_type": "gLN", "mask_act": "relu", "training.samplerate": 44100,
-    "training.segment": 11, "training.channels": 2,
+    "model.band_stride": [1, 4, 16], "model.standardize": True, "model.band_specs": "musical",
+    "model.band_type": "musical", "model.n_fft": 2048, "model.win_length": 2048, "model.hop_length": 512,
+    "model.pad_mode": "reflect", "data.samplerate": 44100, "data.segment": 11, "samplerate": 44100,
+    "sample_rate": 44100, "segment": 10, "n_hop": 1024, "nfft": 4096, "stride": 8, "n_blocks": 8, "norm_type": "gLN",
+    "mask_act": "relu", "training.samplerate": 44100, "training.segment": 11, "training.channels": 2,
 }  # fmt: skip
 _NAMES = ("training.instruments", "model.sources", "sources")
 _HINTS = {
@@ -57,32 +59,6 @@ _HINTS = {
 
 
 _NUMBER = re.compile(r"[+-]?(\d{1,12}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?")
-
-
-class Watched(Mapping):
-    """A config that writes down what is read of it.
-
-    Args:
-        values: the config.
-        read: gets the dotted keys of values that are read.
-        place: dotted key of this mapping.
-    """
-
-    def __init__(self, values: Mapping[str, Any], read: set[str], place: str = "") -> None:
-        self._values, self._read, self._place = values, read, place
-
-    def __getitem__(self, key: str) -> Any:
-        value, place = self._values[key], f"{self._place}{key}"
-        if isinstance(value, Mapping):
-            return Watched(value, self._read, f"{place}.")
-        self._read.add(place)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -98,7 +74,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}, check the path") from error
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} cannot be read: it is not UTF-8, save it as that") from error
+        raise CheckpointError(
+            f"{path} cannot be read: it is not UTF-8, as configs are: give yaml or JSON, or save it as that"
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {str(error)[:300]}") from error
     if not isinstance(content, dict):

@@ -10,6 +10,7 @@ from sepkit.importing._pickles import CheckpointError, ClassName, StoredTensor
 _CONTAINERS = ("best_state", "state", "state_dict", "model_state_dict", "model")  # in this order
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.")
 _INSIDE = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")  # around parts of a network
+_OF_EMA = {"initted", "step"}  # what ema_pytorch counts
 _PACKED = {"__quantized": "quantised", "compressed": "quantised"}
 
 
@@ -108,16 +109,27 @@ def _refuse_packed(content: Mapping[str, Any]) -> None:
 
 
 def _drop_prefixes(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
-    if "n_averaged" in tensors:
-        tensors = {name: tensor for name, tensor in tensors.items() if name != "n_averaged"}
-        taken.append("averaged weights")
     while tensors:
+        tensors = _take_averages(tensors, taken)
         prefix = next((start for start in _PREFIXES if all(name.startswith(start) for name in tensors)), None)
         if prefix is None:
             return _drop_inside(tensors, taken)
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         taken.append(f"names without {prefix}")
     raise CheckpointError("it holds no weights but a counter of averages")
+
+
+def _take_averages(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+    """Take averaged weights out of what torch and ema_pytorch keep beside them."""
+    if "n_averaged" in tensors:
+        taken.append("averaged weights")
+        return {name: tensor for name, tensor in tensors.items() if name != "n_averaged"}
+    averages = {name: tensor for name, tensor in tensors.items() if name.startswith("ema_model.")}
+    others = [name for name in tensors if name not in averages and name not in _OF_EMA]
+    if not averages or len(averages) == len(tensors) or not all(name.startswith("online_model.") for name in others):
+        return tensors
+    taken.append(f"averaged weights{', not online_model, which is there too' if others else ''}")
+    return averages
 
 
 def _drop_inside(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sepkit.importing._config import (
     shape_of,
     source_names,
     stated,
+    window_size,
 )
 from sepkit.importing._tensors import check_names, convert_parts
 from sepkit.models._attention import Places
@@ -104,7 +105,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
             "class": "STFT",
             "n_fft": n_fft,
             "hop_length": hop_length,
-            "window_size": required(config, "model.stft_win_length"),
+            "window_size": window_size(config, "model.stft_win_length", "model.stft_hop_length", n_fft),
             "normalized": _stated_or(config, "stft_normalized", False),
             "whole_hops": False,
         },
@@ -224,7 +225,7 @@ def _bands(
         raise ValueError(f"model.{other} must not be stated, since the tensors are {wanted}")
     if is_mel:
         agreed(config, "model.num_bands", len(widths))
-        agreed(config, "model.sample_rate", sample_rate)
+        agreed(config, "model.sample_rate", sample_rate, "audio.sample_rate of the config has it")
     n_values = sum(overlapping_mel_bands(len(widths), n_bins, sample_rate).widths) if is_mel else n_bins
     n_channels = sum(widths) // (2 * n_values)
     bands = [width // max(1, 2 * n_channels) for width in widths]

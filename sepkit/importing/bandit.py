@@ -1,4 +1,4 @@
-"""bandit's band-split recurrent networks, in its first version's names: `bsrnn.band_split`, `bsrnn.tf_model`."""
+"""bandit's band-split recurrent networks, versions 1 and 2: `bsrnn.band_split`, or `band_split` alone."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sepkit.importing._bandit_second import as_first, is_second, read_transform
 from sepkit.importing._config import (
     agreed,
     chunk_samples,
@@ -18,20 +19,24 @@ from sepkit.importing._config import (
     stated,
 )
 from sepkit.importing._tensors import check_names, convert_parts
+from sepkit.models._band_layouts import BandLayout
 from sepkit.models.band_split_rnn import layout_of
 
 _SPLIT, _LAYERS, _MASKS = "bsrnn.band_split.norm_fc_modules.", "bsrnn.tf_model.seqband.", "bsrnn.mask_estim."
-_N_FFT, _HOP_LENGTH, _N_BINS = 2048, 512, 1025  # whatever the config tells: bandit does not hand its own on
+_FIRST = {  # of version 1, whatever its config tells: it does not hand its own on
+    "class": "STFT", "n_fft": 2048, "hop_length": 512, "normalized": "window", "pad_mode": "constant",
+    "whole_hops": False,
+}  # fmt: skip
 _PAPER = ("dnr:speech", "dnr:vox7", "musdb:vocals", "musdb:vox7")
 _ONLY = {  # of the config, with the only value that bandit's public models have
-    "in_channel": 1, "hidden_activation": "Tanh", "complex_mask": True, "treat_channel_as_feature": True,
-    "normalize_channel_independently": False, "cond_dim": 0, "use_freq_weights": True,
+    "in_channel": 1, "in_channels": 1, "hidden_activation": "Tanh", "complex_mask": True,
+    "treat_channel_as_feature": True, "normalize_channel_independently": False, "cond_dim": 0, "use_freq_weights": True,
 }  # fmt: skip
 _Part = tuple[list[str], Callable[[list[Tensor]], Tensor]]  # original names, what is made of them
 
 
 def detect(tensors: Mapping[str, Tensor]) -> bool:
-    """Return whether tensors are those of a network of bandit, be it a version that is supported or not."""
+    """Return whether tensors are those of a network of bandit, of either version."""
     return any(name.removeprefix("bsrnn.").startswith("band_split.norm_fc_modules.") for name in tensors)
 
 
@@ -41,7 +46,8 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     Args:
         tensors: under their original names.
         config: with the sections `audio`, of which `sample_rate`, `num_channels` and `chunk_size` must be there, and
-            `model`, of which `band_specs`. `model.stems` tells the order of the sources where it is there.
+            `model`, of which `band_specs`; of version 2 `model`, or `kwargs`, with `band_type`, `n_fft`, `win_length`,
+            `hop_length`, `normalized` and `pad_mode`. Its `stems` tell the order of the sources where they are there.
 
     Returns:
         The arguments of `Separator`.
@@ -50,15 +56,18 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: tensors and config contradict each other, the config lacks what the tensors cannot tell, or the
             variant is not supported.
     """
-    _refuse(tensors)
+    second, section = is_second(tensors), "kwargs" if "kwargs" in config else "model"
+    tensors = as_first(tensors)
     for key, value in _ONLY.items():
-        agreed(config, f"model.{key}", value, "no other is supported")
+        agreed(config, f"{section}.{key}", value, "no other is supported")
     stems = list(dict.fromkeys(name.removeprefix(_MASKS).partition(".")[0] for name in tensors if _MASKS in name))
-    sources = stems if stated(config, "model.stems") is None else listed_names(config, "model.stems")
+    sources = stems if stated(config, f"{section}.stems") is None else listed_names(config, f"{section}.stems")
     if sorted(sources) != sorted(stems):
-        raise ValueError(f"model.stems must be {', '.join(stems)}, as the tensors have it, got {', '.join(sources)}")
+        came = f"{', '.join(stems)}, as the tensors have it, got {', '.join(sources)}"
+        raise ValueError(f"{section}.stems must be {came}")
     sample_rate = int(required(config, "audio.sample_rate"))
-    agreed(config, "model.fs", sample_rate)
+    agreed(config, f"{section}.fs", sample_rate, "audio.sample_rate of the config has it")
+    transform = read_transform(config, section) if second else _FIRST
     n_rows, hidden_size = shape_of(tensors, f"{_LAYERS}0.rnn.weight_hh_l0", 2)
     cell = "gru" if n_rows == 3 * hidden_size else "lstm"
     bidirectional = f"{_LAYERS}0.rnn.weight_hh_l0_reverse" in tensors
@@ -66,24 +75,17 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     found = {"emb_dim": n_features, "rnn_dim": hidden_size, "rnn_type": cell.upper(), "mlp_dim": mask_size}
     found |= {"bidirectional": bidirectional, "n_sqm_modules": count(tensors, _LAYERS) // 2}
     for key, value in found.items():
-        agreed(config, f"model.{key}", value)
+        agreed(config, f"{section}.{key}", value)
     return {
         "sources": sources,
         "sample_rate": sample_rate,
         "n_channels": int(required(config, "audio.num_channels")),
-        "segment": chunk_samples(config, _HOP_LENGTH) / sample_rate,
+        "segment": chunk_samples(config, transform["hop_length"]) / sample_rate,
         "normalize": normalization(config),
-        "transform": {
-            "class": "STFT",
-            "n_fft": _N_FFT,
-            "hop_length": _HOP_LENGTH,
-            "normalized": "window",
-            "pad_mode": "constant",
-            "whole_hops": False,
-        },
+        "transform": dict(transform),
         "network": {
             "class": "BandSplitRNN",
-            "bands": _bands(tensors, config, sample_rate),
+            "bands": _bands(tensors, config, f"{section}.", second, (transform["n_fft"] // 2 + 1, sample_rate)),
             "n_features": n_features,
             "hidden_size": hidden_size,
             "n_layers": found["n_sqm_modules"],
@@ -107,7 +109,7 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     Raises:
         ValueError: a tensor is missing, of another shape, one too many, or of a variant that is not supported.
     """
-    _refuse(tensors)
+    tensors = as_first(tensors)
     parts, shares = [(own, *part) for own, part in _parts(settings)], _shares(settings)
     wanted = {name for _, originals, _ in parts for name in originals} | {*shares}
     check_names((name for name in tensors if name not in ("stft.window", "istft.window")), sorted(wanted))
@@ -117,30 +119,31 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     return convert_parts(tensors, settings, parts)
 
 
-def _refuse(tensors: Mapping[str, Tensor]) -> None:
-    for name in tensors:
-        if name.startswith("band_split.norm_fc_modules."):
-            raise ValueError(f"bandit's second version is not supported; {name} is of one")
-
-
-def _bands(tensors: Mapping[str, Tensor], config: Mapping[str, Any], sample_rate: int) -> int | str:
-    """Read which bands there are, and compare them with the widths in the tensors."""
-    specs, n_bands = required(config, "model.band_specs"), count(tensors, _SPLIT)
-    if specs not in ("musical", *_PAPER):
-        wanted = f"musical, {', '.join(_PAPER)}, which are supported"
-        raise ValueError(f"model.band_specs must be one of {wanted}, got {specs}")
-    bands = agreed(config, "model.n_bands", n_bands) if specs == "musical" else "paper"
+def _bands(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], place: str, second: bool, sizes: tuple[int, int]
+) -> int | str:
+    """Read which bands there are, and compare them with the widths in the tensors, for so many bins at a rate."""
+    key, n_bands = f"{place}{'band_type' if second else 'band_specs'}", count(tensors, _SPLIT)
+    specs, known = required(config, key), ("musical",) if second else ("musical", *_PAPER)
+    if specs not in known:
+        raise ValueError(f"{key} must be one of {', '.join(known)}, which are supported, got {specs}")
+    bands = agreed(config, f"{place}n_bands", n_bands) if specs == "musical" else "paper"
     found = [shape_of(tensors, f"{_SPLIT}{band}.norm.weight", 1)[0] // 2 for band in range(n_bands)]
-    if layout_of(bands, _N_BINS, sample_rate).widths != found:
+    if layout_of(bands, *sizes).widths != found:
         came = f"{n_bands} bands of {', '.join(map(str, found[:8]))} .. {found[-1]} bins"
-        raise ValueError(f"model.band_specs {specs} at {sample_rate} Hz must fit the tensors, got {came}")
+        raise ValueError(f"{key} {specs} at {sizes[1]} Hz must fit the tensors, got {came}")
     return bands
+
+
+def _layout(settings: Mapping[str, Any]) -> BandLayout:
+    n_bins = settings["transform"]["n_fft"] // 2 + 1
+    return layout_of(settings["network"]["bands"], n_bins, settings["sample_rate"])
 
 
 def _parts(settings: Mapping[str, Any]) -> Iterator[tuple[str, _Part]]:
     """List the network's tensors, the original ones they are made of, and how."""
     network = settings["network"]
-    layout = layout_of(network["bands"], _N_BINS, settings["sample_rate"])
+    layout = _layout(settings)
     for group, bands in enumerate(layout.groups):
         starts = [f"{_SPLIT}{band}." for band in bands]
         norm, linear = f"core.split.norms.{group}.", f"core.split.layers.{group}."
@@ -184,7 +187,7 @@ def _in_pairs(values: Tensor) -> Tensor:
 
 def _shares(settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """List what files of overlapping bands say of them: for each bin of a band, 1 / the number of its bands."""
-    layout = layout_of(settings["network"]["bands"], _N_BINS, settings["sample_rate"])
+    layout = _layout(settings)
     counts = Counter(one for band in layout.bands for one in band)
     if settings["network"]["bands"] == "paper":
         return {}

@@ -29,13 +29,21 @@ def describe_model(folder: str | Path) -> str:
     settings = card["separator"]
     if not isinstance(settings, Mapping) or not isinstance(settings.get("network"), Mapping):
         raise ModelError(f"{folder / CARD} describes no separator: copy it again")
-    return "\n".join(f"{name:<10} {printable(text)}" for name, text in _lines(folder, card, settings) if text)
+    n_values = _count_values(folder)
+    try:
+        lines = [(name, text) for name, text in _lines(folder, card, settings, n_values) if text]
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:100]}"
+        raise ModelError(f"{folder / CARD} is damaged ({reason}): copy it again") from error
+    return "\n".join(f"{name:<10} {printable(str(text))}" for name, text in lines)
 
 
-def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _lines(
+    folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any], n_values: int
+) -> Iterator[tuple[str, str]]:
     yield "sources", ", ".join(map(str, settings["sources"]))
     yield "beside", str(settings.get("residual") or "")
-    yield "network", _describe_network(settings, folder)
+    yield "network", _describe_network(settings, n_values)
     yield "audio", f"{settings.get('sample_rate', 44100)} Hz, {_channels(settings.get('n_channels', 2))}"
     transform = settings.get("transform") or {"class": "STFT"}
     yield "transform", _list(transform, _TRANSFORM, str(transform.get("class")))
@@ -62,21 +70,21 @@ def _lines(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -
     yield "folder", str(folder)
 
 
-def _describe_network(settings: Mapping[str, Any], folder: Path) -> str:
+def _describe_network(settings: Mapping[str, Any], n_values: int) -> str:
     network = settings["network"]
     name = str(network.get("class")).rpartition(".")[2]
     members = network.get("members")
     if isinstance(members, list):
         name += f" of {', '.join(str(member['network']['class']) for member in members)}"
-    return f"{name}, {_count_parameters(settings, folder)}"
+    return f"{name}, {_count_parameters(settings, n_values)}"
 
 
-def _count_parameters(settings: Mapping[str, Any], folder: Path) -> str:
+def _count_parameters(settings: Mapping[str, Any], n_values: int) -> str:
     """Count the parameters, or the values in the file where the network is not of this package."""
     try:
         n_parameters = sum(parameter.numel() for parameter in build_separator(settings).parameters())
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError):
-        return f"{_millions(_count_values(folder))} values; its class is not of sepkit"
+        return f"{_millions(n_values)} values; its class is not of sepkit"
     return f"{_millions(n_parameters)} parameters"
 
 

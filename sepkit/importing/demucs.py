@@ -90,10 +90,13 @@ def _transformer_settings(tensors: Mapping[str, Tensor], config: Mapping[str, An
     scale = config.get("t_hidden_scale", hidden_size / n_features)
     if int(n_features * scale) != hidden_size:
         agreed(config, "t_hidden_scale", hidden_size / n_features)
+    n_heads = config.get("t_heads", 8)
+    if n_features % n_heads:
+        raise ValueError(f"t_heads must divide {n_features}, the transformer's features in the tensors, got {n_heads}")
     network |= {
         "bottleneck_channels": n_bottleneck or None,
         "n_layers": agreed(config, "t_layers", _count(tensors, r"crosstransformer\.layers\.(\d+)\.")),
-        "n_heads": config.get("t_heads", 8),
+        "n_heads": n_heads,
         "feed_forward": float(scale),
         "cross_first": agreed(config, "t_cross_first", _has(tensors, r"crosstransformer\.layers\.0\.cross_attn")),
         "position_gain": float(config.get("t_weight_pos_embed", 1.0)),
@@ -126,12 +129,19 @@ def _joined_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -
         **_hybrid_network(tensors, config),
         **{name: first if first < depth else None for name, first in starts.items()},
         "estimates": "spectrum" if is_complex else "magnitude",
-        "wiener_iterations": 0 if is_complex else config.get("wiener_iters", 0),
+        "wiener_iterations": 0 if is_complex else _iterations(config),
     }
     if edges:
         n_banded = _count(tensors, r"encoder\.(\d+)\.layers\.")
         network |= {"band_edges": edges, "n_banded": agreed(config, "multi_freqs_depth", n_banded)}
     return _separator(tensors, config, network)
+
+
+def _iterations(config: Mapping[str, Any]) -> int:
+    n_iterations = config.get("wiener_iters", 0)
+    if n_iterations < 0:
+        raise ValueError(f"wiener_iters must be at least 0, which alone is supported, got {n_iterations}")
+    return n_iterations
 
 
 def _separator(tensors: Mapping[str, Tensor], config: Mapping[str, Any], network: dict[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,20 @@ from sepkit.disk import not_left_empty, writing
 from sepkit.importing import open_unmix
 from sepkit.importing._bags import make_bag, read_bag
 from sepkit.importing._config import stated
-from sepkit.importing._families import MOST_CHUNKS, Family, find_family, flatten_demucs, name_residual, read_settings
+from sepkit.importing._families import (
+    MOST_CHUNKS,
+    Family,
+    find_family,
+    flatten_demucs,
+    name_residual,
+    read_settings,
+    refuse_other_family,
+)
 from sepkit.importing._given import ask, check_numbers, check_read, check_settings, put, read_config, read_numbers
 from sepkit.importing._materials import Material, hash_file, merge, read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, printable
-from sepkit.model_folder import CARD, build_separator, give_weights, save_model
+from sepkit.importing._splifft import is_splifft, translate
+from sepkit.model_folder import CARD, WEIGHTS, build_separator, give_weights, save_model
 from sepkit.separator import Separator
 
 _TEXTS = {".yaml", ".yml", ".json"}
@@ -56,10 +65,9 @@ def read_model(
     if not str(weights):
         raise CheckpointError("weights must be a file or a folder, got no name")
     path, given = Path(weights), {} if config is None else read_config(Path(config))
+    _refuse_own(path)
     given, overrides = read_numbers(given), read_numbers(dict(overrides or {}))
     if os.path.isdir(path):  # False for names that cannot be
-        if (path / CARD).is_file():
-            raise CheckpointError(f"{path} is a model folder of sepkit already: use it as it is")
         imported = _assemble(read_folder(path), given, overrides)
     elif path.suffix.lower() in _TEXTS:
         if config is not None:
@@ -110,10 +118,18 @@ def import_model(
     separator, known = _build(read_model(weights, config, overrides), log)
     stated = dict(card or {})
     source = {**known["source"], **stated.pop("source", {})}
+    _check_folder(folder, overwrite)  # which another process may have written meanwhile
     log(printable(f"writing    {folder}"))
     with writing(folder, "give another folder by --output"), not_left_empty(folder):
         save_model(separator, folder, {**known, **stated, "source": source})
     return folder
+
+
+def _refuse_own(path: Path) -> None:
+    """Refuse a model folder of this package, and what is in it."""
+    folder = path if os.path.isdir(path) else path.parent
+    if os.path.isfile(folder / CARD) and (folder == path or path.name in (CARD, WEIGHTS)):
+        raise CheckpointError(f"{folder} is a model folder of sepkit already: use it as it is")
 
 
 def _build(imported: Imported, log: Callable[[str], None]) -> tuple[Separator, dict[str, Any]]:
@@ -126,8 +142,13 @@ def _build(imported: Imported, log: Callable[[str], None]) -> tuple[Separator, d
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    if not folder.exists():
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):  # of which writing tells the latter
         return
+    except (OSError, ValueError) as error:  # names that no folder can have
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{str(folder)[:100]} cannot be a folder: {reason}, give another by --output") from error
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / CARD).is_file()):
         raise CheckpointError(f"{folder} is there and is no model folder: give another by --output")
     if (folder / "training").exists():
@@ -138,9 +159,10 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> Imported:
     """Build settings, state and card of one network."""
-    _refuse_foreign(given)
     try:
+        given, translated = translate(given) if is_splifft(given) else (given, [])
         family = find_family(material.tensors)
+        refuse_other_family(family, given)
         config, taken = _join(family, material, given)
         for key, value in overrides.items():
             put(config, key, value)
@@ -157,7 +179,7 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
     except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError) as error:
         names = ", ".join(file["file"] for file in material.files[:4])
         raise CheckpointError(f"{names}: {_explain(error)}") from error
-    source = {**_name_files(material.files), "taken": [*material.taken, *taken]}
+    source = {**_name_files(material.files), "taken": [*material.taken, *translated, *taken]}
     if "address" in material.stated:
         source["address"] = material.stated["address"]
     licence = material.stated.get("licence", "not stated")
@@ -180,11 +202,6 @@ def _explain(error: Exception) -> str:
 
 def _name_files(files: list[dict[str, str]]) -> dict[str, Any]:
     return dict(files[0]) if len(files) == 1 else {"files": files}
-
-
-def _refuse_foreign(given: Mapping[str, Any]) -> None:
-    if "waveform_chunking" in given or "output_stem_names" in (given.get("model") or ()):
-        raise CheckpointError("splifft's own config is not read: give the yaml that came with the weights, or --set")
 
 
 def _join(family: Family, material: Material, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

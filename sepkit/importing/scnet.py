@@ -17,6 +17,7 @@ from sepkit.importing._config import (
     shape_of,
     source_names,
     stated,
+    window_size,
 )
 from sepkit.importing._tensors import convert_named, rename
 
@@ -34,6 +35,7 @@ _NAMES = (
     (r"\.project\.", ".linear_layers."),
     (r"\.normalise\.", ".norm_layers."),
 )
+_UNOFFICIAL = {"bandsplit_ratios", "downsample_strides", "n_conv_modules", "n_rnn_layers", "rnn_hidden_dim"}
 _PATHS = "separation_net.dp_modules."
 
 
@@ -57,6 +59,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     Raises:
         ValueError: tensors and config contradict each other, or the config lacks what the tensors cannot tell.
     """
+    _refuse_unofficial(config)
     shared = "audio" in config
     sample_rate = required(config, "audio.sample_rate" if shared else "data.samplerate")
     hop_length = required(config, "model.hop_size")
@@ -76,7 +79,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
             "class": "STFT",
             "n_fft": n_fft,
             "hop_length": hop_length,
-            "window_size": required(config, "model.win_size"),
+            "window_size": window_size(config, "model.win_size", "model.hop_size", n_fft),
             "window": "hann" if masked else "rectangular",
             "normalized": required(config, "model.normalized"),
         },
@@ -106,6 +109,16 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     """
     summed = {name: _summed(name, tensors[name]) for name in tensors}
     return convert_named(summed, settings, lambda name: rename(name, _NAMES))
+
+
+def _refuse_unofficial(config: Mapping[str, Any]) -> None:
+    """Refuse a config of another network of this name, by its first key."""
+    key = next((key for key in stated(config, "model") or () if key in _UNOFFICIAL), None)
+    if key is not None:
+        raise ValueError(
+            f"model.{key} of the config is of amanteur's SCNet, another network than that of these weights: give the "
+            "config that came with them"
+        )
 
 
 def _summed(name: str, tensor: Tensor) -> Tensor:

@@ -181,7 +181,7 @@ def describe_separated(separated: Separated) -> list[str]:
 
 
 def find_recordings(
-    places: Sequence[str | os.PathLike], output: str | os.PathLike, log: Log | None = None
+    places: Sequence[str | os.PathLike] | str | os.PathLike, output: str | os.PathLike, log: Log | None = None
 ) -> dict[str, Path]:
     """List the recordings in files and folders, by the name of their folder in the output.
 
@@ -190,13 +190,14 @@ def find_recordings(
     the output; where one is called `mixture`, it alone.
 
     Args:
-        places: files and folders.
+        places: files and folders; one may stand without a list.
         output: folder of the stems, which may lie in a given one.
         log: called with a line about what is passed over.
 
     Raises:
         ValueError: something does not exist, or recordings would be written into the same folders, with all of them.
     """
+    places = [places] if isinstance(places, str | os.PathLike) else list(places)
     if not all(map(os.fspath, places)):
         raise ValueError("a recording has no name: one of the arguments is empty")  # Path would make it this folder
     named: list[tuple[str, Path]] = []

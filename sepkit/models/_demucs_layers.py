@@ -321,4 +321,8 @@ def _convolve(layer: nn.Conv1d | nn.Conv2d, features: Tensor, edge: int) -> Tens
 
 
 def _norm(groups: int | None, n_features: int) -> nn.Module:
-    return nn.Identity() if groups is None else GroupNorm(groups, n_features)
+    if groups is None:
+        return nn.Identity()
+    if n_features % groups:
+        raise ValueError(f"norm_groups must divide {n_features}, the features of a normalisation, got {groups}")
+    return GroupNorm(groups, n_features)

@@ -1,17 +1,21 @@
 """What is shown of a training, and when: one source for TensorBoard, Weights & Biases and the files of the run."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sepkit.excerpts import Excerpt
+from sepkit.files import atomic_file
 from sepkit.observers.pictures import picture_file
 from sepkit.observers.training_view import TrainingView
 
+BEST = Path("training") / "best_excerpts.safetensors"  # in the run folder
 _INTERVALS = 9  # parts of a training at whose ends something is shown, as after the first validation
 
 
@@ -36,7 +40,7 @@ class MediaSchedule:
     """Choose what is shown of a training: the first validation, nine more on the way, and the best."""
 
     def __init__(self) -> None:
-        self._best: tuple[int, tuple[Excerpt, ...]] = (0, ())
+        self._latest: tuple[Excerpt, ...] = ()
         self._shown: set[int] = set()
         self._drawing = True
 
@@ -44,8 +48,9 @@ class MediaSchedule:
         """Show what is due after an epoch."""
         if not view.excerpts:
             return
-        if view.row.get("best"):
-            self._best = (view.epoch, view.excerpts)
+        self._latest = view.excerpts
+        if view.row.get("best") and not is_due(view):
+            _keep(view)
         if is_due(view):
             self._shown.add(view.epoch)
             first = not any("SDR" in row for row in view.history[:-1])
@@ -56,10 +61,10 @@ class MediaSchedule:
 
     def at_end(self, view: TrainingView) -> Iterator[Media]:
         """Show the best epoch of a finished training, unless it has been shown."""
-        epoch, excerpts = self._best
-        if not view.finished or epoch in self._shown:
+        epoch = next((row["epoch"] for row in reversed(view.history) if row.get("best")), 0)
+        if not view.finished or epoch in self._shown or _was_due(view, epoch):
             return
-        for number, excerpt in enumerate(excerpts, 1):
+        for number, excerpt in enumerate(_kept(view, epoch, self._latest), 1):
             name = f"{excerpt.track}, best epoch"
             pictures = self._draw(view.folder, "best", epoch, number, excerpt, name)
             yield Media(epoch, sounds_of(excerpt, name, False), excerpt.sample_rate, pictures)
@@ -75,6 +80,32 @@ class MediaSchedule:
                 reason = f"{type(error).__name__}: {error}"
                 warnings.warn(f"pictures fail and are left out from now on ({reason})", stacklevel=2)
         return {}
+
+
+def _keep(view: TrainingView) -> None:
+    """Write what the best so far separated, since a training may go on without this process."""
+    estimates = {str(number): excerpt.estimates.contiguous() for number, excerpt in enumerate(view.excerpts)}
+    (view.folder / BEST).parent.mkdir(exist_ok=True)
+    with atomic_file(view.folder / BEST) as path:
+        save_file(estimates, path, {"epoch": str(view.epoch)})
+
+
+def _kept(view: TrainingView, epoch: int, excerpts: Sequence[Excerpt]) -> list[Excerpt]:
+    """Return the same excerpts as the best separated them; none where that was not written down."""
+    try:
+        with safe_open(view.folder / BEST, "pt") as file:
+            if (file.metadata() or {}).get("epoch") != str(epoch):
+                return []
+            kept = [file.get_tensor(str(number)) for number in range(len(excerpts))]
+    except (OSError, SafetensorError):
+        return []
+    return [replace(excerpt, estimates=estimates) for excerpt, estimates in zip(excerpts, kept, strict=True)]
+
+
+def _was_due(view: TrainingView, epoch: int) -> bool:
+    """Return whether an earlier epoch was one of those that are shown."""
+    history = tuple(row for row in view.history if row["epoch"] <= epoch)
+    return bool(history) and is_due(replace(view, epoch=epoch, row=history[-1], history=history, finished=None))
 
 
 def is_due(view: TrainingView) -> bool:

@@ -1,6 +1,7 @@
 """What is wrong with the plain data of a recipe: keys, types, classes, and how they fit together."""
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import torch
@@ -23,12 +24,7 @@ from sepkit.recipe.data_settings import (
 from sepkit.recipe.document import Keys
 from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.freezing import list_freezing_problems
-from sepkit.recipe.settings import (
-    Ramp,
-    Recipe,
-    RobustSettings,
-    SeparatorSettings,
-)
+from sepkit.recipe.settings import BaseSettings, Ramp, Recipe, RobustSettings, SeparatorSettings
 from sepkit.separator import Separator, list_filter_problems
 
 _SIZES = ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")
@@ -44,6 +40,7 @@ _SLOTS = (  # where a class mapping stands (* : each of a list), the module of i
 )
 _INNER = {  # mappings within the sections
     ("losses", "weight"): Ramp,
+    ("separator", "from"): BaseSettings,
     ("losses", "robust"): RobustSettings,
     ("data", "root"): RootSettings,
     ("data", "remix"): RemixSettings,
@@ -89,7 +86,7 @@ def find_problems(values: dict[str, Any], base: Base | None = None) -> list[Prob
     Returns:
         At most one problem for each place; none: `Recipe` takes the values, and every class can be built.
     """
-    problems = [*_check_keys(values), *_check_classes(values)]
+    problems = [*_check_keys(values), *_check_classes(values), *_check_optimizer(values)]
     wrong = [problem.path for problem in problems]
     problems += [problem for problem in _check_parts(values, wrong) if _is_right(problem.path, wrong)]
     problems += _check_by_building(values, [problem.path for problem in problems])
@@ -232,6 +229,20 @@ def _check_by_building(values: dict[str, Any], wrong: list[Keys]) -> Iterator[Pr
             if slot[-1] == "transform" and hasattr(built, "n_frames") and facts.keys() >= {"segment", "sample_rate"}:
                 n_samples = round(facts["segment"] * facts["sample_rate"])
                 facts |= {"n_bins": built.n_bins, "n_frames": built.n_frames(n_samples)}
+
+
+def _check_optimizer(values: dict[str, Any]) -> Iterator[Problem]:
+    """Refuse optimizers whose step is not the one of a training: once for each batch, with dense gradients."""
+    path = ("training", "optimizer")
+    cls = _class_at(values, path, "torch.optim")
+    closure = signature(cls.step).parameters.get("closure") if hasattr(cls, "step") else None
+    if closure is not None and closure.default is closure.empty:
+        message = "computes the loss several times a step, by a closure, which no training here does"
+    elif cls is not None and issubclass(cls, torch.optim.SparseAdam):
+        message = "takes sparse gradients alone, and those of all networks here are dense"
+    else:
+        return
+    yield Problem((*path, "class"), f"{cls.__name__} {message}: choose AdamW, Adam or SGD")
 
 
 def _check_freezing(network: nn.Module, patterns: Any) -> list[Problem]:

@@ -13,6 +13,7 @@ from sepkit.disk import OutputError, not_left_empty, writing
 from sepkit.files import PREFIX, atomic_file
 from sepkit.locks import LOCK, Holder, locked
 from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
+from sepkit.observers.media import BEST
 from sepkit.observers.weights_and_biases import TRACKED
 from sepkit.plain import parse_yaml, read_text
 from sepkit.recipe import Recipe
@@ -24,7 +25,7 @@ RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
 MARKER, STATE = Path("training") / "run", Path("training") / "state.pt"
 STATE_FORMAT = 2
 _MARK = "A training of sepkit lies in the folder around this one: --restart may remove it.\n"
-_FILES = (STATE, ADAPTERS, TRACKED, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
+_FILES = (STATE, ADAPTERS, TRACKED, BEST, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
 _BASE = "separator.from"
 _LATER = {  # keys that older runs have not written down, and what they stood for
     "separator": {"from": None, "normalize": None, "chunking": None, "residual": None},
