@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepkit.models._magnitude import parts_of
+from sepkit.models._products import Linear
 
 _ACTIVATIONS = {"gelu": nn.GELU, "relu": partial(nn.ReLU, inplace=True), "elu": partial(nn.ELU, inplace=True)}
 _Activation = Literal[tuple(_ACTIVATIONS)]
@@ -23,8 +24,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(n_maps_in, n_maps, 1, bias=False)
         self.before = _normalised(n_maps_in, activation, nn.Conv2d(n_maps_in, n_maps, 3, padding=1, bias=False))
         self.across = nn.Sequential(
-            *_normalised(n_maps, activation, nn.Linear(n_rows, n_squeezed, bias=False)),
-            *_normalised(n_maps, activation, nn.Linear(n_squeezed, n_rows, bias=False)),
+            *_normalised(n_maps, activation, Linear(n_rows, n_squeezed, bias=False)),
+            *_normalised(n_maps, activation, Linear(n_squeezed, n_rows, bias=False)),
         )
         self.after = _normalised(n_maps, activation, nn.Conv2d(n_maps, n_maps, 3, padding=1, bias=False))
 
