@@ -27,7 +27,7 @@ def sound(*shape: int) -> Tensor:
 
 def tensors_of(network: models.ConvTasNet) -> dict[str, Tensor]:
     """The weights of a network in asteroid's names."""
-    causal, found = network.core.blocks[0].padding[1] == 0, {}
+    causal, found = network.core.blocks[0].convolve.padding == (0,), {}
     for name, tensor in network.core.state_dict().items():
         _, number, part, leaf = name.split(".") if name.startswith("blocks") else ("", "", "", "")
         if not number:

@@ -7,9 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepkit.constant import Constant
+from sepkit.models._products import Linear, multiplies, multiply
 
 Positions = Literal["rotary", "polar"]
 _LARGEST_PHASE = 2 * torch.pi
+_LONG = 128  # positions from which on products for each head are faster than torch's fused kernel
+_N_WEIGHTS = 2**18  # of a head at a time
 
 
 class RMSNorm(nn.Module):
@@ -111,6 +114,22 @@ def _turn_back(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
 _turn.register_autograd(_turn_back, setup_context=_keep_table)
 
 
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, dropout: float) -> Tensor:
+    """Compute the attention within each sequence and head, (Q, H, L, E): (Q, H, L, E of the values)."""
+    n_positions = keys.shape[2]
+    runs_head_by_head = n_positions >= _LONG and torch.get_num_threads() == 1  # more threads find too little in a head
+    if not runs_head_by_head or dropout or torch.is_grad_enabled() or not multiplies(queries):
+        return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=scale)
+    attended = values.new_empty(len(values), n_positions, *values.shape[1::2]).transpose(1, 2)
+    n_at_a_time = max(1, _N_WEIGHTS // n_positions)
+    for number, sequence in enumerate(zip(queries * scale, keys, values, strict=True)):
+        heads = zip(*(each.contiguous() for each in sequence), strict=True)
+        for head, (asking, asked, told) in enumerate(heads):
+            weights = (torch.softmax(multiply(part, asked), -1) for part in asking.split(n_at_a_time))
+            attended[number, head] = torch.cat([multiply(part, told.mT) for part in weights])
+    return attended
+
+
 class Attention(nn.Module):
     """Attention of each token to all of its sequence, gated per head.
 
@@ -140,11 +159,11 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads, self.head_size, self.dropout = n_heads, head_size, dropout
         self.norm = RMSNorm(n_features)
-        self.to_heads = nn.Linear(n_features, 3 * n_heads * head_size, bias=False)
-        self.gate = nn.Linear(n_features, n_heads)
-        self.share = nn.Linear(n_features, n_heads) if mixes_values else None
+        self.to_heads = Linear(n_features, 3 * n_heads * head_size, bias=False)
+        self.gate = Linear(n_features, n_heads)
+        self.share = Linear(n_features, n_heads) if mixes_values else None
         self.phases = nn.Parameter(torch.zeros(n_heads, head_size)) if positions == "polar" else None
-        self.output = nn.Sequential(nn.Linear(n_heads * head_size, n_features, bias=False), nn.Dropout(dropout))
+        self.output = nn.Sequential(Linear(n_heads * head_size, n_features, bias=False), nn.Dropout(dropout))
 
     def forward(self, tokens: Tensor, angles: Tensor, first_values: Tensor | None) -> tuple[Tensor, Tensor]:
         """Attend.
@@ -166,13 +185,9 @@ class Attention(nn.Module):
         if self.phases is not None:
             mixed = F.pad(mixed, (0, self.head_size))  # because the fast kernels want values as long as keys
         queries, keys = (turn(heads, angles) if self.phases is None else self._polar(heads, angles)).unbind(1)
-        attended = F.scaled_dot_product_attention(
-            queries,
-            keys,
-            mixed.transpose(1, 2),
-            dropout_p=self.dropout if self.training else 0.0,
-            scale=self.head_size**-0.5,
-        ).transpose(1, 2)  # (Q, L, H, E or 2 E)
+        dropout = self.dropout if self.training else 0.0
+        attended = _attend(queries, keys, mixed.transpose(1, 2), self.head_size**-0.5, dropout)
+        attended = attended.transpose(1, 2)  # (Q, L, H, E or 2 E)
         if self.phases is not None:
             attended = attended[..., : self.head_size]
         return self.output((attended * torch.sigmoid(self.gate(normed)).unsqueeze(-1)).flatten(2)), values
@@ -204,9 +219,9 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.n_heads, self.head_size, self.dropout = n_heads, head_size, dropout
         self.norm = RMSNorm(n_features)
-        self.to_heads = nn.Linear(n_features, 3 * n_heads * head_size, bias=False)
+        self.to_heads = Linear(n_features, 3 * n_heads * head_size, bias=False)
         self.log_scale = nn.Parameter(torch.ones(n_heads, 1, 1))
-        self.output = nn.Linear(n_heads * head_size, n_features, bias=False)
+        self.output = Linear(n_heads * head_size, n_features, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return what is to be added to tokens (Q, L, D)."""
@@ -230,9 +245,9 @@ class FeedForward(nn.Sequential):
     def __init__(self, n_features: int, dropout: float = 0.0) -> None:
         super().__init__(
             RMSNorm(n_features),
-            nn.Linear(n_features, 4 * n_features),
+            Linear(n_features, 4 * n_features),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(4 * n_features, n_features),
+            Linear(4 * n_features, n_features),
             nn.Dropout(dropout),
         )

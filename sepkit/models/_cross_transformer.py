@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepkit.models._products import Linear, linear
+
 
 class CrossTransformer(nn.Module):
     """Let the rows and frames of a spectrogram and the samples of a waveform hear themselves and each other.
@@ -68,8 +70,8 @@ class TransformerLayer(nn.Module):
         self.attention = Attention(n_features, n_heads)
         self.attention_scale = nn.Parameter(torch.full((n_features,), scale))
         self.feed_norm = nn.LayerNorm(n_features)
-        self.widen = nn.Linear(n_features, hidden_size)
-        self.narrow = nn.Linear(hidden_size, n_features)
+        self.widen = Linear(n_features, hidden_size)
+        self.narrow = Linear(hidden_size, n_features)
         self.feed_scale = nn.Parameter(torch.full((n_features,), scale))
         self.output_norm = ItemNorm(n_features)
 
@@ -88,7 +90,7 @@ class Attention(nn.Module):
     def __init__(self, n_features: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.inputs, self.output = nn.Linear(n_features, 3 * n_features), nn.Linear(n_features, n_features)
+        self.inputs, self.output = Linear(n_features, 3 * n_features), Linear(n_features, n_features)
 
     def forward(self, tokens: Tensor, other: Tensor | None) -> Tensor:
         """Let (B, M, H) look at itself, or at the other (B, L, H)."""
@@ -96,8 +98,8 @@ class Attention(nn.Module):
             query, key, value = self.inputs(tokens).chunk(3, -1)
         else:
             n_features, weight, bias = tokens.shape[-1], self.inputs.weight, self.inputs.bias
-            query = F.linear(tokens, weight[:n_features], bias[:n_features])
-            key, value = F.linear(other, weight[n_features:], bias[n_features:]).chunk(2, -1)
+            query = linear(tokens, weight[:n_features], bias[:n_features])
+            key, value = linear(other, weight[n_features:], bias[n_features:]).chunk(2, -1)
         query, key, value = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (query, key, value))
         heard = F.scaled_dot_product_attention(query, key, value)  # (B, heads, M, H / heads)
         return self.output(heard.transpose(1, 2).flatten(2))

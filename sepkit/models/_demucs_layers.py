@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepkit.models._products import Linear
+
 _N_DECAYS = 4  # rates at which attention may fall off with distance
 _SELF = -100.0  # the score of a frame for itself, which keeps it out
 
@@ -60,7 +62,7 @@ class Recurrence(nn.Module):
     def __init__(self, n_features: int, n_layers: int = 2, span: int | None = None, residual: bool = False) -> None:
         super().__init__()
         self.lstm = nn.LSTM(n_features, n_features, n_layers, bidirectional=True)
-        self.linear = nn.Linear(2 * n_features, n_features)
+        self.linear = Linear(2 * n_features, n_features)
         self.span, self.residual = span, residual
 
     def forward(self, features: Tensor) -> Tensor:

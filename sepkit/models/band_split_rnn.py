@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from sepkit.models._band_layouts import BandLayout, BandLinear, GatherBands, ScatterBands
 from sepkit.models._magnitude import parts_of
+from sepkit.models._products import Linear
 from sepkit.models._recurrent_bands import overlapping_musical_bands, stepped_bands
 
 _CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -120,7 +121,7 @@ class _Layer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(n_features)
         self.recurrence = _CELLS[cell](n_features, hidden_size, batch_first=True, bidirectional=bidirectional)
-        self.output = nn.Linear((2 if bidirectional else 1) * hidden_size, n_features)
+        self.output = Linear((2 if bidirectional else 1) * hidden_size, n_features)
 
     def forward(self, features: Tensor) -> Tensor:
         recurrent, _ = self.recurrence(self.norm(features).flatten(0, 1))

@@ -163,17 +163,19 @@ class _Block(nn.Module):
     ) -> None:
         super().__init__()
         reach = (kernel_size - 1) * dilation
-        self.padding = (reach, 0) if causal else (reach // 2, reach // 2)
+        self.n_before, padding = (reach, 0) if causal else (0, reach // 2)
         self.widen = nn.Conv1d(n_features, hidden_size, 1)
         self.widen_activation, self.widen_norm = nn.PReLU(), _NORMS[norm](hidden_size)
-        self.convolve = nn.Conv1d(hidden_size, hidden_size, kernel_size, dilation=dilation, groups=hidden_size)
+        self.convolve = nn.Conv1d(
+            hidden_size, hidden_size, kernel_size, padding=padding, dilation=dilation, groups=hidden_size
+        )
         self.convolve_activation, self.convolve_norm = nn.PReLU(), _NORMS[norm](hidden_size)
         self.narrow = nn.Conv1d(hidden_size, n_features, 1) if hands_on else None
         self.skip = nn.Conv1d(hidden_size, n_skip, 1) if n_skip else None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         hidden = self.widen_norm(self.widen_activation(self.widen(features)))
-        convolved = self.convolve(F.pad(hidden, self.padding))
+        convolved = self.convolve(F.pad(hidden, (self.n_before, 0)) if self.n_before else hidden)
         hidden = self.convolve_norm(self.convolve_activation(convolved))
         skip = None if self.skip is None else self.skip(hidden)
         return features if self.narrow is None else features + self.narrow(hidden), skip

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepkit.models._magnitude import parts_of
+from sepkit.models._products import Linear
+from sepkit.models._transformers import runs_in_parts
 
 _ACTIVATIONS = {"gelu": nn.GELU, "relu": partial(nn.ReLU, inplace=True), "elu": partial(nn.ELU, inplace=True)}
 _Activation = Literal[tuple(_ACTIVATIONS)]
+_N_MAPS = 4  # that are normalised at a time
 
 
 class _Block(nn.Module):
@@ -23,14 +26,19 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(n_maps_in, n_maps, 1, bias=False)
         self.before = _normalised(n_maps_in, activation, nn.Conv2d(n_maps_in, n_maps, 3, padding=1, bias=False))
         self.across = nn.Sequential(
-            *_normalised(n_maps, activation, nn.Linear(n_rows, n_squeezed, bias=False)),
-            *_normalised(n_maps, activation, nn.Linear(n_squeezed, n_rows, bias=False)),
+            *_normalised(n_maps, activation, Linear(n_rows, n_squeezed, bias=False)),
+            *_normalised(n_maps, activation, Linear(n_squeezed, n_rows, bias=False)),
         )
         self.after = _normalised(n_maps, activation, nn.Conv2d(n_maps, n_maps, 3, padding=1, bias=False))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        convolved = self.before(maps)
-        return self.after(convolved + self.across(convolved)) + self.shortcut(maps)
+    def forward(self, maps: Tensor, overwrites: bool = False) -> Tensor:
+        """Return maps of the same rows and frames; the ones that come in may be overwritten."""
+        added = self.shortcut(maps)
+        convolved = self.before[2](_activate(maps, self.before, overwrites))
+        squeezed = self.across[2](_activate(convolved, self.across))
+        mixed = self.across[5](_activate(squeezed, self.across[3:], True)).add_(convolved)
+        del convolved, squeezed
+        return self.after[2](_activate(mixed, self.after, True)).add_(added)
 
 
 class MDX23C(nn.Module):
@@ -177,14 +185,35 @@ class _Core(nn.Module):
         lifted = self.lift(mixture)
         maps, skips = lifted, []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
-            maps = blocks(maps)
+            for block in blocks:
+                maps = block(maps, overwrites=maps is not lifted)
             skips.append(maps)
-            maps = shrink(maps)
-        maps = self.lowest(maps)
+            maps = shrink[2](_activate(maps, shrink))
+        for block in self.lowest:
+            maps = block(maps, overwrites=True)
         for enlarge, blocks in zip(self.enlarge, self.up, strict=True):
-            maps = blocks(torch.cat([enlarge(maps), skips.pop()], 1))
+            maps = enlarge[2](_activate(maps, enlarge, True))
+            maps = torch.cat([maps, skips.pop()], 1)
+            for block in blocks:
+                maps = block(maps, overwrites=True)
         decided = self.decide(torch.cat([mixture, maps * lifted], 1)).unflatten(1, self.shape)  # (B, S, C, 2, K, N, R)
         return decided.permute(0, 1, 2, 5, 4, 6, 3).flatten(4, 5)
+
+
+def _activate(maps: Tensor, layers: nn.Sequential, overwrites: bool = False) -> Tensor:
+    """Apply the first two of `_normalised`, some maps at a time where nothing is kept for a backward pass."""
+    norm, activation = layers[0], layers[1]
+    if not runs_in_parts(maps):
+        return activation(norm(maps))
+    activated = maps if overwrites else torch.empty_like(maps)
+    for item, result in zip(maps, activated, strict=True):
+        for start in range(0, len(item), _N_MAPS):
+            part = slice(start, start + _N_MAPS)
+            some = item[part].unsqueeze(0)
+            result[part] = activation(
+                F.group_norm(some, len(item[part]), norm.weight[part], norm.bias[part], norm.eps)
+            )[0]
+    return activated
 
 
 def _normalised(n_maps: int, activation: str, layer: nn.Module) -> nn.Sequential:

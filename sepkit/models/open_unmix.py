@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepkit.models._magnitude import absolute, check_magnitude
+from sepkit.models._products import Linear, linear
 from sepkit.models._statistics import row_statistics
 
 
@@ -124,7 +125,7 @@ class _Source(nn.Module):
         super().__init__()
         self.n_channels = n_channels
         self.mean, self.scale = nn.Parameter(torch.zeros(n_used_bins)), nn.Parameter(torch.ones(n_used_bins))
-        self.encode = nn.Linear(n_channels * n_used_bins, hidden_size, bias=False)
+        self.encode = Linear(n_channels * n_used_bins, hidden_size, bias=False)
         self.encode_norm = nn.BatchNorm1d(hidden_size)
         self.recurrence = nn.LSTM(
             hidden_size,
@@ -134,9 +135,9 @@ class _Source(nn.Module):
             dropout=dropout,
             bidirectional=bidirectional,
         )
-        self.join = nn.Linear(2 * hidden_size, hidden_size, bias=False)
+        self.join = Linear(2 * hidden_size, hidden_size, bias=False)
         self.join_norm = nn.BatchNorm1d(hidden_size)
-        self.decode = nn.Linear(hidden_size, n_channels * n_bins, bias=False)
+        self.decode = Linear(hidden_size, n_channels * n_bins, bias=False)
         self.decode_norm = nn.BatchNorm1d(n_channels * n_bins)
         self.output_scale, self.output_mean = nn.Parameter(torch.ones(n_bins)), nn.Parameter(torch.ones(n_bins))
 
@@ -144,7 +145,7 @@ class _Source(nn.Module):
         scale, mean = self.scale.repeat(self.n_channels), self.mean.repeat(self.n_channels)
         # Bins are standardised by the weights, whose gradient has that of scale and mean: none of the bins is needed.
         weight = self.encode.weight * scale
-        encoded = _normalize(self.encode_norm, F.linear(bins, weight, -(weight @ mean))).tanh_()  # (B, N, H)
+        encoded = _normalize(self.encode_norm, linear(bins, weight, -(weight @ mean))).tanh_()  # (B, N, H)
         recurrent, _ = self.recurrence(encoded)
         joined = _normalize(self.join_norm, self.join(torch.cat([encoded, recurrent], -1))).relu_()
         gain, offset = self.output_scale.repeat(self.n_channels), self.output_mean.repeat(self.n_channels)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sepkit.models._bands_of_stages import Band, split_stages
 from sepkit.models._magnitude import parts_of
+from sepkit.models._products import Linear
 
 _N_MASK_MAPS = 64
 _FLOOR = 1e-5  # added to the spread of a spectrogram that is divided by it
@@ -88,7 +89,7 @@ class _Recurrence(nn.Module):
         super().__init__()
         self.normalise = nn.GroupNorm(1, n_maps)
         self.recur = nn.LSTM(n_maps, hidden_size, batch_first=True, bidirectional=True)
-        self.project = nn.Linear(2 * hidden_size, n_maps)
+        self.project = Linear(2 * hidden_size, n_maps)
 
     def forward(self, maps: Tensor) -> Tensor:
         features = self.normalise(maps).permute(0, 3, 2, 1)  # (B, N, R, M)
