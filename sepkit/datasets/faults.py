@@ -78,7 +78,8 @@ def _check_rates(candidates: Sequence[Candidate], sample_rate: int) -> list[Find
             "rate",
             f"{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {rate} Hz, wanted are {sample_rate}",
             same[0],
-            "convert the files, or let them be resampled by data.resample: true of a recipe, --resample or resample=True",
+            "convert the files, or let them be resampled by data.resample: true of a recipe, --resample or "
+            "resample=True",
         )
         for rate, same in sorted(paths.items())
         if rate != sample_rate
