@@ -29,7 +29,7 @@ from sepkit.datasets.manifest_files import write_manifest
 from sepkit.datasets.packing import write_shards
 from sepkit.datasets.shards import open_shards
 from sepkit.datasets.sources import describe_layout, find
-from sepkit.datasets.store import plan_store
+from sepkit.datasets.store_plan import plan_store
 from sepkit.disk import OutputError
 from sepkit.evaluation import evaluate
 from sepkit.separator import Separator
@@ -214,6 +214,14 @@ def test_the_layout_is_named_as_that_of_shards(tmp_path):
     write_root(tmp_path / "root", SONGS)
     pack(tmp_path / "root", tmp_path / "shards")
     assert describe_layout(find(tmp_path / "shards")) == "shards of song folders"
+
+
+@pytest.mark.parametrize("kind", [{}, {"subtype": "FLOAT"}])
+@pytest.mark.parametrize("rate", [RATE, 6000])
+def test_what_is_packed_is_not_stored(tmp_path, kind, rate):
+    write_root(tmp_path / "root", SONGS, **kind)
+    pack(tmp_path / "root", tmp_path / "shards")
+    assert plan_store(open_songs(tmp_path / "shards", "train", NAMES, rate, 2, resample=True)) is None
 
 
 # What is written

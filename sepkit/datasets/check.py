@@ -66,7 +66,7 @@ def check_songs(
 
 
 def _inspect(root: str | Path, songs: Sequence[Song], deep: bool) -> dict[int, list[str]]:
-    """Inspect songs, or recall what was found in the same files.
+    """Read songs, or recall what was found in the same files.
 
     Returns:
         By id of each song, the parts that are silent throughout.

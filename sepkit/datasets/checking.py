@@ -95,7 +95,7 @@ def _files(song: Song) -> Iterator[tuple[str, object]]:
 
 
 def _examine(songs: Sequence[Song], targets: Collection[str], workers: int | None, progress: bool) -> list[Examination]:
-    """Examine songs, or recall what was found in them."""
+    """Read songs, or recall what was found in them."""
     store = Remembered("songs", ("comparison", "findings"))
     keys = [song_key(song, f"examined {VERSION}", targets) for song in songs]
     known = {key: unpack_examination(*columns) for key, columns in store.read(keys).items()}
@@ -115,7 +115,7 @@ def _examine(songs: Sequence[Song], targets: Collection[str], workers: int | Non
 
 
 def _check(song: Song, found: Examination, measured: Mapping[Path, Measurement]) -> Checked:
-    """Gather what is known of a song; stems of several files have no figures of their own."""
+    """Join what is known of a song; stems of several files have no figures of their own."""
     figures = {}
     for name, stem in {**song.stems, **({"mixture": song.mixture} if song.mixture else {})}.items():
         path = Path(stem.info.path)

@@ -80,7 +80,7 @@ def _gather_set(gathered: Gathered, source: Source, catalogue: Catalogue, wanted
 
 
 def _keep_usable(candidate: Candidate) -> Candidate:
-    """Leave out files that cannot be read, or have other channels; and the mixture where a part of it is left out."""
+    """Drop files that cannot be read, or have other channels; and the mixture where a part of it is left out."""
     channels = (1, candidate.wanted.n_channels)
     files = {
         name: some

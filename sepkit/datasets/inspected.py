@@ -49,7 +49,7 @@ class Memory:
         return [json.loads(known[key][0]) if key in known else None for key in keys]
 
     def keep(self, values: Iterable[tuple[Song, Any]]) -> None:
-        """Remember values of songs; where the cache cannot be written to, warn."""
+        """Write values of songs to the cache; where the cache cannot be written to, warn."""
         written = {song_key(song, self._kind): (json.dumps(value).encode(),) for song, value in values}
         if written:
             remember(self._store, written)

@@ -129,7 +129,7 @@ def in_batches(
     unit: str,
     progress: bool,
 ) -> Iterator[list[tuple[_Item, _Result]]]:
-    """Call a function with many items in threads, and yield items and results as they come, every few seconds.
+    """Run a function on many items in threads, and yield items and results as they come, every few seconds.
 
     Args:
         function: called with each.

@@ -82,7 +82,7 @@ def _fit(names: tuple[str, ...], mixture: np.ndarray, parts: np.ndarray, longest
 
 
 def _propose(mixture: np.ndarray, parts: np.ndarray, delays: Sequence[int], longest: int) -> list[list[int]]:
-    """Propose one delay for all parts."""
+    """List one delay for all parts."""
     common = _find_delay(mixture, parts.sum(0), longest)
     return [[common] * len(delays)] if common else []
 

@@ -109,15 +109,16 @@ class Pcm16Reader:
 def _part_stereo(samples: np.ndarray, out: Tensor, factor: float, swap: bool) -> None:
     """Fill out (2, T) with interleaved samples, which are overwritten.
 
-    A pair is one number of 32 bits, whose halves are reached by shifts of whole registers, which is faster than to
+    A pair is one number of 32 bits, whose halves are parted by operations on whole registers, which is faster than to
     read every other sample.
     """
     pairs = torch.from_numpy(samples.view(np.int32))
     shifted = torch.from_numpy(_borrow("shifted", pairs.shape[0], np.int32))
     left, right = out.unbind()[::-1] if swap else out.unbind()
     torch.bitwise_left_shift(pairs, 16, out=shifted)  # 65536 times the left sample
-    left.copy_(shifted).mul_(factor / 65536)
-    right.copy_(pairs.bitwise_right_shift_(16)).mul_(factor)
+    left.copy_(shifted)
+    right.copy_(pairs.bitwise_and_(-65536))  # 65536 times the right one
+    out.mul_(factor / 65536)
 
 
 def _borrow(name: str, n_values: int, dtype: type) -> np.ndarray:

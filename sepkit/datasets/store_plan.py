@@ -99,10 +99,10 @@ def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStor
 
 
 def _is_plain(file: StemFile, sample_rate: int) -> bool:
-    """Return whether a file is read in place, as far as that shows without opening it."""
+    """Return whether a file is read in place, as far as that shows without opening it; what is packed stays there."""
     info = file.info
     is_wav = info.subtype == "PCM_16" and info.format in _WAV and info.reader == "soundfile" and not info.complaint
-    return is_wav and info.sample_rate == sample_rate
+    return file.is_packed or (is_wav and info.sample_rate == sample_rate)
 
 
 def _choose(wanted: Mapping[Key, Entry], room: float) -> dict[Key, Entry]:

@@ -57,7 +57,7 @@ def check_data(
 
 
 def _gather(source: str, overrides: Sequence[str], workers: int | None) -> tuple[Gathered, tuple[str, ...]]:
-    """Gather the songs of a folder or manifest, or those of a recipe with its sources as targets."""
+    """Find the songs of a folder or manifest, or those of a recipe with its sources as targets."""
     place = Path(source)
     is_recipe = place.suffix.lower() in _RECIPES or not (place.exists() or source == "demo" or place.name != source)
     if not is_recipe:
