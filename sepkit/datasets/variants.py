@@ -160,10 +160,10 @@ def _is_float(stem: Stem) -> bool:
 def _make(one: tuple[Song, Variant, Path]) -> None:
     song, variant, folder = one
     with writing_to_cache():
-        if _is_complete(folder, song):  # by another process, meanwhile
-            return
-        if folder.is_dir():  # of which something was removed
-            shutil.rmtree(folder)
+        if folder.is_dir():  # and was complete when it appeared
+            if _is_complete(folder, song):  # by another process, meanwhile
+                return
+            shutil.rmtree(folder)  # of which something was removed
         with atomic_folder(folder) as work:
             _write(song, variant, work)
 
