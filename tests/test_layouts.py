@@ -103,7 +103,7 @@ def test_a_short_training_runs_on_every_layout(tree, tmp_path):
         warnings.simplefilter("ignore")
         train(recipe, tmp_path / "run", device="cpu", quiet=True, log=logged.append)
     assert len(history(tmp_path / "run")) == 1
-    assert any(line.startswith(f"{root}: ") and "tracks to train on" in line for line in logged)
+    assert f"\n{root}: {describe_layout(find(root))}, " in logged[0]
 
 
 @with_ffmpeg

@@ -83,9 +83,9 @@ def test_a_training_leaves_a_model_its_history_and_its_recipe(run_all, root):
     assert card["data"] == root.name
     assert str(root.parent) not in json.dumps(card)  # a card goes to others, with the weights
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["epochs"] == 2
-    assert lines[0].startswith("BLSTM with 0.")
-    assert "2 songs of 0 minutes in all, 1 to validate on; 2 epochs of 3 steps" in lines[0]
-    assert lines[1].split() == [
+    assert lines[1].startswith("BLSTM with 0.")
+    assert "2 songs of 0 minutes in all, 1 to validate on; 2 epochs of 3 steps" in lines[1]
+    assert lines[2].split() == [
         "epoch",
         "loss",
         "SDR",
@@ -97,7 +97,7 @@ def test_a_training_leaves_a_model_its_history_and_its_recipe(run_all, root):
         "overhead",
     ]
     assert re.fullmatch(
-        r" +1/2 +0\.\d{4} +-?\d+\.\d\d +-?\d+\.\d\d +-?\d+\.\d\d +\* +\d+\.\d +\d+\.\d +\d+\.\d%", lines[2]
+        r" +1/2 +0\.\d{4} +-?\d+\.\d\d +-?\d+\.\d\d +-?\d+\.\d\d +\* +\d+\.\d +\d+\.\d +\d+\.\d%", lines[3]
     )
     assert re.fullmatch(r"finished after 2 epochs; the best was epoch \d with -?\d+\.\d\d dB SDR", lines[-1])
 
@@ -250,7 +250,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(run, step, number):
         run(observers=[StopAfter(step, number)])
     assert signal.getsignal(number) is before
     parts = run(log=lines.append)
-    assert lines[0] == f"going on in {parts} at epoch {1 + (step > N_STEPS)}, step {step}"
+    assert lines[1] == f"going on in {parts} at epoch {1 + (step > N_STEPS)}, step {step}"
     assert_equal(last_weights(parts), last_weights(whole))
     assert_equal(weights(parts), weights(whole))
     assert [untimed(row) for row in history(parts)] == [untimed(row) for row in history(whole)]
@@ -372,7 +372,7 @@ def test_observers_and_workers_may_differ_from_one_part_to_the_next(run):
     with pytest.raises(TrainingInterrupted):
         run(observers=[StopAfter(N_STEPS + 1)])
     parts = run("data.workers=1", "observers=[{class: TensorBoard}]", log=lines.append)
-    assert lines[0] == f"going on in {parts} at epoch 2, step {N_STEPS + 1}"
+    assert lines[1] == f"going on in {parts} at epoch 2, step {N_STEPS + 1}"
     assert len(list(parts.glob("events.out.tfevents.*"))) == 1
     assert_equal(last_weights(parts), last_weights(whole))
 
@@ -562,7 +562,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(run, root, tmp_path, step
     lines = []
     folder = run(log=lines.append)
     wanted = "going on in .* at epoch 2, step 3" if step > N_STEPS else "BLSTM"
-    assert re.match(wanted, lines[0])
+    assert re.match(wanted, lines[1])
     assert_equal(weights(folder), weights(run(folder="whole")))
 
 
@@ -573,7 +573,7 @@ def test_a_training_starts_from_the_weights_of_a_model(run):
     lines = []
     first = run()
     second = run("training.optimizer.lr=1e-12", "training.epochs=1", folder="second", initial=first, log=lines.append)
-    assert f"weights from {first} (" in lines[0]
+    assert f"weights from {first} (" in lines[1]
     for name, tensor in weights(first).items():
         torch.testing.assert_close(weights(second)[name], tensor)
 

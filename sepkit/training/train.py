@@ -88,14 +88,15 @@ def train(
             _write_missing(folder, state, chosen)
             return folder.path
         watch = Stopwatch()
-        trainer = Trainer(checked, open_data(checked, log), chosen, folder, log, observers, verbose)
+        sets: list[str] = []
+        trainer = Trainer(checked, open_data(checked, sets.append), chosen, folder, log, observers, verbose)
         if state:
             trainer.checkpointer.load_state(state)
             log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
         else:
             start(trainer)
             folder.begin()
-        log(describe(trainer))
+        log("\n".join([describe(trainer), *sets]))
         if former is not None:
             log(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
         with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
@@ -302,8 +303,9 @@ def dry_run(
     end_if_spawned()
     checked, chosen = load_recipe(recipe, overrides, data, initial, trust), choose_device(device)
     with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
-        trainer = Trainer(checked, open_data(checked, log), chosen)
-        log(describe(trainer))
+        sets: list[str] = []
+        trainer = Trainer(checked, open_data(checked, sets.append), chosen)
+        log("\n".join([describe(trainer), *sets]))
         needed = tell_memory(checked, chosen, log)
         start(trainer)
         with loading(trainer), closing(make_loader(trainer)) as loader:
