@@ -257,7 +257,8 @@ def main() -> int:
         songs = copy_songs(options.songs, Path(folder) / "songs", options.n_songs)
         clean = check(Path(folder) / "songs")
         lines = [
-            f"{len(songs)} songs of {options.songs}, {options.trials} of them for each strength; unchanged they have "
+            f"{len(songs)} songs of {Path(options.songs).name}, {options.trials} of them for each strength; "
+            "unchanged they have "
             f"{sum(f.severity == Severity.ERROR for f in clean)} errors, "
             f"{sum(f.severity == Severity.WARNING for f in clean)} warnings, "
             f"{sum(f.severity == Severity.NOTE for f in clean)} notes.",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sepkit.datasets import Song, check_songs
+from sepkit.datasets.inspected import Memory
 from sepkit.datasets.variants import Variant, make_variants
 from sepkit.metrics import framewise_sdr
 from sepkit.recipe import Recipe
@@ -32,7 +33,7 @@ def check_recipe_songs(recipe: Recipe, songs: Mapping[str, Sequence[Song]]) -> N
     """
     sources = recipe.separator.sources
     check_songs(recipe.data.name, songs, sources)
-    scored = torch.stack([_is_scored(song, sources, recipe.validation.excerpt) for song in songs["valid"]]).any(0)
+    scored = torch.tensor(_find_scored(songs["valid"], sources, recipe.validation.excerpt)).any(0)
     if not scored.any():
         raise TrainingError(NOTHING_TO_SCORE)
     for name, is_scored in zip(sources, scored.tolist(), strict=True):
@@ -64,6 +65,15 @@ def add_variants(
     made = make_variants(songs["train"], variants)
     log(f"beside the songs: {len(made)} variants of them, {'; '.join(variant.name for variant in variants)}")
     return {**songs, "train": [*songs["train"], *made]}
+
+
+def _find_scored(songs: Sequence[Song], sources: Sequence[str], excerpt: float | None) -> list[list[bool]]:
+    """Find which sources the excerpt of each song can be scored by, or recall it."""
+    memory = Memory(f"scored {excerpt} {list(sources)}")
+    known = memory.recall(songs)
+    new = {n: _is_scored(songs[n], sources, excerpt).tolist() for n, found in enumerate(known) if found is None}
+    memory.keep((songs[n], found) for n, found in new.items())
+    return [new.get(n, found) for n, found in enumerate(known)]
 
 
 def _is_scored(song: Song, sources: Sequence[str], excerpt: float | None) -> Tensor:

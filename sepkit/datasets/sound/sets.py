@@ -15,7 +15,7 @@ from sepkit.datasets.sound.files import SILENT, decibels
 from sepkit.datasets.sound.songs import song_file
 
 ACTIVE = 1e-6  # mean square of 100 ms in which a stem counts as sounding: -60 dB re full scale
-_FEW = 6  # songs, from which one may be an outlier
+_FEW = 4  # songs, from which one may be an outlier
 _FAR, _FAR_STEM = 8.0, 15.0  # dB from the median, for mixtures and for stems re their mixture
 _SPREAD = 4.0  # robust standard deviations
 _SOFT, _LOUD = -50.0, -4.0  # dB re full scale, beyond which a lone mixture is odd
