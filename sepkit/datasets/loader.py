@@ -26,9 +26,10 @@ class Batch:
     """Examples in a buffer of the loader; valid until the loader has handed out as many more as it keeps.
 
     Attributes:
-        stems: (B, K, C, T) on the CPU, the targets first; the augmentations that can be folded are applied.
+        stems: (B, K, C, T) on the CPU, the targets first; the augmentations that can be folded are applied, where the
+            CPU trains all of them.
         mixture: (B, C, T) on the CPU, the sum of the stems; None where that is left to the device.
-        parameters: of each augmentation that is still to be applied, (B, K, ...).
+        parameters: of each augmentation that is still to be applied, (B, K, ...); none where the CPU trains.
         present: bool (B, S) on the CPU, which targets each example has.
         failures: why examples were drawn anew, a sentence each.
         waited: seconds that its loading was waited for.
@@ -77,9 +78,15 @@ class _Filling(Dataset):
     def __getitem__(self, item: tuple[int, Sequence[Number]]) -> tuple[int, int, list, np.ndarray, list[str]]:
         slot, numbers = item
         stems, mixtures, filled = self.ring.stems[slot], self.ring.mixtures, []
+        steps = self.dataset.steps
         for b, number in enumerate(numbers):
-            filled.append(self.dataset.read_into(number, stems[b], None if mixtures is None else mixtures[slot, b]))
-        drawn = zip(*(example.parameters for example in filled), strict=True)
+            summed = None if mixtures is None or steps else mixtures[slot, b]
+            filled.append(self.dataset.read_into(number, stems[b], summed))
+            if mixtures is not None and steps:
+                drawn = [torch.as_tensor(values, dtype=torch.float32) for values in filled[-1].parameters]
+                mixtures[slot, b], stems[b] = augment_and_mix(stems[b], drawn, steps, len(stems[b]))
+        left = () if mixtures is not None else (example.parameters for example in filled)
+        drawn = zip(*left, strict=True)
         parameters = [np.stack(step).astype(np.float32) for step in drawn]
         present = np.stack([example.present for example in filled])
         return slot, len(numbers), parameters, present, [why for example in filled for why in example.failures]
@@ -212,12 +219,12 @@ class Loader:
         return Batch(stems, mixture, drawn, torch.from_numpy(present), tuple(failures), waited, held, self, slot)
 
     def _allocate(self, n_slots: int, shared: bool) -> _Ring:
-        """Make the buffers; on the CPU stems are summed as they are read, unless some are augmented after it."""
+        """Make the buffers; where the CPU trains, examples are augmented and summed by who reads them."""
         dataset, size = self.dataset, min(self.sampler.batch_size, len(self.dataset))
         shape = (n_slots, size, len(dataset.stems), dataset.n_channels, dataset.n_samples)
         pinned = self.device.type == "cuda"
         stems = _allocate(shape, shared, pinned)
-        summed = self.device.type == "cpu" and not dataset.steps
+        summed = self.device.type == "cpu"
         return _Ring(stems, _allocate((*shape[:2], *shape[3:]), shared, pinned) if summed else None)
 
 
