@@ -141,7 +141,7 @@ class DecodedStore:
         return True
 
     def start(self) -> None:
-        """Store all files that are not, one after the other in a thread beside the training."""
+        """Write all files that are not stored, one after the other in a thread beside the training."""
         if self._thread is None and self.entries:
             self._thread = threading.Thread(target=self._build_all, name="sepkit store", daemon=True)
             self._thread.start()
