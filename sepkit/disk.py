@@ -51,6 +51,22 @@ def not_left_empty(folder: Path) -> Iterator[None]:
                 place.rmdir()
 
 
+def is_there(folder: Path) -> bool:
+    """Return whether there is something where a folder is wanted.
+
+    Raises:
+        ValueError: no folder can have its name.
+    """
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):  # of which writing tells the latter
+        return False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{str(folder)[:100]} cannot be a folder: {reason}, give another by --output") from error
+    return True
+
+
 def explain(error: BaseException, folder: str | os.PathLike) -> str | None:
     """Describe why a folder cannot be written to; None where it is not for the disk.
 

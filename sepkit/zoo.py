@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.cache import cache_directory, model_place, writing_to_cache
+from sepkit.disk import is_there
 from sepkit.downloads import DownloadError, download
 from sepkit.importing.model import import_model
 from sepkit.locks import locked
@@ -52,7 +53,7 @@ def get_model(
     """
     model, log = find_model_entry(name), log or (lambda _line: None)
     folder = model_place(model.name) if output is None else Path(output)
-    if output is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if output is not None and is_there(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise ModelError(f"{folder} is there already: give another --output, or remove it")
     if (folder / CARD).is_file() and not overrides:
         log(f"{model.name} was fetched before")

@@ -749,3 +749,11 @@ def test_stems_may_go_beside_a_folder_of_recordings_but_not_into_it():
     assert list(find_recordings(["album"], "album/stems")) == ["disc/two", "one"]
     with pytest.raises(ValueError, match="album cannot hold the recordings and the stems: choose another output"):
         find_recordings(["album"], "album")
+
+
+@pytest.mark.parametrize("option", ["--model", "--output"])
+def test_a_name_that_is_too_long_is_answered_in_a_sentence(option, capsys):
+    write("song.wav")
+    given = {"--model": "model", "--output": "out", option: "x" * 300}
+    assert separate_command(["song.wav", "--trust", *(word for pair in given.items() for word in pair)]) == 1
+    assert capsys.readouterr().err.endswith(" is longer than names can be: give a shorter one\n")

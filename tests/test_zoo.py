@@ -201,6 +201,13 @@ def test_what_is_there_is_not_replaced(server, make):
     assert len(server.requests) == n_requests
 
 
+@pytest.mark.parametrize("output", ["x" * 300, "a\0b"], ids=["long", "null"])
+def test_a_name_that_no_folder_can_have_is_answered_before_anything_is_fetched(server, output):
+    with pytest.raises(ValueError, match=r"cannot be a folder: .*, give another by --output"):
+        get_model(NAME, output)
+    assert server.requests == []
+
+
 def test_an_empty_folder_is_filled():
     Path("mine").mkdir()
     assert load_model(get_model(NAME, "mine")).sources == ["vocals", "drums"]

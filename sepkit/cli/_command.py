@@ -207,6 +207,8 @@ def explain(error: Exception) -> str:
         return "out of memory: lower training.batch_size or raise training.accumulate; for separation, --batch-size 1"
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "no more files may be open at once: `ulimit -n` allows more"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{shorten(str(error.filename), 80)} is longer than names can be: give a shorter one"
     if isinstance(error, PermissionError) and error.filename is not None:
         return f"{error.filename} cannot be used: {error.strerror}, check its permissions"
     foreseen = type(error).__module__.startswith("sepkit") or isinstance(error, ValueError)

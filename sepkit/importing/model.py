@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sepkit.arguments import check_path
 from sepkit.bag import join_states
-from sepkit.disk import not_left_empty, writing
+from sepkit.disk import is_there, not_left_empty, writing
 from sepkit.importing import open_unmix
 from sepkit.importing._bags import make_bag, read_bag
 from sepkit.importing._config import stated
@@ -142,13 +142,8 @@ def _build(imported: Imported, log: Callable[[str], None]) -> tuple[Separator, d
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    try:
-        folder.stat()
-    except (FileNotFoundError, NotADirectoryError):  # of which writing tells the latter
+    if not is_there(folder):
         return
-    except (OSError, ValueError) as error:  # names that no folder can have
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{str(folder)[:100]} cannot be a folder: {reason}, give another by --output") from error
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / CARD).is_file()):
         raise CheckpointError(f"{folder} is there and is no model folder: give another by --output")
     if (folder / "training").exists():
