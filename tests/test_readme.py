@@ -11,7 +11,7 @@ import yaml
 from published import write_examples
 from songs import noise, write_song
 
-from sepkit.cli import evaluate_command, model_command, separate_command, train_command
+from sepkit.cli import data_command, evaluate_command, model_command, separate_command, train_command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,6 +20,7 @@ COMMANDS = {
     "sepkit-separate": separate_command,
     "sepkit-evaluate": evaluate_command,
     "sepkit-model": model_command,
+    "sepkit-data": data_command,
 }
 SHORT = ["data.items_per_epoch=4", "data.workers=0", "training.batch_size=2", "training.epochs=1"]
 SHORT += ["separator.segment=0.5", "separator.network.hidden_size=16"]
