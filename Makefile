@@ -1,7 +1,8 @@
 # make demo: train on the built-in songs, separate one, score.   make test: ruff and the tests.
 # make docs: the pages in docs/_build/html, with the notebook's outputs.
 # make test-oldest: the tests with the oldest versions that are promised.
-# Variables: PYTHON, the interpreter to make .venv with; SEPKIT_DEMO_SCALE, a fraction that shortens the demo.
+# Variables: PYTHON, the interpreter to make .venv with; SEPKIT_DEMO_SCALE, a fraction that shortens the demo;
+# JOBS, processes that share the tests, with a thread each.
 
 PYTHON ?= python3
 OLDEST ?= python3.10
@@ -9,6 +10,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DOCS_INSTALLED := .venv/docs-installed
 EPOCHS := $(shell sed -n 's|^  epochs: ||p' recipes/vocals.yaml)
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 SCALE := $(or $(SEPKIT_DEMO_SCALE),1)
 DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
@@ -21,10 +24,10 @@ demo: $(INSTALLED) ffmpeg
 	@echo "model and curves: $(DEMO)   stems: $(DEMO)/separated   scores: $(DEMO)/scores   to look and listen: report.html below each"
 
 test: lint ffmpeg chromium
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint ffmpeg chromium
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The oldest versions that setup.cfg promises, in .venv-oldest; OLDEST is the interpreter. Their own warnings are no errors.
 test-oldest:
