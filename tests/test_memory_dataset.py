@@ -46,7 +46,7 @@ def test_a_recorded_mixture_is_loaded_as_it_is(tmp_path):
 
 
 def test_another_rate_is_refused(root):
-    with pytest.raises(DatasetError, match=r"a/bass\.wav and 8 more: 8000 Hz, wanted are 44100; set data\.resample"):
+    with pytest.raises(DatasetError, match=r"a/bass\.wav and 8 more: 8000 Hz, wanted are 44100; .* data\.resample"):
         load_stems(root, TARGETS)
 
 
@@ -151,8 +151,10 @@ def test_a_root_in_order_is_verified_by_its_number_of_songs(root):
 def test_verifying_names_everything_that_is_wrong(root):
     (root / "train" / "a" / "drums.wav").unlink()
     (root / "train" / "b" / "vocals.wav").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"(?s)a: the stem 'drums' is missing.*b/vocals.wav is empty"):
+    with pytest.raises(DatasetError) as caught:
         verify_dataset(root, TARGETS, sample_rate=RATE)
+    for wanted in ("a: the stem 'drums' is missing", "b/vocals.wav is empty"):
+        assert wanted in str(caught.value)
 
 
 @pytest.mark.parametrize("flat", [True, False])

@@ -151,6 +151,7 @@ def tensors_of(**arguments) -> tuple[dict[str, Tensor], models.BandSplitRNN]:
     settings = {
         "sources": ["speech", "music"],
         "sample_rate": 44100,
+        "transform": {"n_fft": 2048},
         "network": {"bands": 6, **SIZES, "bidirectional": True, **arguments},
     }
     state, found = network.state_dict(), {**bandit._shares(settings), "stft.window": torch.ones(2048)}
@@ -239,13 +240,6 @@ def test_tensors_that_are_not_those_of_the_network_are_named(change, message):
     change(tensors)
     with pytest.raises(ValueError, match=message):
         bandit.convert(tensors, settings)
-
-
-def test_the_second_version_is_refused_by_name():
-    tensors = {"band_split.norm_fc_modules.0.combined.0.weight": torch.ones(4)}
-    assert bandit.detect(tensors)
-    with pytest.raises(ValueError, match=r"second version is not supported; band_split\.norm_fc_modules\.0\.combined"):
-        bandit.settings(tensors, CONFIG)
 
 
 def test_other_weights_are_not_taken_for_bandits():
