@@ -5,11 +5,12 @@ import os
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sepkit.audio import AudioInfo
 from sepkit.cache import cache_directory, writing_to_cache
+from sepkit.disk import OutputError
 
 _AT_ONCE = 500  # keys of one question to the database
 _PATIENCE = 60.0  # s for which another process may write
@@ -18,7 +19,8 @@ _PATIENCE = 60.0  # s for which another process may write
 class Remembered:
     """Values in bytes, by key, in a file of the cache that several processes may use at once.
 
-    What cannot be read is forgotten with a warning: it can be found again.
+    What cannot be read is forgotten with a warning: it can be found again. Where there is no place for a cache, nothing
+    is remembered.
 
     Args:
         kind: of what is remembered; names the file.
@@ -26,14 +28,16 @@ class Remembered:
     """
 
     def __init__(self, kind: str, columns: Sequence[str] = ("value",)):
-        self.path = cache_directory() / "measured" / f"{kind}.sqlite"
+        self.path: Path | None = None
+        with suppress(OutputError):  # a user without a home folder
+            self.path = cache_directory() / "measured" / f"{kind}.sqlite"
         self.columns = tuple(columns)
 
     def read(self, keys: Iterable[bytes], column: str | None = None) -> dict[bytes, tuple[bytes, ...]]:
         """Read what is remembered of keys: all values of each, or one column alone."""
         wanted, found = list(keys), {}
         chosen = self.columns if column is None else (column,)
-        if not self.path.is_file():
+        if self.path is None or not self.path.is_file():
             return {}
         try:
             with self._connection() as connection:
@@ -51,6 +55,8 @@ class Remembered:
         Raises:
             sepkit.disk.OutputError: the cache cannot be written to.
         """
+        if self.path is None:
+            return
         places = ", ".join("?" * (len(self.columns) + 1))
         with writing_to_cache():
             self.path.parent.mkdir(parents=True, exist_ok=True)
