@@ -1,5 +1,6 @@
 """Which songs, positions and augmentations an example has: from (seed, epoch, i) alone."""
 
+import hashlib
 import operator
 import warnings
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,12 @@ class Planner:
             raise ValueError(f"seed must be 0 or above, got {seed}")
         self.sampling, self.partners = sampling, partners
         self.remix, self.augment, self.seed = remix, list(augment), seed
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of the facts of songs on which draws depend."""
+        facts = self.sampling.fingerprint.encode() + (self.partners.facts if self.partners else b"")
+        return hashlib.sha256(facts).hexdigest()
 
     def plan(self, number: Number) -> Plan:
         """Decide the example with this number (epoch, i)."""
