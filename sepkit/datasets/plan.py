@@ -137,7 +137,7 @@ def plan_songs(
     remix = remix if isinstance(remix, Remix) else Remix(remix)
     partners = Partners(remix, [song.tempo for song in songs], [song.key for song in songs])
     if partners.n_alone:
-        what = " and ".join(name for name in ("tempo", "key") if getattr(remix, name) is not None)
+        what = " or ".join(name for name in ("tempo", "key") if getattr(remix, name) is not None)
         warnings.warn(
             f"{partners.n_alone} of {len(songs)} songs are remixed with no other, since their {what} is not known: add "
             "it to manifest.csv",
