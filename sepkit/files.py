@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX, _SUFFIX = ".sepkit-", ".part"  # of what is half written
-_ABANDONED = 3600.0  # s without a change after which a half-written folder belongs to a process that died
+_ABANDONED = 3600.0  # s without a change after which what is half written belongs to a process that died
 _NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM}  # by file systems that cannot
 _LONGEST = 255  # bytes in a name, on all common file systems
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029]')
@@ -66,7 +66,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent)
     work = path.parent / _temporary_name()
     work.mkdir()
     try:
@@ -108,11 +108,20 @@ def _sync_folder(path: str | os.PathLike) -> None:
             _sync(path, os.O_RDONLY)
 
 
-def _remove_abandoned(parent: Path) -> None:
-    for left in parent.glob(f"{PREFIX}*{_SUFFIX}/"):
+def remove_abandoned(folder: str | os.PathLike) -> None:
+    """Remove half-written files and folders that processes left which died, an hour ago or earlier.
+
+    Args:
+        folder: in which `atomic_file` and `atomic_folder` worked.
+    """
+    for left in Path(folder).glob(f"{PREFIX}*{_SUFFIX}"):
         with suppress(OSError):  # its process may just have finished
-            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _ABANDONED:
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) <= _ABANDONED:
+                continue
+            if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 def hash_file(path: str | os.PathLike) -> str:

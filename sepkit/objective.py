@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sepkit.arguments import is_number
+from sepkit.arguments import check_is_tensor, is_number
 from sepkit.instantiate import InstantiationError, check, instantiate, resolve_class
 from sepkit.problems import Problem, did_you_mean, show
 from sepkit.quantities import list_input_problems, match_inputs
@@ -383,7 +383,9 @@ def _evaluate(term: Term, quantities: dict[str, Tensor], n_items: int) -> tuple[
     """Compute one value per item (P,) of a loss, and of each of its parts."""
     if not term.per_item:
         rows = ({name: q[i : i + 1] for name, q in quantities.items()} for i in range(n_items))
-        return torch.stack([term.loss(**row).mean() for row in rows]), {}
+        found = [term.loss(**row) for row in rows]
+        check_is_tensor(found[0], f"the value of {term.name}")
+        return torch.stack([values.mean() for values in found]), {}
     if inspect.ismethod(getattr(term.loss, "parts", None)):
         parts = {name: _per_item(term, part, n_items) for name, part in term.loss.parts(**quantities).items()}
         return sum(parts.values()), parts
@@ -391,9 +393,8 @@ def _evaluate(term: Term, quantities: dict[str, Tensor], n_items: int) -> tuple[
 
 
 def _per_item(term: Term, values: Tensor, n_items: int) -> Tensor:
+    check_is_tensor(values, f"the value of {term.name}")
     if values.dim() == 0 or len(values) != n_items:
-        raise ValueError(
-            f"{term.name} must give one value per item with reduction='none', "
-            f"got {tuple(values.shape)} for {n_items} items"
-        )
+        got = f"{tuple(values.shape)} for {n_items} items"
+        raise ValueError(f"{term.name} must give one value per item with reduction='none', got {got}")
     return values.reshape(n_items, -1).mean(1)

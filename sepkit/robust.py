@@ -125,4 +125,4 @@ def average_frames(values: Tensor, chosen: Tensor) -> Tensor:
     Returns:
         (P,).
     """
-    return values.gather(1, chosen).mean(1) + 0 * values.detach().sum(1)
+    return values.gather(1, chosen).mean(1) + (0 * values.detach()).sum(1)  # no sum that overflows

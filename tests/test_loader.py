@@ -245,3 +245,52 @@ def test_where_no_other_example_has_the_targets_that_is_said(tmp_path):
 def test_an_unknown_way_with_errors_is_refused(songs):
     with pytest.raises(ValueError, match="on_error must be one of stop, skip, got 'pass'"):
         make_dataset(songs[".wav", False], on_error="pass")
+
+
+class Own:
+    """An augmentation as a user writes it."""
+
+    def __init__(self, draw=None, change=None, folded=None):
+        self.draw, self.change = draw, change
+        if folded:
+            self.fold = folded
+
+    def sample_parameters(self, generator, n_stems):
+        return self.draw(n_stems) if self.draw else generator.random(n_stems)
+
+    def __call__(self, stems, _):
+        return self.change(stems) if self.change else stems
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (object(), "object is no augmentation: it needs sample_parameters"),
+        (len, "no augmentation: it needs sample_parameters"),
+        (Own(lambda _: None), "first dimension is the 5 stems, got NoneType"),
+        (Own(lambda n: [1.0] * n), "got list"),
+        (Own(lambda n: np.ones(n + 1)), r"got float64 \(6,\)"),
+        (Own(lambda _: np.ones(())), r"got float64 \(\)"),
+        (Own(lambda n: np.array(["a"] * n)), r"got <U1 \(5,\)"),
+        (Own(lambda n: np.random.default_rng().random(n)), "draw from its generator alone"),
+        (Own(folded=lambda _: None), r"Own.fold must return .* each \(5,\) or None, got NoneType"),
+        (Own(folded=lambda _: (np.ones(1), None)), r"got \(\(1,\), \(\)\)"),
+    ],
+)
+def test_what_cannot_augment_is_refused_before_the_first_step(songs, step, message):
+    with pytest.raises(ValueError, match=message):
+        make_dataset(songs[".wav", False], augment=[step])
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda _: None, "got NoneType"),
+        (lambda stems: stems[..., :-1], r"got torch.float32 \(5, 2, 1999\)"),
+        (lambda stems: stems.double(), r"got torch.float64 \(5, 2, 2000\)"),
+        (lambda stems: stems.sum(-3), r"got torch.float32 \(2, 2000\)"),
+    ],
+)
+def test_an_augmentation_returns_stems_as_it_gets_them(songs, change, got):
+    with pytest.raises(ValueError, match=rf"Own must return stems as it gets them, .*, {got}"):
+        make_dataset(songs[".wav", False], augment=[Own(change=change)])[0]

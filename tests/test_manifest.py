@@ -335,6 +335,8 @@ def test_a_manifest_is_written_as_csv_or_json_where_a_folder_is(tmp_path):
         ({"track": 3}, "track must be a name, got 3"),
         ({"split": "dev"}, "split must be one of train, valid, test, got 'dev'"),
         ({"gain": math.nan}, "gain must be a finite number, got nan"),
+        ({"gain": 121}, "gain must be -120 to 120 dB, got 121; for silence leave the row out"),
+        ({"gain": -1e300}, "gain must be -120 to 120 dB, got -1e\\+300"),
         ({"start": None}, "start must be a finite number, got null"),
         ({"end": "3"}, "end must be a finite number, got '3'"),
         ({"key": 3}, "key must be text, got 3"),

@@ -460,6 +460,12 @@ def test_a_loss_on_masks_needs_a_network_that_estimates_masks():
         Objective([{"class": "MaskLoss"}], make_separator(SpectrumNetwork))
 
 
+@pytest.mark.parametrize("robust", [None, {"share": 0.5, "frame": 0.01}])
+def test_a_loss_that_gives_no_tensor_is_refused(separator, separation, robust):
+    with pytest.raises(TypeError, match="the value of FIRFilter must be a tensor, got tuple"):
+        costs(Objective([{"class": "FIRFilter", "robust": robust}], separator), separation)
+
+
 def test_a_loss_that_gives_one_value_for_all_items_is_refused(separator, separation):
     message = r"Total must give one value per item with reduction='none', got \(\) for 12 items"
     with pytest.raises(ValueError, match=message):

@@ -96,6 +96,13 @@ def test_what_is_not_finite_is_not_hidden(bad):
     assert averaged[1] == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_frames_that_are_left_out_may_be_as_great_as_numbers_are(dtype):
+    values = torch.tensor([[1.0, 2.0, 0.0, 0.0, 0.0, 0.0]]).to(dtype)
+    values[0, 2:] = torch.finfo(dtype).max
+    assert average_frames(values, choose_frames(values, 4)).tolist() == [1.5]
+
+
 def test_a_loss_is_the_mean_of_the_frames_that_count():
     mixture, targets = songs()
     estimate = separator().analyze(mixture, targets).estimate

@@ -425,11 +425,16 @@ def test_a_remix_out_of_range_is_refused(given, message):
 
 def test_facts_on_which_draws_depend_have_a_fingerprint(songs):
     def fingerprint(songs: Sequence[Song], **more) -> str:
-        return SongDataset(songs, ["vocals", "drums"], RATE, 10, **more).planner.sampling.fingerprint
+        return SongDataset(songs, ["vocals", "drums"], RATE, 10, **more).planner.fingerprint
 
     same = fingerprint(songs)
     assert same == fingerprint(songs)
     others = [songs[:2], [*songs[:2], replace(songs[2], weight=2.0)]]
     assert same not in {fingerprint(other) for other in others}
+    known = [replace(song, tempo=100.0, key="C") for song in songs]
+    for what, other in (("tempo", 120.0), ("key", "D")):  # of which draws know only where they are asked for
+        rules, changed = {"remix": Remix(1.0, **{what: 0})}, [*known[:2], replace(known[2], **{what: other})]
+        assert fingerprint(known, **rules) != fingerprint(changed, **rules)
+        assert fingerprint(known) == fingerprint(changed)
     active = Activity([[np.ones(200)] * 2] * 3, RATE / 10)
     assert active.seconds(0, ActivityRules(), RATE) == 60

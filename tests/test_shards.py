@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -340,6 +341,17 @@ def test_a_full_disk_is_one_error_and_no_index(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"cannot be written to: no space is left.*; make room, or choose another"):
         pack(tmp_path / "root", tmp_path / "shards")
     assert not list((tmp_path / "shards").iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path):
+    write_root(tmp_path / "root", SONGS[:1])
+    left = [tmp_path / "shards" / f".sepkit-{name}.part" for name in ("old", "new")]
+    left[0].parent.mkdir()
+    for path, age in zip(left, (7200, 0), strict=True):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    pack(tmp_path / "root", tmp_path / "shards")
+    assert [path.exists() for path in left] == [False, True]
 
 
 def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path, server):

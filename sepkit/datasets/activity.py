@@ -132,6 +132,11 @@ class Spans:
         sums = np.concatenate([[0], np.cumsum(joined[:, 1] - joined[:, 0])])
         self.n_positions = sums[self._firsts[1:]] - sums[self._firsts[:-1]]  # (songs,)
 
+    @property
+    def facts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return where the spans of each song begin and end, and how many positions they have."""
+        return self._starts, self._ends, self.n_positions
+
     def position(self, song: int, number: int) -> int:
         """Return the position with this number, 0 <= number < n_positions[song]."""
         first, end = self._firsts[song], self._firsts[song + 1]

@@ -12,6 +12,7 @@ from sepkit.datasets.keys import normalize_key
 from sepkit.problems import did_you_mean, show
 
 SPLITS = ("train", "valid", "test")
+_LARGEST_GAIN = 120  # dB, beyond which a stem would be silence, or no number
 _PLAIN = (0.0, None, None, 0.0, None, None, None)
 
 
@@ -29,7 +30,7 @@ class Row:
         start: first second of the file that counts, >= 0.
         end: second at which it ends; None: the file's end.
         rate: Hz that the file must have; None: any.
-        gain: dB by which it is raised.
+        gain: dB by which it is raised, -120 to 120.
         tempo: of the track, beats per minute; None: unknown.
         key: of the track, as "A minor"; None: unknown.
         licence: of the file; None: unknown.
@@ -137,6 +138,8 @@ def _find_problems(row: Row) -> Iterator[str]:
         is_needed = name in ("start", "gain")
         if (value is not None or is_needed) and not (is_number(value) and math.isfinite(value)):
             yield f"{name} must be a finite number, got {show(value)}"
+    if abs(row.gain) > _LARGEST_GAIN:
+        yield f"gain must be {-_LARGEST_GAIN} to {_LARGEST_GAIN} dB, got {row.gain:g}; for silence leave the row out"
     if row.start < 0:
         yield f"start must be 0 s or later, got {row.start:g}"
     if row.end is not None and row.end <= row.start:

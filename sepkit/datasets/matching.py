@@ -72,6 +72,11 @@ class Partners:
         """Count the songs that go with no other, because what is asked for is not known of them."""
         return int(np.any([np.isnan(places) for places, _, _ in self._circles], axis=0).sum()) if self._circles else 0
 
+    @property
+    def facts(self) -> bytes:
+        """Return what is known of the songs, as far as it plays a part."""
+        return b"".join(places.tobytes() for places, _, _ in self._circles)
+
     def find(self, song: int) -> np.ndarray | None:
         """Find the songs that go with one, bool (songs,), itself among them; None: all."""
         if not self._circles:

@@ -30,7 +30,7 @@ from sepkit.datasets.sources import find
 from sepkit.datasets.stored_file import is_lossy, needs_float
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError, writing
-from sepkit.files import atomic_file, safe_name
+from sepkit.files import atomic_file, remove_abandoned, safe_name
 
 _BLOCK = 1 << 18  # samples that are converted at a time
 _PAD = 512  # bytes of which a tar is made
@@ -324,6 +324,7 @@ class _Local:
         """Turn what the disk refuses into a sentence."""
         with writing(self.folder, _REMEDY):
             self.folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self.folder)
             yield
 
     @contextmanager

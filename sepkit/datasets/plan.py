@@ -1,5 +1,6 @@
 """Which songs, positions and augmentations an example has: from (seed, epoch, i) alone."""
 
+import hashlib
 import operator
 import warnings
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,12 @@ class Planner:
         self.sampling, self.partners = sampling, partners
         self.remix, self.augment, self.seed = remix, list(augment), seed
 
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of the facts of songs on which draws depend."""
+        facts = self.sampling.fingerprint.encode() + (self.partners.facts if self.partners else b"")
+        return hashlib.sha256(facts).hexdigest()
+
     def plan(self, number: Number) -> Plan:
         """Decide the example with this number (epoch, i)."""
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *number])))
@@ -130,7 +137,7 @@ def plan_songs(
     remix = remix if isinstance(remix, Remix) else Remix(remix)
     partners = Partners(remix, [song.tempo for song in songs], [song.key for song in songs])
     if partners.n_alone:
-        what = " and ".join(name for name in ("tempo", "key") if getattr(remix, name) is not None)
+        what = " or ".join(name for name in ("tempo", "key") if getattr(remix, name) is not None)
         warnings.warn(
             f"{partners.n_alone} of {len(songs)} songs are remixed with no other, since their {what} is not known: add "
             "it to manifest.csv",

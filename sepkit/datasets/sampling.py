@@ -224,7 +224,7 @@ class Sampling:
     def fingerprint(self) -> str:
         """Return a hash of the facts on which draws depend."""
         table = self.table
-        positions = [spans.n_positions for pair in self._sounding.values() for spans in pair]
+        positions = [fact for pair in self._sounding.values() for spans in pair for fact in spans.facts]
         steps = np.asarray(table.position_steps, np.int64)
         facts = (self._lengths, steps, table.has, table.lends, self._weights, table.together)
         names = "\n".join(table.stems).encode()

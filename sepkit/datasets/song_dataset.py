@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from sepkit.arguments import is_number
 from sepkit.audio import AudioError
-from sepkit.datasets.folding import count_folded, fold
+from sepkit.datasets.folding import check_augmentations, count_folded, fold
 from sepkit.datasets.matching import Remix
 from sepkit.datasets.opening import check_targets
 from sepkit.datasets.plan import Number, Plan, check_number, plan_songs
@@ -107,6 +107,7 @@ class SongDataset(Dataset):
         self.songs, self.targets, self.n_samples = list(songs), list(targets), n_samples
         self.n_items = n_items or max(1, sum(song.n_samples for song in songs) // n_samples)
         self.stems = stem_names(songs, targets)
+        check_augmentations(augment, len(self.stems))
         self.augment, self.n_folded = list(augment), count_folded(augment)
         self.on_error, self.store = on_error, store
         self.planner = plan_songs(songs, self.stems, len(self.targets), n_samples, remix, augment, seed, sampling)
@@ -253,10 +254,21 @@ def augment_and_mix(
 
     Returns:
         mixture (..., C, T) and targets (..., S, C, T).
+
+    Raises:
+        ValueError: an augmentation does not return stems as it got them.
     """
     for step, drawn in zip(augment, parameters, strict=True):
-        stems = step(stems, drawn)
+        augmented = step(stems, drawn)
+        if not isinstance(augmented, Tensor) or (augmented.shape, augmented.dtype) != (stems.shape, stems.dtype):
+            wanted, got = _describe(stems), _describe(augmented)
+            raise ValueError(f"{type(step).__name__} must return stems as it gets them, {wanted}, got {got}")
+        stems = augmented
     return stems.sum(-3), stems[..., :n_targets, :, :]
+
+
+def _describe(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def count_samples(seconds: float, sample_rate: int) -> int:

@@ -1,7 +1,6 @@
 """The state of a run: all that decides how a stopped training goes on."""
 
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,12 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepkit.datasets import SongDataset
-from sepkit.datasets.plan import VERSION as PLAN_VERSION
 from sepkit.generators import get_generators, set_generators
 from sepkit.training.run_folder import RunFolder
 
-_EARLIER = {"plan": {"version": 1, "songs": None}}  # of states that do not hold it
 _EARLIER = {"plan": {"version": 1, "songs": None}}  # of states that do not hold it
 _OTHERS = {"separator": "the network is not what it was", "objective": "the losses are not what they were"}
 
@@ -43,36 +39,6 @@ class Generators:
         self.load_state_dict = partial(set_generators, device=device)
 
 
-class DrawnExamples:
-    """The version of the order in which examples are drawn, and the songs of which they are."""
-
-    def __init__(self, dataset: SongDataset) -> None:
-        self.dataset = dataset
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the version, and a hash of what draws depend on."""
-        return {"version": PLAN_VERSION, "songs": self.dataset.planner.sampling.fingerprint}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Compare with the state of a run that goes on: other songs are a warning.
-
-        Raises:
-            ValueError: the order of draws is another.
-        """
-        if state["version"] != PLAN_VERSION:
-            raise ValueError(
-                f"this run drew its examples by plan {state['version']}, and this sepkit draws by plan {PLAN_VERSION}, "
-                "which gives other ones: go on with the sepkit that it began with, or start with --restart"
-            )
-        if state["songs"] not in (None, self.dataset.planner.sampling.fingerprint):
-            warnings.warn(
-                "the songs to train on, or their lengths, stems or weights, are not those that this run began with: "
-                "from here on its examples are others than they would have been; bring the songs back, or start with "
-                "--restart",
-                stacklevel=2,
-            )
-
-
 class Checkpointer:
     """Save and restore a training by its parts.
 
@@ -94,7 +60,6 @@ class Checkpointer:
         Raises:
             ValueError: it is the state of another network, of other losses, or of another order of draws.
         """
-        state = {**_EARLIER, **state}
         state = {**_EARLIER, **state}
         for name, part in self.parts.items():
             if name == "scaler" and not state[name]:  # it was off, in another precision

@@ -56,7 +56,7 @@ class Drawing:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the version of the order of draws, and a hash of the songs on which they depend."""
-        return {"version": VERSION, "songs": self.dataset.planner.sampling.fingerprint}
+        return {"version": VERSION, "songs": self.dataset.planner.fingerprint}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Compare with how a run drew that goes on, and warn where the songs are others.
@@ -71,8 +71,8 @@ class Drawing:
             )
         if state["songs"] not in (None, self.state_dict()["songs"]):
             warnings.warn(
-                "the songs to train on are not those that this run began with, or have other lengths, stems or "
-                "weights: from here on its examples are others than they would have been; bring the songs back, or "
-                "start anew with --restart",
+                "the songs to train on are not those that this run began with, or have other lengths, stems, weights, "
+                "tempi or keys, or sound elsewhere: from here on its examples are others than they would have been; "
+                "bring the songs back, or start anew with --restart",
                 stacklevel=2,
             )
