@@ -139,8 +139,11 @@ def is_integer(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a real number other than NaN; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+    """Return whether a value is a real number other than NaN, within the range of floats; True and False are none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+    except OverflowError:
+        return False
 
 
 def is_whole(value: object) -> bool:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from songs import write_song
+from songs import RATE, noise, write_song
 
 from sepkit.cli import data_command
 from sepkit.datasets import checking
@@ -268,3 +268,23 @@ def test_a_wrong_call_is_refused_in_a_sentence(tmp_path, monkeypatch, capsys, ar
     monkeypatch.chdir(tmp_path)
     assert data_command(["check", *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def test_hours_are_those_of_sums_of_files_and_of_parts_of_files(tmp_path):
+    loud = noise(0, 10 * RATE)
+    write_wav = lambda name, waveform: soundfile.write(tmp_path / name, waveform, RATE, "PCM_16")  # noqa: E731
+    write_wav("long.wav", np.concatenate([loud, 0 * loud]))
+    write_wav("lead.wav", np.concatenate([loud[: 4 * RATE], 0 * loud[: 6 * RATE]]))
+    write_wav("choir.wav", np.concatenate([0 * loud[: 6 * RATE], loud[: 2 * RATE]]))
+    rows = [
+        "long.wav,drums,A,train,5,15",
+        "long.wav,drums,B,train,15,20",
+        "lead.wav,vocals,A,train,,",
+        "choir.wav,vocals,A,train,,",
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,stem,track,split,start,end", *rows]))
+    songs = gather([Source(tmp_path)], progress=False).songs
+    activity = check_sound(songs, progress=False).activity
+    hours = {stem: (3600 * sounding, 3600 * total, n) for (_, stem), (sounding, total, n) in activity.items()}
+    assert hours["drums"] == pytest.approx((5, 15, 2), abs=0.2)
+    assert hours["vocals"] == pytest.approx((6, 10, 1), abs=0.2)

@@ -323,6 +323,119 @@ def test_what_lies_beside_a_layout_is_told(tmp_path):
         open_all(root, targets=["vocals"])
 
 
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def findings_of(root: Path, layout: str | None = None) -> list[str]:
+    return [f"{finding.severity.name} {finding}" for finding in find(root, layout).findings]
+
+
+@pytest.mark.parametrize(
+    ("names", "second"),
+    [
+        (["train/A/vocals.flac", "train/A/vocals.wav", "train/A/drums.wav"], "train/A/vocals.wav"),
+        (["A_vocals.flac", "A_vocals.wav", "A_drums.wav"], "A_vocals.wav"),
+        (["A (vocals).wav", "A - vocals.wav", "A_drums.wav"], "A - vocals.wav"),
+        (["A - mix.wav", "A - mixture.wav", "A - vocals.wav"], "A - mixture.wav"),
+        (["tr/1/speech.wav", "tr/1/music.wav", "tr/1/sfx.wav", "tr/1/mix.wav", "tr/1/mixture.wav"], "tr/1/mixture.wav"),
+        (["tr/1/speech.flac", "tr/1/speech.wav", "tr/1/music.wav", "tr/1/sfx.wav"], "tr/1/speech.wav"),
+    ],
+)
+def test_a_second_file_for_a_stem_is_refused_and_never_summed(tmp_path, names, second):
+    (found,) = findings_of(touch(tmp_path, *names))
+    assert found.startswith(f"ERROR {tmp_path / second}: there is another file for the stem ")
+
+
+@pytest.mark.parametrize(("own", "copy"), [("mix.flac", "mix.wav"), ("stems/S01.flac", "stems/S01.wav")])
+def test_a_second_file_beside_what_slakh_lists_is_refused(tmp_path, own, copy):
+    place = slakh(tmp_path) / "train/Track00000"
+    shutil.copy(place / own, place / copy)
+    assert any(f"{copy}: there is another file for the stem" in found for found in findings_of(tmp_path))
+
+
+def test_a_take_that_is_there_in_two_formats_is_refused(tmp_path):
+    place = moisesdb(tmp_path) / "moisesdb_v0.1/uuid-0"
+    shutil.copy(place / "bass/bass-a.wav", place / "bass/bass-a.flac")
+    description = json.loads((place / "data.json").read_text())
+    (bass,) = (stem for stem in description["stems"] if stem["stemName"] == "bass")
+    bass["tracks"].append({"id": "bass-a", "extension": "flac"})
+    (place / "data.json").write_text(json.dumps(description))
+    assert any("bass-a.flac: there is another file for the stem 'bass'" in found for found in findings_of(tmp_path))
+
+
+@pytest.mark.parametrize("name", [name for name in TREES if name not in ("MSST list", "manifest")])
+def test_a_folder_with_audio_that_no_layout_reads_is_told(tmp_path, name):
+    root = TREES[name][0](tmp_path)
+    expected = find(root).rows
+    layout = find(root).layout
+    aside = Path("extra/deep") if name != "DnR v3" else Path("eng/extra/deep")
+    if name in ("flat tracks", "tracks with mixtures"):
+        aside = Path("Song 0/extra/deep")
+    touch(root, f"{aside}/guitar.wav", f"{aside}/piano.wav")
+    told = f"WARNING {root / aside}: holds audio that is not read; lay it out as the others, or remove it"
+    assert told in findings_of(root, layout)
+    assert find(root, layout).rows == expected
+
+
+def test_audio_of_splits_that_are_not_asked_for_is_not_told(tree):
+    root, _, _, _ = tree
+    present = find(root).splits
+    assert not [found for split in present for found in find(root, None, [split]).findings]
+
+
+def test_links_to_what_is_not_there_are_missing_stems_and_songs(tmp_path):
+    write_root(tmp_path, ["train/a", "train/b", "valid/c"])
+    (tmp_path / "train/lost").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match=r"train/lost: is a link to what is not there; bring that back, or remove"):
+        open_all(tmp_path, targets=["vocals"])
+    (tmp_path / "train/a/guitar.wav").symlink_to(tmp_path / "nowhere.wav")
+    with pytest.raises(DatasetError, match=r"Cannot open .*train/a/guitar\.wav: No such file"):
+        open_all(tmp_path, targets=["vocals"])
+
+
+def test_a_set_is_recognised_where_its_first_track_is_damaged(tmp_path):
+    (moisesdb(tmp_path / "m") / "moisesdb_v0.1/uuid-0/data.json").write_text("{")
+    assert any("uuid-0/data.json: cannot be used" in found for found in findings_of(tmp_path / "m"))
+    names = [f"tr/{k}/{stem}.wav" for k in range(3) for stem in ("speech", "music", "sfx") if (k, stem) != (0, "sfx")]
+    assert find(touch(tmp_path / "d", *names)).layout == "dnr"
+
+
+@pytest.mark.parametrize(("layout", "why"), [("slakh", "has no metadata.yaml"), ("flat_files", "not end in a stem")])
+def test_a_layout_that_a_root_has_not_is_refused_with_what_was_found(tmp_path, layout, why):
+    root = touch(tmp_path, "train/a/vocals.wav", "train/a.wav")
+    with pytest.raises(DatasetError, match=rf"nothing of the layout {layout} was found in it(.|\n)*{why}"):
+        find(root, layout, ["train"])
+
+
+def test_a_split_that_all_tracks_fell_out_of_is_named_with_why(tmp_path):
+    for path in slakh(tmp_path).glob("train/*/metadata.yaml"):
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"no track of train .found: valid.*\n.*it has no metadata.yaml"):
+        open_all(tmp_path)
+
+
+def test_folders_of_vocals_and_of_all_else_are_stem_folders(tmp_path):
+    manifest = find(touch(tmp_path, "vocals/a.wav", "vocals/b.wav", "instrumental/c.wav"))
+    assert manifest.layout == "stem_folders"
+    assert [row.stem for row in manifest.rows] == ["instrumental", "vocals", "vocals"]
+    (found,) = findings_of(touch(tmp_path, "drums/d.wav", "bass/e.wav"))
+    assert "instrumental: is not read" in found
+
+
+@pytest.mark.parametrize("head", ["Instrum,Path", '"instrum","path"', "\ninstrum, path", "path,instrum"])
+def test_the_columns_of_a_list_are_found(tmp_path, head):
+    root = touch(tmp_path, "a.wav", "b.wav")
+    lines = ["a.wav,vocals", "a.wav,vocals"] if head.startswith("path") else ["vocals,a.wav", "vocals,a.wav"]
+    (root / "train.csv").write_text("\n".join([head, *lines]))
+    (found,) = findings_of(root)
+    first = 2 + head.count("\n")
+    assert f"line {first + 1}: a.wav is on line {first}, too; correct it, or remove the line" in found
+
+
 # Names of stems and files
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sepkit.datasets import DatasetError, Manifest, Row, read_manifest, write_manifest
+from sepkit.datasets import DatasetError, Manifest, Row, manifest, read_manifest, write_manifest
 from sepkit.datasets.keys import normalize_key, parse_key
 from sepkit.datasets.sources import find
 from sepkit.disk import OutputError
@@ -25,7 +25,7 @@ def place(root: Path, *names: str) -> Path:
 
 def read_csv(root: Path, *lines: str, header: str = HEADER) -> Manifest:
     place(root, "a.wav", "b.wav", "c.wav")
-    (root / "manifest.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    (root / "manifest.csv").write_text("\n".join([header, *lines]), encoding="utf-8", errors="surrogateescape")
     return read_manifest(root / "manifest.csv")
 
 
@@ -174,6 +174,18 @@ FULL = HEADER + ",start,end,rate,gain,tempo,key"
         ),
         (
             FULL,
+            ["a.wav,v,S,train,9,,,,,", "a.wav,v,T,train,0,2,,,,", "a.wav,v,U,test,1,9,,,,", "b.wav,v,U,train,1,9,,,,"],
+            "line 4: contradicts line 3: a.wav is in test here and in train there",
+        ),
+        (
+            FULL,
+            ["a.wav,v,S,train,0,9,,,,", "a.wav,v,T,train,1,2,,,,", "a.wav,d,U,train,5,6,,,,"],
+            "line 4: contradicts line 2: a.wav is 'd' here and 'v' there",
+        ),
+        (HEADER, ["a" * 5000 + ".wav,v,S,train"], "line 2: aaaa.*.wav is not there"),
+        (HEADER, ["a.wav,v,Caf\udce9,train"], "line 2: track is not text in UTF-8; save the manifest as that"),
+        (
+            FULL,
             ["a.wav,v,S,train,,,,,90,", "b.wav,d,S,train,,,,,91,"],
             "the tempo of the track 'S' is 91.0 here and 90.0 there",
         ),
@@ -206,6 +218,15 @@ def test_parts_of_a_file_and_a_file_of_two_tracks_do_not_contradict_each_other(t
         "c.wav,d,S,train,,,,,,",
     ]  # fmt: skip
     assert len(read_csv(tmp_path, *lines, header=FULL).rows) == 5
+
+
+def test_ten_thousand_parts_of_a_file_are_compared_with_few_others_each(tmp_path, monkeypatch):
+    place(tmp_path, "a.wav")
+    n_compared = []
+    monkeypatch.setattr(manifest, "_contradict", lambda *rows: n_compared.append(rows) or "")
+    lines = [f"a.wav,{'vd'[k % 2]},S{k % 3},train,{k},{k + 1},8000,,," for k in range(10_000)]
+    assert len(read_csv(tmp_path, *lines, header=FULL).rows) == 10_000
+    assert len(n_compared) <= 4 * 10_000
 
 
 def test_the_stems_of_a_stem_file_do_not_contradict_each_other(tmp_path):
@@ -250,6 +271,10 @@ GOOD = '{"path": "a.wav", "stem": "v", "track": "S", "split": "train"'
         (f'[{GOOD}, "key": {"[" * 100000}]', "line 1: it is no JSON: lists and mappings are nested more than 50 deep"),
         ("[" + GOOD.replace('"v"', "7") + "}]", "line 1: stem must be a name, got 7"),
         ("[" + GOOD.replace('"a.wav"', "[1]") + "}]", r"line 1: path must be text, got \[1\]"),
+        (f'[{GOOD}, "gain": 1{"0" * 400}}}]', "line 1: gain must be a finite number, got 10000"),
+        (f'[{GOOD}, "rate": 1{"0" * 400}}}]', "line 1: rate must be a finite number, got 10000"),
+        (f'[{GOOD}, "path": "b.wav"}}]', "line 1: it is no JSON: 'path' is there twice; keep one"),
+        ("[" + GOOD.replace('"v"', r'"\ud800"') + "}]", "line 1: stem is not text in UTF-8"),
         (f"[\n{GOOD}}},\n\n{GOOD}}}]", "line 4: contradicts line 2: a.wav would be summed twice"),
     ],
 )

@@ -92,11 +92,19 @@ def measure_activity(songs: Sequence[Song], names: Sequence[str], progress: bool
         if Path(info.path) not in levels:  # it cannot be read, and this says why
             levels[Path(info.path)] = measure_file(info).levels
     rate = next(stem.sample_rate for row in stems for stem in row if stem)
-    return Activity([[stem and _sum_files(stem, levels) for stem in row] for row in stems], rate / FRAMES_PER_SECOND)
+    return Activity([[stem and sum_files(stem, levels) for stem in row] for row in stems], rate / FRAMES_PER_SECOND)
 
 
-def _sum_files(stem: Stem, levels: Mapping[Path, np.ndarray]) -> np.ndarray:
-    """Sum the levels of the files of a stem, as of sounds that have nothing in common."""
+def sum_files(stem: Stem, levels: Mapping[Path, np.ndarray]) -> np.ndarray:
+    """Compute the levels of a stem from those of its files, as of sounds that have nothing in common.
+
+    Args:
+        stem: of one file or several, or of parts of them.
+        levels: (N,) mean square of each 100 ms of whole files, by path.
+
+    Returns:
+        (N,) mean square of each 100 ms of the stem.
+    """
     found = [_cut_levels(levels[Path(file.info.path)], file) for file in stem.files]
     if len(found) == 1 and stem.files[0].gain == 1:
         return found[0]

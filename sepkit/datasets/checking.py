@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sepkit.audio import AudioInfo
+from sepkit.datasets.activity import sum_files
 from sepkit.datasets.examination import (
     VERSION,
     Examination,
@@ -115,13 +116,16 @@ def _examine(songs: Sequence[Song], targets: Collection[str], workers: int | Non
 
 
 def _check(song: Song, found: Examination, measured: Mapping[Path, Measurement]) -> Checked:
-    """Join what is known of a song; stems of several files have no figures of their own."""
-    figures = {}
+    """Join what is known of a song; stems of several files have no figures of their own, but levels."""
+    figures, levels = {}, {}
     for name, stem in {**song.stems, **({"mixture": song.mixture} if song.mixture else {})}.items():
         path = Path(stem.info.path)
         if len(stem.files) == 1 and path in measured:
             figures[name] = measured[path]
-    return Checked(song, song.split, found.comparison, figures)
+        paths = [Path(file.info.path) for file in stem.files]
+        if all(path in measured for path in paths):
+            levels[name] = sum_files(stem, {path: measured[path].levels for path in paths})
+    return Checked(song, song.split, found.comparison, figures, levels)
 
 
 def _find_in_song(entry: Checked, found: Examination, broken: Collection[Path | None]) -> Iterator[Finding]:
@@ -135,7 +139,7 @@ def _find_in_song(entry: Checked, found: Examination, broken: Collection[Path | 
     yield from find_swapped(song, parts)
     if entry.comparison is not None:
         alike = {finding.file for finding in found.findings if finding.kind in ("copy", "sum")}
-        levels = {name: figures.levels for name, figures in parts.items()}
+        levels = {name: levels for name, levels in entry.levels.items() if name in song.parts}
         yield from (leak for leak in find_leaks(song, entry.comparison, levels) if leak.file not in alike)
 
 

@@ -1,7 +1,7 @@
 """The manifest: which files are which stems of which tracks, the one thing that is known of every set of songs."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -67,8 +67,7 @@ class Row:
 
     def overlaps(self, other: "Row") -> bool:
         """Return whether a part of the same file counts in both."""
-        ends = [math.inf if row.end is None else row.end for row in (self, other)]
-        return self.sound == other.sound and self.start < ends[1] and other.start < ends[0]
+        return self.sound == other.sound and self.start < _end(other) and other.start < _end(self)
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
@@ -160,13 +159,7 @@ def find_contradictions(rows: Iterable[Row]) -> Iterator[tuple[int, int, str]]:
     by_track: dict[tuple[str, str], dict[str, int]] = {}
     rows = list(rows)
     for i, row in enumerate(rows):
-        earlier = by_file.setdefault(row.sound, [])
-        for j in earlier:
-            why = _contradict(row, rows[j])
-            if why:
-                yield i, j, why
-                break
-        earlier.append(i)
+        by_file.setdefault(row.sound, []).append(i)
         known = by_track.setdefault((row.split, row.track), {})
         for name in ("tempo", "key"):
             value = getattr(row, name)
@@ -176,6 +169,36 @@ def find_contradictions(rows: Iterable[Row]) -> Iterator[tuple[int, int, str]]:
             if getattr(rows[first], name) != value:
                 former = getattr(rows[first], name)
                 yield i, first, f"the {name} of the track {row.track!r} is {value} here and {former} there; keep one"
+    for same in by_file.values():
+        if len(same) > 1:
+            yield from _find_contradictions_in_file(rows, same)
+
+
+def _find_contradictions_in_file(rows: Sequence[Row], same: Sequence[int]) -> Iterator[tuple[int, int, str]]:
+    """Yield such pairs of rows of one file, each row as the later one of a pair at most once.
+
+    In the order of their beginnings, each row is compared with the first that has a rate, and with those which reach
+    furthest: of its track, and of each stem of a split.
+    """
+    rate = next((i for i in same if rows[i].rate is not None), None)
+    of_track: dict[str, int] = {}
+    of_stem: dict[tuple[str, str], int] = {}
+    told: set[int] = set()
+    for i in sorted(same, key=lambda i: rows[i].start):
+        row = rows[i]
+        for j in sorted({*of_stem.values(), of_track.get(row.track, i), i if rate is None else rate} - {i}):
+            later, earlier = max(i, j), min(i, j)
+            why = "" if later in told else _contradict(rows[later], rows[earlier])
+            if why:
+                told.add(later)
+                yield later, earlier, why
+        for furthest, key in ((of_track, row.track), (of_stem, (row.split, row.stem))):
+            if key not in furthest or _end(row) > _end(rows[furthest[key]]):
+                furthest[key] = i
+
+
+def _end(row: Row) -> float:
+    return math.inf if row.end is None else row.end
 
 
 def _contradict(row: Row, other: Row) -> str:

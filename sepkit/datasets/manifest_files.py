@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sepkit.problems import did_you_mean, show
 
 FILES = ("manifest.csv", "manifest.json")  # that the root of a set may have
 _SPACE = " \t\r\n"
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what stands for a byte that is not UTF-8
 Line = tuple[int, Mapping[str, Any]]  # number, and values by column
 
 
@@ -114,7 +116,8 @@ def _check_columns(path: Path, number: int, header: list[str]) -> None:
 
 def _read_json(path: Path, text: str, findings: list[str]) -> Iterator[Line]:
     """Yield the objects of a JSON list, with the line on which each begins."""
-    decoder, position = json.JSONDecoder(parse_constant=_refuse_constant), _skip(text, 0)
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
+    position = _skip(text, 0)
     if text[position : position + 1] != "[":
         raise DatasetError(path, [f"line 1: a list of objects is wanted, each with {', '.join(NEEDED)}"])
     position, number, counted = _skip(text, position + 1), 1, 0
@@ -123,7 +126,7 @@ def _read_json(path: Path, text: str, findings: list[str]) -> Iterator[Line]:
         try:
             values, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            reason = TOO_DEEP if isinstance(error, RecursionError) else str(error)
+            reason = TOO_DEEP if isinstance(error, RecursionError) else str(error).partition("; use sys.")[0]
             at = text.count("\n", 0, error.pos) + 1 if isinstance(error, json.JSONDecodeError) else number
             findings.append(f"line {at}: it is no JSON: {getattr(error, 'msg', reason)}")
             return
@@ -149,6 +152,14 @@ def _skip(text: str, position: int) -> int:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        name = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
+        raise ValueError(f"{name!r} is there twice; keep one")
+    return values
 
 
 def _check_names(number: int, values: Mapping[str, Any], findings: list[str]) -> Iterator[Line]:
@@ -178,8 +189,8 @@ def _make_row(folder: Path, number: int, values: Mapping[str, Any], findings: li
     except ValueError as error:
         findings.append(f"line {number}: {error}")
         return None
-    if not row.path.is_file():
-        what = "is a folder, wanted is a file" if row.path.is_dir() else "is not there"
+    if not os.path.isfile(row.path):
+        what = "is a folder, wanted is a file" if os.path.isdir(row.path) else "is not there"
         remedy = "relative paths are relative to the manifest's folder; correct it, or remove the line"
         findings.append(f"line {number}: {given['path']} {what}; {remedy}")
     return row
@@ -190,6 +201,8 @@ def _convert(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value if name == "path" else value.strip()
+    if name != "path" and _SURROGATE.search(text):
+        raise ValueError(f"{name} is not text in UTF-8; save the manifest as that")
     if not text or name not in NUMBERS:
         return text or None
     try:

@@ -18,6 +18,7 @@ from sepkit.datasets.layouts import (
     song_folders,
     stem_folders,
 )
+from sepkit.datasets.layouts.beside import tell_doubles, tell_unread
 from sepkit.datasets.manifest import SPLITS, Manifest
 from sepkit.datasets.manifest_files import FILES, read_manifest
 from sepkit.datasets.musdb.stem_files import VALIDATION_SONGS, is_stem_file
@@ -35,6 +36,7 @@ ADAPTERS = {  # in the order in which they are tried
 }
 SHARDS = "shards"
 LAYOUTS = ("manifest", SHARDS, *ADAPTERS)
+_SUMMED = ("moisesdb", "slakh")  # layouts in which a stem has several files
 _SHOWN = 5  # files of one kind of finding
 
 
@@ -97,11 +99,15 @@ def _find_by(name: str, root: Path, splits: Sequence[str] | None, targets: Seque
     if name == "song_folders":
         found = song_folders.find(root, wanted, targets, required and splits is not None)
     else:
-        found = ADAPTERS[name].find(root, wanted | {"train", "valid"} if wanted & {"train", "valid"} else wanted)
-    if not found.rows and not found.findings:
-        raise DatasetError(
-            root, [f"nothing of the layout {name} was found in it; give another root, or set data.layout"]
-        )
+        wanted |= {"train", "valid"} if wanted & {"train", "valid"} else set()
+        found = ADAPTERS[name].find(root, wanted)
+    tell_doubles(found, summed=name in _SUMMED)
+    has_errors = any(finding.severity == Severity.ERROR for finding in found.findings)
+    if not found.rows and not has_errors:
+        nothing = f"nothing of the layout {name} was found in it; give another root, or set data.layout"
+        raise DatasetError(root, [nothing, *describe_findings(found.findings)])
+    if not has_errors and name != "msst_list":
+        tell_unread(found, root, wanted)
     return Manifest(root, name, tuple(found.rows), tuple(found.findings))
 
 
@@ -119,12 +125,14 @@ def describe_layout(manifest: Manifest) -> str:
 
 
 def _limit(manifest: Manifest, splits: Sequence[str] | None) -> Manifest:
-    """Refuse a manifest without a split that is wanted."""
+    """Refuse a manifest without a split that is wanted, unless its errors come with those of its songs."""
     present = manifest.splits
+    if any(finding.severity == Severity.ERROR for finding in manifest.findings):
+        return manifest
     for split in splits or ():
-        if split not in present and not (split == "valid" and "train" in present) and not manifest.findings:
-            there = ", ".join(present) or "nothing"
-            raise DatasetError(manifest.root, [f"there is no track of {split} (found: {there}); add some"])
+        if split not in present and not (split == "valid" and "train" in present):
+            lacking = f"there is no track of {split} (found: {', '.join(present) or 'nothing'}); add some"
+            raise DatasetError(manifest.root, [lacking, *describe_findings(manifest.findings)])
     return manifest
 
 

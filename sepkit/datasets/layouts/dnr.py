@@ -21,12 +21,13 @@ def _variants(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def recognize(root: Path) -> bool:
-    """Return whether a root has this layout: the first tracks hold speech, music and effects."""
+    """Return whether a root has this layout: one of the first tracks holds speech, music and effects, and no other."""
     for _, variant in _variants(root):
         for folder in split_folders(variant).values():
-            for place in islice(folders_in(folder), 1):
+            for place in islice(folders_in(folder), 3):
                 names = {path.stem.casefold() for path in audio_in(place)}
-                return names >= set(STEMS) and names <= {*STEMS, *_MIXTURES}
+                if names >= set(STEMS) and names <= {*STEMS, *_MIXTURES}:
+                    return True
     return False
 
 

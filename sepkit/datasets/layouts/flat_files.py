@@ -27,7 +27,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     words = list(_WORD.finditer(name))
     for first in words[-_LONGEST:]:
         stem = "_".join(word[0].casefold() for word in words if word.start() >= first.start())
-        track = name[: first.start()].rstrip(" -_.")
+        track = name[: first.start()].rstrip(" -_.([{")
         if track and (stem in _STEMS or is_sum(stem)):
             return track, "mixture" if is_mixture(stem) else stem
     return None

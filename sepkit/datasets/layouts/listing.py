@@ -47,7 +47,7 @@ def visible(folder: Path) -> list[Path]:
     return [folder / entry.name for entry in scan(folder)]
 
 
-def scan(folder: Path) -> list[os.DirEntry]:
+def scan(folder: str | Path) -> list[os.DirEntry]:
     """List a folder as `visible` does, with what the system knows of each entry."""
     try:
         with os.scandir(folder) as entries:
@@ -68,8 +68,13 @@ def audio_in(folder: Path) -> list[Path]:
 
 
 def audio_entries(entries: Iterable[os.DirEntry]) -> list[os.DirEntry]:
-    """Return those entries that are files called like audio."""
-    return [entry for entry in entries if audio.is_audio_name(entry.name) and entry.is_file()]
+    """Return those entries that are files called like audio, links to what is not there among them."""
+    return [entry for entry in entries if audio.is_audio_name(entry.name) and (entry.is_file() or leads_nowhere(entry))]
+
+
+def leads_nowhere(entry: os.DirEntry) -> bool:
+    """Return whether an entry is a link to what is not there."""
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def audio_below(folder: Path, depth: int = 3) -> Iterator[Path]:

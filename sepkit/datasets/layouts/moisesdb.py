@@ -1,5 +1,6 @@
 """MoisesDB: `<provider>/<track>/data.json`, and a folder a stem with its takes, whose sum the stem is."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ def _described(folder: Path) -> list[Path]:
 
 
 def recognize(root: Path) -> bool:
-    """Return whether a root has this layout: the first descriptions name stems and their takes."""
-    first = next(((place / _FILE) for place in _tracks(root)), None)
-    description = read_description(first)[0] if first else None
+    """Return whether a root has this layout: a description names stems and their takes."""
+    return any(_lists_stems(read_description(place / _FILE)[0]) for place in _tracks(root))
+
+
+def _lists_stems(description: Any) -> bool:
     return isinstance(description, dict) and isinstance(description.get("stems"), list)
 
 
@@ -38,7 +41,7 @@ def find(root: Path, splits: Collection[str]) -> Found:
     read: list[tuple[Path, dict[str, Any]]] = []
     for place in _tracks(root):
         description, why = read_description(place / _FILE)
-        if isinstance(description, dict) and isinstance(description.get("stems"), list):
+        if _lists_stems(description):
             read.append((place, description))
         else:
             reason = why or "it lists no stems"
@@ -68,7 +71,7 @@ def _add_stem(found: Found, place: Path, track: str, stem: Any) -> None:
     for take in stem["tracks"]:
         known = isinstance(take, dict) and is_text(take.get("id"))
         path = folder / f"{take['id']}.{str(take.get('extension', 'wav')).lstrip('.')}" if known else None
-        if path is None or not path.is_file():
+        if path is None or not os.path.isfile(path):
             what = path or place / _FILE
             found.pass_over(what, "is listed and is not there", "get the track again, or remove it", Severity.ERROR)
         elif path not in listed:

@@ -26,11 +26,6 @@ def recognize(root: Path) -> bool:
 def find(root: Path, splits: Collection[str]) -> Found:
     """Find its rows; without folders of splits all tracks are train."""
     found, places = Found(), split_folders(root) or {"train": root}
-    for folder in folders_in(root) if root not in places.values() else ():
-        if folder not in places.values():
-            found.pass_over(
-                folder, "is not read: it is called like no split", f"name it {', '.join(places)} or the like"
-            )
     for split in (split for split in places if split in splits):
         for place in folders_in(places[split]):
             if (place / _FILE).is_file():
@@ -52,7 +47,11 @@ def _add_track(found: Found, place: Path, split: str) -> None:
         reason = why or "it lists no stems"
         found.pass_over(place / _FILE, f"cannot be used: {reason}", "get the track again, or remove it", Severity.ERROR)
         return
-    files = {path.stem: path for path in audio_in(place / "stems")} if (place / "stems").is_dir() else {}
+    files: dict[str, Path] = {}
+    for path in audio_in(place / "stems") if (place / "stems").is_dir() else ():
+        if files.setdefault(path.stem, path) != path:
+            what = f"there is another file for the stem {path.stem!r}"
+            found.pass_over(path, what, "keep one", Severity.ERROR)
     found.rows += [
         Row(path, "mixture", place.name, split) for path in audio_in(place) if path.stem in ("mix", "mixture")
     ]

@@ -147,16 +147,11 @@ def add_song(found: Found, place: Path, split: str) -> None:
     if is_stem_file(place):
         found.rows += [Row(place, stem, name, split) for stem in sorted(STREAMS)]
         return
-    taken: set[str] = set()
-    for entry in scan(place):
-        if audio.is_audio_name(entry.name) and entry.is_file():
-            stem = os.path.splitext(entry.name)[0]
-            if stem in taken:
-                what = f"there is another file for the stem {stem!r}"
-                found.pass_over(place / entry.name, what, "keep one", Severity.ERROR)
-            else:
-                found.rows.append(Row(place / entry.name, stem, name, split))
-            taken.add(stem)
-        elif entry.is_dir() and (inner := audio_in(place / entry.name)):
+    entries = scan(place)
+    found.rows += [
+        Row(place / entry.name, os.path.splitext(entry.name)[0], name, split) for entry in audio_entries(entries)
+    ]
+    for entry in entries:
+        if entry.is_dir() and (inner := audio_in(place / entry.name)):
             message = f"{_first(inner)} not read: a stem lies in the folder of its song itself"
             found.findings.append(Finding(Severity.WARNING, "layout", message, inner[0], remedy=f"move it to {place}"))

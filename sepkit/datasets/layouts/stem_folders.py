@@ -7,11 +7,12 @@ from pathlib import Path
 from sepkit.datasets.layouts.listing import SPLIT_FOLDERS, Found, audio_in, folders_in, split_folders
 from sepkit.datasets.layouts.song_folders import add_song
 from sepkit.datasets.manifest import Row
-from sepkit.datasets.roles import is_sum
+from sepkit.datasets.roles import sort_stems
 
 TITLE = "stem folders"
 _NAMES = {
-    "bass", "brass", "choir", "drums", "effects", "guitar", "guitars", "instruments", "keys", "lead", "music", "noise",
+    "accompaniment", "bass", "brass", "choir", "drums", "effects", "guitar", "guitars", "instrumental", "instruments",
+    "keys", "lead", "music", "noise",
     "other", "others", "percussion", "piano", "sfx", "speech", "strings", "synth", "vocal", "vocals", "voice", "wind",
     "woodwind",
 }  # fmt: skip
@@ -59,8 +60,10 @@ def find(root: Path, splits: Collection[str]) -> Found:
             for place in folders_in(folder) if split in splits else ():
                 add_song(found, place, split)
             continue
-        for place in folders_in(folder):
-            if place.name.casefold() in _BESIDE or is_sum(place.name):
+        places = list(folders_in(folder))
+        parts = sort_stems(place.name for place in places).parts
+        for place in places:
+            if place.name.casefold() in _BESIDE or place.name not in parts:
                 found.pass_over(place, "is not read: what it is called is no stem")
                 continue
             files = audio_in(place)

@@ -29,13 +29,15 @@ class Checked:
         song: which.
         split: "train", "valid" or "test".
         comparison: of its files; None: they cannot be read.
-        measured: figures of its files, by stem, the mixture as "mixture".
+        measured: figures of its files, by stem, the mixture as "mixture"; of stems that are one file alone.
+        levels: (N,) mean square of each 100 ms, by stem, the mixture as "mixture".
     """
 
     song: Song
     split: str
     comparison: SongComparison | None
     measured: Mapping[str, Measurement]
+    levels: Mapping[str, np.ndarray]
 
     @property
     def path(self) -> Path:
@@ -83,15 +85,19 @@ def find_loudness_outliers(checked: Sequence[Checked]) -> Iterator[Finding]:
     names = dict.fromkeys(name for entry in checked for name in entry.song.parts)
     for name in names:
         levels = {
-            song_file(entry.song, name)[0]: active_level(entry.measured[name].levels)
-            - active_level(entry.comparison.mixture)
+            song_file(entry.song, name)[0]: active_level(entry.levels[name]) - active_level(entry.comparison.mixture)
             for entry in checked
-            if name in entry.measured and entry.comparison is not None and entry.measured[name].level > SILENT
+            if _sounds(entry, name) and entry.comparison is not None
         }
         for path, _, distance in _outliers(levels, _FAR_STEM):
             other = "softer" if distance < 0 else "louder"
             message = f"{abs(distance):.0f} dB {other} in its mixture than {name} mostly is"
             yield Finding(Severity.NOTE, "loudness", message, path, None, "listen whether that is meant")
+
+
+def _sounds(entry: Checked, name: str) -> bool:
+    levels = entry.levels.get(name, ())
+    return len(levels) > 0 and float(np.mean(levels)) > SILENT
 
 
 def active_level(levels: np.ndarray) -> float:
@@ -118,7 +124,7 @@ def find_silent_targets(checked: Sequence[Checked], targets: Collection[str]) ->
     for split in dict.fromkeys(entry.split for entry in checked):
         of_split = [entry for entry in checked if entry.split == split]
         for name in targets:
-            known = [entry.measured[name].level > SILENT for entry in of_split if name in entry.measured]
+            known = [_sounds(entry, name) for entry in of_split if name in entry.levels]
             if known and not any(known):
                 severity = Severity.ERROR if split == "train" else Severity.WARNING
                 message = f"{name} is silent in all songs of {split}"
@@ -130,8 +136,8 @@ def measure_activity(checked: Sequence[Checked]) -> dict[tuple[str, str], tuple[
     found: dict[tuple[str, str], tuple[float, float, int]] = {}
     for entry in checked:
         for name in entry.song.parts:
-            if name in entry.measured:
-                levels = entry.measured[name].levels
+            if name in entry.levels:
+                levels = entry.levels[name]
                 hours = np.array([(levels > ACTIVE).sum(), len(levels)]) / FRAMES_PER_SECOND / 3600
                 sounding, total, songs = found.get((entry.split, name), (0.0, 0.0, 0))
                 found[entry.split, name] = sounding + hours[0], total + hours[1], songs + 1
