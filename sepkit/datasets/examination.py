@@ -18,7 +18,7 @@ from sepkit.datasets.mixing import fit_mixture
 from sepkit.datasets.songs import Song
 from sepkit.datasets.sound.songs import differs_from_sum, find_copies, find_mixing_faults
 
-VERSION = 1  # of what is found
+VERSION = 2  # of what is found
 
 
 @dataclass(frozen=True)
