@@ -191,7 +191,7 @@ def test_bleed_is_found_in_the_stem_that_holds_it(tmp_path, level, rate):
 def test_a_copy_is_found(tmp_path, change):
     made = stems()
     write_song(tmp_path / "train/s0", {**made, "keys2": change(made["keys"])})
-    assert ("copy", "s0/keys2.wav") in kinds(find(tmp_path), Severity.ERROR)
+    assert kinds(find(tmp_path)) == {("copy", "s0/keys2.wav")}  # and no bleed, which would say it twice
 
 
 def test_a_stem_that_is_the_sum_of_others_is_found(tmp_path):
@@ -218,6 +218,18 @@ def test_the_same_song_in_two_splits_is_found(tmp_path, change):
     (same,) = [each for each in find(tmp_path) if each.kind == "same song"]
     assert same.severity == Severity.ERROR
     assert re.search("test/other holds .* of train/s1", same.message)
+
+
+def test_a_song_that_is_there_many_times_is_told_once_for_each(tmp_path):
+    places = [*(f"train/s{i}" for i in range(9)), "test/t0", "test/t1"]
+    for place in places:
+        write_song(tmp_path / place, stems(1, 16000, 8.0), 16000)
+    same = [each for each in find(tmp_path) if each.kind == "same song"]
+    assert len([each for each in same if each.severity == Severity.ERROR]) == 2  # of test, which are in train
+    assert len([each for each in same if each.severity == Severity.WARNING]) == 9
+    assert any(
+        re.search("test/t1 holds .* of train/s.; the same are .*train/s. and 3 more", each.message) for each in same
+    )
 
 
 def test_swapped_stems_are_found_in_both(tmp_path):
@@ -280,6 +292,12 @@ def test_the_command_prints_a_table_writes_a_page_and_ends_with_1_on_errors(tmp_
     html = page.read_text()
     assert "train/s1/pad.wav" in html
     assert "Hours of activity" in html
+
+
+def test_a_name_changes_no_other_line_of_the_terminal(tmp_path, capsys):
+    write_song(tmp_path / "songs/train/a\nb\x1b[31m", {**stems(), "pad": stems()["pad"][:-5]})
+    assert data_command(["check", str(tmp_path / "songs"), "--output", str(tmp_path / "check.html")]) == 1
+    assert r"train/a\nb\x1b[31m/pad.wav: 5 samples shorter" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

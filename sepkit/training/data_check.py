@@ -9,6 +9,7 @@ from sepkit.datasets.checking import SoundCheck, check_sound, sort_findings
 from sepkit.datasets.findings import Finding, Severity
 from sepkit.datasets.gathering import Gathered, gather
 from sepkit.datasets.several import Source
+from sepkit.files import in_a_line
 from sepkit.recipe import load_recipe
 from sepkit.report import report_check, shorten_path
 from sepkit.training.opening import list_sources
@@ -88,7 +89,7 @@ def describe_check(source: str, findings: Sequence[Finding], found: SoundCheck) 
         lines.append(f"{_NAMES[finding.severity]:<10} {finding.kind:<16} {shown}")
     if len(findings) > _SHOWN:
         lines.append(f"and {len(findings) - _SHOWN} more, on the page")
-    return lines
+    return [in_a_line(line) for line in lines]
 
 
 def _describe_activity(activity: Mapping[tuple[str, str], tuple[float, float, int]]) -> list[str]:
