@@ -300,12 +300,21 @@ def test_a_name_changes_no_other_line_of_the_terminal(tmp_path, capsys):
     assert r"train/a\nb\x1b[31m/pad.wav: 5 samples shorter" in capsys.readouterr().out
 
 
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_song(tmp_path / "songs/train/s0", stems(seconds=1.0))
+    (tmp_path / "file").touch()
+    assert data_command(["check", "songs", "--output", "file/page.html"]) == 1
+    assert re.fullmatch(r"sepkit-data: file cannot be written to: .*--output\n", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["none"], 2, "none"),
         (["./none/there"], 1, "there is no such folder"),
         ([".", "--workers", "0"], 2, "workers must be at least 1, got 0"),
+        ([".", "--output", "."], 2, "output must be a file for the page, got the folder .: add its name"),
         ([".", "data.resample=true"], 2, "changes a recipe, and . is none"),
     ],
 )
