@@ -9,6 +9,7 @@ from songs import write_song
 
 from sepkit.cli import data_command
 from sepkit.datasets import checking
+from sepkit.datasets.check import describe_inspections
 from sepkit.datasets.checking import check_sound
 from sepkit.datasets.findings import Severity
 from sepkit.datasets.gathering import gather
@@ -163,6 +164,12 @@ def test_how_a_mixture_differs_from_its_parts_is_found(tmp_path, how):
     found = [each for each in find(tmp_path) if each.kind == kind and each.file.stem == file]
     assert found
     assert any(re.search(message, each.message) for each in found)
+
+
+def test_a_training_hears_of_a_silent_mixture(tmp_path):
+    write_song(tmp_path / "train/s0", {**stems(), "mixture": np.zeros((48000, 2))})
+    ((notice,), errors) = describe_inspections(gather([Source(tmp_path)], progress=False).songs, ())
+    assert (notice.endswith(" s0 (it is silent)"), errors) == (True, [])
 
 
 @pytest.mark.parametrize(("name", "subtype"), [("OGG", None), ("WAV", "PCM_U8"), ("WAV", "ULAW")])
