@@ -174,3 +174,8 @@ def same_file_key(name: str) -> str:
 def readable(name: str) -> str:
     r"""Write bytes that are no text in the name of a file as \udc80 to \udcff, so that it can be drawn and sent."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def in_a_line(text: str) -> str:
+    r"""Write what a terminal obeys in text as \x1b, \n and so on, so that names in it change no other line."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -236,12 +237,14 @@ def test_a_flac_damaged_in_the_middle_is_refused(files, tmp_path):
         audio.read(tmp_path / "damaged.flac")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -(2.0**100)])
 def test_nonfinite_samples_are_refused_with_their_position(tmp_path, value):
     waveform = music(400000).numpy()
     waveform[1, 300000] = value
     soundfile.write(tmp_path / "bad.wav", waveform.T, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=f"bad.wav holds {value} at sample 300000 of channel 1; repair"):
+    with pytest.raises(
+        AudioError, match=rf"bad.wav holds {re.escape(str(value))} at sample 300000 of channel 1; repair"
+    ):
         audio.read(tmp_path / "bad.wav")
     assert audio.read(tmp_path / "bad.wav", 0, 300000)[0].shape == (2, 300000)
 

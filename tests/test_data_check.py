@@ -9,6 +9,7 @@ from songs import RATE, noise, write_song
 
 from sepkit.cli import data_command
 from sepkit.datasets import checking
+from sepkit.datasets.check import describe_inspections
 from sepkit.datasets.checking import check_sound
 from sepkit.datasets.findings import Severity
 from sepkit.datasets.gathering import gather
@@ -68,7 +69,11 @@ def test_clean_songs_have_no_finding(tmp_path, rate, seconds):
 FAULTS = {
     "nan": ("NaN", lambda w: np.where(np.arange(len(w))[:, None] == 99, np.nan, w)),
     "infinity": ("NaN", lambda w: np.where(np.arange(len(w))[:, None] == 99, -np.inf, w)),
+    "huge": ("NaN", lambda w: np.where(np.arange(len(w))[:, None] == 99, 1e30, w)),
+    "whole numbers": ("clipping", lambda w: 32768 * w),
     "clipped": ("clipping", lambda w: (8 * w).clip(-1, 1)),
+    "clipped above 0": ("clipping", lambda w: w.clip(None, 0.5 * w.max())),
+    "clipped in one channel": ("clipping", lambda w: np.stack([w[:, 0].clip(-0.05, 0.05), 2 * w[:, 1]], 1)),
     "clipped and softer": ("clipping", lambda w: 0.3 * (8 * w).clip(-1, 1)),
     "above full scale": ("clipping", lambda w: 1.5 * w / abs(w).max()),
     "DC": ("DC", lambda w: w + 0.02),
@@ -98,16 +103,27 @@ def test_a_fault_of_a_file_is_found_in_it(tmp_path, fault, rate):
     assert {file for _, file in kinds(found)} == {"s1/keys.wav"}
 
 
+def spoil_flac(path):
+    """Write FLAC in place of a file, whose header is right, and 300 bytes in the middle are not."""
+    samples, rate = soundfile.read(path)
+    with path.open("wb") as file:
+        soundfile.write(file, samples, rate, format="FLAC")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "damage"),
         (lambda path: path.write_bytes(b""), "unreadable"),
         (lambda path: path.write_bytes(b"no audio"), "unreadable"),
+        (lambda path: spoil_flac(path), "damaged"),
         (lambda path: soundfile.write(path, np.zeros((9000, 3)), 8000), "channels"),
         (lambda path: soundfile.write(path, stems(9, 11025, 6.0)["lead"], 11025), "rate"),
     ],
-    ids=["cut", "empty", "text", "three channels", "another rate"],
+    ids=["cut", "empty", "text", "spoilt flac", "three channels", "another rate"],
 )
 def test_a_file_that_cannot_be_used_is_found(tmp_path, change, kind):
     for seed in range(2):
@@ -135,6 +151,7 @@ MIXTURES = {
     "more": (lambda m, _: m + 0.3 * stems(5)["lead"], "left over", "mixture", "differs from the sum"),
     "a little more": (lambda m, _: m + 0.01 * stems(5)["lead"], "left over", "mixture", "differs from the sum"),
     "driven": (lambda m, _: np.tanh(3 * m) / 3, "left over", "mixture", "differs from the sum"),
+    "silent": (lambda m, _: 0 * m, "mixture", "mixture", "is silent, its parts are not"),
     "another": (lambda _m, _s: sum(stems(6).values()), "mixture", "mixture", "not the sum of its parts in any way"),
 }
 
@@ -147,6 +164,23 @@ def test_how_a_mixture_differs_from_its_parts_is_found(tmp_path, how):
     found = [each for each in find(tmp_path) if each.kind == kind and each.file.stem == file]
     assert found
     assert any(re.search(message, each.message) for each in found)
+
+
+def test_a_training_hears_of_a_silent_mixture(tmp_path):
+    write_song(tmp_path / "train/s0", {**stems(), "mixture": np.zeros((48000, 2))})
+    ((notice,), errors) = describe_inspections(gather([Source(tmp_path)], progress=False).songs, ())
+    assert (notice.endswith(" s0 (it is silent)"), errors) == (True, [])
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("OGG", None), ("WAV", "PCM_U8"), ("WAV", "ULAW")])
+def test_coding_and_rounding_are_not_taken_for_gains_or_for_a_part_that_lacks(tmp_path, name, subtype):
+    write_song(tmp_path / "train/s0", with_mixture(stems(0, 16000)), 16000)
+    for path in tmp_path.glob("train/s0/*.wav"):
+        samples, rate = soundfile.read(path)
+        soundfile.write(path.with_suffix(f".{name.lower()}"), samples, rate, format=name, subtype=subtype)
+        path.unlink() if name != "WAV" else None
+    alarms = {"mixture gain"} if name == "OGG" else {"mixture gain", "left over"}  # of noise, coding leaves much over
+    assert not alarms & {kind for kind, _ in kinds(find(tmp_path))}
 
 
 @pytest.mark.parametrize("level", [-10, -20, -30])
@@ -164,7 +198,7 @@ def test_bleed_is_found_in_the_stem_that_holds_it(tmp_path, level, rate):
 def test_a_copy_is_found(tmp_path, change):
     made = stems()
     write_song(tmp_path / "train/s0", {**made, "keys2": change(made["keys"])})
-    assert ("copy", "s0/keys2.wav") in kinds(find(tmp_path), Severity.ERROR)
+    assert kinds(find(tmp_path)) == {("copy", "s0/keys2.wav")}  # and no bleed, which would say it twice
 
 
 def test_a_stem_that_is_the_sum_of_others_is_found(tmp_path):
@@ -191,6 +225,18 @@ def test_the_same_song_in_two_splits_is_found(tmp_path, change):
     (same,) = [each for each in find(tmp_path) if each.kind == "same song"]
     assert same.severity == Severity.ERROR
     assert re.search("test/other holds .* of train/s1", same.message)
+
+
+def test_a_song_that_is_there_many_times_is_told_once_for_each(tmp_path):
+    places = [*(f"train/s{i}" for i in range(9)), "test/t0", "test/t1"]
+    for place in places:
+        write_song(tmp_path / place, stems(1, 16000, 8.0), 16000)
+    same = [each for each in find(tmp_path) if each.kind == "same song"]
+    assert len([each for each in same if each.severity == Severity.ERROR]) == 2  # of test, which are in train
+    assert len([each for each in same if each.severity == Severity.WARNING]) == 9
+    assert any(
+        re.search("test/t1 holds .* of train/s.; the same are .*train/s. and 3 more", each.message) for each in same
+    )
 
 
 def test_swapped_stems_are_found_in_both(tmp_path):
@@ -255,12 +301,27 @@ def test_the_command_prints_a_table_writes_a_page_and_ends_with_1_on_errors(tmp_
     assert "Hours of activity" in html
 
 
+def test_a_name_changes_no_other_line_of_the_terminal(tmp_path, capsys):
+    write_song(tmp_path / "songs/train/a\nb\x1b[31m", {**stems(), "pad": stems()["pad"][:-5]})
+    assert data_command(["check", str(tmp_path / "songs"), "--output", str(tmp_path / "check.html")]) == 1
+    assert r"train/a\nb\x1b[31m/pad.wav: 5 samples shorter" in capsys.readouterr().out
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_song(tmp_path / "songs/train/s0", stems(seconds=1.0))
+    (tmp_path / "file").touch()
+    assert data_command(["check", "songs", "--output", "file/page.html"]) == 1
+    assert re.fullmatch(r"sepkit-data: file cannot be written to: .*--output\n", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["none"], 2, "none"),
         (["./none/there"], 1, "there is no such folder"),
         ([".", "--workers", "0"], 2, "workers must be at least 1, got 0"),
+        ([".", "--output", "."], 2, "output must be a file for the page, got the folder .: add its name"),
         ([".", "data.resample=true"], 2, "changes a recipe, and . is none"),
     ],
 )

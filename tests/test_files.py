@@ -18,6 +18,7 @@ from sepkit.files import (
     atomic_file,
     atomic_folder,
     hash_file,
+    in_a_line,
     is_safe_name,
     readable,
     safe_name,
@@ -239,6 +240,10 @@ def test_names_that_some_system_takes_for_one_have_one_key(one, other, same):
 def test_what_is_no_text_can_be_written_and_stays_different():
     assert readable("Ca\udce9, 歌") == "Ca\\udce9, 歌"
     assert readable("\udce8").encode() != readable("\udce9").encode()
+
+
+def test_what_a_terminal_obeys_is_written_out():
+    assert in_a_line("歌 \x1b[31m\n\u202e \udce9é") == r"歌 \x1b[31m\n\u202e \udce9é"
 
 
 KILLED = """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_LARGEST = 1e10  # sample, of full scale; the squares of larger ones leave the range of float32 in sums and spectra
 SKIP_BLOCK = 1 << 16  # samples decoded at a time where a position is reached by decoding up to it
 
 
@@ -172,10 +173,15 @@ def vanished(path: str, error: OSError) -> AudioError:
     return AudioError(f"Cannot read {path}: {error.strerror or error}; check that it is still there.")
 
 
+def is_sound(samples: np.ndarray) -> np.ndarray:
+    """Return which samples can be sound: none that is NaN, infinite, or so large that powers of it are."""
+    return np.abs(samples) <= _LARGEST
+
+
 def nonfinite(samples: np.ndarray, position: int) -> str | None:
-    """Name the first NaN or infinity in samples (n, C), the first of which stands at a position; None without one."""
-    finite = np.isfinite(samples)
-    if finite.all():
+    """Name the first of samples (n, C) that cannot be sound, where they begin at a position; None without one."""
+    found = is_sound(samples)
+    if found.all():
         return None
-    offset, channel = np.argwhere(~finite)[0]
+    offset, channel = np.argwhere(~found)[0]
     return f"{samples[offset, channel]} at sample {position + offset} of channel {channel}"

@@ -36,7 +36,7 @@ class AudioReader:
         allow_truncated: read what decodes of a file whose end is missing or that is damaged otherwise, as players do;
             `info` has how much that is, `damage` what was passed over or replaced by silence.
         info: what `probe` found earlier; saves probing again.
-        allow_nonfinite: hand out NaN and infinity as they are.
+        allow_nonfinite: hand out NaN, infinity and samples beyond 1e10 as they are.
 
     Raises:
         AudioError: the file cannot be read, is another one than `info` describes, or is truncated or damaged and that
@@ -113,7 +113,8 @@ class AudioReader:
             (C, T) float32, values beyond 1 kept; shorter than wanted only at the end.
 
         Raises:
-            AudioError: a sample is NaN or infinite where that is not allowed, or the file breaks off before its end.
+            AudioError: a sample is NaN, infinite or beyond 1e10 where that is not allowed, or the file breaks off
+                before its end.
         """
         left = self.info.n_samples - self.position
         wanted = left if n_samples is None else min(check_count("n_samples", n_samples, 0), left)
@@ -188,7 +189,8 @@ def read(
         (C, T) float32, values beyond 1 kept, and the sample rate in Hz.
 
     Raises:
-        AudioError: the file cannot be read, is truncated or damaged, ends before the segment, or holds NaN or infinity.
+        AudioError: the file cannot be read, is truncated or damaged, ends before the segment, or holds NaN, infinity
+            or a sample beyond 1e10.
     """
     with AudioReader(path, stream, allow_truncated, info) as reader:
         reader.seek(start)

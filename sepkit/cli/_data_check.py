@@ -24,7 +24,7 @@ def add(commands: "argparse._SubParsersAction") -> None:
         "overrides", metavar="KEY.SUB=VALUE", nargs="*", default=[], help="values that replace the recipe's"
     )
     parser.add_argument("--output", metavar="FILE", default="check.html", help="the page (default: check.html)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that read (default: one a core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that read (default: one a core)")
     parser.set_defaults(job=_check)
 
 

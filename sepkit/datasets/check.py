@@ -185,6 +185,8 @@ def describe_mixing(mixing: Mixing) -> str:
     Args:
         mixing: with a residual.
     """
+    if mixing.factor == 0:
+        return "it is silent"
     clauses = [f"residual {mixing.residual:.1f} dB"]
     if mixing.apart or mixing.aligned > _UNLIKE:
         return clauses[0] + ("" if mixing.apart else ", unlike their sum")

@@ -138,9 +138,8 @@ def _find_in_song(entry: Checked, found: Examination, broken: Collection[Path | 
     parts = {name: figures for name, figures in entry.measured.items() if name in song.parts}
     yield from find_swapped(song, parts)
     if entry.comparison is not None:
-        alike = {finding.file for finding in found.findings if finding.kind in ("copy", "sum")}
         levels = {name: levels for name, levels in entry.levels.items() if name in song.parts}
-        yield from (leak for leak in find_leaks(song, entry.comparison, levels) if leak.file not in alike)
+        yield from find_leaks(song, entry.comparison, levels)
 
 
 def _count_lossy(infos: Mapping[Path, AudioInfo]) -> Iterator[Finding]:

@@ -1,10 +1,12 @@
 """The stems of a song side by side: the mixture and their sum, what leaks, the fingerprint."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
+from sepkit.audio import AudioReader, describe_damage
 from sepkit.datasets.fingerprint import Fingerprinter
 from sepkit.datasets.leakage import Leak, LeakMeter
 from sepkit.datasets.measurement import BLOCK_SECONDS, Measurement, Meter, frame_edges
@@ -60,19 +62,22 @@ def compare_song(
     leaks, prints = LeakMeter(rate, len(searched)), Fingerprinter(rate)
     meters = {name: Meter(rate, stem.n_channels) for name, stem in read.items() if _is_raw(stem)}
     residual, mixture = [], []
-    for blocks in _read_blocks(read, meters):
-        stems = np.stack([blocks[name] for name in parts]) if parts else np.zeros((0, *blocks["(mixture)"].shape))
-        total = stems.sum(0)
-        prints.push(blocks.get("(mixture)", total).mean(0))
-        leaks.push(stems[searched])
-        if song.mixture:
-            residual.append(_levels(blocks["(mixture)"] - total, rate))
-        mixture.append(_levels(blocks.get("(mixture)", total), rate))
+    with ExitStack() as stack:
+        decoders = {name: stack.enter_context(_decode(read[name])) for name in meters if not read[name].is_direct}
+        for blocks in _read_blocks(read, meters, decoders):
+            stems = np.stack([blocks[name] for name in parts]) if parts else np.zeros((0, *blocks["(mixture)"].shape))
+            total = stems.sum(0)
+            prints.push(blocks.get("(mixture)", total).mean(0))
+            leaks.push(stems[searched])
+            if song.mixture:
+                residual.append(_levels(blocks["(mixture)"] - total, rate))
+            mixture.append(_levels(blocks.get("(mixture)", total), rate))
+        damage = {name: describe_damage(decoder.damage, rate) for name, decoder in decoders.items()}
     found = tuple(leak._replace(source=searched[leak.source], holder=searched[leak.holder]) for leak in leaks.finish())
     n_samples = max(stem.n_samples for stem in read.values())
     joined = [np.concatenate([np.zeros(0, np.float32), *rows]) for rows in (residual, mixture)]
     comparison = SongComparison(rate, n_samples, prints.finish(), *joined, found, tuple(parts))
-    return comparison, {read[name].info.path: meter.finish() for name, meter in meters.items()}
+    return comparison, {read[name].info.path: meter.finish(damage.get(name, "")) for name, meter in meters.items()}
 
 
 def _is_raw(stem: Stem) -> bool:
@@ -82,7 +87,14 @@ def _is_raw(stem: Stem) -> bool:
     return whole and info.sample_rate == stem.sample_rate and info.n_channels == stem.n_channels
 
 
-def _read_blocks(stems: Mapping[str, Stem], meters: Mapping[str, Meter]) -> Iterator[dict[str, np.ndarray]]:
+def _decode(stem: Stem) -> AudioReader:
+    """Open the one file of a stem, which tells what of it does not decode."""
+    return AudioReader(stem.info.path, allow_truncated=True, info=stem.info)
+
+
+def _read_blocks(
+    stems: Mapping[str, Stem], meters: Mapping[str, Meter], decoders: Mapping[str, AudioReader]
+) -> Iterator[dict[str, np.ndarray]]:
     """Read all stems in step, (C, T) each, silence behind the shorter ones; measure what is read."""
     rate = next(iter(stems.values())).sample_rate
     end, block = max(stem.n_samples for stem in stems.values()), BLOCK_SECONDS * rate
@@ -90,9 +102,12 @@ def _read_blocks(stems: Mapping[str, Stem], meters: Mapping[str, Meter]) -> Iter
         blocks = {}
         for name, stem in stems.items():
             n_samples = min(block, end - start)
-            blocks[name] = stem.read(start, n_samples).numpy()
-            own = min(n_samples, stem.n_samples - start)
-            if name in meters and own > 0:
+            own = max(0, min(n_samples, stem.n_samples - start))
+            if name in decoders:
+                blocks[name] = np.pad(decoders[name].read(own).numpy(), ((0, 0), (0, n_samples - own)))
+            else:
+                blocks[name] = stem.read(start, n_samples).numpy()
+            if name in meters and own:
                 meters[name].push(blocks[name][:, :own])
         yield blocks
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from safetensors.numpy import load, save
 from sepkit.audio import AudioError
 from sepkit.datasets.comparison import SongComparison, compare_song
 from sepkit.datasets.findings import Finding, Severity
+from sepkit.datasets.inspection import Inspection
 from sepkit.datasets.leakage import Leak
 from sepkit.datasets.measurement import Measurement
 from sepkit.datasets.mixing import fit_mixture
 from sepkit.datasets.songs import Song
 from sepkit.datasets.sound.songs import differs_from_sum, find_copies, find_mixing_faults
 
-VERSION = 1  # of what is found
+VERSION = 2  # of what is found
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,22 @@ def examine_song(song: Song, targets: Collection[str] = ()) -> tuple[Examination
     try:
         comparison, measured = compare_song(song)
         findings = [*find_copies(song, song.inspection, targets)] if song.aligned else []
+        comparison = replace(comparison, leaks=_own_leaks(comparison, song.inspection)) if findings else comparison
         if differs_from_sum(song, comparison):
             findings += find_mixing_faults(song, comparison, fit_mixture(song, comparison))
     except AudioError as error:
         return Examination(None, (), str(error)), {}
     return Examination(comparison, tuple(findings)), measured
+
+
+def _own_leaks(comparison: SongComparison, inspection: Inspection) -> tuple[Leak, ...]:
+    """Drop leaks between parts that are copies, or the sum of each other."""
+    alike = [{copy.first, copy.second} for copy in inspection.copies]
+    alike += [
+        {name, part} for sums in (inspection.doubles, inspection.nearly) for name, of in sums.items() for part in of
+    ]
+    names = comparison.parts
+    return tuple(leak for leak in comparison.leaks if {names[leak.source], names[leak.holder]} not in alike)
 
 
 def pack_examination(found: Examination) -> tuple[bytes, bytes]:

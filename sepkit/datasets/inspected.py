@@ -10,7 +10,7 @@ from sepkit.datasets.measuring import remember
 from sepkit.datasets.remembered import Remembered, file_key
 from sepkit.datasets.songs import Song
 
-VERSION = 1  # of what is found
+VERSION = 2  # of what is found
 
 
 def song_key(song: Song, kind: str, targets: Collection[str] = ()) -> bytes:

@@ -43,7 +43,8 @@ class Mixing(NamedTuple):
 
     Attributes:
         residual: mixture minus sum, dB re mixture.
-        factor: of the sum in the mixture, at the best delay; negative where it is inverted.
+        factor: of the sum in the mixture, at the best delay; negative where it is inverted, 0 where the mixture
+            is silent.
         delay: samples by which the mixture is late.
         aligned: the residual where delay and factor are undone, dB re mixture.
         apart: whether the residual is something of its own, not made of the parts.
@@ -102,7 +103,9 @@ def inspect_song(song: "Song") -> Inspection:
     apart = [k for k, name in enumerate(names) if name in song.apart and sounding[k]]
     sums = [k for k in apart if is_sum(names[k])]
     finer = [k for k in apart if k not in sums]
-    mixing = _compare(waveforms[-1], stems[parts].sum(0)) if song.mixture and parts and sounding[-1] else None
+    mixing = None
+    if song.mixture and parts:
+        mixing = _compare(waveforms[-1], stems[parts].sum(0)) if sounding[-1] else Mixing(0.0, factor=0.0, aligned=0.0)
     sums_of = {} if mixing and mixing.residual < _EXACT else _find_sums(gram, parts)
     return Inspection(
         tuple(name for name, sounds in zip(names, sounding.tolist(), strict=False) if not sounds),

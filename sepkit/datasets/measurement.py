@@ -6,6 +6,8 @@ import numpy as np
 import scipy.fft
 from safetensors.numpy import load, save
 
+from sepkit.audio.info import is_sound
+
 FRAMES_PER_SECOND = 10
 BLOCK_SECONDS = 10  # of which every sample rate has whole samples, and a whole number of frames
 _WINDOW = 0.046  # s of a spectrum, to the nearest power of two samples
@@ -31,10 +33,12 @@ class Measurement:
         low: (3,) mean squares of two channels below 150 Hz and the mean of their product; zeros where there is one.
         offset: (C,) constant part of each channel, from the means of 100 ms, the softer the more they weigh.
         offset_error: (C,) standard error of it.
-        n_nonfinite: samples that are NaN or infinite, which count as 0 in all else.
+        n_nonfinite: samples that are NaN, infinite or huge, which count as 0 in all else.
         first_nonfinite: the first of them, in samples; -1: there is none.
-        n_clipped: samples in flat tops: three or more equal ones at the peak, entered or left with a step.
+        n_clipped: samples in flat tops: three or more equal ones at the highest or lowest value of a channel, entered
+            or left with a step.
         first_clipped: the first of them, in samples; -1: there is none.
+        clipping_level: the largest absolute sample of them; 0: there is none.
         spectrum: (F,) mean power of bins up to half the sample rate, all channels.
         highest: (F,) the largest power of each bin.
         texture: (2,) mean change of the logarithmic spectrum from one time to the next, and from one bin to the next,
@@ -55,6 +59,7 @@ class Measurement:
     first_nonfinite: int
     n_clipped: int
     first_clipped: int
+    clipping_level: float
     spectrum: np.ndarray
     highest: np.ndarray
     texture: np.ndarray
@@ -103,8 +108,8 @@ class Meter:
         self._weighted = np.zeros((5, n_channels))  # sums of w, wm, ww, wwm, wwmm for means m of frames and weights w
         self._product = 0.0
         self._n_nonfinite, self._first_nonfinite = 0, -1
-        self._flat: list[np.ndarray] = []  # (n, 3): first sample, length, height
-        self._top = 0.0
+        self._flat: list[np.ndarray] = []  # (n, 4): first sample, length, height, which of the tops
+        self._tops = np.zeros(2 * n_channels)  # largest of each channel, above and below 0
         self._n_fft = 2 ** max(4, round(np.log2(_WINDOW * sample_rate)))
         self._window = np.hanning(self._n_fft + 1)[:-1].astype(np.float32)
         self._spectrum = np.zeros(self._n_fft // 2 + 1)
@@ -137,7 +142,7 @@ class Meter:
         self.n_samples += block.shape[1]
 
     def _replace_nonfinite(self, block: np.ndarray) -> np.ndarray:
-        finite = np.isfinite(block)
+        finite = is_sound(block)
         if finite.all():
             return block
         if self._first_nonfinite < 0:
@@ -146,17 +151,17 @@ class Meter:
         return np.where(finite, block, np.float32(0))
 
     def _find_flat_tops(self, block: np.ndarray) -> None:
-        """Keep the runs of equal samples near the peak so far that begin or end with a step."""
-        self._top = max(self._top, float(np.abs(block).max()))
-        for channel in block:
+        """Keep the runs of equal samples near the tops so far, of a channel above or below 0, that have a step."""
+        self._tops = np.maximum(self._tops, np.stack([block.max(1), -block.min(1)], 1).ravel())
+        for index, channel in enumerate(block):
             changes = np.flatnonzero(channel[1:] != channel[:-1])
             starts, ends = np.r_[0, changes + 1], np.r_[changes + 1, len(channel)]
-            height = np.abs(channel[starts])
-            chosen = (ends - starts >= _FLAT) & (height >= _NEAR_PEAK * self._top) & (height > 2 * _STEP)
-            starts, ends, height = starts[chosen], ends[chosen], height[chosen]
+            height, which = np.abs(channel[starts]), 2 * index + (channel[starts] < 0)
+            chosen = (ends - starts >= _FLAT) & (height >= _NEAR_PEAK * self._tops[which]) & (height > 2 * _STEP)
+            starts, ends, height, which = starts[chosen], ends[chosen], height[chosen], which[chosen]
             steps = [height - np.abs(channel[np.clip(at, 0, len(channel) - 1)]) for at in (starts - 1, ends)]
             clipped = np.maximum(*steps) > _STEP
-            runs = np.stack([starts + self.n_samples, ends - starts, height], 1)
+            runs = np.stack([starts + self.n_samples, ends - starts, height, which], 1)
             self._flat.append(runs[clipped][:_KEPT])
 
     def _add_spectra(self, block: np.ndarray) -> None:
@@ -197,8 +202,8 @@ class Meter:
 
     def finish(self, damage: str = "") -> Measurement:
         """Return the figures of all blocks."""
-        n_samples, flat = max(1, self.n_samples), np.concatenate([np.zeros((0, 3)), *self._flat])
-        flat = flat[flat[:, 2] >= _NEAR_PEAK * self._top]
+        n_samples, flat = max(1, self.n_samples), np.concatenate([np.zeros((0, 4)), *self._flat])
+        flat = flat[flat[:, 2] >= _NEAR_PEAK * self._tops[flat[:, 3].astype(int)]]
         return Measurement(
             self.rate,
             self.n_samples,
@@ -212,6 +217,7 @@ class Meter:
             self._first_nonfinite,
             int(flat[:, 1].sum()),
             int(flat[:, 0].min()) if len(flat) else -1,
+            float(flat[:, 2].max(initial=0)),
             (self._spectrum / max(1, self._n_spectra)).astype(np.float32),
             self._highest.astype(np.float32),
             (self._changes[:, 0] / np.maximum(self._changes[:, 1], 1e-20)).astype(np.float32),

@@ -16,7 +16,7 @@ from sepkit.datasets.remembered import Remembered, file_key
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError
 
-VERSION = 4  # of what is measured
+VERSION = 5  # of what is measured
 _KEPT_EVERY = 2.0  # s after which what was measured is written
 _Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 

@@ -14,6 +14,7 @@ from sepkit.datasets.songs import Song
 
 _PIECES, _SECONDS = 4, 12  # that are read again, and how long they are
 _BETTER = 1.0  # dB that a delay must bring
+_CERTAIN = 3.0  # times what is left, by which a gain must change a part: noise of a part lowers the gain that fits best
 _SMALL = 1e-6  # of the power of a part, below which a frequency has none
 
 
@@ -28,6 +29,7 @@ class Fit:
         residual: mixture minus plain sum, dB re mixture, in what was read.
         left: what remains when the gains and delays are undone, dB re mixture.
         sounding: whether each part sounds in what was read.
+        certain: whether the gain of each is farther from 1 than coding and noise of the size of what is left bring it.
     """
 
     parts: tuple[str, ...]
@@ -36,6 +38,7 @@ class Fit:
     residual: float
     left: float
     sounding: tuple[bool, ...]
+    certain: tuple[bool, ...]
 
 
 def fit_mixture(song: Song, comparison: SongComparison) -> Fit:
@@ -78,7 +81,9 @@ def _fit(names: tuple[str, ...], mixture: np.ndarray, parts: np.ndarray, longest
                 delays, gains, left = attempt, better, remaining
     plain = float(np.square(mixture - parts.sum(0), dtype=np.float64).sum())
     values = (tuple(map(float, gains)), tuple(delays), _decibels(plain, power), _decibels(left, power))
-    return Fit(names, *values, sounding)
+    powers = np.square(parts, dtype=np.float64).sum((1, 2, 3))
+    certain = tuple((np.abs(1 - gains) * powers > _CERTAIN * left).tolist())
+    return Fit(names, *values, sounding, certain)
 
 
 def _propose(mixture: np.ndarray, parts: np.ndarray, delays: Sequence[int], longest: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sepkit.datasets.checking import SoundCheck
 from sepkit.datasets.findings import Finding, Severity
-from sepkit.files import readable
+from sepkit.files import in_a_line
 from sepkit.plots import new_figure
 from sepkit.report.media import drawing, picture
 from sepkit.report.page import Section, Table, Tile, build_section, duration, write_page
@@ -59,9 +59,9 @@ def _table(kind: str, findings: Sequence[Finding], name: str) -> tuple[Table, st
     some = findings[:_MOST]
     remedies = {finding.remedy for finding in some}
     columns = {
-        "file": [readable(shorten_path(finding.file, name)) for finding in some],
+        "file": [in_a_line(shorten_path(finding.file, name)) for finding in some],
         "position": ["" if finding.position is None else f"{finding.position:.1f} s" for finding in some],
-        "what": [readable(finding.message) for finding in some],
+        "what": [in_a_line(finding.message) for finding in some],
         "what to do": [finding.remedy for finding in some],
     }
     columns = {head: cells for head, cells in columns.items() if any(cells)}

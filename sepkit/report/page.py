@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sepkit import __version__
+from sepkit.arguments import check_path
 from sepkit.files import atomic_file, readable
 
 if TYPE_CHECKING:
@@ -114,6 +115,17 @@ def duration(seconds: float) -> str:
 def size(n_bytes: float) -> str:
     """Format a number of bytes."""
     return f"{n_bytes / 2**30:.1f} GB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MB"
+
+
+def check_page(output: str | os.PathLike) -> None:
+    """Check that a page can have a path, before what is shown on it is made.
+
+    Raises:
+        ValueError: it is empty, or a folder.
+    """
+    check_path(output, "output")
+    if Path(output).is_dir():
+        raise ValueError(f"output must be a file for the page, got the folder {str(output) or '.'}: add its name")
 
 
 def write_page(

@@ -9,8 +9,11 @@ from sepkit.datasets.checking import SoundCheck, check_sound, sort_findings
 from sepkit.datasets.findings import Finding, Severity
 from sepkit.datasets.gathering import Gathered, gather
 from sepkit.datasets.several import Source
+from sepkit.disk import writing
+from sepkit.files import in_a_line
 from sepkit.recipe import load_recipe
 from sepkit.report import report_check, shorten_path
+from sepkit.report.page import check_page
 from sepkit.training.opening import list_sources
 
 _SHOWN = 40  # findings that are printed; the page has all
@@ -40,11 +43,12 @@ def check_data(
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: there are no songs.
-        ValueError: `workers` is below 1, or overrides are given without a recipe.
+        ValueError: `workers` is below 1, overrides are given without a recipe, or `output` is a folder.
         sepkit.disk.OutputError: the page cannot be written.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}: leave it out for one a core")
+    check_page(output)
     gathered, targets = _gather(str(source), overrides, workers)
     for line in gathered.lines:
         log(line)
@@ -52,7 +56,8 @@ def check_data(
     findings = sort_findings([*gathered.findings, *found.findings])
     for line in describe_check(str(source), findings, found):
         log(line)
-    log(f"page       {report_check(output, str(source), findings, found)}")
+    with writing(Path(output).parent, "make room, or choose another --output"):
+        log(f"page       {report_check(output, str(source), findings, found)}")
     return int(any(finding.severity == Severity.ERROR for finding in findings))
 
 
@@ -88,7 +93,7 @@ def describe_check(source: str, findings: Sequence[Finding], found: SoundCheck) 
         lines.append(f"{_NAMES[finding.severity]:<10} {finding.kind:<16} {shown}")
     if len(findings) > _SHOWN:
         lines.append(f"and {len(findings) - _SHOWN} more, on the page")
-    return lines
+    return [in_a_line(line) for line in lines]
 
 
 def _describe_activity(activity: Mapping[tuple[str, str], tuple[float, float, int]]) -> list[str]:

@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from sepkit.arguments import check_count, check_path
+from sepkit.arguments import check_count
 from sepkit.datasets import Plan, SongDataset
 from sepkit.disk import writing
 from sepkit.recipe import importable, load_recipe
-from sepkit.report.page import Table, Tile
+from sepkit.report.page import Table, Tile, check_page
 from sepkit.report.preview import Preview, decibels, report_preview
 from sepkit.training.examples import make_dataset
 from sepkit.training.train import open_data
@@ -51,9 +51,7 @@ def preview(
         sepkit.audio.AudioError: a song does not decode; none is skipped.
         sepkit.disk.OutputError: the page cannot be written.
     """
-    check_path(output, "output")
-    if Path(output).is_dir():
-        raise ValueError(f"output must be a file for the page, got the folder {str(output) or '.'}: add its name")
+    check_page(output)
     check_count("epoch", epoch)
     if check_count("examples", examples) > _MOST:
         raise ValueError(f"examples must be {_MOST} at most, which a browser can show on a page, got {examples}")

@@ -13,6 +13,7 @@ from sepkit.datasets.measurement import FRAMES_PER_SECOND, Measurement
 
 SILENT = 1e-12  # mean square, of full scale: -120 dB
 _FAINT = 1e-4  # peak below which a file is all but silent: -80 dB
+_UNSCALED = 10.0  # peak above which no music is: whole numbers, perhaps, in a file of fractions
 _CLIPPED = 6  # samples at flat tops from which they are reported
 _OFFSET, _SURE = 4e-4, 8.0  # of full scale, and in standard errors
 _MONO, _NEARLY_MONO = 1e-8, 1e-4  # power of the difference of channels re that of their sum
@@ -24,7 +25,7 @@ _LOWEST_END = 4500.0  # Hz, below which instruments end steeply themselves
 _BROAD = 700.0  # Hz below the end which must hold sound, so that a lone tone is none
 _OPEN = 0.93  # of half the sample rate, from which a steep end is that of a converter
 _DULL = 0.85  # of it, below which a steep end costs audible sound
-_LOSSY = ("MPEG", "VORBIS", "OPUS", "MP3", "AAC", "AC3", "WMA", "GSM", "ADPCM")
+_LOSSY = ("MPEG", "VORBIS", "OPUS", "MP3", "AAC", "AC3", "WMA", "GSM", "ADPCM", "ULAW", "ALAW")
 
 
 def find_in_header(info: audio.AudioInfo) -> Iterator[Finding]:
@@ -55,7 +56,7 @@ def find_in_file(info: audio.AudioInfo, measured: Measurement) -> Iterator[Findi
     if measured.damage and not info.damage:
         yield Finding(Severity.ERROR, "damaged", measured.damage, path, None, "export or download it again")
     if measured.n_nonfinite:
-        message = f"{measured.n_nonfinite} samples are NaN or infinite, the first"
+        message = f"{measured.n_nonfinite} samples are NaN, infinite or huge, the first"
         place = measured.first_nonfinite / rate
         yield Finding(Severity.ERROR, "NaN", message, path, place, "repair or export it again")
     if measured.level < SILENT or measured.peak < _FAINT:
@@ -88,13 +89,14 @@ def _describe_silence(path: Path, measured: Measurement) -> Finding:
 def _find_clipping(path: Path, info: audio.AudioInfo, measured: Measurement) -> Iterator[Finding]:
     remedy = "export it with more headroom; what is clipped cannot be restored"
     if measured.n_clipped >= _CLIPPED:
-        level, place = 20 * math.log10(measured.peak), measured.first_clipped / info.sample_rate
+        level, place = 20 * math.log10(measured.clipping_level), measured.first_clipped / info.sample_rate
         message = f"{measured.n_clipped} samples are clipped at {level:.1f} dB, the first"
         yield Finding(Severity.WARNING, "clipping", message, path, place, remedy)
     if measured.peak > 1.0:
         place = float(measured.peaks.argmax()) / FRAMES_PER_SECOND
         message = f"peaks {20 * math.log10(measured.peak):.1f} dB above full scale, which 16 bits cannot hold,"
-        yield Finding(Severity.NOTE, "clipping", message, path, place, "export it softer")
+        severity = Severity.WARNING if measured.peak > _UNSCALED else Severity.NOTE
+        yield Finding(severity, "clipping", message, path, place, "export it softer")
 
 
 def _find_offset(path: Path, measured: Measurement) -> Iterator[Finding]:

@@ -8,13 +8,14 @@ import numpy as np
 
 from sepkit.datasets.comparison import SongComparison
 from sepkit.datasets.findings import Finding, Severity
-from sepkit.datasets.fingerprint import find_matches
+from sepkit.datasets.fingerprint import Match, find_matches
 from sepkit.datasets.measurement import FRAMES_PER_SECOND, Measurement
 from sepkit.datasets.songs import Song
 from sepkit.datasets.sound.files import SILENT, decibels
 from sepkit.datasets.sound.songs import song_file
 
 ACTIVE = 1e-6  # mean square of 100 ms in which a stem counts as sounding: -60 dB re full scale
+_NAMED = 5  # songs of a list in a sentence
 _FEW = 4  # songs, from which one may be an outlier
 _FAR, _FAR_STEM = 8.0, 15.0  # dB from the median, for mixtures and for stems re their mixture
 _SPREAD = 4.0  # robust standard deviations
@@ -50,21 +51,37 @@ def find_same_songs(checked: Sequence[Checked]) -> Iterator[Finding]:
 
     Args:
         checked: all songs of all splits.
+
+    Yields:
+        One finding for a song and all those of a split that are the same.
     """
     known = [entry for entry in checked if entry.comparison is not None]
+    same: dict[tuple[int, str], list[Match]] = {}
     for match in find_matches([entry.comparison.fingerprint for entry in known]):
+        same.setdefault((match.second, known[match.first].split), []).append(match)
+    for matches in same.values():
+        match = max(matches, key=lambda match: match.seconds)
+        others = [known[other.first] for other in matches if other is not match]
         one, other = sorted((known[match.first], known[match.second]), key=lambda entry: entry.split == "train")
         across = one.split != other.split
         moved = f", {abs(match.offset):.1f} s {'later' if match.offset > 0 else 'earlier'}" if match.offset else ""
         message = (
             f"{one.split}/{one.song.name} holds {match.seconds:.0f} s ({match.share:.0%}) of "
-            f"{other.split}/{other.song.name}{moved}"
+            f"{other.split}/{other.song.name}{moved}{_list_more(others)}"
         )
         severity = Severity.ERROR if across else Severity.WARNING
         remedy = (
             "remove one of them: scores of songs that were trained on say nothing" if across else "remove one of them"
         )
         yield Finding(severity, "same song", message, one.path, None, remedy)
+
+
+def _list_more(others: Sequence[Checked]) -> str:
+    if not others:
+        return ""
+    names = ", ".join(f"{other.split}/{other.song.name}" for other in others[:_NAMED])
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    return f"; the same are {names}{more}"
 
 
 def find_loudness_outliers(checked: Sequence[Checked]) -> Iterator[Finding]:

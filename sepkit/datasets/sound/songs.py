@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sepkit.audio import AudioInfo
 from sepkit.datasets.check import describe_copy
 from sepkit.datasets.comparison import SongComparison
 from sepkit.datasets.findings import Finding, Severity
@@ -16,9 +17,10 @@ from sepkit.datasets.songs import Song
 from sepkit.datasets.sound.files import SILENT, decibels, is_lossy
 from sepkit.datasets.sound.typical import describe_sound, swap_gain, typical_name
 
-_DIFFERS, _DIFFERS_LOSSY = -55.0, -15.0  # dB re mixture of a residual that is looked into
+_DIFFERS, _DIFFERS_LOSSY = -55.0, -12.0  # dB re mixture of a residual that is looked into
 _BURST = -40.0  # dB of 100 ms of it, re mixture
 _FLOOR = 2e-9  # of full scale: what rounding to 16 bits adds up to in a dozen files
+_EIGHT_BITS, _FLOOR_EIGHT_BITS = ("PCM_S8", "PCM_U8"), 3e-5  # what rounding to them adds up to, in each file
 _PLAINLY = -30.0  # dB re mixture from which what is left over is a warning
 _GAIN = 0.1  # dB
 _LACKING = -40.0  # dB of a gain below which the mixture lacks a part
@@ -52,14 +54,27 @@ def song_file(song: Song, name: str) -> tuple[Path, int]:
 
 def differs_from_sum(song: Song, comparison: SongComparison) -> bool:
     """Return whether a recorded mixture differs from the sum of its parts by more than rounding and coding do."""
-    if song.mixture is None or not len(comparison.residual) or comparison.mixture.mean() < SILENT:
+    if song.mixture is None or not len(comparison.residual):
         return False
-    lossy = any(is_lossy(stem.info) for stem in [song.mixture, *song.stems.values()])
-    level = float(comparison.mixture.mean())
-    limit = _DIFFERS_LOSSY if lossy else _DIFFERS
-    whole = float(comparison.residual.mean()) > max(level * 10 ** (limit / 10), _FLOOR)
-    burst = float(comparison.residual.max()) > max(level * 10 ** (max(_BURST, limit) / 10), _FLOOR)
+    level, limit, floor = float(comparison.mixture.mean()), _limit(song), _floor(song)
+    whole = float(comparison.residual.mean()) > max(level * 10 ** (limit / 10), floor)
+    burst = float(comparison.residual.max()) > max(level * 10 ** (max(_BURST, limit) / 10), floor)
     return whole or burst
+
+
+def _infos(song: Song) -> list[AudioInfo]:
+    return [file.info for stem in [song.mixture, *song.stems.values()] for file in stem.files]
+
+
+def _limit(song: Song) -> float:
+    """Return what coding with loss, or nothing of it, leaves over in a mixture, in dB re mixture."""
+    return _DIFFERS_LOSSY if any(map(is_lossy, _infos(song))) else _DIFFERS
+
+
+def _floor(song: Song) -> float:
+    """Return the power that rounding leaves over, of full scale."""
+    coarse = sum(info.subtype in _EIGHT_BITS for info in _infos(song))
+    return _FLOOR + coarse * _FLOOR_EIGHT_BITS
 
 
 def find_mixing_faults(song: Song, comparison: SongComparison, fit: Fit) -> Iterator[Finding]:
@@ -71,16 +86,21 @@ def find_mixing_faults(song: Song, comparison: SongComparison, fit: Fit) -> Iter
         fit: how the mixture follows from the parts.
     """
     mixture = Path(song.mixture.info.path)
+    if comparison.mixture.mean() < SILENT:
+        message, remedy = "is silent, its parts are not", "remove it so that the sum takes its place"
+        yield Finding(Severity.WARNING, "mixture", message, mixture, None, remedy)
+        return
     sounding = [k for k, sounds in enumerate(fit.sounding) if sounds]
     if not sounding or fit.left > -3:
         message = f"is not the sum of its parts in any way (residual {fit.residual:.0f} dB)"
         yield Finding(Severity.WARNING, "mixture", message, mixture, None, "remove it, or find the song it belongs to")
         return
     gains = {fit.parts[k]: fit.gains[k] for k in sounding}
+    certain = {fit.parts[k] for k in sounding if fit.certain[k]}
     delays = {fit.parts[k]: fit.delays[k] for k in sounding}
     common = _common(list(gains.values())) if len(gains) > 1 or len(fit.parts) == 1 else None
     late = next(iter(delays.values())) if len(set(delays.values())) == 1 else None
-    if common is not None and (text := _describe_gain(common)):
+    if common is not None and certain and (text := _describe_gain(common)):
         yield (
             Finding(
                 Severity.WARNING, "mixture gain", f"is {text} than the sum of its parts", mixture, None, _mend("level")
@@ -93,7 +113,7 @@ def find_mixing_faults(song: Song, comparison: SongComparison, fit: Fit) -> Iter
         yield Finding(Severity.WARNING, "mixture offset", message, mixture, None, _mend("position"))
     for name in gains:
         path = song_file(song, name)[0]
-        if common is None and (text := _describe_gain(gains[name])):
+        if common is None and name in certain and (text := _describe_gain(gains[name])):
             inverted = "inverted" if gains[name] < 0 else f"{text} than here"
             lacking = decibels(gains[name] ** 2) < _LACKING
             message = "is not in the mixture" if lacking else f"is in the mixture {inverted}"
@@ -131,8 +151,7 @@ def _describe_delay(delay: int, sample_rate: int) -> str:
 
 def _is_left(song: Song, fit: Fit) -> bool:
     """Return whether something is left over that no gain or delay explains."""
-    lossy = any(is_lossy(stem.info) for stem in [song.mixture, *song.stems.values()])
-    limit = _DIFFERS_LOSSY if lossy else _DIFFERS
+    limit = _limit(song)
     explained = fit.residual - fit.left > 6
     return fit.left > limit and (not explained or fit.left > max(_BURST, limit))
 

@@ -1,6 +1,5 @@
 """What vocals, drums, bass and the rest sound like in figures, to tell stems that bear each other's name."""
 
-from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +12,7 @@ _SOUNDING = 1e-2  # of the mean power, above which 100 ms count
 _FREEDOM = 5.0  # of Student's distribution, whose long ends forgive what is rare
 _PLAIN = ("vocals", "drums", "bass", "other")
 # Means and standard deviations over 152 built-in songs and five real ones: shares of bands in dB, texture, how the
-# level varies in dB, how much of the time it sounds, difference of the channels in dB. Made by benchmarks/faults.py.
+# level varies in dB, how much of the time it sounds, difference of the channels in dB: what `describe_sound` gives.
 # fmt: off
 _TYPICAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "vocals": (
@@ -86,13 +85,3 @@ def swap_gain(first: tuple[str, np.ndarray], second: tuple[str, np.ndarray]) -> 
     (name, sound), (other_name, other_sound) = first, second
     own = likelihood(sound, name) + likelihood(other_sound, other_name)
     return likelihood(sound, other_name) + likelihood(other_sound, name) - own
-
-
-def summarize_sounds(sounds: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Compute the table of this module.
-
-    Args:
-        sounds: by name, (n, 15).
-    """
-    least = np.array([3.0] * 9 + [0.3, 0.25, 0.2, 1.5, 0.2, 5.0])
-    return {name: (rows.mean(0), np.maximum(rows.std(0), least)) for name, rows in sounds.items()}
