@@ -93,20 +93,22 @@ class _Filling(Dataset):
 
 
 class _Slots:
-    """Give each batch of numbers a buffer, in turns, once the device has read what was in it."""
+    """Give each batch of numbers a buffer, in turns, once the device has read what was in it.
+
+    Buffers that were given in an epoch that was left, but never handed out, are given again.
+    """
 
     def __init__(self, sampler: EpochSampler, n_slots: int, device: torch.device) -> None:
         self.sampler, self.n_slots, self.device = sampler, n_slots, device
-        self.n_given, self.held = 0, 0.0
+        self.last, self.held = -1, 0.0  # the buffer that was handed out last
         self.sent: dict[int, torch.cuda.Event] = {}
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[int, list[Number]]]:
-        for numbers in self.sampler:
-            slot = self.n_given % self.n_slots
-            self.n_given += 1
+        for number, numbers in enumerate(self.sampler, self.last + 1):
+            slot = number % self.n_slots
             if slot in self.sent:
                 asked = time.perf_counter()
                 self.sent.pop(slot).synchronize()
@@ -214,6 +216,7 @@ class Loader:
         self, slot: int, n_items: int, parameters: list, present: np.ndarray, failures: list, waited: float, held: float
     ) -> Batch:
         mixture = None if self._ring.mixtures is None else self._ring.mixtures[slot, :n_items]
+        self._slots.last = slot
         drawn = tuple(map(torch.from_numpy, parameters))
         stems = self._ring.stems[slot, :n_items]
         return Batch(stems, mixture, drawn, torch.from_numpy(present), tuple(failures), waited, held, self, slot)
