@@ -145,6 +145,7 @@ class Loader:
             raise ValueError(f"a loader keeps at least the batch that it handed out last, got n_kept {n_kept}")
         self.dataset, self.sampler, self.device = dataset, sampler, torch.device(device)
         self.n_targets, self.n_kept = len(dataset.targets), n_kept
+        self._begun: Iterator | None = None  # what `begin` began
         n_slots = AHEAD * n_workers + n_kept
         self._ring = self._allocate(n_slots, n_workers > 0)
         self._slots = _Slots(sampler, n_slots, self.device)
@@ -164,6 +165,15 @@ class Loader:
         """Count the batches that are left of the sampler's epoch."""
         return len(self.sampler)
 
+    def begin(self, epoch: int) -> None:
+        """Start to load the first batches of an epoch in other processes, before `batches` asks for them.
+
+        Args:
+            epoch: which.
+        """
+        self.sampler.epoch, self.sampler.first_batch = epoch, 0
+        self._begun = iter(self._loader) if self._loader.num_workers else None
+
     def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Load the batches of an epoch.
 
@@ -171,12 +181,14 @@ class Loader:
             epoch: which.
             first_batch: batches to leave out, because they were used before an interruption.
         """
+        if (self.sampler.epoch, self.sampler.first_batch) != (epoch, first_batch):
+            self._begun = None
         self.sampler.epoch, self.sampler.first_batch = epoch, first_batch
         return iter(self)
 
     def __iter__(self) -> Iterator[Batch]:
         """Load the batches to which the sampler is set."""
-        filled = None
+        filled, self._begun = self._begun, None
         while True:
             asked, self._slots.held = time.perf_counter(), 0.0
             filled = iter(self._loader) if filled is None else filled
