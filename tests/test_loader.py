@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -132,14 +133,39 @@ def test_buffers_are_allocated_once(songs, n_workers):
     assert loader._ring.stems.is_shared() == (n_workers > 0)
 
 
-def test_an_epoch_that_was_left_does_not_disturb_the_next(songs):
+@pytest.mark.parametrize("n_kept", [1, 3])
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_an_epoch_that_was_left_does_not_disturb_the_next_nor_the_batches_kept(songs, n_workers, n_kept):
     dataset = make_dataset(songs[".wav", False])
-    loader = make_loader(dataset, 2, n_workers=2)
-    batches = loader.batches(0)
-    first = next(batches)
+    loader = make_loader(dataset, 2, n_workers=n_workers, n_kept=n_kept)
+    first = next(loader.batches(0))
     kept = first.mix()[0].clone()
+    following = loader.batches(1)
+    others = mixed(itertools.islice(following, n_kept - 1))
     assert torch.equal(first.mix()[0], kept)
-    assert_same(mixed(loader.batches(1)), mixed(make_loader(dataset, 2).batches(1)))
+    assert_same([*others, *mixed(following)], mixed(make_loader(dataset, 2).batches(1)))
+
+
+@pytest.mark.parametrize("n_kept", [1, 3])
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_an_epoch_that_was_begun_is_the_same_and_leaves_the_batches_kept(songs, n_workers, n_kept):
+    dataset = make_dataset(songs[".wav", False])
+    loader = make_loader(dataset, 2, n_workers=n_workers, n_kept=n_kept)
+    *_, last = loader.batches(0)
+    kept = last.mix()[0].clone()
+    loader.begin(1)
+    _wait_for(lambda: not n_workers or loader._begun._data_queue.qsize() == AHEAD * n_workers)
+    assert torch.equal(last.mix()[0], kept)
+    for epoch, first in ((1, 0), (2, 1)):
+        assert_same(mixed(loader.batches(epoch, first)), mixed(make_loader(dataset, 2).batches(epoch, first)))
+        loader.begin(3)  # which is not asked for next
+
+
+def _wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
 
 
 def test_nothing_but_numbers_comes_from_other_processes(songs):

@@ -325,7 +325,7 @@ def test_what_does_not_fit_is_read_from_its_file_and_that_is_said(write):
 
 def test_a_disk_with_little_room_limits_too(write, monkeypatch):
     monkeypatch.setattr("sepkit.datasets.store_plan._free_space", lambda _: 1e9 + 100e3)
-    with pytest.warns(UserWarning, match=r"1 of 2 files are decoded each time .*1\.0 GB are free"):
+    with pytest.warns(UserWarning, match=r"1 of 2 files are decoded each time .*1\.0 GB are free, of which 1 GB is"):
         store = plan_stems([write(name=name) for name in "ab"])
     assert len(store.entries) == 1
 
@@ -444,6 +444,13 @@ def test_songs_are_stored_ahead_of_a_training_which_finds_them(root, cache):
     dataset = make_trainer(root).dataset
     assert len(entries(cache)) == 4
     assert all(map(dataset.store.holds, dataset.store.entries))
+
+
+def test_files_without_room_are_counted_as_not_stored(root):
+    lines, size = [], 4096 + 2 * 2 * 4 * RATE
+    with pytest.warns(UserWarning, match="2 of 4 files are decoded each time"):
+        store_data(root, limit=2.5 * size / 1e9, progress=False, log=lines.append)
+    assert lines[0].startswith("stored     2 of 4 files")
 
 
 def test_songs_of_a_recipe_are_stored_at_its_rate(root, cache, tmp_path):

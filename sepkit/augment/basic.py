@@ -85,5 +85,7 @@ class SwapChannels:
     def __call__(self, stems: Tensor, parameters: Tensor) -> Tensor:
         """Reverse the channels of the stems (..., K, C, T) where parameters (..., K) is 1."""
         check_waveform(stems, "stems", "(..., K, C, T)")
-        swapped = parameters.to(stems.device, non_blocking=True)[..., None, None] > 0.5
-        return torch.where(swapped, stems.flip(-2), stems)
+        order = torch.arange(stems.shape[:-1].numel()).view(-1, stems.shape[-2])  # of the rows, which are copied whole
+        order = torch.where(parameters.reshape(-1, 1).to(order.device) > 0.5, order.flip(-1), order)
+        rows = stems.reshape(-1, stems.shape[-1])
+        return rows.index_select(0, order.flatten().to(stems.device, non_blocking=True)).view(stems.shape)

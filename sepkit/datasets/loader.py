@@ -93,20 +93,22 @@ class _Filling(Dataset):
 
 
 class _Slots:
-    """Give each batch of numbers a buffer, in turns, once the device has read what was in it."""
+    """Give each batch of numbers a buffer, in turns, once the device has read what was in it.
+
+    Buffers that were given in an epoch that was left, but never handed out, are given again.
+    """
 
     def __init__(self, sampler: EpochSampler, n_slots: int, device: torch.device) -> None:
         self.sampler, self.n_slots, self.device = sampler, n_slots, device
-        self.n_given, self.held = 0, 0.0
+        self.last, self.held = -1, 0.0  # the buffer that was handed out last
         self.sent: dict[int, torch.cuda.Event] = {}
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[int, list[Number]]]:
-        for numbers in self.sampler:
-            slot = self.n_given % self.n_slots
-            self.n_given += 1
+        for number, numbers in enumerate(self.sampler, self.last + 1):
+            slot = number % self.n_slots
             if slot in self.sent:
                 asked = time.perf_counter()
                 self.sent.pop(slot).synchronize()
@@ -143,6 +145,7 @@ class Loader:
             raise ValueError(f"a loader keeps at least the batch that it handed out last, got n_kept {n_kept}")
         self.dataset, self.sampler, self.device = dataset, sampler, torch.device(device)
         self.n_targets, self.n_kept = len(dataset.targets), n_kept
+        self._begun: Iterator | None = None  # what `begin` began
         n_slots = AHEAD * n_workers + n_kept
         self._ring = self._allocate(n_slots, n_workers > 0)
         self._slots = _Slots(sampler, n_slots, self.device)
@@ -162,6 +165,15 @@ class Loader:
         """Count the batches that are left of the sampler's epoch."""
         return len(self.sampler)
 
+    def begin(self, epoch: int) -> None:
+        """Start to load the first batches of an epoch in other processes, before `batches` asks for them.
+
+        Args:
+            epoch: which.
+        """
+        self.sampler.epoch, self.sampler.first_batch = epoch, 0
+        self._begun = iter(self._loader) if self._loader.num_workers else None
+
     def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Load the batches of an epoch.
 
@@ -169,12 +181,14 @@ class Loader:
             epoch: which.
             first_batch: batches to leave out, because they were used before an interruption.
         """
+        if (self.sampler.epoch, self.sampler.first_batch) != (epoch, first_batch):
+            self._begun = None
         self.sampler.epoch, self.sampler.first_batch = epoch, first_batch
         return iter(self)
 
     def __iter__(self) -> Iterator[Batch]:
         """Load the batches to which the sampler is set."""
-        filled = None
+        filled, self._begun = self._begun, None
         while True:
             asked, self._slots.held = time.perf_counter(), 0.0
             filled = iter(self._loader) if filled is None else filled
@@ -214,6 +228,7 @@ class Loader:
         self, slot: int, n_items: int, parameters: list, present: np.ndarray, failures: list, waited: float, held: float
     ) -> Batch:
         mixture = None if self._ring.mixtures is None else self._ring.mixtures[slot, :n_items]
+        self._slots.last = slot
         drawn = tuple(map(torch.from_numpy, parameters))
         stems = self._ring.stems[slot, :n_items]
         return Batch(stems, mixture, drawn, torch.from_numpy(present), tuple(failures), waited, held, self, slot)

@@ -94,7 +94,7 @@ class Pcm16Reader:
                 audio.check_unchanged(info, file.fileno())
                 file.seek(self.offset + 2 * n_channels * (self.first + start))
                 for piece in (out,) if n_samples <= _PIECE else out.split(_PIECE, -1):
-                    samples = _borrow("samples", piece.shape[-1] * n_channels, np.int16)
+                    samples = _borrow(piece.shape[-1] * n_channels)
                     if _fill(file, memoryview(samples).cast("B")) < samples.nbytes:  # cut since it was opened
                         raise audio.changed(info.path)
                     if n_channels == n_wanted == 2 and sys.byteorder == "little":
@@ -107,26 +107,23 @@ class Pcm16Reader:
 
 
 def _part_stereo(samples: np.ndarray, out: Tensor, factor: float, swap: bool) -> None:
-    """Fill out (2, T) with interleaved samples, which are overwritten.
+    """Fill out (2, T) with interleaved samples.
 
     A pair is one number of 32 bits, whose halves are parted by operations on whole registers, which is faster than to
-    read every other sample.
+    read every other sample. They lie where the floats come to lie, so that no other memory passes the cache.
     """
     pairs = torch.from_numpy(samples.view(np.int32))
-    shifted = torch.from_numpy(_borrow("shifted", pairs.shape[0], np.int32))
     left, right = out.unbind()[::-1] if swap else out.unbind()
-    torch.bitwise_left_shift(pairs, 16, out=shifted)  # 65536 times the left sample
-    left.copy_(shifted)
-    right.copy_(pairs.bitwise_and_(-65536))  # 65536 times the right one
+    left.copy_(torch.bitwise_left_shift(pairs, 16, out=left.view(torch.int32)))  # 65536 times the left sample
+    right.copy_(torch.bitwise_and(pairs, -65536, out=right.view(torch.int32)))  # 65536 times the right one
     out.mul_(factor / 65536)
 
 
-def _borrow(name: str, n_values: int, dtype: type) -> np.ndarray:
-    """Return a buffer of this thread, which the next call of this name returns again."""
-    buffer = getattr(_scratch, name, None)
+def _borrow(n_values: int) -> np.ndarray:
+    """Return a buffer of this thread, int16, which the next call returns again."""
+    buffer = getattr(_scratch, "samples", None)
     if buffer is None or len(buffer) < n_values:
-        buffer = np.empty(n_values, dtype)
-        setattr(_scratch, name, buffer)
+        buffer = _scratch.samples = np.empty(n_values, np.int16)
     return buffer[:n_values]
 
 

@@ -64,6 +64,7 @@ class DecodedStore:
 
     def __init__(self, entries: Mapping[Key, Entry], folder: Path) -> None:
         self.entries, self.folder = dict(entries), folder
+        self.n_left_out = 0  # files for which there is no room
         self.error: OutputError | None = None
         self._open: OrderedDict[tuple, StoredReader] = OrderedDict()
         self._stopped, self._thread, self._lock = threading.Event(), None, threading.Lock()

@@ -85,11 +85,14 @@ def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStor
     allowed, free = choose_limit(limit), _free_space(store.folder)
     room = min(allowed, used + max(0.0, free - _RESERVE))
     store.entries = _choose(wanted, room)
-    if len(store.entries) < len(wanted):
+    store.n_left_out = len(wanted) - len(store.entries)
+    if store.n_left_out:
         needed = sum(count_bytes(*entry) for entry in wanted.values())
-        cause = f"data.store_limit is {allowed / _GB:g} GB" if allowed <= room else f"{free / _GB:.1f} GB are free"
+        cause = f"{free / _GB:.1f} GB are free, of which {_RESERVE / _GB:g} GB is left free,"
+        if allowed <= room:
+            cause = f"data.store_limit is {allowed / _GB:g} GB"
         warnings.warn(
-            f"{len(wanted) - len(store.entries)} of {len(wanted)} files are decoded each time that they are read: "
+            f"{store.n_left_out} of {len(wanted)} files are decoded each time that they are read: "
             f"stored, all take {needed / _GB:.1f} GB, and {cause} in {store.folder}; make room, set data.store_limit, "
             "or set SEPKIT_CACHE to another folder",
             stacklevel=3,

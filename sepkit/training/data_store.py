@@ -52,7 +52,8 @@ def store_data(
         log("nothing to decode: all files are 16-bit WAV at the wanted rate, which is read in place")
         return 0
     built = build_store(store, workers, progress, lambda failures: [log(f"error      {line}") for line in failures])
-    log(f"stored     {built.n_files} of {len(store.entries)} files, {built.n_bytes / 1e9:.2f} GB, in {store.folder}")
+    n_files = len(store.entries) + store.n_left_out
+    log(f"stored     {built.n_files} of {n_files} files, {built.n_bytes / 1e9:.2f} GB, in {store.folder}")
     return int(bool(built.failures))
 
 

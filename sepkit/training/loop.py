@@ -194,6 +194,8 @@ class Trainer:
                     break
         self._check_loss()
         self._tell_failures()
+        if not self.finished and self.epoch + 1 < self.recipe.training.epochs:
+            loader.begin(self.epoch + 1)  # while this process validates
         self._end_epoch()
 
     def _count_overhead(self, before: float, computed: float) -> float:
