@@ -144,6 +144,8 @@ class TrainingSettings(Settings):
         seed: decides the weights at the start, every example, and what networks and losses draw.
         max_minutes: wall time after which training ends; None: no limit.
         early_stop: epochs without a better score after which training ends; None: never.
+        checkpoint_minutes: between checkpoints within an epoch, of which there is one at the end of each, too; None:
+            there alone.
         compile: compile the network's core.
         freeze: patterns of the names of the network's parameters that are not trained, such as "core.encode.*".
         recompute: keep only the inputs of the network's blocks for the backward pass, and compute what is inside again:
@@ -161,6 +163,7 @@ class TrainingSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_minutes: Positive | None = None
     early_stop: Count | None = None
+    checkpoint_minutes: Positive | None = 10.0
     compile: bool = False
     freeze: list[str] = []
     recompute: bool = False

@@ -122,7 +122,7 @@ class Trainer:
             "progress": Attributes(self, _COUNTERS),
             **({"ema": self.ema} if self.ema else {}),
         }
-        return Checkpointer(parts, self.folder)
+        return Checkpointer(parts, self.folder, self.recipe.training.checkpoint_minutes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -151,6 +151,8 @@ class Trainer:
         loader = None
         try:
             loader = make_loader(self)
+            if self.folder:
+                self.folder.steps.open()
             if self.inheritance and not self.inheritance.new and not self.step and not self.base_scores:
                 self._score_base()
             while not self.finished and not stop.requested:
@@ -158,6 +160,8 @@ class Trainer:
         finally:
             if loader:
                 loader.close()
+            if self.folder:
+                self.folder.steps.close()
             self.observers.notify("on_end", self, self.history[-1] if self.history else {})
 
     def _score_base(self) -> None:
@@ -182,12 +186,12 @@ class Trainer:
                 if self.step % _CHECK_EVERY == 0:
                     bar.set_postfix(loss=f"{self._check_loss():.4f}", refresh=False)
                 bar.update()
-                stopped, self.seconds = self.processes.broadcast((stop.requested, self.seconds))
+                wanted = (stop.requested, stop.save_requested or self.checkpointer.is_due(), self.seconds)
+                stopped, due, self.seconds = self.processes.broadcast(wanted)
                 before = self._count_overhead(before, computed)
+                if stopped or due:
+                    self._save(stop)
                 if stopped:
-                    self._check_loss()
-                    self._tell_failures()
-                    self.checkpointer.save()
                     return
                 if limit and self.seconds >= 60 * limit:
                     self.finished = f"after {limit} minutes"
@@ -195,6 +199,15 @@ class Trainer:
         self._check_loss()
         self._tell_failures()
         self._end_epoch()
+
+    def _save(self, stop: StopRequest) -> None:
+        """Write a checkpoint between two steps, and say so where a user asked for that alone."""
+        self._check_loss()
+        self._tell_failures()
+        self.checkpointer.save()
+        if stop.save_requested and not stop.requested:
+            self.log(f"saved at step {self.step}, as SIGUSR1 asked")
+        stop.save_requested = False
 
     def _count_overhead(self, before: float, computed: float) -> float:
         """Add the time since the last step, in ms so that none is too short to divide by, and return the time."""
@@ -257,6 +270,8 @@ class Trainer:
         self.totals.add(judged.sums, judged.counts)
         self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
         self.step += 1
+        if self.folder:
+            self.folder.steps.write(self.step)
         if self.observers.waits_for("on_step"):
             self.observers.notify("on_step", self, {**judged.means(), "loss": total, "grad_norm": norm})
         self.seconds += time.perf_counter() - started
