@@ -19,9 +19,10 @@ from training import N_STEPS, RECIPE, StopAfter, assert_equal, history, last_wei
 
 from sepkit.disk import OutputError
 from sepkit.observers import TrainingView
-from sepkit.training import TrainingInterrupted, train
+from sepkit.training import TrainingError, TrainingInterrupted, train
 from sepkit.training.checkpoints import Checkpoints, read_checkpoint, write_checkpoint
 from sepkit.training.plain_state import flatten, restore
+from sepkit.training.step_guard import StepGuard
 from sepkit.training.step_record import StepRecord
 
 
@@ -361,6 +362,38 @@ def test_the_number_of_steps_is_no_reason_to_fail(tmp_path):
     assert record.read() == 0
     (tmp_path / "steps").write_text("?")
     assert StepRecord(tmp_path).read() == 0
+
+
+class Exploding:
+    """Make weights not finite after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, view: TrainingView) -> None:
+        if view.step == self.step:
+            next(view.trained.parameters()).fill_(math.nan)
+
+
+@pytest.mark.parametrize("limit", [1, 7])
+def test_a_training_that_cannot_go_on_names_its_last_good_checkpoint(run, tmp_path, limit):
+    place = re.escape(str(tmp_path / "run" / "training" / "step_00000003"))
+    message = rf"the loss became nan by step \d+ .*: lower the learning rate, .*; the last good checkpoint is {place}$"
+    with pytest.raises(TrainingError, match=message):
+        run(f"training.max_skipped={limit}", "training.epochs=4", observers=[Exploding(4)])
+
+
+def test_steps_that_were_left_out_are_counted_in_the_history(run, monkeypatch):
+    original, lines, calls = StepGuard.allows, [], []
+
+    def allows(self, loss, norm, scaler) -> bool:
+        calls.append(loss)
+        return original(self, loss * math.nan if len(calls) == 2 else loss, norm, scaler)
+
+    monkeypatch.setattr(StepGuard, "allows", allows)
+    rows = history(run(log=lines.append))
+    assert [row["nonfinite"] for row in rows] == ["1.0", ""]
+    assert [line for line in lines if line.startswith("step 2 is left out: the loss became nan (all terms are finite)")]
 
 
 # Killed at any moment

@@ -144,6 +144,7 @@ class TrainingSettings(Settings):
         seed: decides the weights at the start, every example, and what networks and losses draw.
         max_minutes: wall time after which training ends; None: no limit.
         early_stop: epochs without a better score after which training ends; None: never.
+        max_skipped: steps in a row that are left out, since loss or gradient is not finite, before training ends.
         checkpoint_minutes: between checkpoints within an epoch, of which there is one at the end of each, too; None:
             there alone.
         compile: compile the network's core.
@@ -163,6 +164,7 @@ class TrainingSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_minutes: Positive | None = None
     early_stop: Count | None = None
+    max_skipped: Annotated[int, Field(ge=0)] = 10
     checkpoint_minutes: Positive | None = 10.0
     compile: bool = False
     freeze: list[str] = []

@@ -11,7 +11,7 @@ from sepkit.generators import get_generators, set_generators
 from sepkit.training.plain_state import flatten
 from sepkit.training.run_folder import RunFolder
 
-_EARLIER = {"plan": {"version": 1, "songs": None}}  # of states that do not hold it
+_EARLIER = {"plan": {"version": 1, "songs": None}, "guard": {"in_row": 0}}  # of states that do not hold it
 _OTHERS = {"separator": "the network is not what it was", "objective": "the losses are not what they were"}
 
 

@@ -90,7 +90,7 @@ class Checkpoints:
         self._prune()
 
     def _set_damaged_aside(self) -> None:
-        """Rename what `load` passed over, so that what is saved from here on is newer."""
+        """Move what `load` passed over aside, so that what is saved from here on is newer."""
         for place in [place for place in self.damaged if place.name != EARLIER and place.exists()]:
             aside = place.with_name(f"{_DAMAGED}{place.name}")
             shutil.rmtree(aside, ignore_errors=True)

@@ -31,12 +31,13 @@ from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.signals import StopRequest, TrainingError
 from sepkit.training.songs import NOTHING_TO_SCORE
+from sepkit.training.step_guard import StepGuard, diverged, report_skipped
 from sepkit.training.totals import Totals
 from sepkit.training.validation import validate
 from sepkit.training.weight_average import WeightAverage
 from sepkit.training.weights import describe_base, limit_training, plain_separator, plan_inheritance, save_updates
 
-_CHECK_EVERY = 10  # steps between checks of the loss, each of which waits for the device
+_SHOW_EVERY = 10  # steps between losses in the bar, each of which waits for the device
 _COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished")
 
 
@@ -102,6 +103,8 @@ class Trainer:
             recompute_blocks(self.separator)
         if settings.compile:
             self.separator.facts.core.compile()
+        self.guard = StepGuard(self.separator, settings.max_skipped)
+        self.last_good = self.folder.checkpoints.newest if self.folder else None  # checkpoint
         self.checkpointer = self._make_checkpointer()
 
     def _make_checkpointer(self) -> Checkpointer:
@@ -120,6 +123,7 @@ class Trainer:
             "plan": Drawing(self.dataset),
             "totals": self.totals,
             "progress": Attributes(self, _COUNTERS),
+            "guard": self.guard,
             **({"ema": self.ema} if self.ema else {}),
         }
         return Checkpointer(parts, self.folder, self.recipe.training.checkpoint_minutes)
@@ -183,8 +187,8 @@ class Trainer:
         ) as bar:
             for position in range(done, self.steps_per_epoch):
                 computed = self.take_step(batches, position)
-                if self.step % _CHECK_EVERY == 0:
-                    bar.set_postfix(loss=f"{self._check_loss():.4f}", refresh=False)
+                if self.step % _SHOW_EVERY == 0:
+                    bar.set_postfix(loss=f"{self._mean_loss():.4f}", refresh=False)
                 bar.update()
                 wanted = (stop.requested, stop.save_requested or self.checkpointer.is_due(), self.seconds)
                 stopped, due, self.seconds = self.processes.broadcast(wanted)
@@ -196,18 +200,22 @@ class Trainer:
                 if limit and self.seconds >= 60 * limit:
                     self.finished = f"after {limit} minutes"
                     break
-        self._check_loss()
         self._tell_failures()
         self._end_epoch()
 
     def _save(self, stop: StopRequest) -> None:
         """Write a checkpoint between two steps, and say so where a user asked for that alone."""
-        self._check_loss()
         self._tell_failures()
-        self.checkpointer.save()
+        self._save_state()
         if stop.save_requested and not stop.requested:
             self.log(f"saved at step {self.step}, as SIGUSR1 asked")
         stop.save_requested = False
+
+    def _save_state(self) -> None:
+        """Write a checkpoint, which is good unless the last steps were left out."""
+        self.checkpointer.save()
+        if self.folder and not self.guard.in_row:
+            self.last_good = self.folder.checkpoints.newest
 
     def _count_overhead(self, before: float, computed: float) -> float:
         """Add the time since the last step, in ms so that none is too short to divide by, and return the time."""
@@ -240,6 +248,7 @@ class Trainer:
         items = range(len(self.dataset))[position * settings.batch_size : (position + 1) * settings.batch_size]
         present = self.dataset.presence([(self.epoch, i) for i in items])
         counts, epoch = self.objective.count(present), self.step / self.steps_per_epoch  # of all parts
+        self.guard.begin()
         self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
         judged, total, n_seen = Judgement({}, {}), 0.0, 0
         while n_seen < len(items):
@@ -259,16 +268,19 @@ class Trainer:
             group["lr"] = rate * self.schedule.factor(self.progress)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf).detach()
-        self.scaler.step(self.optimizer)
+        taken = self.guard.allows(total, norm, self.scaler)
+        if taken:
+            self.scaler.step(self.optimizer)
+            if self.ema:
+                self.ema.update(self.step)
         self.scaler.update()
-        # The scaler leaves out a step whose gradient is not finite, and tries a smaller scale.
-        if self.scaler.is_enabled() and not norm.isfinite():
-            norm = torch.zeros_like(norm)
-        elif self.ema:
-            self.ema.update(self.step)
         computed += time.perf_counter() - began
-        self.totals.add(judged.sums, judged.counts)
-        self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
+        if not taken and self.guard.in_row:
+            report_skipped(self, items, judged, self.log)
+        else:  # the scaler leaves out steps, too, while it looks for its scale
+            norm = norm if taken else torch.zeros_like(norm)
+            self.totals.add(judged.sums, judged.counts)
+            self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
         self.step += 1
         if self.folder:
             self.folder.steps.write(self.step)
@@ -277,18 +289,9 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         return computed
 
-    def _check_loss(self) -> float:
-        """Return the mean loss of the epoch so far; a training whose loss or gradient is not finite cannot go on."""
-        sums, counts = self.totals.sums, self.totals.counts
-        loss, norm = (float(sums[name]) / counts[name] for name in ("loss", "grad_norm"))
-        if math.isfinite(loss) and math.isfinite(norm):
-            return loss
-        terms = [term.name for term in self.objective.terms if not math.isfinite(float(sums[term.name]))]
-        what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient became {norm}"
-        raise TrainingError(
-            f"{what} by step {self.step} ({', '.join(terms) or 'all terms are finite'}): lower the learning "
-            "rate, set training.clip, or choose precision float32; the last saved state is untouched"
-        )
+    def _mean_loss(self) -> float:
+        """Return the mean loss of the epoch so far; NaN where no step was taken."""
+        return float(self.totals.sums.get("loss", math.nan)) / self.totals.counts.get("loss", 1)
 
     def _end_epoch(self) -> None:
         """Validate, save the best, add the epoch to the history; the state comes last, so that a kill repeats it."""
@@ -314,7 +317,7 @@ class Trainer:
             save_model(plain_separator(self.averaged), self.folder.path, self._card())
         elif self.folder and self.finished:
             write_card(plain_separator(self.separator), self.folder.path, self._card())
-        self.checkpointer.save()
+        self._save_state()
         self.observers.notify("on_epoch", self, row)
         self.excerpts = ()
         if self.table is None:
@@ -333,7 +336,7 @@ class Trainer:
         self.excerpts = tuple(excerpts)
         scored = [score for score in scores.values() if not math.isnan(score)]
         if not scored:
-            raise TrainingError(NOTHING_TO_SCORE)
+            raise diverged(self, "nothing can be scored") if self.guard.in_row else TrainingError(NOTHING_TO_SCORE)
         by_source = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
         return {"SDR": round(sum(scored) / len(scored), 4), **by_source}
 

@@ -41,6 +41,7 @@ FREE_KEYS = (
     "data.store",
     "data.store_limit",
     "training.checkpoint_minutes",
+    "training.max_skipped",
     "observers",
 )
 
