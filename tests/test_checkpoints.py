@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from training import N_STEPS, RECIPE, StopAfter, assert_equal, history, last_weights, stored_state, weights, write_songs
 
 from sepkit.disk import OutputError
+from sepkit.model_folder import load_model
 from sepkit.observers import TrainingView
+from sepkit.recipe import RecipeError
 from sepkit.training import TrainingError, TrainingInterrupted, train
 from sepkit.training.checkpoints import Checkpoints, read_checkpoint, write_checkpoint
 from sepkit.training.plain_state import flatten, restore
@@ -394,6 +397,125 @@ def test_steps_that_were_left_out_are_counted_in_the_history(run, monkeypatch):
     rows = history(run(log=lines.append))
     assert [row["nonfinite"] for row in rows] == ["1.0", ""]
     assert [line for line in lines if line.startswith("step 2 is left out: the loss became nan (all terms are finite)")]
+
+
+# A run that is made longer
+
+
+CONSTANT = "training.schedule={class: Constant}"
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["finished", "stopped"])
+def test_a_run_is_made_longer(run, stopped):
+    lines = []
+    if stopped:
+        stop(run, 2, CONSTANT)
+    else:
+        run(CONSTANT)
+    folder = run(CONSTANT, "training.epochs=3", log=lines.append)
+    line = "the run ends with epoch 3 now, before with 2: at this step the rate stays 0.01"
+    assert line in lines
+    assert lines[-1].startswith("finished after 3 epochs")
+    assert_equal(last_weights(folder), last_weights(run(CONSTANT, "training.epochs=3", folder="whole")))
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["training"]["epochs"] == 3
+    lines.clear()
+    run(CONSTANT, "training.epochs=3", log=lines.append)
+    assert lines == [f"{folder} is finished (after 3 epochs): nothing to do; --restart trains anew"]
+
+
+def test_what_a_later_end_does_to_the_rate_is_said(run):
+    lines = []
+    run()
+    run("training.epochs=4", log=lines.append)
+    (line,) = [line for line in lines if line.startswith("the run ends with epoch 4 now, before with 2: ")]
+    assert re.search(r"at this step the rate is 0\.0045\d, where it would have been 0\.0002$", line)
+
+
+@pytest.mark.parametrize(("epochs", "done"), [(1, "2 epochs, got 1"), (2, None)])
+def test_a_run_cannot_be_made_shorter_than_it_is(run, epochs, done):
+    run()
+    if done is None:
+        run(f"training.epochs={epochs}")
+        return
+    with pytest.raises(ValueError, match=f"training.epochs must be above what lies behind this run, which is {done}"):
+        run(f"training.epochs={epochs}")
+
+
+def test_a_run_that_goes_on_cannot_end_where_it_is(run):
+    stop(run, N_STEPS + 1)
+    with pytest.raises(ValueError, match="which is 1 epochs and has begun another, got 1: ask for more, or choose"):
+        run("training.epochs=1")
+
+
+def test_an_early_stop_is_final_however_many_epochs_are_asked_for(run):
+    settings = ["training.optimizer.lr=1e-12", "training.early_stop=1", "training.ema=null"]
+    run(*settings, "training.epochs=4")
+    lines = []
+    run(*settings, "training.epochs=9", log=lines.append)
+    assert "is finished (after 1 epochs without a better score)" in lines[0]
+
+
+# The best models, and the best average
+
+
+def _score(monkeypatch, scores) -> list:
+    given, seen = iter(scores), []
+
+    def validate(separator, *_) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in separator.state_dict().items()})
+        return dict.fromkeys(("vocals", "drums"), next(given))
+
+    monkeypatch.setattr("sepkit.training.loop.validate", validate)
+    return seen
+
+
+def test_the_best_models_are_kept(run, monkeypatch):
+    seen = _score(monkeypatch, [1.0, 3.0, 2.0, 3.0, 0.5])
+    folder = run("training.epochs=5", "training.keep_best=3")
+    kept = sorted((folder / "best").iterdir())
+    assert [path.name for path in kept] == ["epoch_0002", "epoch_0003", "epoch_0004"]
+    for path, epoch in zip(kept, (2, 3, 4), strict=True):
+        assert_equal(weights(path), seen[epoch - 1])
+        assert load_model(path).sources == ["vocals", "drums"]
+        assert json.loads((path / "model.json").read_text())["validation"]["epoch"] == epoch
+    assert_equal(weights(folder), seen[1])
+
+
+def test_one_model_is_kept_by_default_and_a_restart_removes_the_others(run):
+    folder = run("training.keep_best=2")
+    assert len(list((folder / "best").iterdir())) == 2
+    run("training.epochs=1", restart=True)
+    assert not list((folder / "best").iterdir())
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_of_several_averages_the_best_is_saved(run, monkeypatch, best):
+    scores = [1.0, 2.0] if best else [2.0, 1.0]
+    seen = _score(monkeypatch, [*scores, 0.0, 0.0])
+    folder = run("training.ema=[0.05, 0.9]")
+    assert any(not torch.equal(value, seen[1][name]) for name, value in seen[0].items())
+    assert_equal(weights(folder), seen[best])
+    first = history(folder)[0]
+    assert [first[name] for name in ("SDR", "ema", "SDR_ema_0.05", "SDR_ema_0.9")] == [
+        "2.0", "0.9" if best else "0.05", str(scores[0]), str(scores[1])
+    ]  # fmt: skip
+
+
+def test_several_averages_go_on_and_each_is_what_it_is_alone(run):
+    both = "training.ema=[0.05, 0.9]"
+    stop(run, 2, both)
+    averages = stored_state(run(both))["ema"]["averages"]
+    for decay in ("0.05", "0.9"):
+        assert_equal(averages[decay], stored_state(run(f"training.ema={decay}", folder=decay))["ema"])
+
+
+@pytest.mark.parametrize(
+    ("ema", "message"),
+    [("[]", "ema: must not be empty"), ("[0.5, 0.5]", "must be different decays"), ("[1.0]", "must be < 1")],
+)
+def test_averages_that_make_no_sense_are_refused(run, ema, message):
+    with pytest.raises(RecipeError, match=message):
+        run(f"training.ema={ema}")
 
 
 # Killed at any moment

@@ -22,6 +22,7 @@ from sepkit.objective import Judgement, Objective
 from sepkit.processes import Processes
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
+from sepkit.training.best_models import keep_models
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
 from sepkit.training.examples import Drawing, make_dataset
@@ -34,11 +35,11 @@ from sepkit.training.songs import NOTHING_TO_SCORE
 from sepkit.training.step_guard import StepGuard, diverged, report_skipped
 from sepkit.training.totals import Totals
 from sepkit.training.validation import validate
-from sepkit.training.weight_average import WeightAverage
+from sepkit.training.weight_average import WeightAverages, make_average
 from sepkit.training.weights import describe_base, limit_training, plain_separator, plan_inheritance, save_updates
 
 _SHOW_EVERY = 10  # steps between losses in the bar, each of which waits for the device
-_COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished")
+_COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished", "horizon")
 
 
 class Trainer:
@@ -84,12 +85,13 @@ class Trainer:
         self.optimizer = instantiate(settings.optimizer, "torch.optim", {"params": self.parameters})
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = instantiate(settings.schedule, "sepkit.schedules")
-        self.ema = None if settings.ema is None else WeightAverage(self.separator, settings.ema)
+        self.ema = make_average(self.separator, settings.ema)
         self.precision = choose_precision(settings.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         built = [instantiate(config, "sepkit.observers") for config in recipe.observers]
         self.observers = ObserverList([*built, *observers], device)
         self.epoch = self.step = 0
+        self.horizon = settings.epochs  # at which the schedule ends
         self.seconds = 0.0
         self.totals = Totals(self.processes)  # of the current epoch
         self.failures: Counter[str] = Counter()  # why examples were drawn anew, since it was last told
@@ -140,7 +142,7 @@ class Trainer:
         Neither the first step lies at 0, where a warm-up would not move anything, nor the last at 1.
         """
         settings = self.recipe.training
-        share = (self.step + 1) / (settings.epochs * self.steps_per_epoch + 1)
+        share = (self.step + 1) / (self.horizon * self.steps_per_epoch + 1)
         if settings.max_minutes:
             share = max(share, self.seconds / (60 * settings.max_minutes))
         return min(1.0, share)
@@ -317,6 +319,8 @@ class Trainer:
             save_model(plain_separator(self.averaged), self.folder.path, self._card())
         elif self.folder and self.finished:
             write_card(plain_separator(self.separator), self.folder.path, self._card())
+        if self.folder and settings.keep_best > 1 and "SDR" in row:
+            keep_models(self.folder.path, self.history, settings.keep_best, self._save_kept)
         self._save_state()
         self.observers.notify("on_epoch", self, row)
         self.excerpts = ()
@@ -327,18 +331,34 @@ class Trainer:
         self.log(self.table.line(row))
 
     def _validate(self) -> dict[str, float]:
-        """Score the separator on the validation songs, and hold excerpts for the observers."""
+        """Score the separator, with each of several averages the best of which counts, on the validation songs."""
+        if not isinstance(self.ema, WeightAverages):
+            scores, self.excerpts = self._score(self.averaged)
+            return scores
+        found = {decay: self._score(average.averaged) for decay, average in self.ema.averages.items()}
+        self.ema.best = max(found, key=lambda decay: found[decay][0]["SDR"])
+        scores, self.excerpts = found[self.ema.best]
+        by_decay = {f"SDR_ema_{decay}": each["SDR"] for decay, (each, _) in found.items()}
+        return {**scores, "ema": float(self.ema.best), **by_decay}
+
+    def _score(self, separator: Separator) -> tuple[dict[str, float], tuple[Excerpt, ...]]:
+        """Score a separator on the validation songs, and hold excerpts for the observers."""
         settings = self.recipe.validation
         batch_size = settings.batch_size or self.sampler.batch_size
         excerpts: list[Excerpt] = []
         keep = excerpts.append if self.folder and self.observers.waits_for("on_epoch") else None
-        scores = validate(self.averaged, self.valid_songs, settings.excerpt, batch_size, keep, self.processes)
-        self.excerpts = tuple(excerpts)
+        scores = validate(separator, self.valid_songs, settings.excerpt, batch_size, keep, self.processes)
         scored = [score for score in scores.values() if not math.isnan(score)]
         if not scored:
             raise diverged(self, "nothing can be scored") if self.guard.in_row else TrainingError(NOTHING_TO_SCORE)
         by_source = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
-        return {"SDR": round(sum(scored) / len(scored), 4), **by_source}
+        return {"SDR": round(sum(scored) / len(scored), 4), **by_source}, tuple(excerpts)
+
+    def _save_kept(self, folder: Path) -> None:
+        """Write the model of the last epoch, with its own scores in its card."""
+        scores = {name: self.history[-1][name] for name in self.history[-1] if name in self.best}
+        card = {**self._card(), "validation": {n: None if math.isnan(v) else v for n, v in scores.items()}}
+        save_model(plain_separator(self.averaged), folder, card)
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Mark an epoch that is the best, and end a training that has waited for a better one long enough."""

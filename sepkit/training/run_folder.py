@@ -18,6 +18,7 @@ from sepkit.plain import parse_yaml, read_text
 from sepkit.recipe import Recipe
 from sepkit.recipe.base import Base
 from sepkit.report import FILE as REPORT
+from sepkit.training.best_models import FOLDER as MODELS
 from sepkit.training.checkpoints import Checkpoints
 from sepkit.training.step_record import FILE as STEPS
 from sepkit.training.step_record import StepRecord
@@ -40,6 +41,8 @@ FREE_KEYS = (
     "data.on_error",
     "data.store",
     "data.store_limit",
+    "training.epochs",
+    "training.keep_best",
     "training.checkpoint_minutes",
     "training.max_skipped",
     "observers",
@@ -157,8 +160,7 @@ class RunFolder:
         names = ("more", *(f"more{number}" for number in range(2, 1000)))
         run = next(place for place in map(self.path.with_name, names) if not place.exists())
         added = f"--run {shlex.quote(str(run))} --from {shlex.quote(str(self.path))}"
-        epochs = ", of training.epochs more epochs" if "training.epochs" in different else ""
-        return f"; to train on from its weights, add `{added}` to the same command: a run of its own{epochs}"
+        return f"; to train on from its weights, add `{added}` to the same command: a run of its own"
 
     def load(self) -> dict[str, Any] | None:
         """Load the newest state that is whole; None where there is none yet.
@@ -174,12 +176,23 @@ class RunFolder:
             if self.is_run:
                 self._sweep()
                 self.checkpoints.remove()
+                for model in (self.path / MODELS).glob("epoch_*/"):
+                    shutil.rmtree(model)
                 self._remove(*map(str, _FILES), "events.out.tfevents.*", "pictures/epoch_*.png", "pictures/best_*.png")
             else:
                 (self.path / MARKER.parent).mkdir(parents=True, exist_ok=True)
                 (self.path / MARKER).write_text(_MARK, encoding="utf-8")
-            with atomic_file(self.path / RECIPE) as temporary:
-                temporary.write_text(self.recipe.dump(), encoding="utf-8")
+            self._write_recipe()
+
+    def go_on(self) -> None:
+        """Write the recipe down again where something changed that may change."""
+        with writing(self.path, self.way_on()):
+            if read_text(self.path / RECIPE) != self.recipe.dump():
+                self._write_recipe()
+
+    def _write_recipe(self) -> None:
+        with atomic_file(self.path / RECIPE) as temporary:
+            temporary.write_text(self.recipe.dump(), encoding="utf-8")
 
     def _sweep(self) -> None:
         """Remove what a killed process left half written; no other process writes while the folder is held."""

@@ -18,6 +18,7 @@ from sepkit.processes import end_if_spawned
 from sepkit.recipe import importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.training.horizon import move_horizon, reason_to_stop
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.memory import tell_memory
@@ -85,7 +86,7 @@ def train(
         state = folder.load()
         for reason in folder.checkpoints.damaged.values():
             log(f"{reason}: the one before is used, {folder.checkpoints.newest}")
-        if state and (reason := state["progress"]["finished"]):
+        if state and (reason := reason_to_stop(state, checked)):
             log(f"{folder.path} is finished ({reason}): nothing to do; --restart trains anew")
             _write_missing(folder, state, chosen)
             return folder.path
@@ -94,8 +95,13 @@ def train(
         trainer = Trainer(checked, open_data(checked, sets.append), chosen, folder, log, observers, verbose)
         if state:
             trainer.checkpointer.load_state(state)
+            folder.go_on()
+            if trainer.guard.in_row:
+                trainer.last_good = None
             repeated = describe_repeated(folder.steps.read() - trainer.step)
             log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}, {repeated}")
+            if moved := move_horizon(trainer):
+                log(moved)
         else:
             start(trainer)
             folder.begin()
