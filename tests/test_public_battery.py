@@ -454,6 +454,11 @@ def cases(folder: Path) -> dict[str, Case]:
             )
             for name in ("Constant", "Cosine", "Plateau")
         },
+        "WarmRestarts": Case(
+            lambda progress, period: schedules.WarmRestarts(period).factor(progress),
+            {"progress": 0.5, "period": 0.3},
+            numbers=("period",),
+        ),
         "choose_device": Case(lambda path: devices.choose_device(path), {"path": "cpu"}, **paths),
         "choose_precision": Case(
             lambda path: devices.choose_precision(path, torch.device("cpu")), {"path": "auto"}, **paths

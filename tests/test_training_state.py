@@ -373,6 +373,25 @@ def test_a_warm_up_rises_by_the_same_amount_at_each_step(make, schedule):
     assert rates == pytest.approx([trainer.base_rates[0] * (step + 1) / 3.5 for step in range(3)])
 
 
+def test_a_schedule_in_steps_is_asked_at_each_step(make):
+    schedule = {"class": "WarmRestarts", "period": 2, "final": 0.0, "warmup": 2, "unit": "steps"}
+    trainer, rates = make(schedule=schedule), []
+    for _ in range(5):
+        do_steps(trainer, 1)
+        rates.append(trainer.optimizer.param_groups[0]["lr"] / trainer.base_rates[0])
+    assert rates == pytest.approx([0.5, 1, 0.5, 1, 0.5])
+
+
+def test_a_schedule_in_minutes_is_asked_at_the_time_that_was_trained(make):
+    schedule = {"class": "Cosine", "final": 0.0, "warmup": 2, "end": 4, "unit": "minutes"}
+    trainer, rates = make(schedule=schedule), []
+    for minutes in (0, 1, 3):
+        trainer.seconds = 60 * minutes
+        do_steps(trainer, 1)
+        rates.append(trainer.optimizer.param_groups[0]["lr"] / trainer.base_rates[0])
+    assert rates == pytest.approx([1 / 120, 0.5, 0.5])
+
+
 # Averaged weights, and steps that are left out
 
 

@@ -30,7 +30,7 @@ def reason_to_stop(state: Mapping[str, Any], recipe: Recipe) -> str | None:
 
 
 def move_horizon(trainer: "Trainer") -> str | None:
-    """Set the end of a run that was restored to where its recipe says now, and describe what that changes; None: nothing.
+    """Move the end of a restored run to where its recipe says now, and describe what that changes; None: nothing.
 
     Args:
         trainer: after its state was restored.
@@ -39,9 +39,9 @@ def move_horizon(trainer: "Trainer") -> str | None:
     trainer.finished = None
     if former == wanted:
         return None
-    rates = [trainer.base_rates[0] * trainer.schedule.factor(trainer.progress)]
+    rates = [trainer.base_rates[0] * trainer.schedule.factor(trainer.place)]
     trainer.horizon = wanted
-    rates.append(trainer.base_rates[0] * trainer.schedule.factor(trainer.progress))
+    rates.append(trainer.base_rates[0] * trainer.schedule.factor(trainer.place))
     kept = f"at this step the rate stays {rates[0]:.3g}"
     moved = f"at this step the rate is {rates[1]:.3g}, where it would have been {rates[0]:.3g}"
     return f"the run ends with epoch {wanted} now, before with {former}: {kept if rates[0] == rates[1] else moved}"

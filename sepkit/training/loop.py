@@ -148,6 +148,14 @@ class Trainer:
         return min(1.0, share)
 
     @property
+    def place(self) -> float:
+        """Return where the next step lies, in the unit of the schedule."""
+        unit = getattr(self.schedule, "unit", "training")
+        if unit == "training":
+            return self.progress
+        return self.step + 1 if unit == "steps" else max(1.0, self.seconds) / 60  # the first lies behind 0, too
+
+    @property
     def averaged(self) -> Separator:
         """Return the separator that is validated and saved: with averaged weights where the recipe asks for them."""
         return self.ema.averaged if self.ema else self.separator
@@ -267,7 +275,7 @@ class Trainer:
             computed += time.perf_counter() - began
         began = time.perf_counter()
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * self.schedule.factor(self.progress)
+            group["lr"] = rate * self.schedule.factor(self.place)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf).detach()
         taken = self.guard.allows(total, norm, self.scaler)
