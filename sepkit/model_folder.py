@@ -49,17 +49,24 @@ def save_model(separator: Separator, folder: str | Path, card: Mapping[str, Any]
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = _part({name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()}
     mark = hash_tensors(tensors)
     content = _describe(separator, card or {}, mark)
     with atomic_file(folder / CARD) as card_file, atomic_file(folder / WEIGHTS) as weights_file:
         card_file.write_text(content, encoding="utf-8")
-        _write_tensors(tensors, weights_file, {_MARK: mark})
+        write_tensors(tensors, weights_file, {_MARK: mark})
         weights_file.chmod(card_file.stat().st_mode)  # safetensors keeps it from all other users
 
 
-def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write safetensors; what the disk refuses is an OSError, as everywhere."""
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write safetensors; what the disk refuses is an OSError, as everywhere.
+
+    Args:
+        tensors: by name, on the CPU and contiguous; they may share memory.
+        path: the file.
+        metadata: of its header.
+    """
+    tensors = _part(tensors)
     if readable(str(path)) != str(path):  # safetensors opens no other paths
         path.write_bytes(save(tensors, metadata))
         return
@@ -72,7 +79,7 @@ def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Ma
         raise OSError(int(refusal[1]), os.strerror(int(refusal[1])), str(path)) from error
 
 
-def _part(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _part(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copy tensors whose memory is also another's, which safetensors refuses."""
     places = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
     return {

@@ -70,11 +70,11 @@ def _read_job() -> None:
 
 
 def init_worker(_number: int) -> None:
-    """Set up a loading process: one thread, and all signals to stop are left to the training process."""
+    """Set up a loading process: one thread, and all signals to stop or save are left to the training process."""
     import torch
 
     torch.set_num_threads(1)
-    for name in ("SIGINT", "SIGHUP"):
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):

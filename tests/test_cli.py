@@ -15,7 +15,7 @@ import torch
 import yaml
 from networks import Constant
 from songs import noise, write_song
-from training import RECIPE, song, weights
+from training import RECIPE, song, stored_state, weights
 
 from sepkit import __version__, audio
 from sepkit.cli import evaluate_command, separate_command, train_command
@@ -702,7 +702,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_same_command_does(recipe, numb
         _, err = process.communicate()
     assert process.returncode == code
     assert err == f"stopped by {signal.Signals(number).name}; everything is saved: the same command goes on from here\n"
-    step = torch.load("runs/tiny/training/state.pt", weights_only=True)["progress"]["step"]
+    step = stored_state(Path("runs/tiny"))["progress"]["step"]
     assert 1 <= step < 100  # of 2 epochs of 50
     assert train_command([*long, "--quiet"]) == 0
     assert weights(Path("runs/tiny"))

@@ -172,7 +172,7 @@ def test_a_hostile_recipe_in_a_run_folder_is_damaged(tmp_path, text):
     recipe = load_recipe("vocals")
     folder = RunFolder(tmp_path / "run", recipe)
     folder.begin()
-    folder.save({"progress": {"history": []}})
+    folder.save({"progress": {"history": [], "step": 0}})
     (tmp_path / "run" / "recipe.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"recipe\.yaml is damaged: start anew with --restart"):
         RunFolder(tmp_path / "run", recipe)

@@ -26,7 +26,7 @@ STEMS = ["vocals", "drums"]
 ENDS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 SAVED = r"stopped by {}; everything is saved: the same command goes on from here\n"
 KEPT = {  # of the first of two epochs, recordings, tracks
-    "train": ["run/history.csv", "run/model.json", "run/model.safetensors", "run/training/state.pt"],
+    "train": ["run/history.csv", "run/model.json", "run/model.safetensors", "run/training/step_00000003/state.json"],
     "separate": ["out/one/drums.wav", "out/one/vocals.wav"],
     "evaluate": ["out/tracks/test/one.json"],
 }

@@ -71,7 +71,7 @@ PASSIVE = {
         "StreamSeparator choose_chunking measure_statistics "
         "best_part check_unchanged describe_damage describe_separated evaluating hash_tensors "
         "list_filter_problems separate_catalogue load_weights read_weights survey_weights save_model write_card "
-        "shorten build_separator give_weights"
+        "write_tensors shorten build_separator give_weights"
     ),
     "of names and scores, without waveforms": (
         "choose_stems find_model find_recordings locate_model output_name residual_name is_audio_name main_metric "
@@ -454,6 +454,11 @@ def cases(folder: Path) -> dict[str, Case]:
             )
             for name in ("Constant", "Cosine", "Plateau")
         },
+        "WarmRestarts": Case(
+            lambda progress, period: schedules.WarmRestarts(period).factor(progress),
+            {"progress": 0.5, "period": 0.3},
+            numbers=("period",),
+        ),
         "choose_device": Case(lambda path: devices.choose_device(path), {"path": "cpu"}, **paths),
         "choose_precision": Case(
             lambda path: devices.choose_precision(path, torch.device("cpu")), {"path": "auto"}, **paths

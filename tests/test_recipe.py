@@ -162,6 +162,9 @@ def test_what_a_recipe_leaves_out_has_defaults(values):
         "compile": False,
         "freeze": [],
         "recompute": False,
+        "keep_best": 1,
+        "max_skipped": 10,
+        "checkpoint_minutes": 10.0,
     }
     assert recipe.to_dict()["validation"] == {"every": 1, "excerpt": 10.0, "batch_size": None}
     assert recipe.to_dict()["losses"][0]["sources"] is None

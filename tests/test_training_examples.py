@@ -5,10 +5,19 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from songs import RATE, write_song
-from training import RECIPE, SOURCES, StopAfter, assert_equal, last_weights, song, write_songs
+from training import (
+    RECIPE,
+    SOURCES,
+    StopAfter,
+    assert_equal,
+    change_state,
+    last_weights,
+    song,
+    stored_state,
+    write_songs,
+)
 
 from sepkit.datasets import ActivityRules, Remix, SamplingRules, open_songs
 from sepkit.recipe import load_recipe
@@ -44,10 +53,10 @@ def run(root, tmp_path, monkeypatch):
 
 @pytest.fixture
 def stopped(run, tmp_path) -> Path:
-    """Stop a training after a step; return the file of its state."""
+    """Stop a training after a step; return its folder."""
     with pytest.raises(TrainingInterrupted):
         run(observers=[StopAfter(2)])
-    return tmp_path / "run" / "training" / "state.pt"
+    return tmp_path / "run"
 
 
 @pytest.mark.parametrize(
@@ -89,20 +98,17 @@ def test_songs_that_cannot_be_matched_end_the_training_in_a_sentence(run):
 
 
 def test_a_run_that_drew_in_another_order_is_refused(run, stopped):
-    state = torch.load(stopped, weights_only=True)
-    assert state["plan"]["version"] == 1
-    torch.save({**state, "plan": {**state["plan"], "version": 2}}, stopped)
+    assert stored_state(stopped)["plan"]["version"] == 1
+    change_state(stopped, lambda state: state["plan"].update(version=2))
     with pytest.raises(ValueError, match="drew its examples by plan 2, and this sepkit draws others, by plan 1: go on"):
         run()
 
 
 def test_a_run_from_before_draws_had_a_version_goes_on(run, stopped):
-    state = torch.load(stopped, weights_only=True)
-    del state["plan"]
-    torch.save(state, stopped)
-    recipe = yaml.safe_load((stopped.parents[1] / "recipe.yaml").read_text())
+    change_state(stopped, lambda state: state.pop("plan"))
+    recipe = yaml.safe_load((stopped / "recipe.yaml").read_text())
     del recipe["data"]["sampling"]
-    (stopped.parents[1] / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (stopped / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert_equal(last_weights(run()), last_weights(run(folder="whole")))
 
 

@@ -4,6 +4,7 @@ import io
 import math
 import os
 import random
+from collections.abc import Sequence
 from functools import partialmethod
 
 import numpy as np
@@ -21,7 +22,7 @@ from sepkit.model_folder import save_model
 from sepkit.observers import TrainingView
 from sepkit.recipe import load_recipe
 from sepkit.schedules import Constant
-from sepkit.training import dry_run, train
+from sepkit.training import TrainingError, dry_run, train
 from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
@@ -372,6 +373,25 @@ def test_a_warm_up_rises_by_the_same_amount_at_each_step(make, schedule):
     assert rates == pytest.approx([trainer.base_rates[0] * (step + 1) / 3.5 for step in range(3)])
 
 
+def test_a_schedule_in_steps_is_asked_at_each_step(make):
+    schedule = {"class": "WarmRestarts", "period": 2, "final": 0.0, "warmup": 2, "unit": "steps"}
+    trainer, rates = make(schedule=schedule), []
+    for _ in range(5):
+        do_steps(trainer, 1)
+        rates.append(trainer.optimizer.param_groups[0]["lr"] / trainer.base_rates[0])
+    assert rates == pytest.approx([0.5, 1, 0.5, 1, 0.5])
+
+
+def test_a_schedule_in_minutes_is_asked_at_the_time_that_was_trained(make):
+    schedule = {"class": "Cosine", "final": 0.0, "warmup": 2, "end": 4, "unit": "minutes"}
+    trainer, rates = make(schedule=schedule), []
+    for minutes in (0, 1, 3):
+        trainer.seconds = 60 * minutes
+        do_steps(trainer, 1)
+        rates.append(trainer.optimizer.param_groups[0]["lr"] / trainer.base_rates[0])
+    assert rates == pytest.approx([1 / 120, 0.5, 0.5])
+
+
 # Averaged weights, and steps that are left out
 
 
@@ -429,6 +449,112 @@ def test_a_compiled_network_trains_like_the_plain_one(make, monkeypatch, backend
     assert compiled.checkpointer.state()["separator"].keys() == plain.checkpointer.state()["separator"].keys()
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-6)
+
+
+class Spoiling(_OfWaveforms):
+    """Be, or have a gradient that is, not finite in some calls."""
+
+    def __init__(self, calls: Sequence[int] = (2,), gradient: bool = False, reduction: str = "mean"):
+        super().__init__(reduction)
+        self.calls, self.gradient = list(calls), gradient
+        self.register_buffer("n_calls", torch.zeros((), dtype=torch.long))
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        self.n_calls += 1
+        distances = self.distances(estimate, target)
+        if int(self.n_calls) not in self.calls:
+            return distances
+        return distances + 0 * (estimate * 0).sum((1, 2)).sqrt() if self.gradient else distances * torch.nan
+
+
+class Measuring(nn.Module):
+    """Measure statistics."""
+
+    outputs = ("mask",)
+
+    def __init__(self, n_bins: int, n_channels: int, n_sources: int):
+        super().__init__()
+        self.n_sources = n_sources
+        self.norm = nn.BatchNorm1d(n_channels * n_bins)
+
+    def forward(self, mixture_magnitude: Tensor) -> Tensor:
+        shape = mixture_magnitude.shape
+        mask = self.norm(mixture_magnitude.flatten(1, 2)).sigmoid().reshape(shape)
+        return mask.unsqueeze(1).expand(-1, self.n_sources, -1, -1, -1)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("gradient", [False, True], ids=["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_and_names_its_songs(make, gradient, accumulate):
+    calls = [2 * accumulate]  # the second part of a batch
+    loss = own(Spoiling, calls=calls, gradient=gradient)
+    trainer, lines = make([loss, {"class": "RelativeSpectralLoss"}], accumulate=accumulate), []
+    trainer.log = lines.append
+    do_steps(trainer, 1)
+    before, totals = weights(trainer), dict(trainer.totals.sums)
+    averaged = {name: value.clone() for name, value in trainer.ema.state_dict().items()}
+    do_steps(trainer, 1)
+    assert differing(weights(trainer), before) == []
+    assert differing(trainer.ema.state_dict(), averaged) == []
+    assert {
+        name: float(value) for name, value in trainer.totals.sums.items() if name in totals and "wait" not in name
+    } == {name: float(value) for name, value in totals.items() if "wait" not in name}
+    what = "gradient became nan (all terms are finite)" if gradient else "loss became nan (Spoiling)"
+    (line,) = lines
+    assert line.startswith(f"step 2 is left out: the {what}; its songs: ")
+    assert set(line.rpartition("songs: ")[2].split(", ")) <= {song.name for song in trainer.dataset.songs}
+    do_steps(trainer, 1)
+    assert differing(weights(trainer), before)
+    assert (trainer.totals.sums["nonfinite"], trainer.guard.in_row) == (1, 0)
+
+
+def test_statistics_are_not_those_of_a_step_that_was_left_out(make):
+    class Spoilt:
+        def __init__(self, batch):
+            self.batch = batch
+
+        def __getattr__(self, name):
+            return getattr(self.batch, name)
+
+        def __len__(self):
+            return len(self.batch)
+
+        def mix(self):
+            mixture, targets = self.batch.mix()
+            return mixture * torch.nan, targets
+
+    network = f"separator.network={{class: {__name__}.Measuring}}"
+    trainer = do_steps(make(overrides=[network]), 1)
+    trainer.log = str
+    before = weights(trainer)
+    trainer.take_step(map(Spoilt, make_loader(trainer, 0).batches(0, 1)), 1)
+    assert differing(weights(trainer), before) == []
+    assert all(value.isfinite().all() for value in before.values())
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_too_many_steps_in_a_row_that_are_not_finite_end_a_training(make, limit):
+    calls = [2, *range(4, 9)]
+    trainer = make([own(Spoiling, calls=calls)], max_skipped=limit)
+    trainer.log = str
+    bad = 2 if limit == 0 else 6
+    do_steps(trainer, bad - 1)
+    steps = "" if limit == 0 else ", 3 steps in a row"
+    message = rf"the loss became nan by step {bad} \(Spoiling{steps}\): lower .*; no checkpoint was written before it"
+    with pytest.raises(TrainingError, match=message):
+        do_steps(trainer, 1)
+
+
+def test_how_many_steps_were_left_out_in_a_row_is_kept(make):
+    losses = [own(Spoiling, calls=[2, 3, 4, 5])]
+    stopped = make(losses, max_skipped=3)
+    stopped.log = str
+    state = stored(do_steps(stopped, 3))
+    going_on = make(losses, max_skipped=3)
+    going_on.log = str
+    going_on.checkpointer.load_state(state)
+    do_steps(going_on, 1)
+    assert going_on.guard.in_row == 3
 
 
 # What a step costs besides its arithmetic

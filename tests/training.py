@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from songs import RATE, noise, write_song
 
 from sepkit.observers import TrainingView
+from sepkit.training.checkpoints import Checkpoints, write_checkpoint
 
 SOURCES = ["vocals", "drums"]
 N_STEPS = 3  # per epoch: 10 items in batches of 4
@@ -50,7 +52,19 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def last_weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "training" / "state.pt", weights_only=True)["separator"]
+    return stored_state(folder)["separator"]
+
+
+def stored_state(folder: Path) -> dict:
+    return Checkpoints(folder / "training").load()
+
+
+def change_state(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change the newest state of a run as another version, or other code, would have written it."""
+    checkpoints = Checkpoints(folder / "training")
+    state = checkpoints.load()
+    change(state)
+    write_checkpoint(checkpoints.newest, state)
 
 
 def assert_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:

@@ -53,6 +53,7 @@ _CHOICES = (
     ("data", "remix"),
     ("data", "root"),
     ("data", "root", "*"),
+    ("training", "ema"),
 )  # where a number or a mapping stands
 _KINDS = tuple((kind,) for kind in ("number", "ramp", "mapping", "path", "list"))
 _EXPECTATIONS = {  # pydantic's error types in our words

@@ -128,22 +128,31 @@ class LossSettings(Settings):
         return {**settings, "name": str(settings.get("class")).rpartition(".")[2]}
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainingSettings(Settings):
     """How the network is trained.
 
     Attributes:
-        epochs: passes over the data's items.
+        epochs: passes over the data's items; a run may be made longer.
         batch_size: examples per optimizer step, accumulation included.
         accumulate: parts in which a batch is computed.
         optimizer: class mapping, from torch.optim.
         schedule: class mapping, from sepkit.schedules.
         clip: greatest norm of the gradient, that of losses with parameters included; None: no limit.
         ema: decay of the averaged weights per step, [0, 1), which are validated and saved; early on it is less,
-            (1 + step) / (10 + step), so that the weights at the start do not count for long; None: no averaging.
+            (1 + step) / (10 + step), so that the weights at the start do not count for long; a list: several averages,
+            each validated, the best of which is saved; None: no averaging.
         precision: of the network's arithmetic; auto: what the device is good at.
         seed: decides the weights at the start, every example, and what networks and losses draw.
         max_minutes: wall time after which training ends; None: no limit.
         early_stop: epochs without a better score after which training ends; None: never.
+        keep_best: models of the best epochs that are kept; the best is the run folder's own, and above 1,
+            each lies in `best/`, too.
+        max_skipped: steps in a row that are left out, since loss or gradient is not finite, before training ends.
+        checkpoint_minutes: between checkpoints within an epoch, of which there is one at the end of each, too; None:
+            there alone.
         compile: compile the network's core.
         freeze: patterns of the names of the network's parameters that are not trained, such as "core.encode.*".
         recompute: keep only the inputs of the network's blocks for the backward pass, and compute what is inside again:
@@ -156,14 +165,30 @@ class TrainingSettings(Settings):
     optimizer: ClassMapping = {"class": "AdamW", "lr": 1e-3}
     schedule: ClassMapping = {"class": "Cosine"}
     clip: Positive | None = None
-    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    ema: (
+        Annotated[
+            Annotated[Decay, Tag("number")] | Annotated[Annotated[list[Decay], Field(min_length=1)], Tag("list")],
+            Discriminator(lambda decay: "list" if isinstance(decay, list) else "number"),
+        ]
+        | None
+    ) = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_minutes: Positive | None = None
     early_stop: Count | None = None
+    keep_best: Count = 1
+    max_skipped: Annotated[int, Field(ge=0)] = 10
+    checkpoint_minutes: Positive | None = 10.0
     compile: bool = False
     freeze: list[str] = []
     recompute: bool = False
+
+    @field_validator("ema")
+    @classmethod
+    def _tell_averages_apart(cls, ema: Any) -> Any:
+        if isinstance(ema, list) and len(set(ema)) < len(ema):
+            raise ValueError(f"must be different decays, got {ema}")
+        return ema
 
     @field_validator("accumulate")
     @classmethod

@@ -1,17 +1,17 @@
 """The state of a run: all that decides how a stopped training goes on."""
 
-import io
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sepkit.generators import get_generators, set_generators
+from sepkit.training.plain_state import flatten
 from sepkit.training.run_folder import RunFolder
 
-_EARLIER = {"plan": {"version": 1, "songs": None}}  # of states that do not hold it
+_EARLIER = {"plan": {"version": 1, "songs": None}, "guard": {"in_row": 0}}  # of states that do not hold it
 _OTHERS = {"separator": "the network is not what it was", "objective": "the losses are not what they were"}
 
 
@@ -45,10 +45,16 @@ class Checkpointer:
     Args:
         parts: what has `state_dict`, of tensors and plain data, and `load_state_dict`, by name.
         folder: of the run; None: nothing is written.
+        minutes: after which the next one is due; None: never.
     """
 
-    def __init__(self, parts: Mapping[str, Any], folder: RunFolder | None) -> None:
-        self.parts, self.folder = dict(parts), folder
+    def __init__(self, parts: Mapping[str, Any], folder: RunFolder | None, minutes: float | None = None) -> None:
+        self.parts, self.folder, self.minutes = dict(parts), folder, minutes
+        self._saved = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether the time since the last checkpoint is up."""
+        return self.minutes is not None and time.monotonic() - self._saved >= 60 * self.minutes
 
     def state(self) -> dict[str, Any]:
         """Return the states of all parts by name."""
@@ -76,17 +82,15 @@ class Checkpointer:
         """Write the state into the run folder."""
         if self.folder:
             self.folder.save(self.state())
+        self._saved = time.monotonic()
 
 
 def check_readable(states: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse states, by name of the part, that could be written, but not be read again: ValueError names the part."""
+    """Refuse states, by name of the part, that cannot be written down: ValueError names the part."""
     for name, state in states.items():
-        written = io.BytesIO()
         try:
-            torch.save({key: value for key, value in state.items() if not isinstance(value, Tensor)}, written)
-            written.seek(0)
-            torch.load(written, weights_only=True)
-        except Exception as error:  # whatever pickle makes of a strange object
+            flatten(state)
+        except ValueError as error:
             raise ValueError(
                 f"the state of {name} must be of tensors, numbers, strings, and lists or mappings of these, so "
                 "that a stopped training can go on: change what its attributes or its get_extra_state hold"

@@ -22,6 +22,7 @@ from sepkit.objective import Judgement, Objective
 from sepkit.processes import Processes
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
+from sepkit.training.best_models import keep_models
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
 from sepkit.training.examples import Drawing, make_dataset
@@ -31,13 +32,14 @@ from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.signals import StopRequest, TrainingError
 from sepkit.training.songs import NOTHING_TO_SCORE
+from sepkit.training.step_guard import StepGuard, diverged, report_skipped
 from sepkit.training.totals import Totals
 from sepkit.training.validation import validate
-from sepkit.training.weight_average import WeightAverage
+from sepkit.training.weight_average import WeightAverages, make_average
 from sepkit.training.weights import describe_base, limit_training, plain_separator, plan_inheritance, save_updates
 
-_CHECK_EVERY = 10  # steps between checks of the loss, each of which waits for the device
-_COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished")
+_SHOW_EVERY = 10  # steps between losses in the bar, each of which waits for the device
+_COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished", "horizon")
 
 
 class Trainer:
@@ -83,12 +85,13 @@ class Trainer:
         self.optimizer = instantiate(settings.optimizer, "torch.optim", {"params": self.parameters})
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = instantiate(settings.schedule, "sepkit.schedules")
-        self.ema = None if settings.ema is None else WeightAverage(self.separator, settings.ema)
+        self.ema = make_average(self.separator, settings.ema)
         self.precision = choose_precision(settings.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         built = [instantiate(config, "sepkit.observers") for config in recipe.observers]
         self.observers = ObserverList([*built, *observers], device)
         self.epoch = self.step = 0
+        self.horizon = settings.epochs  # at which the schedule ends
         self.seconds = 0.0
         self.totals = Totals(self.processes)  # of the current epoch
         self.failures: Counter[str] = Counter()  # why examples were drawn anew, since it was last told
@@ -102,6 +105,8 @@ class Trainer:
             recompute_blocks(self.separator)
         if settings.compile:
             self.separator.facts.core.compile()
+        self.guard = StepGuard(self.separator, settings.max_skipped)
+        self.last_good = self.folder.checkpoints.newest if self.folder else None  # checkpoint
         self.checkpointer = self._make_checkpointer()
 
     def _make_checkpointer(self) -> Checkpointer:
@@ -120,9 +125,10 @@ class Trainer:
             "plan": Drawing(self.dataset),
             "totals": self.totals,
             "progress": Attributes(self, _COUNTERS),
+            "guard": self.guard,
             **({"ema": self.ema} if self.ema else {}),
         }
-        return Checkpointer(parts, self.folder)
+        return Checkpointer(parts, self.folder, self.recipe.training.checkpoint_minutes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -136,10 +142,18 @@ class Trainer:
         Neither the first step lies at 0, where a warm-up would not move anything, nor the last at 1.
         """
         settings = self.recipe.training
-        share = (self.step + 1) / (settings.epochs * self.steps_per_epoch + 1)
+        share = (self.step + 1) / (self.horizon * self.steps_per_epoch + 1)
         if settings.max_minutes:
             share = max(share, self.seconds / (60 * settings.max_minutes))
         return min(1.0, share)
+
+    @property
+    def place(self) -> float:
+        """Return where the next step lies, in the unit of the schedule."""
+        unit = getattr(self.schedule, "unit", "training")
+        if unit == "training":
+            return self.progress
+        return self.step + 1 if unit == "steps" else max(1.0, self.seconds) / 60  # the first lies behind 0, too
 
     @property
     def averaged(self) -> Separator:
@@ -151,6 +165,8 @@ class Trainer:
         loader = None
         try:
             loader = make_loader(self)
+            if self.folder:
+                self.folder.steps.open()
             if self.inheritance and not self.inheritance.new and not self.step and not self.base_scores:
                 self._score_base()
             while not self.finished and not stop.requested:
@@ -158,6 +174,8 @@ class Trainer:
         finally:
             if loader:
                 loader.close()
+            if self.folder:
+                self.folder.steps.close()
             self.observers.notify("on_end", self, self.history[-1] if self.history else {})
 
     def _score_base(self) -> None:
@@ -179,24 +197,37 @@ class Trainer:
         ) as bar:
             for position in range(done, self.steps_per_epoch):
                 computed = self.take_step(batches, position)
-                if self.step % _CHECK_EVERY == 0:
-                    bar.set_postfix(loss=f"{self._check_loss():.4f}", refresh=False)
+                if self.step % _SHOW_EVERY == 0:
+                    bar.set_postfix(loss=f"{self._mean_loss():.4f}", refresh=False)
                 bar.update()
-                stopped, self.seconds = self.processes.broadcast((stop.requested, self.seconds))
+                wanted = (stop.requested, stop.save_requested or self.checkpointer.is_due(), self.seconds)
+                stopped, due, self.seconds = self.processes.broadcast(wanted)
                 before = self._count_overhead(before, computed)
+                if stopped or due:
+                    self._save(stop)
                 if stopped:
-                    self._check_loss()
-                    self._tell_failures()
-                    self.checkpointer.save()
                     return
                 if limit and self.seconds >= 60 * limit:
                     self.finished = f"after {limit} minutes"
                     break
-        self._check_loss()
         self._tell_failures()
         if not self.finished and self.epoch + 1 < self.recipe.training.epochs:
             loader.begin(self.epoch + 1)  # while this process validates
         self._end_epoch()
+
+    def _save(self, stop: StopRequest) -> None:
+        """Write a checkpoint between two steps, and say so where a user asked for that alone."""
+        self._tell_failures()
+        self._save_state()
+        if stop.save_requested and not stop.requested:
+            self.log(f"saved at step {self.step}, as SIGUSR1 asked")
+        stop.save_requested = False
+
+    def _save_state(self) -> None:
+        """Write a checkpoint, which is good unless the last steps were left out."""
+        self.checkpointer.save()
+        if self.folder and not self.guard.in_row:
+            self.last_good = self.folder.checkpoints.newest
 
     def _count_overhead(self, before: float, computed: float) -> float:
         """Add the time since the last step, in ms so that none is too short to divide by, and return the time."""
@@ -229,6 +260,7 @@ class Trainer:
         items = range(len(self.dataset))[position * settings.batch_size : (position + 1) * settings.batch_size]
         present = self.dataset.presence([(self.epoch, i) for i in items])
         counts, epoch = self.objective.count(present), self.step / self.steps_per_epoch  # of all parts
+        self.guard.begin()
         self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
         judged, total, n_seen = Judgement({}, {}), 0.0, 0
         while n_seen < len(items):
@@ -245,37 +277,33 @@ class Trainer:
             computed += time.perf_counter() - began
         began = time.perf_counter()
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * self.schedule.factor(self.progress)
+            group["lr"] = rate * self.schedule.factor(self.place)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf).detach()
-        self.scaler.step(self.optimizer)
+        taken = self.guard.allows(total, norm, self.scaler)
+        if taken:
+            self.scaler.step(self.optimizer)
+            if self.ema:
+                self.ema.update(self.step)
         self.scaler.update()
-        # The scaler leaves out a step whose gradient is not finite, and tries a smaller scale.
-        if self.scaler.is_enabled() and not norm.isfinite():
-            norm = torch.zeros_like(norm)
-        elif self.ema:
-            self.ema.update(self.step)
         computed += time.perf_counter() - began
-        self.totals.add(judged.sums, judged.counts)
-        self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
+        if not taken and self.guard.in_row:
+            report_skipped(self, items, judged, self.log)
+        else:  # the scaler leaves out steps, too, while it looks for its scale
+            norm = norm if taken else torch.zeros_like(norm)
+            self.totals.add(judged.sums, judged.counts)
+            self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
         self.step += 1
+        if self.folder:
+            self.folder.steps.write(self.step)
         if self.observers.waits_for("on_step"):
             self.observers.notify("on_step", self, {**judged.means(), "loss": total, "grad_norm": norm})
         self.seconds += time.perf_counter() - started
         return computed
 
-    def _check_loss(self) -> float:
-        """Return the mean loss of the epoch so far; a training whose loss or gradient is not finite cannot go on."""
-        sums, counts = self.totals.sums, self.totals.counts
-        loss, norm = (float(sums[name]) / counts[name] for name in ("loss", "grad_norm"))
-        if math.isfinite(loss) and math.isfinite(norm):
-            return loss
-        terms = [term.name for term in self.objective.terms if not math.isfinite(float(sums[term.name]))]
-        what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient became {norm}"
-        raise TrainingError(
-            f"{what} by step {self.step} ({', '.join(terms) or 'all terms are finite'}): lower the learning "
-            "rate, set training.clip, or choose precision float32; the last saved state is untouched"
-        )
+    def _mean_loss(self) -> float:
+        """Return the mean loss of the epoch so far; NaN where no step was taken."""
+        return float(self.totals.sums.get("loss", math.nan)) / self.totals.counts.get("loss", 1)
 
     def _end_epoch(self) -> None:
         """Validate, save the best, add the epoch to the history; the state comes last, so that a kill repeats it."""
@@ -301,7 +329,9 @@ class Trainer:
             save_model(plain_separator(self.averaged), self.folder.path, self._card())
         elif self.folder and self.finished:
             write_card(plain_separator(self.separator), self.folder.path, self._card())
-        self.checkpointer.save()
+        if self.folder and settings.keep_best > 1 and "SDR" in row:
+            keep_models(self.folder.path, self.history, settings.keep_best, self._save_kept)
+        self._save_state()
         self.observers.notify("on_epoch", self, row)
         self.excerpts = ()
         if self.table is None:
@@ -311,18 +341,34 @@ class Trainer:
         self.log(self.table.line(row))
 
     def _validate(self) -> dict[str, float]:
-        """Score the separator on the validation songs, and hold excerpts for the observers."""
+        """Score the separator, with each of several averages the best of which counts, on the validation songs."""
+        if not isinstance(self.ema, WeightAverages):
+            scores, self.excerpts = self._score(self.averaged)
+            return scores
+        found = {decay: self._score(average.averaged) for decay, average in self.ema.averages.items()}
+        self.ema.best = max(found, key=lambda decay: found[decay][0]["SDR"])
+        scores, self.excerpts = found[self.ema.best]
+        by_decay = {f"SDR_ema_{decay}": each["SDR"] for decay, (each, _) in found.items()}
+        return {**scores, "ema": float(self.ema.best), **by_decay}
+
+    def _score(self, separator: Separator) -> tuple[dict[str, float], tuple[Excerpt, ...]]:
+        """Score a separator on the validation songs, and hold excerpts for the observers."""
         settings = self.recipe.validation
         batch_size = settings.batch_size or self.sampler.batch_size
         excerpts: list[Excerpt] = []
         keep = excerpts.append if self.folder and self.observers.waits_for("on_epoch") else None
-        scores = validate(self.averaged, self.valid_songs, settings.excerpt, batch_size, keep, self.processes)
-        self.excerpts = tuple(excerpts)
+        scores = validate(separator, self.valid_songs, settings.excerpt, batch_size, keep, self.processes)
         scored = [score for score in scores.values() if not math.isnan(score)]
         if not scored:
-            raise TrainingError(NOTHING_TO_SCORE)
+            raise diverged(self, "nothing can be scored") if self.guard.in_row else TrainingError(NOTHING_TO_SCORE)
         by_source = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
-        return {"SDR": round(sum(scored) / len(scored), 4), **by_source}
+        return {"SDR": round(sum(scored) / len(scored), 4), **by_source}, tuple(excerpts)
+
+    def _save_kept(self, folder: Path) -> None:
+        """Write the model of the last epoch, with its own scores in its card."""
+        scores = {name: self.history[-1][name] for name in self.history[-1] if name in self.best}
+        card = {**self._card(), "validation": {n: None if math.isnan(v) else v for n, v in scores.items()}}
+        save_model(plain_separator(self.averaged), folder, card)
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Mark an epoch that is the best, and end a training that has waited for a better one long enough."""

@@ -54,7 +54,7 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
                 _make_valueless(module, tensors.add)
             weights = [weight for module in (separator, objective) for weight in module.parameters()]
             n_values = sum(weight.numel() for weight in weights if weight.requires_grad)
-            held = 4 * round(n_values * (_states(settings.optimizer) + (settings.ema is not None)))
+            held = 4 * round(n_values * (_states(settings.optimizer) + _count_averages(settings.ema)))
             for _ in range(min(2, settings.accumulate)):  # each further part is like the second
                 _backward(separator, objective, settings.batch_size // settings.accumulate, settings.precision)
     at_the_step = tensors.now + (0 if settings.optimizer.get("fused") else 4 * n_values)
@@ -100,6 +100,10 @@ def _backward(separator: Separator, objective: Objective, n_items: int, precisio
         separation = separator.analyze(mixture, targets)
     sums = objective(separation).sums.values()
     torch.stack([each.sum() for each in sums]).sum().backward()
+
+
+def _count_averages(ema: float | list[float] | None) -> int:
+    return 0 if ema is None else len(ema) if isinstance(ema, list) else 1
 
 
 def _states(optimizer: dict[str, Any]) -> float:

@@ -2,12 +2,11 @@
 
 import csv
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from sepkit.disk import OutputError, not_left_empty, writing
 from sepkit.files import PREFIX, atomic_file
@@ -19,13 +18,16 @@ from sepkit.plain import parse_yaml, read_text
 from sepkit.recipe import Recipe
 from sepkit.recipe.base import Base
 from sepkit.report import FILE as REPORT
+from sepkit.training.best_models import FOLDER as MODELS
+from sepkit.training.checkpoints import Checkpoints
+from sepkit.training.step_record import FILE as STEPS
+from sepkit.training.step_record import StepRecord
 from sepkit.training.weights import ADAPTERS
 
 RECIPE, HISTORY, PICTURE = "recipe.yaml", "history.csv", "history.png"
-MARKER, STATE = Path("training") / "run", Path("training") / "state.pt"
-STATE_FORMAT = 2
+MARKER = Path("training") / "run"
 _MARK = "A training of sepkit lies in the folder around this one: --restart may remove it.\n"
-_FILES = (STATE, ADAPTERS, TRACKED, BEST, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
+_FILES = (Path("training") / STEPS, ADAPTERS, TRACKED, BEST, CARD, WEIGHTS, HISTORY, PICTURE, REPORT, RECIPE)
 _BASE = "separator.from"
 _LATER = {  # keys that older runs have not written down, and what they stood for
     "separator": {"from": None, "normalize": None, "chunking": None, "residual": None},
@@ -34,7 +36,17 @@ _LATER = {  # keys that older runs have not written down, and what they stood fo
 }
 # They may differ between the parts of one run, since they change no result, or only what would have ended it; the store
 # keeps lossy files in 16 bits.
-FREE_KEYS = ("data.workers", "data.on_error", "data.store", "data.store_limit", "observers")
+FREE_KEYS = (
+    "data.workers",
+    "data.on_error",
+    "data.store",
+    "data.store_limit",
+    "training.epochs",
+    "training.keep_best",
+    "training.checkpoint_minutes",
+    "training.max_skipped",
+    "observers",
+)
 
 
 class RunFolder:
@@ -54,6 +66,8 @@ class RunFolder:
 
     def __init__(self, path: str | Path, recipe: Recipe, restart: bool = False) -> None:
         self.path, self.recipe, self.restart = Path(path), recipe, restart
+        self.checkpoints = Checkpoints(self.path / MARKER.parent)
+        self.steps = StepRecord(self.path / MARKER.parent)
         self._check()
 
     @contextmanager
@@ -114,7 +128,7 @@ class RunFolder:
     def _compare(self) -> None:
         """Refuse to go on with a run of another recipe; one that was killed before it wrote its recipe has none."""
         path = self.path / RECIPE
-        if not path.exists() and not (self.path / STATE).exists():
+        if not path.exists() and not self.checkpoints.exist():
             return
         try:
             stored = parse_yaml(read_text(path))
@@ -146,60 +160,64 @@ class RunFolder:
         names = ("more", *(f"more{number}" for number in range(2, 1000)))
         run = next(place for place in map(self.path.with_name, names) if not place.exists())
         added = f"--run {shlex.quote(str(run))} --from {shlex.quote(str(self.path))}"
-        epochs = ", of training.epochs more epochs" if "training.epochs" in different else ""
-        return f"; to train on from its weights, add `{added}` to the same command: a run of its own{epochs}"
+        return f"; to train on from its weights, add `{added}` to the same command: a run of its own"
 
     def load(self) -> dict[str, Any] | None:
-        """Load the state to go on from; None where there is none yet.
+        """Load the newest state that is whole; None where there is none yet.
 
         Raises:
-            ValueError: it is damaged, or of a later format.
+            ValueError: all are damaged, or it is of a later format.
         """
-        if self.restart or not (self.path / STATE).is_file():
-            return None
-        try:
-            state = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
-            form = state["format"]
-        except Exception as error:  # whatever torch makes of a damaged file
-            raise ValueError(f"{self.path / STATE} is damaged: start anew with --restart") from error
-        if form != STATE_FORMAT:
-            raise ValueError(f"{self.path} has format {form}, sepkit goes on with {STATE_FORMAT}: use --restart")
-        return state
+        return None if self.restart else self.checkpoints.load()
 
     def begin(self) -> None:
         """Mark the folder as a run, remove an earlier training from it, and write the recipe."""
         with writing(self.path, "choose another folder with --run"):
             if self.is_run:
                 self._sweep()
+                self.checkpoints.remove()
+                for model in (self.path / MODELS).glob("epoch_*/"):
+                    shutil.rmtree(model)
                 self._remove(*map(str, _FILES), "events.out.tfevents.*", "pictures/epoch_*.png", "pictures/best_*.png")
             else:
                 (self.path / MARKER.parent).mkdir(parents=True, exist_ok=True)
                 (self.path / MARKER).write_text(_MARK, encoding="utf-8")
-            with atomic_file(self.path / RECIPE) as temporary:
-                temporary.write_text(self.recipe.dump(), encoding="utf-8")
+            self._write_recipe()
+
+    def go_on(self) -> None:
+        """Write the recipe down again where something changed that may change."""
+        with writing(self.path, self.way_on()):
+            if read_text(self.path / RECIPE) != self.recipe.dump():
+                self._write_recipe()
+
+    def _write_recipe(self) -> None:
+        with atomic_file(self.path / RECIPE) as temporary:
+            temporary.write_text(self.recipe.dump(), encoding="utf-8")
 
     def _sweep(self) -> None:
         """Remove what a killed process left half written; no other process writes while the folder is held."""
         if self.is_run:
             self._remove(*(f"{folder}{PREFIX}*" for folder in ("", "training/", "pictures/")))
 
+            for left in self.checkpoints.folder.glob(f"{PREFIX}*/"):
+                shutil.rmtree(left, ignore_errors=True)
+
     def _remove(self, *patterns: str) -> None:
         for path in (path for pattern in patterns for path in self.path.glob(pattern) if path.is_file()):
             path.unlink(missing_ok=True)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the history and the state; a kill leaves the old state or the new one."""
+        """Write the history and the state; a kill leaves the old states or the new one, too."""
         history = state["progress"]["history"]
         with writing(self.path, self.way_on()):
             if history:
                 with atomic_file(self.path / HISTORY) as temporary:
                     write_history(temporary, history)
-            with atomic_file(self.path / STATE) as temporary, temporary.open("wb") as file:
-                torch.save({"format": STATE_FORMAT, **state}, file)  # to a path, torch loses why it failed
+            self.checkpoints.save(state, state["progress"]["step"])
 
     def way_on(self) -> str:
         """Describe what is safe when a training breaks off, and how it goes on."""
-        if (self.path / STATE).is_file():
+        if self.checkpoints.exist():
             return "the state saved last is whole: the same command goes on from there"
         return "nothing was saved yet: the same command begins anew"
 

@@ -18,6 +18,7 @@ from sepkit.processes import end_if_spawned
 from sepkit.recipe import importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.training.horizon import move_horizon, reason_to_stop
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.memory import tell_memory
@@ -83,7 +84,9 @@ def train(
     recipe_folder = checked.path.parent if checked.path else None
     with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen):
         state = folder.load()
-        if state and (reason := state["progress"]["finished"]):
+        for reason in folder.checkpoints.damaged.values():
+            log(f"{reason}: the one before is used, {folder.checkpoints.newest}")
+        if state and (reason := reason_to_stop(state, checked)):
             log(f"{folder.path} is finished ({reason}): nothing to do; --restart trains anew")
             _write_missing(folder, state, chosen)
             return folder.path
@@ -92,7 +95,13 @@ def train(
         trainer = Trainer(checked, open_data(checked, sets.append), chosen, folder, log, observers, verbose)
         if state:
             trainer.checkpointer.load_state(state)
-            log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}")
+            folder.go_on()
+            if trainer.guard.in_row:
+                trainer.last_good = None
+            repeated = describe_repeated(folder.steps.read() - trainer.step)
+            log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}, {repeated}")
+            if moved := move_horizon(trainer):
+                log(moved)
         else:
             start(trainer)
             folder.begin()
@@ -121,6 +130,13 @@ def describe_gain(score: float, base_score: float | None) -> str:
     gain = score - base_score
     relation = "above" if gain >= 0 else "below"
     return f", {abs(gain):.2f} dB {relation} that of the model it began as"
+
+
+def describe_repeated(n_steps: int) -> str:
+    """Describe how many steps are taken again, since they came after the checkpoint that is gone on from."""
+    if n_steps <= 0:
+        return "no step is repeated"
+    return "1 step is repeated" if n_steps == 1 else f"{n_steps} steps are repeated"
 
 
 def _ignore_closed_output(log: Callable[[str], object]) -> Callable[[str], None]:

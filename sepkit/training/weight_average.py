@@ -1,7 +1,7 @@
 """Averaged weights, which are validated and saved where a recipe asks for them."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,3 +47,57 @@ class WeightAverage:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore averaged weights."""
         self.averaged.load_state_dict(state)
+
+
+class WeightAverages:
+    """Averages of several decays, of which one is validated best.
+
+    Args:
+        module: whose weights are averaged.
+        decays: (0, 1) each.
+
+    Attributes:
+        averages: by the decay as text.
+        best: the key of the one that is saved.
+    """
+
+    def __init__(self, module: nn.Module, decays: Sequence[float]) -> None:
+        self.averages = {str(decay): WeightAverage(module, decay) for decay in decays}
+        self.best = next(iter(self.averages))
+
+    @property
+    def averaged(self) -> nn.Module:
+        """Return the copy of the module with the best averaged weights."""
+        return self.averages[self.best].averaged
+
+    def update(self, step: int) -> None:
+        """Move the averages as `WeightAverage` does."""
+        for average in self.averages.values():
+            average.update(step)
+
+    def reset(self) -> None:
+        """Start from the weights that the module has now."""
+        for average in self.averages.values():
+            average.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged weights by decay, and which are the best."""
+        return {"best": self.best, "averages": {name: each.state_dict() for name, each in self.averages.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore averaged weights."""
+        self.best = state["best"]
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name])
+
+
+def make_average(module: nn.Module, ema: float | Sequence[float] | None) -> WeightAverage | WeightAverages | None:
+    """Make what averages the weights of a module.
+
+    Args:
+        module: whose weights are averaged.
+        ema: a decay, several, or None for no averaging.
+    """
+    if ema is None:
+        return None
+    return WeightAverage(module, ema) if isinstance(ema, float | int) else WeightAverages(module, ema)
