@@ -55,6 +55,18 @@ def put_in_place(written: Path, path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def move_folder(folder: Path, aside: Path) -> None:
+    """Move a folder to another name beside it.
+
+    Args:
+        folder: which is there.
+        aside: its new place; a folder that is there is removed.
+    """
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    _sync_folder(aside.parent)
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a folder to write into, which becomes `path` when the block ends, and is removed when it raises.

@@ -136,6 +136,7 @@ def test_a_kind_of_value_from_later_is_refused():
 
 
 def test_the_last_two_are_kept(tmp_path):
+    (tmp_path / "training").mkdir()
     checkpoints = Checkpoints(tmp_path / "training")
     for step in (1, 5, 5, 123456789):
         checkpoints.save({"step": step}, step)

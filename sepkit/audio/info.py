@@ -173,14 +173,14 @@ def vanished(path: str, error: OSError) -> AudioError:
     return AudioError(f"Cannot read {path}: {error.strerror or error}; check that it is still there.")
 
 
-def is_sound(samples: np.ndarray) -> np.ndarray:
+def is_sound(samples: np.ndarray, largest: float = _LARGEST) -> np.ndarray:
     """Return which samples can be sound: none that is NaN, infinite, or so large that powers of it are."""
-    return np.abs(samples) <= _LARGEST
+    return np.abs(samples) <= largest
 
 
-def nonfinite(samples: np.ndarray, position: int) -> str | None:
+def nonfinite(samples: np.ndarray, position: int, largest: float = _LARGEST) -> str | None:
     """Name the first of samples (n, C) that cannot be sound, where they begin at a position; None without one."""
-    found = is_sound(samples)
+    found = is_sound(samples, largest)
     if found.all():
         return None
     offset, channel = np.argwhere(~found)[0]

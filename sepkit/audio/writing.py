@@ -22,6 +22,7 @@ SUBTYPES = {
     ".mp3": ("MPEG_LAYER_III",),
 }  # the first is the default
 ENCODER_BLOCK = 1 << 14  # libsndfile's Vorbis encoder keeps a block on the stack
+_LARGEST = float(np.finfo(np.float32).max)  # finite ones are cut at full scale, or kept in floating point
 VORBIS_LIMITS = (200000, 255)  # Hz and channels; beyond them the encoder crashes
 RIFF_LIMIT = 0xFFFFFFFF  # bytes; longer files become RF64
 
@@ -164,7 +165,7 @@ class AudioWriter:
                 f"{self._path} takes blocks ({self.n_channels}, T), got {tuple(block.shape)}; reshape the block."
             )
         samples = _interleaved(block.detach().cpu().float().numpy())
-        if (found := nonfinite(samples, self.n_samples)) is not None:
+        if (found := nonfinite(samples, self.n_samples, _LARGEST)) is not None:
             raise AudioError(f"Cannot write {self._path}: the waveform holds {found}; find out where that comes from.")
         self._attempt(self._sink.write, _quantize(samples, self.subtype))
         self.n_samples += len(samples)

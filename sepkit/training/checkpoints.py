@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from sepkit.files import PREFIX, atomic_folder, hash_file
+from sepkit.files import PREFIX, atomic_folder, hash_file, move_folder
 from sepkit.model_folder import write_tensors
 from sepkit.training.plain_state import flatten, restore
 
@@ -80,7 +80,7 @@ class Checkpoints:
             state: see `flatten`.
             step: by which it is named.
         """
-        self.folder.mkdir(exist_ok=True)
+        self.folder.stat()  # a folder that went is not made again: the rest of the run is not in it
         self._set_damaged_aside()
         same = [number for at, number in map(_number, self.list()) if at == step]  # stopped before its epoch ended
         place = self.folder / (f"step_{step:08}_{max(same) + 1}" if same else f"step_{step:08}")
@@ -93,8 +93,7 @@ class Checkpoints:
         """Move what `load` passed over aside, so that what is saved from here on is newer."""
         for place in [place for place in self.damaged if place.name != EARLIER and place.exists()]:
             aside = place.with_name(f"{_DAMAGED}{place.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            place.rename(aside)
+            move_folder(place, aside)
         self.damaged = {}
 
     def _prune(self) -> None:
@@ -104,8 +103,7 @@ class Checkpoints:
         old = places[_KEPT:] + (list(self.folder.glob(f"{_DAMAGED}*")) if len(places) >= _KEPT else [])
         for place in old:
             left = place.with_name(f"{PREFIX}{place.name}")
-            shutil.rmtree(left, ignore_errors=True)
-            place.rename(left)
+            move_folder(place, left)
             shutil.rmtree(left)
 
     def remove(self) -> None:
