@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sepkit import audio
-from sepkit.audio import AudioError, AudioInfo
+from sepkit.audio import AudioError, AudioInfo, reading
 from sepkit.audio.av_source import AvSource
 from sepkit.audio.info import DecodeError
 from sepkit.audio.pcm import locate_samples
@@ -429,6 +429,20 @@ def test_a_file_that_vanishes_is_named_in_one_sentence_by_workers_too(song, tmp_
     assert last.rpartition("AudioError: ")[2] == (
         f"Cannot read {song}: No such file or directory; check that it is still there."
     )
+
+
+@pytest.mark.parametrize("suffix", ["flac", "m4a"])
+def test_a_file_that_vanishes_as_it_is_opened_is_named(tmp_path, monkeypatch, suffix):
+    path = write(tmp_path / f"a.{suffix}", suffix)
+    info, look = audio.probe(path), reading.check_unchanged
+
+    def look_and_lose(info):
+        look(info)
+        path.unlink()
+
+    monkeypatch.setattr(reading, "check_unchanged", look_and_lose)
+    with pytest.raises(AudioError, match=r"Cannot read .*: No such file or directory; check that it is still there"):
+        audio.AudioReader(path, info=info)
 
 
 def test_a_reader_notices_a_change_where_it_seeks(tmp_path):

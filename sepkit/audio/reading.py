@@ -72,6 +72,7 @@ class AudioReader:
                 sequential = self.info.seekable == 0
                 self._source = AvSource(self.info.path, stream, self.info.starts, sequential, allow_truncated)
         except (DecodeError, OSError) as error:
+            check_unchanged(self.info)  # which went between the two looks at it
             raise AudioError(f"Cannot open {self._path}: {error}; check that it is still there.") from error
 
     def __enter__(self) -> "AudioReader":
