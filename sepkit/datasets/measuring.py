@@ -89,10 +89,10 @@ def _recall(infos: dict[Path, audio.AudioInfo], column: str | None) -> dict[Path
 
 
 def _measure_missing(
-    infos: dict[Path, audio.AudioInfo], known: Iterable[Path], workers: int | None, progress: bool
+    infos: dict[Path, audio.AudioInfo], known: Mapping[Path, object], workers: int | None, progress: bool
 ) -> dict[Path, Measurement]:
     """Measure what is not known, and remember it."""
-    missing = [info for path, info in infos.items() if path not in set(known)]
+    missing = [info for path, info in infos.items() if path not in known]
     found = {}
     for batch in in_batches(_measure_readable, missing, workers, "measuring files", "file", progress):
         batch = [(info, measurement) for info, measurement in batch if measurement is not None]
