@@ -7,6 +7,7 @@ there before.
 
     python benchmarks/faults.py --output faults.md
     python benchmarks/faults.py --songs my_songs --trials 2 --kinds bleed swapped
+    python benchmarks/faults.py --first 100 --seed 1
 """
 
 import argparse
@@ -254,11 +255,11 @@ FAULTS: dict[str, tuple[Callable[..., Plant], tuple]] = {
 def main() -> int:
     options = _parse()
     with tempfile.TemporaryDirectory() as folder:
-        songs = copy_songs(options.songs, Path(folder) / "songs", options.n_songs)
+        songs = copy_songs(options.songs, Path(folder) / "songs", options.first, options.n_songs)
         clean = check(Path(folder) / "songs")
         lines = [
-            f"{len(songs)} songs of {Path(options.songs).name}, {options.trials} of them for each strength; "
-            "unchanged they have "
+            f"{len(songs)} songs of {Path(options.songs).name} from number {options.first} on, {options.trials} of "
+            f"them for each strength, drawn with seed {options.seed}; unchanged they have "
             f"{sum(f.severity == Severity.ERROR for f in clean)} errors, "
             f"{sum(f.severity == Severity.WARNING for f in clean)} warnings, "
             f"{sum(f.severity == Severity.NOTE for f in clean)} notes.",
@@ -268,7 +269,7 @@ def main() -> int:
         ]
         print(*lines, sep="\n", flush=True)
         for name in options.kinds or FAULTS:
-            lines.append(measure(name, songs, set(map(identity, clean)), options.trials))
+            lines.append(measure(name, songs, set(map(identity, clean)), options.trials, options.seed))
             print(lines[-1], flush=True)
     if options.output:
         Path(options.output).write_text("\n".join(lines) + "\n")
@@ -279,15 +280,17 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--songs", default="demo", help="root of songs with vocals, drums, bass and other")
     parser.add_argument("--n-songs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="songs of the root that are left out, in its order")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn: songs, stems, places")
     parser.add_argument("--trials", type=int, default=3, help="songs in which each strength is planted")
     parser.add_argument("--kinds", nargs="+", choices=list(FAULTS), help="default: all")
     parser.add_argument("--output", help="Markdown")
     return parser.parse_args()
 
 
-def copy_songs(source: str, root: Path, n_songs: int) -> list[Path]:
+def copy_songs(source: str, root: Path, first: int, n_songs: int) -> list[Path]:
     """Copy songs, as 16-bit WAV with a mixture, a fifth of them into test."""
-    found = gather([Source(source)], sample_rate=RATE, n_channels=2).songs[:n_songs]
+    found = gather([Source(source)], sample_rate=RATE, n_channels=2).songs[first : first + n_songs]
     folders = []
     for i, song in enumerate(found):
         folder = root / ("test" if i % 5 == 4 else "train") / f"song_{i:03d}"
@@ -310,13 +313,13 @@ def identity(finding: Finding) -> tuple:
     return finding.kind, finding.file, finding.message
 
 
-def measure(name: str, songs: list[Path], clean: set[tuple], trials: int) -> str:
+def measure(name: str, songs: list[Path], clean: set[tuple], trials: int, seed: int) -> str:
     """Plant a fault at each strength, and describe what was found in a row of the table."""
     plant, strengths = FAULTS[name]
     found, false = [], 0
     for number, strength in enumerate(strengths):
         hits = 0
-        rng = np.random.default_rng([zlib.crc32(name.encode()), number])
+        rng = np.random.default_rng([zlib.crc32(name.encode()), number, *([seed] if seed else [])])
         chosen = [songs[i] for i in rng.permutation(len(songs)) if _fits(songs[i], strength)][:trials]
         for folder in chosen:
             hit, wrong = _try(folder, plant, strength, clean, rng)

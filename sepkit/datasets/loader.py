@@ -79,9 +79,10 @@ class _Filling(Dataset):
         slot, numbers = item
         stems, mixtures, filled = self.ring.stems[slot], self.ring.mixtures, []
         steps = self.dataset.steps
+        plans = [self.dataset.plan(number) for number in numbers]  # before samples fill the cache
         for b, number in enumerate(numbers):
             summed = None if mixtures is None or steps else mixtures[slot, b]
-            filled.append(self.dataset.read_into(number, stems[b], summed))
+            filled.append(self.dataset.read_into(number, stems[b], summed, plans[b]))
             if mixtures is not None and steps:
                 drawn = [torch.as_tensor(values, dtype=torch.float32) for values in filled[-1].parameters]
                 mixtures[slot, b], stems[b] = augment_and_mix(stems[b], drawn, steps, len(stems[b]))

@@ -97,7 +97,7 @@ class _Pool:
         ends = self.ends if partners is None else np.cumsum(np.where(partners, self.masses, 0))
         if not ends[-1]:
             return None
-        song = int(np.searchsorted(ends, generator.integers(ends[-1]), side="right"))
+        song = int(ends.searchsorted(generator.integers(ends[-1]), side="right"))
         number = int(generator.integers(self.n_positions[song]))
         return song, number if self.spans is None else self.spans.position(song, number)
 

@@ -144,18 +144,19 @@ class SongDataset(Dataset):
         parameters = tuple(torch.as_tensor(drawn, dtype=torch.float32) for drawn in plan.parameters)
         return Example(stems, parameters, torch.tensor(plan.present[: len(self.targets)]))
 
-    def read_into(self, number: Number, out: Tensor, mixture: Tensor | None = None) -> Filled:
+    def read_into(self, number: Number, out: Tensor, mixture: Tensor | None = None, plan: Plan | None = None) -> Filled:
         """Fill out with the stems of example (epoch, i); augmentations that can be folded are applied.
 
         Args:
             number: (epoch, i).
             out: (K, C, T) float32, filled.
             mixture: (C, T) float32, filled with the sum of the stems; None: they are not summed.
+            plan: what `plan` returned for the number; None: it is decided here.
 
         Raises:
             sepkit.audio.AudioError: a file cannot be read; where those are skipped, twenty in a row cannot.
         """
-        plan, failures = self.plan(number), []
+        plan, failures = plan or self.plan(number), []
         while True:
             try:
                 folded = fold(self.augment[: self.n_folded], plan.parameters[: self.n_folded], len(self.stems))
