@@ -82,6 +82,7 @@ FAULTS = {
     "nearly mono": ("mono", lambda w: w[:, :1] + 0.001 * w * [1, -1]),
     "inverted": ("inverted", lambda w: w * [1, -1]),
     "one channel": ("channels", lambda w: w * [0, 1]),
+    "one channel of a step": ("channels", lambda w: np.round(w * [0.02, 0.0002] * 32768) / 32768),
     "silent": ("silence", lambda w: 0 * w),
     "all but silent": ("silence", lambda w: 1e-6 * w),
     "shorter by a sample": ("length", lambda w: w[:-1]),

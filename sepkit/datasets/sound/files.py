@@ -18,6 +18,7 @@ _CLIPPED = 6  # samples at flat tops from which they are reported
 _OFFSET, _SURE = 4e-4, 8.0  # of full scale, and in standard errors
 _MONO, _NEARLY_MONO = 1e-8, 1e-4  # power of the difference of channels re that of their sum
 _ONE_SIDED = 1e-6  # power of one channel re the other
+_STEP_POWER, _FAR_SOFTER = 2.0**-30, 1e-3  # of one step of 16 bits, below which no sound is, and of it re the other
 _INVERTED, _LOW_INVERTED = -0.3, -0.5  # correlation of channels, in all and below 150 Hz
 _LOW_SHARE = 0.02  # of the power, that must lie below 150 Hz
 _STEEP = 22.0  # dB within some hundred Hz
@@ -111,7 +112,8 @@ def _find_offset(path: Path, measured: Measurement) -> Iterator[Finding]:
 
 def _compare_channels(path: Path, measured: Measurement) -> Iterator[Finding]:
     first, second = measured.powers
-    if min(first, second) < _ONE_SIDED * max(first, second):
+    softer, louder = min(first, second), max(first, second)
+    if softer < max(_ONE_SIDED * louder, min(_STEP_POWER, _FAR_SOFTER * louder)):
         name = "left" if first < second else "right"
         message = f"its {name} channel is silent"
         yield Finding(Severity.WARNING, "channels", message, path, None, "make it mono, or export both channels")
