@@ -350,3 +350,12 @@ def test_hours_are_those_of_sums_of_files_and_of_parts_of_files(tmp_path):
     hours = {stem: (3600 * sounding, 3600 * total, n) for (_, stem), (sounding, total, n) in activity.items()}
     assert hours["drums"] == pytest.approx((5, 15, 2), abs=0.2)
     assert hours["vocals"] == pytest.approx((6, 10, 1), abs=0.2)
+
+
+def test_a_track_that_a_manifest_divides_among_splits_is_named(tmp_path):
+    write_song(tmp_path / "a", stems())
+    rows = ["path,stem,track,split", "a/lead.wav,lead,a,train", "a/keys.wav,keys,a,test", "a/pad.wav,pad,b,train"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    found = [str(each) for each in gather([Source(tmp_path)], progress=False).findings]
+    assert len(found) == 1
+    assert "the track 'a' is in train and in test; give all its rows one split, or two songs two names" in found[0]

@@ -454,6 +454,19 @@ def test_a_stem_that_is_there_in_upper_and_in_lower_case_is_named(tmp_path):
         open_all(tmp_path, targets=["vocals"])
 
 
+def test_stems_that_are_not_wanted_are_the_same_in_upper_and_lower_case(tmp_path):
+    write_root(tmp_path, ["train/a", "train/b", "train/c", "valid/d"])
+    (tmp_path / "train/a/drums.wav").rename(tmp_path / "train/a/Drums.WAV")
+    songs = open_all(tmp_path, targets=["vocals"])
+    assert [sorted(song.parts) for song in songs] == [["drums", "vocals"]] * len(songs)
+
+
+def test_a_file_that_lists_nothing_is_no_root(tmp_path):
+    (tmp_path / "song.wav").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"it is no folder; give one with train/, .* or a manifest"):
+        open_all(tmp_path / "song.wav", targets=["vocals"])
+
+
 def test_litter_is_passed_over_and_a_stem_in_a_folder_below_is_told(tmp_path):
     write_root(tmp_path, ["train/a", "train/b", "valid/c"])
     for name in ("._vocals.wav", ".DS_Store", "Thumbs.db", "desktop.ini"):

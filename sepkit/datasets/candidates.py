@@ -1,6 +1,7 @@
 """The tracks of a catalogue as they are wanted: stems by the names that are asked for, each with its files."""
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -88,17 +89,28 @@ def sort_names(names: tuple[str, ...], targets: tuple[str, ...]) -> Roles:
 def list_candidates(catalogue: Catalogue, wanted: Wanted) -> list[Candidate]:
     """List the tracks of a split."""
     manifest = catalogue.manifest
-    padded = manifest.layout in _PADDED
+    spellings = _choose_spellings(manifest.rows)
     return [
-        _make_candidate(catalogue, wanted, track, rows, padded)
+        _make_candidate(catalogue, wanted, track, rows, spellings)
         for (split, track), rows in manifest.tracks().items()
         if split == wanted.split
     ]
 
 
-def _make_candidate(catalogue: Catalogue, wanted: Wanted, track: str, rows: Sequence[Row], padded: bool) -> Candidate:
+def _choose_spellings(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Name stems that tracks spell in upper and lower case: as most do."""
+    counts = Counter(row.stem for row in rows)
+    spelled: dict[str, list[str]] = {}
+    for name in sorted(counts, reverse=True):  # lower case first, of those that are as frequent
+        spelled.setdefault(name.casefold(), []).append(name)
+    return tuple(max(names, key=counts.__getitem__) for names in spelled.values() if len(names) > 1)
+
+
+def _make_candidate(
+    catalogue: Catalogue, wanted: Wanted, track: str, rows: Sequence[Row], spellings: tuple[str, ...]
+) -> Candidate:
     raw = tuple(dict.fromkeys(row.stem for row in rows))
-    names, faults = rename_stems(raw, wanted.targets, freeze(wanted.stems))
+    names, faults = rename_stems(raw, wanted.targets, freeze(wanted.stems), spellings)
     place = _place(catalogue.manifest.root, rows)
     findings = [Finding(Severity.ERROR, "names", message, place, remedy=remedy) for message, remedy in faults]
     files: dict[str, list[tuple[Path, StemFile]]] = {}
@@ -115,6 +127,7 @@ def _make_candidate(catalogue: Catalogue, wanted: Wanted, track: str, rows: Sequ
             continue
         file = StemFile(info, start, end, 10 ** (row.gain / 20), wanted.allow_damaged)
         files.setdefault(names[row.stem], []).append((shown, file))
+    padded = catalogue.manifest.layout in _PADDED
     return Candidate(
         track, place, files, frozenset(names.values()) - {"mixture"}, tuple(findings), tuple(rows), wanted, padded
     )
@@ -147,20 +160,24 @@ def freeze(stems: StemMap) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 @lru_cache(maxsize=1024)
 def rename_stems(
-    raw: tuple[str, ...], targets: tuple[str, ...], stems: tuple[tuple[str, tuple[str, ...]], ...]
+    raw: tuple[str, ...],
+    targets: tuple[str, ...],
+    stems: tuple[tuple[str, tuple[str, ...]], ...],
+    spellings: tuple[str, ...] = (),
 ) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
-    """Name stems as they are wanted: by the stem map, or as the target that differs in upper and lower case alone.
+    """Name stems as they are wanted: by the stem map, or as the one that differs in upper and lower case alone.
 
     Args:
         raw: names of a track's stems.
         targets: stems that are wanted.
         stems: a frozen stem map.
+        spellings: of other stems that the set spells in several ways.
 
     Returns:
         The name by raw name, and what is wrong: message and remedy.
     """
     held = {part.casefold(): name for name, parts in stems for part in parts}
-    called = {name.casefold(): name for name in [*(name for name, _ in stems), *targets, "mixture"]}
+    called = {name.casefold(): name for name in [*spellings, *(name for name, _ in stems), *targets, "mixture"]}
     names, faults = {}, []
     mapped = {name: held[name.casefold()] for name in raw if name.casefold() in held}
     for name in raw:

@@ -11,6 +11,7 @@ from sepkit.datasets.catalogue import Catalogue, list_infos, probe
 from sepkit.datasets.choosing import choose
 from sepkit.datasets.faults import check
 from sepkit.datasets.findings import Finding, Severity
+from sepkit.datasets.manifest import Manifest
 from sepkit.datasets.several import Source
 from sepkit.datasets.songs import Song
 from sepkit.datasets.sources import describe_layout, find
@@ -68,6 +69,7 @@ def gather(
 
 
 def _gather_set(gathered: Gathered, source: Source, catalogue: Catalogue, wanted: Wanted) -> None:
+    gathered.findings.extend(_check_splits(catalogue.manifest))
     for split in catalogue.manifest.splits:
         asked = replace(wanted, split=split)
         found = check(catalogue, asked)
@@ -77,6 +79,18 @@ def _gather_set(gathered: Gathered, source: Source, catalogue: Catalogue, wanted
         usable = [_keep_usable(candidate) for candidate in list_candidates(catalogue, readable)]
         usable = [candidate for candidate in usable if candidate.files]
         gathered.songs.extend(choose(catalogue, readable, source.weight, usable))
+
+
+def _check_splits(manifest: Manifest) -> Iterator[Finding]:
+    """Describe tracks that a manifest divides among splits, so that parts of one song are in both."""
+    splits: dict[str, list[str]] = {}
+    for split, track in manifest.tracks() if manifest.layout == "manifest" else ():
+        splits.setdefault(track, []).append(split)
+    for track, several in splits.items():
+        if len(several) > 1:
+            message = f"the track {track!r} is in {' and in '.join(several)}"
+            remedy = "give all its rows one split, or two songs two names"
+            yield Finding(Severity.WARNING, "manifest", message, manifest.root, None, remedy)
 
 
 def _keep_usable(candidate: Candidate) -> Candidate:

@@ -30,5 +30,6 @@ def find_root(root: str | Path) -> Path:
         return demo_root()
     is_list = Path(root).suffix.lower() in (".csv", ".json") and Path(root).is_file()
     if not is_list and not Path(root).is_dir():
-        raise DatasetError(root, ["there is no such folder; give one with train/, valid/ and test/ folders of songs"])
+        what = "it is no folder" if Path(root).exists() else "there is no such folder"
+        raise DatasetError(root, [f"{what}; give one with train/, valid/ and test/ folders of songs, or a manifest"])
     return Path(root)
