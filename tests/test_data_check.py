@@ -359,3 +359,9 @@ def test_a_track_that_a_manifest_divides_among_splits_is_named(tmp_path):
     found = [str(each) for each in gather([Source(tmp_path)], progress=False).findings]
     assert len(found) == 1
     assert "the track 'a' is in train and in test; give all its rows one split, or two songs two names" in found[0]
+
+
+def test_a_song_of_a_mixture_alone_is_named(tmp_path):
+    write_song(tmp_path / "train" / "a", {"mixture": stems()["lead"]})
+    write_song(tmp_path / "train" / "b", with_mixture(stems(1)))
+    assert kinds(find(tmp_path)) == {("missing", "train/a")}

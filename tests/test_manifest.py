@@ -139,6 +139,12 @@ FULL = HEADER + ",start,end,rate,gain,tempo,key"
         (HEADER, ["a.wav,v,S,Train"], "got 'Train'; did you mean 'train'"),
         (FULL, ["a.wav,v,S,train,x,,,,,"], "line 2: start must be a number, got 'x'"),
         (FULL, ["a.wav,v,S,train,-1,,,,,"], "line 2: start must be 0 s or later, got -1"),
+        (
+            FULL,
+            ["a.wav,v,S,train,,1e308,,,,"],
+            "line 2: end must be a number of seconds, at most 1e[+]09, got 1e[+]308",
+        ),
+        (HEADER, ["a.wav ,v,S,train"], "line 2: a.wav  is not there; without the spaces around its path it is"),
         (FULL, ["a.wav,v,S,train,nan,,,,,"], "line 2: start must be a finite number, got nan"),
         (FULL, ["a.wav,v,S,train,5,5,,,,"], "line 2: end must lie behind start, which is 5 s, got 5"),
         (FULL, ["a.wav,v,S,train,,,44.1,,,"], "line 2: rate must be a whole number of Hz, got '44.1'"),

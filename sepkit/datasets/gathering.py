@@ -77,7 +77,7 @@ def _gather_set(gathered: Gathered, source: Source, catalogue: Catalogue, wanted
         gathered.findings.extend(each for each in found if (each.severity, each.kind) not in is_measured)
         readable = replace(asked, allow_damaged=True)
         usable = [_keep_usable(candidate) for candidate in list_candidates(catalogue, readable)]
-        usable = [candidate for candidate in usable if candidate.files]
+        usable = [candidate for candidate in usable if set(candidate.files) - {candidate.roles.mixture}]
         gathered.songs.extend(choose(catalogue, readable, source.weight, usable))
 
 

@@ -12,6 +12,7 @@ from sepkit.datasets.keys import normalize_key
 from sepkit.problems import did_you_mean, show
 
 SPLITS = ("train", "valid", "test")
+_LATEST = 1e9  # s
 _LARGEST_GAIN = 120  # dB, beyond which a stem would be silence, or no number
 _PLAIN = (0.0, None, None, 0.0, None, None, None)
 
@@ -141,6 +142,9 @@ def _find_problems(row: Row) -> Iterator[str]:
         yield f"gain must be {-_LARGEST_GAIN} to {_LARGEST_GAIN} dB, got {row.gain:g}; for silence leave the row out"
     if row.start < 0:
         yield f"start must be 0 s or later, got {row.start:g}"
+    for name in ("start", "end"):
+        if (value := getattr(row, name)) is not None and value > _LATEST:
+            yield f"{name} must be a number of seconds, at most {_LATEST:g}, got {value:g}"
     if row.end is not None and row.end <= row.start:
         yield f"end must lie behind start, which is {row.start:g} s, got {row.end:g}"
     if row.rate is not None and (not is_integer(row.rate) or row.rate < 1):

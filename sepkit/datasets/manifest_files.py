@@ -192,6 +192,8 @@ def _make_row(folder: Path, number: int, values: Mapping[str, Any], findings: li
     if not os.path.isfile(row.path):
         what = "is a folder, wanted is a file" if os.path.isdir(row.path) else "is not there"
         remedy = "relative paths are relative to the manifest's folder; correct it, or remove the line"
+        if os.path.isfile(folder / given["path"].strip()):
+            remedy = "without the spaces around its path it is: remove them"
         findings.append(f"line {number}: {given['path']} {what}; {remedy}")
     return row
 
