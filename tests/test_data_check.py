@@ -365,3 +365,27 @@ def test_a_song_of_a_mixture_alone_is_named(tmp_path):
     write_song(tmp_path / "train" / "a", {"mixture": stems()["lead"]})
     write_song(tmp_path / "train" / "b", with_mixture(stems(1)))
     assert kinds(find(tmp_path)) == {("missing", "train/a")}
+
+
+@pytest.mark.parametrize("n_samples", [100, 441, 5000])
+def test_noise_of_a_moment_has_no_constant_part(tmp_path, n_samples):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        white = {name: 0.1 * rng.standard_normal((n_samples, 2)) for name in BANDS}
+        write_song(tmp_path / "train" / f"s{seed}", white, 44100)
+    assert "DC" not in {kind for kind, _ in kinds(find(tmp_path))}
+
+
+@pytest.mark.parametrize(
+    ("folders", "names", "message"),
+    [
+        (["set/train/a"], ["vocals", "drums"], "is taken for a song, and its stems lie deeper"),
+        (["vocals", "drums", "Drums"], ["0", "1"], "are taken for a song, by the name of a stem"),
+    ],
+    ids=["a folder above", "stem folders of two spellings"],
+)
+def test_a_root_without_a_song_is_an_error(tmp_path, folders, names, message, capsys):
+    for k, folder in enumerate(folders):
+        write_song(tmp_path / "root" / folder, dict(zip(names, stems(k).values(), strict=False)))
+    assert data_command(["check", str(tmp_path / "root"), "--output", str(tmp_path / "page.html")]) == 1
+    assert message in capsys.readouterr().err

@@ -11,6 +11,7 @@ from sepkit.datasets.catalogue import Catalogue, list_infos, probe
 from sepkit.datasets.choosing import choose
 from sepkit.datasets.faults import check
 from sepkit.datasets.findings import Finding, Severity
+from sepkit.datasets.layout import DatasetError
 from sepkit.datasets.manifest import Manifest
 from sepkit.datasets.several import Source
 from sepkit.datasets.songs import Song
@@ -56,6 +57,9 @@ def gather(
         DatasetError: a root is no set.
     """
     manifests = [find(source.root, source.layout, None, tuple(targets), required=False) for source in sources]
+    for source, manifest in zip(sources, manifests, strict=True):
+        if not manifest.rows:
+            raise DatasetError(source.root, [str(each) for each in manifest.findings])
     catalogues = [probe(manifest, workers, progress) for manifest in manifests]
     infos = list_infos(catalogues)
     rate = sample_rate or _most_common((info.sample_rate for info in infos.values()), 44100)

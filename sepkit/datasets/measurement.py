@@ -13,6 +13,7 @@ BLOCK_SECONDS = 10  # of which every sample rate has whole samples, and a whole 
 _WINDOW = 0.046  # s of a spectrum, to the nearest power of two samples
 _QUANTUM = 2.0**-15  # the step of 16 bits
 _STEP = 6 * _QUANTUM  # by which a flat top is entered or left, where a wave that is round there has none
+_FEW = 10  # frames whose means tell little of how these differ
 _FLAT = 3  # equal samples of a flat top
 _NEAR_PEAK = 0.98  # of the peak, from which a flat top is at it
 _SOUNDING = 1e-2  # of the mean power so far, above which a spectrum counts as sounding
@@ -194,11 +195,16 @@ class Meter:
             self._changes[axis] += (np.abs(change) * heavier)[chosen].sum(), heavier[chosen].sum()
 
     def _weigh(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weighted mean of the means of frames, and its standard error from how these differ."""
+        """Return the weighted mean of the means of frames, and its standard error from how these differ.
+
+        A few frames differ by chance alone as little as one differs from itself: there it is at least that of noise.
+        """
         weights, products, squares, square_products, square_squares = self._weighted
         mean = products / np.maximum(weights, 1e-30)
         spread = square_squares - 2 * mean * square_products + np.square(mean) * squares
-        return mean, np.sqrt(np.maximum(spread, 0)) / np.maximum(weights, 1e-30)
+        error = np.sqrt(np.maximum(spread, 0)) / np.maximum(weights, 1e-30)
+        are_few = np.square(weights) < _FEW * squares
+        return mean, np.where(are_few, np.maximum(error, 1 / np.sqrt(np.maximum(weights, 1e-30))), error)
 
     def finish(self, damage: str = "") -> Measurement:
         """Return the figures of all blocks."""
