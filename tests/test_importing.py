@@ -574,8 +574,8 @@ def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
             "weights must be of one of RoFormer, MDX23C, SCNet, .*, got layer.weight",
         ),
         (
-            ["model.fc1.weight", "model.input_mean", "loss.window"],
-            "those below model. are Open-Unmix's, and loss.window stands beside them; save those below model. alone",
+            ["model.fc1.weight", "model.input_mean", "other.window"],
+            "those below model. are Open-Unmix's, and other.window stands beside them; save those below model. alone",
         ),
         (["band_split.to_features.0.0.gamma", "layers.0.a"], "layers.0 must have transformers over frames and over"),
         (

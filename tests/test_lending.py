@@ -10,6 +10,7 @@ from test_models_band_split_roformer import VARIANTS
 from torch import Tensor
 
 from sepkit import audio, lending, model_folder, separate
+from sepkit.bag import join_members
 from sepkit.cli import separate_command
 from sepkit.model_folder import WEIGHTS, ModelError, load_model, save_model
 from sepkit.separator import Separator
@@ -47,6 +48,21 @@ def test_a_model_whose_weights_stay_in_the_file_separates_the_same(folder, varia
     lent = load_model(folder, on_demand=True)
     assert torch.equal(separated(lent), separated(load_model(folder)))
     assert torch.equal(separated(lent), separated(make(variant)))
+
+
+@pytest.mark.parametrize("kind", ["Bag", "LoRA"])
+def test_parts_of_other_networks_lend_too(folder, kind):
+    settings = make().settings
+    if kind == "Bag":
+        settings = join_members([settings, settings], [[1.0, 0.5], [1.0, 1.0]])
+    else:
+        settings["network"] = {"class": "LoRA", "rank": 2, "network": settings["network"]}
+    torch.manual_seed(0)
+    model = Separator(**settings).eval()
+    save_model(model, folder)
+    lent = load_model(folder, on_demand=True)
+    assert n_held(lent) < 0.8 * n_held(model)
+    assert torch.equal(separated(lent), separated(model))
 
 
 def test_between_calls_most_weights_are_not_in_memory(folder):
