@@ -111,7 +111,7 @@ def _refuse_packed(content: Mapping[str, Any]) -> None:
 
 
 def _drop_prefixes(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
-    tensors = _leave_training(tensors, taken)
+    tensors = _drop_training(tensors, taken)
     while tensors:
         tensors = _take_averages(tensors, taken)
         prefix = next((start for start in _PREFIXES if all(name.startswith(start) for name in tensors)), None)
@@ -122,8 +122,8 @@ def _drop_prefixes(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
     raise CheckpointError("it holds no weights but a counter of averages")
 
 
-def _leave_training(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
-    """Leave out what Lightning keeps of losses and metrics, as their windows, beside a network below a prefix."""
+def _drop_training(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+    """Drop what Lightning keeps of losses and metrics, as their windows, beside a network below a prefix."""
     kept = {name: tensor for name, tensor in tensors.items() if not _OF_TRAINING.match(name)}
     if len(kept) in (0, len(tensors)) or not any(all(name.startswith(start) for name in kept) for start in _PREFIXES):
         return tensors
