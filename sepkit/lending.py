@@ -92,9 +92,10 @@ def stand_in(file: WeightsFile, name: str, like: Tensor) -> Tensor:
     Args:
         file: with the weight.
         name: of the weight.
-        like: of the type that it has in the network.
+        like: of the type that it has in the network, and on its device, if it is on any.
     """
-    return torch.full((), float("nan"), dtype=like.dtype).expand(file.shape(name))
+    device = torch.device("cpu") if like.is_meta else like.device
+    return torch.full((), float("nan"), dtype=like.dtype, device=device).expand(file.shape(name))
 
 
 def lend(network: nn.Module, file: WeightsFile, names: Collection[str]) -> None:
@@ -113,8 +114,6 @@ def lend(network: nn.Module, file: WeightsFile, names: Collection[str]) -> None:
 
 
 def _lend_part(part: nn.Module, file: WeightsFile, lent: Mapping[str, nn.Parameter]) -> None:
-    away = {name: weight.data for name, weight in lent.items()}
-
     def fetch(*_: Any) -> None:
         if torch.is_grad_enabled():
             raise ValueError(f"weights that stay in their file serve no gradients: {_REMEDY}, or call it in no_grad()")
@@ -123,7 +122,7 @@ def _lend_part(part: nn.Module, file: WeightsFile, lent: Mapping[str, nn.Paramet
 
     def leave(*_: Any) -> None:
         for name, weight in lent.items():
-            weight.data = away[name].to(weight.device, weight.dtype)
+            weight.data = stand_in(file, name, weight)
 
     def refuse(*_: Any) -> None:
         raise ValueError(f"weights that stay in their file are not in the state: {_REMEDY}")

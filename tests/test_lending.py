@@ -82,6 +82,7 @@ def test_a_lent_model_follows_a_change_of_precision(folder):
     lent, held = load_model(folder, on_demand=True).double(), load_model(folder).double()
     with torch.no_grad():
         assert torch.equal(lent(MIXTURE.double()), held(MIXTURE.double()))
+    assert n_held(lent) < 0.6 * n_held(held)
 
 
 def test_few_weights_are_loaded(tmp_path):
