@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -22,6 +22,7 @@ from sepkit.arguments import check_path
 from sepkit.cache import model_place
 from sepkit.files import atomic_file, readable
 from sepkit.generators import borrowed_generators
+from sepkit.lending import WeightsFile, choose_lent, lend, stand_in
 from sepkit.plain import parse_json, read_text
 from sepkit.problems import show
 from sepkit.registry import is_registered, suggest_name
@@ -197,7 +198,9 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     return card
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> Separator:
+def load_model(
+    folder: str | Path, device: str | torch.device = "cpu", trust: bool = False, on_demand: bool = False
+) -> Separator:
     """Load a trained separator, ready to separate.
 
     Only plain data and safetensors are read; nothing in the folder is executed.
@@ -206,6 +209,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
         folder: with `model.json` and `model.safetensors`, or the name of a published model that was fetched.
         device: where it is put.
         trust: let the model card name classes outside this package, which are then imported.
+        on_demand: leave weights that are only used now and then in the file, where they are many, and read them each
+            time: RoFormers, most of whose weights make masks, take a quarter of the memory. They can then neither be
+            trained nor saved nor copied, and the file stays open.
 
     Raises:
         ModelError: the folder does not hold a separator that can be used.
@@ -216,8 +222,25 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
         separator = build_separator(card["separator"], trust)
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
         raise ModelError(f"{Path(folder) / CARD} describes no separator: {shorten(str(error), 300)}") from error
-    give_weights(separator, _read_fitting(separator, folder))
+    give_some = _give_on_demand if on_demand else _give_all
+    give_some(separator, folder)
     return separator.to(device).eval()
+
+
+def _give_all(separator: Separator, folder: str | Path) -> None:
+    give_weights(separator, _read_fitting(separator, folder))
+
+
+def _give_on_demand(separator: Separator, folder: str | Path) -> None:
+    """Load the weights of a separator, all but those that stay in the file."""
+    survey_weights(folder)  # which refuses what is damaged
+    path = Path(folder) / WEIGHTS
+    with _naming_refusal(path):
+        file = WeightsFile(path)
+    own = separator.state_dict()
+    lent = {name: stand_in(file, name, own[name]) for name in choose_lent(separator, file)}
+    give_weights(separator, _read_fitting(separator, folder, lent))
+    lend(separator, file, lent)
 
 
 def build_separator(settings: Mapping[str, Any], trusted: bool = False) -> Separator:
@@ -271,9 +294,11 @@ def load_weights(separator: Separator, folder: str | Path) -> None:
     separator.load_state_dict(_read_fitting(separator, folder))
 
 
-def _read_fitting(separator: Separator, folder: str | Path) -> dict[str, torch.Tensor]:
-    """Read the weights of a model folder, which must be those of a separator."""
-    weights, path = read_weights(folder), Path(folder) / WEIGHTS
+def _read_fitting(
+    separator: Separator, folder: str | Path, lent: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """Read the weights of a model folder, which must be those of a separator, all but those that are given."""
+    weights, path = {**read_weights(folder, lent or ()), **(lent or {})}, Path(folder) / WEIGHTS
     own, stored = (
         {name: (tensor.shape, tensor.is_complex(), tensor.is_floating_point()) for name, tensor in state.items()}
         for state in (separator.state_dict(), weights)
@@ -286,8 +311,12 @@ def _read_fitting(separator: Separator, folder: str | Path) -> dict[str, torch.T
     return weights
 
 
-def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
+def read_weights(folder: str | Path, without: Collection[str] = ()) -> dict[str, torch.Tensor]:
     """Read the weights of a model folder by name.
+
+    Args:
+        folder: with `model.json` and `model.safetensors`.
+        without: names that are left out.
 
     Raises:
         ModelError: there are none, they are damaged, or the card is of other weights.
@@ -301,14 +330,15 @@ def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
         )
     with _naming_damage(path):
         is_text = readable(str(path)) == str(path)  # safetensors opens no other paths
-        return _load(path) if is_text else load(path.read_bytes())
+        weights = _load(path, without) if is_text else load(path.read_bytes())
+        return {name: tensor for name, tensor in weights.items() if name not in without}
 
 
-def _load(path: Path) -> dict[str, torch.Tensor]:
+def _load(path: Path, without: Collection[str]) -> dict[str, torch.Tensor]:
     """Copy tensors out of a file, one by one: no result depends on where they lie in it, and nothing keeps it open."""
     options = {"backend": "pread"} if "backend" in inspect.signature(load_file).parameters else {}  # from 0.8 on
     with safetensors.safe_open(path, "pt", **options) as file:
-        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name).clone() for name in file.keys() if name not in without}  # noqa: SIM118
 
 
 def survey_weights(folder: str | Path) -> tuple[str, dict[str, tuple[int, ...]]]:

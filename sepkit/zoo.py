@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.cache import cache_directory, model_place, writing_to_cache
-from sepkit.disk import is_there
+from sepkit.disk import is_there, not_left_empty, writing
 from sepkit.downloads import DownloadError, download
 from sepkit.importing.model import import_model
 from sepkit.locks import locked
@@ -55,6 +55,8 @@ def get_model(
     folder = model_place(model.name) if output is None else Path(output)
     if output is not None and is_there(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise ModelError(f"{folder} is there already: give another --output, or remove it")
+    if output is not None:
+        _try_to_write(folder)
     if (folder / CARD).is_file() and not overrides:
         log(f"{model.name} was fetched before")
         return folder
@@ -67,6 +69,14 @@ def get_model(
         place.mkdir(parents=True, exist_ok=True)
     with locked(place, "wait until it is done", f"the download of {model.group}"):
         return _fetch(model, place / "files", folder, dict(overrides or {}), log)
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a file into a folder and remove it again, before anything is fetched for it."""
+    with writing(folder, "give another --output"), not_left_empty(folder):
+        probe = folder / ".sepkit-probe"
+        probe.touch()
+        probe.unlink()
 
 
 def _fetch(

@@ -80,6 +80,13 @@ WRAPPINGS: dict[str, Callable[[Tensors], Any]] = {
         "hyper_parameters": {"lr": 1e-3, "size": torch.Size([2])},
         "callbacks": {},
     },
+    "lightning with losses": lambda tensors: {
+        "state_dict": {
+            "loss_handler.loss.0.fft.window": torch.ones(4),
+            **{f"model.{name}": value for name, value in tensors.items()},
+            "val_metrics.total": torch.tensor(3.0),
+        }
+    },
     "ema": lambda tensors: {"ema_state": tensors, "epoch": 1},
     "one unknown key": lambda tensors: {"weights": tensors, "epoch": 1},
     "averages beside": lambda tensors: {"state_dict": tensors, "ema": Noise(tensors)},
@@ -107,6 +114,11 @@ TAKEN = {
     "ema_pytorch": ["averaged weights, not online_model, which is there too", "names without ema_model."],
     "ema_pytorch alone": ["ema", "averaged weights", "names without ema_model.", "names without module."],
     "lightning": ["state_dict", "names without model."],
+    "lightning with losses": [
+        "state_dict",
+        "not loss_handler.loss.0.fft.window and 1 more of losses and metrics",
+        "names without model.",
+    ],
     "ema": ["ema_state"],
     "one unknown key": ["weights"],
     "averages beside": ["state_dict, not ema, which is there too"],

@@ -20,7 +20,7 @@ FLOORS = {
     ],
     1: [
         "audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry",
-        "chunking", "normalization",
+        "chunking", "normalization", "lending",
     ],
     2: ["losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
     3: ["separator", "plots"],

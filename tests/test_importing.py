@@ -115,7 +115,7 @@ def write_folder(root: Path, folder: Path, name: str = "umx_separator") -> tuple
             write_weights(folder / "drums.chkpnt", {"epoch": 3, "state_dict": own, "best_loss": 0.5, "optimizer": {}})
         arguments = {"nfft": 1024, "nhop": 256, "nb_channels": 2, "hidden_size": 8, "seq_dur": 6.0, "seed": 42}
         (folder / f"{target}.json").write_text(json.dumps({"epochs_trained": 3, "args": arguments}))
-    settings = {"nfft": 1024, "nhop": 256, "sample_rate": 44100, "nb_channels": 2}
+    settings = {"nfft": 1024, "nhop": 256, "sample_rate": 44100.0, "nb_channels": 2}  # as openunmix writes the rate
     (folder / "separator.json").write_text(json.dumps(settings))
     return folder, arrays_of(root, name)
 
@@ -369,6 +369,18 @@ def test_all_that_is_missing_is_asked_for_at_once(reference_root, tmp_path, run)
     assert snr(separate_plainly(load_model(tmp_path / "out"), written.input), written.output) > 90
 
 
+@pytest.mark.parametrize("start", ["student.", "generator.net.model.module."])
+def test_what_all_names_begin_with_is_dropped_and_said(reference_root, tmp_path, start):
+    golden = read_golden(reference_root, "umx")
+    plain = write_weights(tmp_path / "plain.pth", golden.tensors)
+    path = write_weights(tmp_path / "model.pth", {start + name: tensor for name, tensor in golden.tensors.items()})
+    given = {"sources": ["vocals"], "sample_rate": 44100, "n_hop": 1024, "segment": 6}
+    found, expected = read_model(path, None, given), read_model(plain, None, given)
+    assert found.card["source"]["taken"] == [*expected.card["source"]["taken"], f"names without {start}"]
+    assert found.settings == expected.settings
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in expected.state.items())
+
+
 def test_weights_alone_are_asked_for_all_that_they_do_not_tell(reference_root, tmp_path, run):
     golden = read_golden(reference_root, "bs_roformer_6stem")
     asked = run(write_weights(tmp_path / "model.safetensors", golden.tensors), code=2)
@@ -427,6 +439,10 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
             "residual: must be a name like those of sources, and another: a source must be a name that files can have, "
             "got '../x': correct the config by --set training.instruments=[NAME,..]",
         ),
+        (
+            {"audio__part": 0.5},
+            "audio.part of the config is not understood and could change what the model gives: give",
+        ),
         ({"model__stft_n_fft": "many"}, "model.stft_n_fft must be an even number, at least 2, got 'many': correct it"),
         (
             {"inference__num_overlap": 0},
@@ -448,6 +464,12 @@ def test_weights_in_half_precision_are_imported_without_a_config(reference_root,
 def test_a_config_that_does_not_fit_is_refused(reference_root, tmp_path, run, changes, message):
     assert message in run(*write_roformer_config(reference_root, tmp_path, **changes), code=2)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_key_that_nobody_knows_is_taken_out_as_the_message_says(reference_root, tmp_path, run):
+    arguments = write_roformer_config(reference_root, tmp_path, audio__part=0.5)
+    remedy = re.search(r"take it out by --set (\S+)$", run(*arguments, code=2))[1]
+    run(*arguments, "--set", remedy)
 
 
 def test_numbers_that_a_config_has_as_text_are_numbers(reference_root, tmp_path, run):
@@ -552,8 +574,8 @@ def test_a_tensor_that_is_missing_is_named(reference_root, tmp_path, run):
             "weights must be of one of RoFormer, MDX23C, SCNet, .*, got layer.weight",
         ),
         (
-            ["model.fc1.weight", "model.input_mean", "loss.window"],
-            "those below model. are Open-Unmix's, and loss.window stands beside them; save those below model. alone",
+            ["model.fc1.weight", "model.input_mean", "other.window"],
+            "those below model. are Open-Unmix's, and other.window stands beside them; save those below model. alone",
         ),
         (["band_split.to_features.0.0.gamma", "layers.0.a"], "layers.0 must have transformers over frames and over"),
         (
@@ -600,6 +622,44 @@ def test_subbands_of_the_community_are_refused(reference_root, tmp_path, run):
     config = {"model": "htdemucs", "training": training, "htdemucs": {"num_subbands": 2}}
     refused = run(written.weights, "--config", write_yaml(tmp_path / "config.yaml", config), code=2)
     assert "num_subbands must be 1, which alone is supported" in refused
+
+
+def test_weights_of_something_else_in_a_folder_are_named(reference_root, tmp_path, run):
+    folder, _ = write_folder(reference_root, tmp_path / "umx")
+    write_weights(folder / "resnet50.pth", {"conv1.weight": torch.ones(2)})
+    assert "resnet50.pth must hold weights of Open-Unmix, as the folder of a model does, got conv1.weight: move" in run(
+        folder, code=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"training": {"instruments": ["speech"]}},
+            "training.instruments must be music, speech, as the tensors have it, got speech",
+        ),
+        (
+            {"training": {"instruments": ["music", "speech"]}},
+            r"training.instruments must be \['speech', 'music'\], as mo",
+        ),
+        ({"training": {"instruments": ["music", "effects"]}}, "instruments must be .*, got music, effects"),
+    ],
+)
+def test_names_of_a_bandit_that_contradict_each_other_are_told(reference_root, tmp_path, run, changes, message):
+    written = write_published(reference_root, tmp_path, "bandit")
+    config = {**read_config(tmp_path / "config.yaml"), **changes}
+    assert re.search(message, run(written.weights, "--config", write_yaml(tmp_path / "other.yaml", config), code=2))
+
+
+def test_the_order_of_a_bandit_is_that_of_its_training_where_no_other_is_stated(reference_root, tmp_path, run):
+    written = write_published(reference_root, tmp_path, "bandit")
+    config = {**read_config(tmp_path / "config.yaml"), "training": {"instruments": ["music", "speech"]}}
+    del config["model"]["stems"]
+    run(written.weights, "--config", write_yaml(tmp_path / "other.yaml", config))
+    model = load_model(tmp_path / "out")
+    assert model.sources == ["music", "speech"]
+    assert snr(separate_plainly(model, written.input), written.output.flip(1)) > 90
 
 
 def test_files_of_a_folder_that_contradict_each_other_are_refused(reference_root, tmp_path, run):

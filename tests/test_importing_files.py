@@ -322,6 +322,11 @@ def test_values_of_an_old_file_are_counted_before_they_are_made(tmp_path):
             "it is compressed, as Demucs' first version wrote",
         ),
         (b"\x08\x07\x12\x00" + bytes(20), "model.onnx", r"ONNX \(MDX-Net\) holds a program, not weights by name"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "model.ckpt",
+            "it is a pointer of Git LFS, not the",
+        ),
         (pickle.dumps({"a": 1}, 2), "model.pkl", "it is a pickle that torch.save did not write"),
         (b"PK\x05\x06" + bytes(18), "model.ckpt", "it is no file of torch or safetensors"),
     ],

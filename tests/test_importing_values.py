@@ -1,5 +1,6 @@
 """Values of a wrong kind in a config are answered with their key, whatever the family, the key and the kind."""
 
+import re
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -79,3 +80,28 @@ def test_a_value_of_a_wrong_kind_is_answered_with_its_key(given, name, value):
 def test_every_family_is_among_the_cases(given):
     assert {name for name in CASES_OF_FAMILIES if name != "umxl"} <= {*CASES}
     assert len({find_family(given(name).material.tensors).name for name in CASES_OF_FAMILIES}) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("mel_band_roformer", "layers.0.0.layers.0.0.to_gates.weight"),
+        ("mel_band_roformer", "layers.0.0.layers.0.0.to_qkv.weight"),
+        ("mel_band_roformer", "mask_estimators.0.to_freqs.0.0.0.weight"),
+        ("mel_band_roformer", "band_split.to_features.0.0.gamma"),
+        ("mdx23c", "first_conv.weight"),
+        ("scnet_masked", "pos_embed_f"),
+        ("conv_tasnet", "masker.bottleneck.1.weight"),
+        ("htdemucs", "encoder.0.conv.weight"),
+        ("htdemucs", "encoder.1.conv.weight"),
+        ("demucs_time", "encoder.1.0.weight"),
+        ("umxl", "target_models.vocals.fc1.weight"),
+        ("umxl", "target_models.vocals.fc3.weight"),
+    ],
+)
+@pytest.mark.parametrize("change", [lambda one: one.flatten()[0], lambda one: one[None, None]], ids=["none", "more"])
+def test_a_tensor_of_other_dimensions_is_named(given, name, tensor, change):
+    material = given(name).material
+    changed = {**material.tensors, tensor: change(material.tensors[tensor])}
+    told = answer(given(name)._replace(material=material._replace(tensors=changed)), "inference", None)
+    assert re.search(rf"{re.escape(tensor)} must have \d dimensions with values, got \(", told)

@@ -21,6 +21,7 @@ from torchaudio.models import HDemucs
 from sepkit import audio, downloads, load_model, registry, separate
 from sepkit.cache import cache_directory, model_place
 from sepkit.cli import evaluate_command, model_command, separate_command
+from sepkit.disk import OutputError
 from sepkit.downloads import DownloadError
 from sepkit.importing._tensors import rename
 from sepkit.importing.mdx23c import _NAMES
@@ -205,6 +206,13 @@ def test_what_is_there_is_not_replaced(server, make):
 def test_a_name_that_no_folder_can_have_is_answered_before_anything_is_fetched(server, output):
     with pytest.raises(ValueError, match=r"cannot be a folder: .*, give another by --output"):
         get_model(NAME, output)
+    assert server.requests == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_fetched(server):
+    Path("file").touch()
+    with pytest.raises(OutputError, match=r"model cannot be written to: .*; give another --output"):
+        get_model(NAME, Path("file", "model"))
     assert server.requests == []
 
 

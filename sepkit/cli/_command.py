@@ -112,8 +112,13 @@ def add_model(parser: argparse.ArgumentParser, description: str) -> None:
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
 
 
-def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
-    """Load the model and print from which folder."""
+def load_model(options: argparse.Namespace, on_demand: bool = False) -> tuple["Separator", Path]:
+    """Load the model and print from which folder.
+
+    Args:
+        options: of `add_model`.
+        on_demand: on a CPU, weights may stay in the file; not on Windows, where nobody could replace it meanwhile.
+    """
     from sepkit import model_folder
     from sepkit.devices import choose_device
     from sepkit.inference import find_model
@@ -121,7 +126,9 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
     if options.model == "":
         raise ValueError("--model is empty: name a folder")
     folder = model_folder.locate_model(find_model() if options.model is None else options.model)
-    model = model_folder.load_model(folder, choose_device(options.device or "auto"), options.trust)
+    device = choose_device(options.device or "auto")
+    on_demand = on_demand and device.type == "cpu" and os.name != "nt"
+    model = model_folder.load_model(folder, device, options.trust, on_demand)
     print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
     return model, folder
 

@@ -50,7 +50,7 @@ def _separate(options: argparse.Namespace) -> int:
     retain_freed_memory()
     check_chunking(options)
     recordings = find_recordings(options.recordings, options.output, print_line)
-    model, folder = load_model(options)
+    model, folder = load_model(options, on_demand=True)
     shared = pick(options, "stems", "residual", "batch_size", "overlap", "shifts", "format", "existing", "report")
     result = separate_catalogue(model, recordings, options.output, **shared, run=folder, log=print_line)
     for failure in result.failures:

@@ -75,6 +75,8 @@ def _explain(path: Path, head: bytes, size: int) -> str:
         return "ONNX (MDX-Net) holds a program, not weights by name: take a model whose weights are of torch"
     if not size:
         return "it is empty: download it again"
+    if head.startswith(b"version https://"):
+        return "it is a pointer of Git LFS, not the file itself: download it, or run `git lfs pull`"
     return "it is no file of torch or safetensors (a page that a server sent in its place?): download it again"
 
 

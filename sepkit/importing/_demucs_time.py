@@ -32,7 +32,7 @@ def time_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> d
     check_known(config, _BOTH if second else _BOTH | _THIRD, {**_FIXED, "context": (3,) if second else (1,)})
     hidden, n_channels, kernel_size = shape_of(tensors, "encoder.0.0.weight", 3)
     depth = agreed(config, "depth", count(tensors, "encoder."))
-    growth = shape_of(tensors, "encoder.1.0.weight")[0] // hidden if depth > 1 else 2
+    growth = shape_of(tensors, "encoder.1.0.weight", 3)[0] // hidden if depth > 1 else 2
     agreed(config, "audio_channels", n_channels)
     n_sources = shape_of(tensors, _second(tensors, f"decoder.{depth - 1}"), 3)[1] // n_channels
     names = listed_names(config, "sources")

@@ -57,6 +57,23 @@ _REFUSED = {  # what gives away a network that there is not
 }
 
 
+def drop_common(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
+    """Drop what all names begin with, as `student.`, where names of a supported network are left.
+
+    Returns:
+        The tensors, and what was dropped.
+    """
+    dropped, left = "", tensors
+    while left and not any(family.module.detect(left) for family in FAMILIES):
+        starts = {name.partition(".")[0] if "." in name else "" for name in left}
+        if len(starts) > 1 or "" in starts:
+            return tensors, ""
+        start = f"{starts.pop()}."
+        dropped += start
+        left = {name.removeprefix(start): tensor for name, tensor in left.items()}
+    return left, dropped
+
+
 def find_family(tensors: Mapping[str, Tensor]) -> Family:
     """Return the family that tensors are of.
 

@@ -251,7 +251,7 @@ def check_read(config: Mapping[str, Any], read: set[str], overrides: Iterable[st
         if not known:
             raise ValueError(
                 f"{key} of the config is not understood and could change what the model gives: give the model's own "
-                "config, or take the key out if it is for training alone"
+                f"config, or, if it is for training alone, take it out by --set {key}=null"
             )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sepkit import files
 from sepkit.importing import open_unmix
 from sepkit.importing._checkpoints import open_checkpoint
-from sepkit.importing._given import check_file, read_config
+from sepkit.importing._given import check_file, read_config, read_numbers
 from sepkit.importing._pickles import CheckpointError
 from sepkit.importing._wrappings import unwrap
 from sepkit.problems import show
@@ -141,11 +141,17 @@ def read_folder(folder: Path) -> Material:
     """
     paths = _find_targets(folder)
     targets = sorted(paths, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-    config = read_config(folder / "separator.json") if (folder / "separator.json").is_file() else {}
+    described = folder / "separator.json"
+    config = read_numbers(read_config(described)) if described.is_file() else {}  # openunmix writes a rate of 44100.0
     tensors, files, taken, stated = {}, [], [f"folder of {', '.join(targets)}"], {}
     for target in targets:
         material = read_file(paths[target])
         own = {name: tensor for name, tensor in material.tensors.items() if not name.startswith(open_unmix.BESIDES)}
+        if not open_unmix.detect(own):
+            raise CheckpointError(
+                f"{paths[target]} must hold weights of Open-Unmix, as the folder of a model does, got "
+                f"{', '.join(list(own)[:3])}: move it away"
+            )
         tensors |= {f"target_models.{target}.{name}": tensor for name, tensor in own.items()}
         if "sample_rate" in material.tensors:
             tensors["sample_rate"] = material.tensors["sample_rate"]
@@ -154,7 +160,7 @@ def read_folder(folder: Path) -> Material:
         stated |= material.stated
         described = folder / f"{target}.json"
         if described.is_file():
-            _add(config, read_config(described).get("args") or {}, described.name)
+            _add(config, read_numbers(read_config(described)).get("args") or {}, described.name)
     config.setdefault("sources", targets)
     return Material(tensors, config, None, files, taken, stated)
 

@@ -1,5 +1,6 @@
 """What checkpoints wrap their weights in, taken off, and said."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from sepkit.importing._pickles import CheckpointError, ClassName, StoredTensor
 _CONTAINERS = ("best_state", "state", "state_dict", "model_state_dict", "model")  # in this order
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.")
 _INSIDE = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")  # around parts of a network
+_OF_TRAINING = re.compile(r"(train_|val(id)?_|test_)?(loss|losses|criterion|metric|metrics)(_fn|_func|_handler)?\.")
 _OF_EMA = {"initted", "step"}  # what ema_pytorch counts
 _PACKED = {"__quantized": "quantised", "compressed": "quantised"}
 
@@ -109,6 +111,7 @@ def _refuse_packed(content: Mapping[str, Any]) -> None:
 
 
 def _drop_prefixes(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+    tensors = _drop_training(tensors, taken)
     while tensors:
         tensors = _take_averages(tensors, taken)
         prefix = next((start for start in _PREFIXES if all(name.startswith(start) for name in tensors)), None)
@@ -117,6 +120,16 @@ def _drop_prefixes(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         taken.append(f"names without {prefix}")
     raise CheckpointError("it holds no weights but a counter of averages")
+
+
+def _drop_training(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:
+    """Drop what Lightning keeps of losses and metrics, as their windows, beside a network below a prefix."""
+    kept = {name: tensor for name, tensor in tensors.items() if not _OF_TRAINING.match(name)}
+    if len(kept) in (0, len(tensors)) or not any(all(name.startswith(start) for name in kept) for start in _PREFIXES):
+        return tensors
+    first, *others = (name for name in tensors if name not in kept)
+    taken.append(f"not {first}{f' and {len(others)} more' if others else ''} of losses and metrics")
+    return kept
 
 
 def _take_averages(tensors: dict[str, Any], taken: list[str]) -> dict[str, Any]:

@@ -166,18 +166,18 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     if n_axes not in (2, 3):
         raise ValueError(f"layers.0 must have transformers over frames and over bands, got {n_axes}")
     attention = f"layers.0.{n_axes - 2}.layers.0.0."
-    n_heads, hidden_size = shape_of(tensors, f"{attention}to_gates.weight")
+    n_heads, hidden_size = shape_of(tensors, f"{attention}to_gates.weight", 2)
     mask = "mask_estimators.0.to_freqs.0.0."
     n_mask_layers = len([name for name in tensors if name.startswith(mask) and name.endswith(".weight")])
-    n_hidden = shape_of(tensors, f"{mask}0.weight")[0] if n_mask_layers > 1 else 4 * hidden_size
+    n_hidden = shape_of(tensors, f"{mask}0.weight", 2)[0] if n_mask_layers > 1 else 4 * hidden_size
     if n_hidden % hidden_size:
         raise ValueError(f"{mask}0.weight must have a multiple of {hidden_size} rows, got {n_hidden}")
-    n_rows = shape_of(tensors, f"{attention}to_qkv.weight")[0]
+    n_rows = shape_of(tensors, f"{attention}to_qkv.weight", 2)[0]
     if n_rows % (6 * n_heads):
         raise ValueError(f"{attention}to_qkv.weight must have a multiple of {6 * n_heads} rows, got {n_rows}")
     n_bands = count(tensors, "band_split.to_features.")
     return {
-        "widths": [shape_of(tensors, f"band_split.to_features.{band}.0.gamma")[0] for band in range(n_bands)],
+        "widths": [shape_of(tensors, f"band_split.to_features.{band}.0.gamma", 1)[0] for band in range(n_bands)],
         "n_sources": count(tensors, "mask_estimators."),
         "hidden_size": hidden_size,
         "n_layers": count(tensors, "layers."),

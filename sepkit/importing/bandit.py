@@ -61,10 +61,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     for key, value in _ONLY.items():
         agreed(config, f"{section}.{key}", value, "no other is supported")
     stems = list(dict.fromkeys(name.removeprefix(_MASKS).partition(".")[0] for name in tensors if _MASKS in name))
-    sources = stems if stated(config, f"{section}.stems") is None else listed_names(config, f"{section}.stems")
-    if sorted(sources) != sorted(stems):
-        came = f"{', '.join(stems)}, as the tensors have it, got {', '.join(sources)}"
-        raise ValueError(f"{section}.stems must be {came}")
+    sources = _read_sources(config, f"{section}.stems", stems)
     sample_rate = int(required(config, "audio.sample_rate"))
     agreed(config, f"{section}.fs", sample_rate, "audio.sample_rate of the config has it")
     transform = read_transform(config, section) if second else _FIRST
@@ -117,6 +114,21 @@ def convert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
         if tensors[name].shape != share.shape or not torch.allclose(tensors[name].double(), share):
             raise ValueError(f"{name} must be 1 / the number of bands of each bin, which alone is supported")
     return convert_parts(tensors, settings, parts)
+
+
+def _read_sources(config: Mapping[str, Any], key: str, stems: list[str]) -> list[str]:
+    """Read the sources in their order, and compare all that names them with the tensors.
+
+    Training goes by the order of `training.instruments`, and the network by that of its stems.
+    """
+    keys = [one for one in (key, "training.instruments") if stated(config, one) is not None]
+    named = {one: listed_names(config, one) for one in keys}
+    for one, names in named.items():
+        if sorted(names) != sorted(stems):
+            raise ValueError(f"{one} must be {', '.join(stems)}, as the tensors have it, got {', '.join(names)}")
+    if len(named) == 2:
+        agreed(config, "training.instruments", named[key], f"{key} of the config has it")
+    return named[keys[0]] if keys else stems
 
 
 def _bands(

@@ -55,7 +55,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         ValueError: the config lacks something, contradicts the tensors, or asks for a variant that there is not.
     """
     n_filters, _, filter_size = shape_of(tensors, "encoder.filterbank._filters", 3)
-    n_features = shape_of(tensors, "masker.bottleneck.1.weight")[0]
+    n_features = shape_of(tensors, "masker.bottleneck.1.weight", 3)[0]
     n_rows, n_last, _ = shape_of(tensors, "masker.mask_net.1.weight", 3)
     causal = "masker.TCN.0.shared_block.3.0.weight" in tensors
     hidden_size, _, kernel_size = shape_of(tensors, f"masker.TCN.0.shared_block.3{'.0' * causal}.weight", 3)

@@ -110,7 +110,8 @@ def _transformer_settings(tensors: Mapping[str, Tensor], config: Mapping[str, An
 def _joined_settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
     check_known(config, _HYBRID | _JOINED, _FIXED_JOINED)
     depth = _count(tensors, r"encoder\.(\d+)\.")
-    n_maps, n_channels = (shape_of(tensors, name)[1] for name in (_begin(tensors, 0), "tencoder.0.conv.weight"))
+    n_maps = shape_of(tensors, _begin(tensors, 0), 4)[1]
+    n_channels = shape_of(tensors, "tencoder.0.conv.weight", 3)[1]
     is_complex = agreed(config, "cac", n_maps != n_channels)
     edges, n_bands = list(config.get("multi_freqs") or []), _count(tensors, r"encoder\.0\.layers\.(\d+)\.") or 1
     if len(edges) + 1 != n_bands:
@@ -182,7 +183,7 @@ def _hybrid_network(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) ->
         raise ValueError(f"freq_emb must be {'above 0' if has_embedding else 0}, as the tensors have it, got {gain:g}")
     return {
         "hidden_channels": agreed(config, "channels", hidden),
-        "growth": agreed(config, "growth", shape_of(tensors, _begin(tensors, 1))[0] // hidden if depth > 1 else 2),
+        "growth": agreed(config, "growth", shape_of(tensors, _begin(tensors, 1), 4)[0] // hidden if depth > 1 else 2),
         "depth": depth,
         "kernel_size": agreed(config, "kernel_size", kernel_size),
         "stride": kernel_size // 2,

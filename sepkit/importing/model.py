@@ -17,6 +17,7 @@ from sepkit.importing._config import stated
 from sepkit.importing._families import (
     MOST_CHUNKS,
     Family,
+    drop_common,
     find_family,
     flatten_demucs,
     name_residual,
@@ -156,6 +157,9 @@ def _assemble(material: Material, given: Mapping[str, Any], overrides: Mapping[s
     """Build settings, state and card of one network."""
     try:
         given, translated = translate(given) if is_splifft(given) else (given, [])
+        tensors, dropped = drop_common(material.tensors)
+        if dropped:
+            material = material._replace(tensors=tensors, taken=[*material.taken, f"names without {dropped}"])
         family = find_family(material.tensors)
         refuse_other_family(family, given)
         config, taken = _join(family, material, given)

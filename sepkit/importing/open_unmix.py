@@ -62,7 +62,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     return {
         "sources": sources,
         "sample_rate": sample_rate,
-        "n_channels": agreed(config, "nb_channels", shape_of(tensors, f"{start}fc3.weight")[0] // n_bins),
+        "n_channels": agreed(config, "nb_channels", shape_of(tensors, f"{start}fc3.weight", 2)[0] // n_bins),
         "segment": float(required(config, "segment")),
         "transform": {
             "class": "STFT",
@@ -72,7 +72,7 @@ def settings(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         },
         "network": {
             "class": "OpenUnmix",
-            "hidden_size": agreed(config, "hidden_size", shape_of(tensors, f"{start}fc1.weight")[0]),
+            "hidden_size": agreed(config, "hidden_size", shape_of(tensors, f"{start}fc1.weight", 2)[0]),
             "n_layers": agreed(config, "nb_layers", n_layers),
             # Between the last bin that is listened to and the next.
             "bandwidth": None if n_used_bins == n_bins else (n_used_bins - 0.5) * sample_rate / n_fft,

@@ -1,6 +1,6 @@
 """BandSplitRoFormer: bands of bins as tokens, attention over the frames and over the bands in turn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -109,7 +109,13 @@ class BandSplitRoFormer(nn.Module):
         else:
             layout = consecutive_bands(bands, n_bins)
         blocks = [
-            _Block(layers, (n_channel_layers, n_time_layers, n_band_layers), value_residual, is_first=not position)
+            _Block(
+                layers,
+                (n_channel_layers, n_time_layers, n_band_layers),
+                value_residual,
+                is_first=not position,
+                overwrites=not skip_connections,
+            )
             for position in range(n_layers)
         ]
         mask_sizes = [hidden_size, *[hidden_size * mask_expansion] * (n_mask_layers - 1)]
@@ -160,8 +166,16 @@ class _Core(nn.Module):
 class _Block(nn.Module):
     """Transformers between the features, over the frames and over the bands of tokens (B, K, N, D)."""
 
-    def __init__(self, layers: Layers, depths: tuple[int, int, int], value_residual: bool, is_first: bool) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        depths: tuple[int, int, int],
+        value_residual: bool,
+        is_first: bool,
+        overwrites: bool,  # the tokens that come in, where nothing is kept for a backward pass
+    ) -> None:
         super().__init__()
+        self.overwrites = overwrites
         n_channel_layers, *axes = depths
         self.channels = layers.channel_transformer(n_channel_layers) if n_channel_layers else None
         self.time, self.bands = (
@@ -183,7 +197,7 @@ class _Block(nn.Module):
             tokens = self.channels(tokens.flatten(1, 2)).unflatten(1, (n_bands, -1))
         for other in earlier:
             tokens = tokens + other
-        tokens, time_values = self.time(tokens.flatten(0, 1), angles[0], first_values[0])
+        tokens, time_values = self.time(tokens.flatten(0, 1), angles[0], first_values[0], self.overwrites)
         tokens = tokens.unflatten(0, (n_items, n_bands)).transpose(1, 2)  # (B, N, K, D)
         tokens, band_values = self.bands(tokens.flatten(0, 1), angles[1], first_values[1], overwrites=True)
         return tokens.unflatten(0, (n_items, -1)).transpose(1, 2).contiguous(), (time_values, band_values)
@@ -198,12 +212,26 @@ class _BandSplit(nn.Module):
         sizes = [(n_bands, 2 * n_channels * width) for n_bands, width in self.gather.sizes]
         self.norms = nn.ModuleList(RMSNorm(n_bands, 1, size) for n_bands, size in sizes)
         self.layers = nn.ModuleList(BandLinear(n_bands, size, n_features) for n_bands, size in sizes)
-        self.register_buffer("places", torch.tensor(layout.order).argsort(), persistent=False)
+        self.register_buffer("order", torch.tensor(layout.order), persistent=False)
+        self.register_buffer("places", self.order.argsort(), persistent=False)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         groups = zip(self.gather(spectrogram), self.norms, self.layers, strict=True)
-        tokens = torch.cat([layer(norm(bins)) for bins, norm, layer in groups])  # (K, B * N, D), group by group
-        return tokens.index_select(0, self.places).unflatten(1, (len(spectrogram), -1)).transpose(0, 1)
+        tokens = (layer(norm(bins)) for bins, norm, layer in groups)  # (M, B * N, D) each
+        join = self._put if runs_in_parts(spectrogram) else self._cat
+        return join(tokens).unflatten(1, (len(spectrogram), -1)).transpose(0, 1)
+
+    def _cat(self, groups: Iterable[Tensor]) -> Tensor:
+        return torch.cat(list(groups)).index_select(0, self.places)
+
+    def _put(self, groups: Iterable[Tensor]) -> Tensor:
+        """Put the tokens of each group to their place, where only one group is held beside the result."""
+        tokens = None
+        orders = self.order.split([n_bands for n_bands, _ in self.gather.sizes])
+        for group, order in zip(groups, orders, strict=True):
+            tokens = group.new_empty(len(self.order), *group.shape[1:]) if tokens is None else tokens
+            tokens[order] = group
+        return tokens
 
 
 class _BandMasks(nn.Module):
@@ -212,28 +240,36 @@ class _BandMasks(nn.Module):
     def __init__(self, layout: BandLayout, n_channels: int, sizes: list[int]) -> None:
         super().__init__()
         self.n_bands = [len(group) for group in layout.groups]
-        self.n_values = len(layout) * max(sizes)  # of a frame, between two layers
         self.register_buffer("order", torch.tensor(layout.order), persistent=False)
         self.layers = nn.ModuleList(
-            _perceptron(len(group), [*sizes, 4 * n_channels * layout.widths[group[0]]]) for group in layout.groups
+            _Perceptron(len(group), [*sizes, 4 * n_channels * layout.widths[group[0]]]) for group in layout.groups
         )
         self.scatter = ScatterBands(layout, n_channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if not runs_in_parts(tokens):
-            return self._run(tokens)
-        n_at_a_time = max(1, _N_HIDDEN // (len(tokens) * self.n_values))
-        return torch.cat([self._run(frames) for frames in tokens.split(n_at_a_time, 2)], 3)
-
-    def _run(self, tokens: Tensor) -> Tensor:
-        bands = tokens.transpose(0, 1).flatten(1, 2).index_select(0, self.order)  # (K, B * N, D), group by group
-        groups = zip(self.layers, bands.split(self.n_bands), strict=True)
-        return self.scatter([layer(band) for layer, band in groups], len(tokens))
+        bands = tokens.transpose(0, 1).flatten(1, 2)  # (K, B * N, D)
+        if runs_in_parts(tokens):
+            groups = (bands.index_select(0, order) for order in self.order.split(self.n_bands))
+        else:
+            groups = bands.index_select(0, self.order).split(self.n_bands)
+        return self.scatter([layer(group) for layer, group in zip(self.layers, groups, strict=True)], len(tokens))
 
 
-def _perceptron(n_bands: int, sizes: list[int]) -> nn.Sequential:
-    """Build linear layers of these sizes with tanh between them; half of the last one's values are gates."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [nn.Tanh(), BandLinear(n_bands, n_in, n_out)]
-    return nn.Sequential(*layers[1:], nn.GLU(-1))
+class _Perceptron(nn.Sequential):
+    """Linear layers of these sizes, for each of M bands, with tanh between them; half of the last values are gates."""
+
+    lends_weights = True  # nothing else uses them
+
+    def __init__(self, n_bands: int, sizes: list[int]) -> None:
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(sizes):
+            layers += [nn.Tanh(), BandLinear(n_bands, n_in, n_out)]
+        super().__init__(*layers[1:], nn.GLU(-1))
+        self.n_values = n_bands * max(sizes[:-1])  # of a frame, between two layers
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """Map (M, L, n_in) to (M, L, n_out), on a CPU a few frames at a time."""
+        if not runs_in_parts(bands):
+            return super().forward(bands)
+        n_at_a_time = max(1, _N_HIDDEN // self.n_values)
+        return torch.cat([super(_Perceptron, self).forward(part) for part in bands.split(n_at_a_time, 1)], 1)
