@@ -105,9 +105,9 @@ def check_chunking(options: argparse.Namespace) -> None:
         raise ValueError(f"--{error}".replace("batch_size", "batch-size")) from None
 
 
-def add_model(parser: argparse.ArgumentParser, description: str) -> None:
-    """Add the options about the model, which `load_model` reads."""
-    parser.add_argument("--model", metavar="DIR|NAME", help=description)
+def add_model(parser: argparse.ArgumentParser, description: str, several: bool = False) -> None:
+    """Add the options about the model, which `load_model` reads; or about several, each of which is given to it."""
+    parser.add_argument("--model", metavar="DIR|NAME", nargs="+" if several else None, help=description)
     parser.add_argument("--device", help=DEVICES)
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
 
@@ -116,14 +116,21 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
     """Load the model and print from which folder."""
     from sepkit import model_folder
     from sepkit.devices import choose_device
+    from sepkit.importing.card import describe_score
     from sepkit.inference import find_model
 
     if options.model == "":
         raise ValueError("--model is empty: name a folder")
     folder = model_folder.locate_model(find_model() if options.model is None else options.model)
     model = model_folder.load_model(folder, choose_device(options.device or "auto"), options.trust)
-    print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
-    return model, folder
+    described = f"{', '.join(model.sources)} at {model.sample_rate} Hz"
+    if folder != model_folder.default_place():
+        print(f"model {folder}: {described}")
+        return model, folder
+    score = describe_score(model_folder.read_card(folder))
+    print(f"model default, which comes with sepkit: {described}")
+    print(f"  it is small; score {score}; `sepkit-model get htdemucs` fetches a larger one")
+    return model, Path(model_folder.DEFAULT)
 
 
 def pick(options: argparse.Namespace, *names: str) -> dict[str, Any]:

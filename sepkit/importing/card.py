@@ -62,10 +62,12 @@ def _lines(
     base = card.get("base") or {}
     yield "began as", f"{base.get('model')}, licence {base.get('licence')}" if base else ""
     yield "data", str(card.get("data") or "")
+    for each in card.get("sources", []):
+        yield "trained on", _list(each, ("licence", "by", "address"), each["name"])
     yield "licence", str(card.get("licence") or "not stated")
     validation = card.get("validation")
     yield "validation", _list(validation, list(validation), "")[2:] if validation else ""
-    yield "score", "" if validation else _describe_score(card)
+    yield "score", "" if validation else describe_score(card)
     yield "size", format_size(sum((folder / name).stat().st_size for name in (CARD, WEIGHTS)))
     yield "folder", str(folder)
 
@@ -122,8 +124,12 @@ def _describe_chunks(settings: Mapping[str, Any]) -> str:
     return f"{text}; normalised by the whole recording" if settings.get("normalize") == "recording" else text
 
 
-def _describe_score(card: Mapping[str, Any]) -> str:
-    """Describe the score as it is stated, or what validation measured in training."""
+def describe_score(card: Mapping[str, Any]) -> str:
+    """Describe the score of a model as its card states it.
+
+    Args:
+        card: `model.json`, read.
+    """
     score = card.get("score")
     if isinstance(score, Mapping):
         return ", ".join(f"{key} {value}" for key, value in score.items())
