@@ -74,7 +74,7 @@ PASSIVE = {
         "write_tensors shorten build_separator give_weights"
     ),
     "of names and scores, without waveforms": (
-        "choose_stems default_place describe_score find_model find_recordings locate_model output_name residual_name "
+        "choose_stems default_place find_model find_recordings locate_model output_name residual_name "
         "is_audio_name main_metric summarize"
     ),
     "of scores that `evaluate` made": "join_scores report_comparison report_compared report_scores",

@@ -116,7 +116,6 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
     """Load the model and print from which folder."""
     from sepkit import model_folder
     from sepkit.devices import choose_device
-    from sepkit.importing.card import describe_score
     from sepkit.inference import find_model
 
     if options.model == "":
@@ -127,9 +126,10 @@ def load_model(options: argparse.Namespace) -> tuple["Separator", Path]:
     if folder != model_folder.default_place():
         print(f"model {folder}: {described}")
         return model, folder
-    score = describe_score(model_folder.read_card(folder))
+    score = model_folder.read_card(folder)["score"]
     print(f"model default, which comes with sepkit: {described}")
-    print(f"  it is small; score {score}; `sepkit-model get htdemucs` fetches a larger one")
+    print(f"  {score['metric']}: {score['stated']}, on {score['data set']}")
+    print("  `sepkit-model get htdemucs` fetches one that was trained on hundreds of hours")
     return model, Path(model_folder.DEFAULT)
 
 

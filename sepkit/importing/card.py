@@ -67,7 +67,7 @@ def _lines(
     yield "licence", str(card.get("licence") or "not stated")
     validation = card.get("validation")
     yield "validation", _list(validation, list(validation), "")[2:] if validation else ""
-    yield "score", "" if validation else describe_score(card)
+    yield "score", "" if validation else _describe_score(card)
     yield "size", format_size(sum((folder / name).stat().st_size for name in (CARD, WEIGHTS)))
     yield "folder", str(folder)
 
@@ -124,12 +124,8 @@ def _describe_chunks(settings: Mapping[str, Any]) -> str:
     return f"{text}; normalised by the whole recording" if settings.get("normalize") == "recording" else text
 
 
-def describe_score(card: Mapping[str, Any]) -> str:
-    """Describe the score of a model as its card states it.
-
-    Args:
-        card: `model.json`, read.
-    """
+def _describe_score(card: Mapping[str, Any]) -> str:
+    """Describe the score as it is stated, or what validation measured in training."""
     score = card.get("score")
     if isinstance(score, Mapping):
         return ", ".join(f"{key} {value}" for key, value in score.items())
