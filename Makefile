@@ -1,5 +1,6 @@
 # make demo: train on the built-in songs, separate one, score.   make test: ruff and the tests.
 # make docs: the pages in docs/_build/html, with the notebook's outputs.
+# make benchmark: one table of all models that can be had here (trains the small recipes first, an hour).
 # make test-oldest: the tests with the oldest versions that are promised.
 # Variables: PYTHON, the interpreter to make .venv with; SEPKIT_DEMO_SCALE, a fraction that shortens the demo;
 # JOBS, processes that share the tests, with a thread each.
@@ -15,7 +16,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 SCALE := $(or $(SEPKIT_DEMO_SCALE),1)
 DEMO := runs/demo$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
-.PHONY: demo test test-all test-oldest lint bench docs ffmpeg chromium
+.PHONY: demo test test-all test-oldest lint bench benchmark docs ffmpeg chromium
 
 demo: $(INSTALLED) ffmpeg
 	$(BIN)/sepkit-train vocals --run $(DEMO) training.epochs=$$(awk 'BEGIN {n = $(SCALE) * $(EPOCHS); print (n < 1 ? 1 : int(n))}')
@@ -45,7 +46,10 @@ docs: $(DOCS_INSTALLED)
 	@echo "pages: docs/_build/html/index.html"
 
 bench: $(INSTALLED)
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/models.py benchmarks/default_model.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+
+benchmark: $(INSTALLED)
+	$(BIN)/python benchmarks/models.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -30,6 +30,7 @@ from sepkit.separator import Separator
 
 FORMAT = 1
 CARD, WEIGHTS = "model.json", "model.safetensors"
+DEFAULT = "default"  # name of the model that comes with the package
 _MARK = "weights"  # key in the card and in the header of the weights, by which they know each other
 _LONGEST_HEADER = 100_000_000  # bytes, of the format
 
@@ -145,20 +146,27 @@ def _naming_refusal(path: Path) -> Iterator[None]:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}, check its permissions") from error
 
 
+def default_place() -> Path:
+    """Return the folder of the model that comes with the package."""
+    return Path(__file__).with_name("data") / DEFAULT
+
+
 def locate_model(name_or_folder: str | Path) -> Path:
-    """Find the folder of a model: the one that is named, else that of a published model which was fetched.
+    """Find the folder of a model: the one that is named, else the package's own, else a published one's.
 
     Args:
-        name_or_folder: a folder, which comes first, or a name of `sepkit-model list`.
+        name_or_folder: a folder, which comes first, "default", or a name of `sepkit-model list` that was fetched.
 
     Raises:
-        ModelError: there is neither, or the published model was not fetched.
+        ModelError: there is none, or the published model was not fetched.
     """
     check_path(name_or_folder, "model")
     folder = Path(name_or_folder)
     name = folder.as_posix()
     if (folder / CARD).is_file():
         return folder
+    if name == DEFAULT:
+        return default_place()
     if is_registered(name):
         place = model_place(name)
         if (place / CARD).is_file():
@@ -206,7 +214,8 @@ def load_model(
     Only plain data and safetensors are read; nothing in the folder is executed.
 
     Args:
-        folder: with `model.json` and `model.safetensors`, or the name of a published model that was fetched.
+        folder: with `model.json` and `model.safetensors`, or the name of a published model that was fetched, or
+            "default", the model that comes with the package.
         device: where it is put.
         trust: let the model card name classes outside this package, which are then imported.
         on_demand: leave weights that are only used now and then in the file, where they are many, and read them each

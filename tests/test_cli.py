@@ -522,13 +522,6 @@ def test_the_newest_finished_run_is_the_model(place, capsys):
     assert "model runs/new: vocals, drums" in capsys.readouterr().out
 
 
-def test_without_any_model_the_user_learns_what_to_do(capsys):
-    assert separate_command([str(write("song.wav"))]) == 2
-    assert capsys.readouterr().err == (
-        "sepkit-separate: no model: name one with --model or $SEPKIT_MODEL, or train one with `sepkit-train vocals`\n"
-    )
-
-
 def test_a_folder_without_model_is_a_wrong_call(capsys):
     assert separate(str(write("song.wav")), model="nowhere") == 2
     assert "nowhere is no model folder: model.json and model.safetensors missing" in capsys.readouterr().err

@@ -274,6 +274,7 @@ GOOD = '{"path": "a.wav", "stem": "v", "track": "S", "split": "train"'
         (f'[{GOOD}, "gain": true}}]', "line 1: gain must be a finite number, got true"),
         (f'[{GOOD}, "rate": 8000.5}}]', "line 1: rate must be a whole number of Hz above 0, got 8000.5"),
         (f'[{GOOD}, "licence": 3}}]', "line 1: licence must be text, got 3"),
+        (f'[{GOOD}, "programs": 3}}]', "line 1: programs must be text, got 3"),
         (f'[{GOOD}, "key": {"[" * 100000}]', "line 1: it is no JSON: lists and mappings are nested more than 50 deep"),
         ("[" + GOOD.replace('"v"', "7") + "}]", "line 1: stem must be a name, got 7"),
         ("[" + GOOD.replace('"a.wav"', "[1]") + "}]", r"line 1: path must be text, got \[1\]"),

@@ -74,10 +74,10 @@ PASSIVE = {
         "write_tensors shorten build_separator give_weights"
     ),
     "of names and scores, without waveforms": (
-        "choose_stems find_model find_recordings locate_model output_name residual_name is_audio_name main_metric "
-        "summarize"
+        "choose_stems default_place find_model find_recordings locate_model output_name residual_name "
+        "is_audio_name main_metric summarize"
     ),
-    "of scores that `evaluate` made": "report_comparison report_compared report_scores",
+    "of scores that `evaluate` made": "join_scores report_comparison report_compared report_scores",
     "of what `sepkit-data check` found": "report_check shorten_path",
     "of samples within a tar": "PackedInfo",
 }

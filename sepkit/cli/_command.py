@@ -105,9 +105,9 @@ def check_chunking(options: argparse.Namespace) -> None:
         raise ValueError(f"--{error}".replace("batch_size", "batch-size")) from None
 
 
-def add_model(parser: argparse.ArgumentParser, description: str) -> None:
-    """Add the options about the model, which `load_model` reads."""
-    parser.add_argument("--model", metavar="DIR|NAME", help=description)
+def add_model(parser: argparse.ArgumentParser, description: str, several: bool = False) -> None:
+    """Add the options about the model, which `load_model` reads; or about several, each of which is given to it."""
+    parser.add_argument("--model", metavar="DIR|NAME", nargs="+" if several else None, help=description)
     parser.add_argument("--device", help=DEVICES)
     parser.add_argument("--trust", action="store_true", help="let the model folder name any class, from here too")
 
@@ -129,8 +129,15 @@ def load_model(options: argparse.Namespace, on_demand: bool = False) -> tuple["S
     device = choose_device(options.device or "auto")
     on_demand = on_demand and device.type == "cpu" and os.name != "nt"
     model = model_folder.load_model(folder, device, options.trust, on_demand)
-    print(f"model {folder}: {', '.join(model.sources)} at {model.sample_rate} Hz")
-    return model, folder
+    described = f"{', '.join(model.sources)} at {model.sample_rate} Hz"
+    if folder != model_folder.default_place():
+        print(f"model {folder}: {described}")
+        return model, folder
+    score = model_folder.read_card(folder)["score"]
+    print(f"model default, which comes with sepkit: {described}")
+    print(f"  {score['metric']}: {score['stated']}, on {score['data set']}")
+    print("  `sepkit-model get htdemucs` fetches one that was trained on hundreds of hours")
+    return model, Path(model_folder.DEFAULT)
 
 
 def pick(options: argparse.Namespace, *names: str) -> dict[str, Any]:

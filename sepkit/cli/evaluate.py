@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sepkit.cli._command import (
     add_chunking,
@@ -17,6 +18,10 @@ from sepkit.cli._command import (
     run_command,
 )
 
+if TYPE_CHECKING:
+    from sepkit.evaluation import Scores
+    from sepkit.separator import Separator
+
 
 def evaluate_command(arguments: Sequence[str] | None = None) -> int:
     """Run `sepkit-evaluate`."""
@@ -26,6 +31,7 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
         "sepkit-evaluate --model runs/vocals --data demo\n"
         "sepkit-evaluate --model runs/vocals --musdb musdb18 --protocol musdb --workers 8 --output scores\n"
         "sepkit-evaluate --model runs/vocals --data my_songs --metrics SDR\n"
+        "sepkit-evaluate --model default htdemucs runs/mine --data my_songs\n"
         "sepkit-evaluate --estimates separated --references my_songs/test\n"
         "sepkit-evaluate --compare evaluation/first evaluation/second --output comparison",
         "SDR, ISR, SIR and SAR are medians over frames of a second; the table gives medians over tracks.\n"
@@ -38,7 +44,11 @@ def evaluate_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resample", action="store_true", help="let songs have another sample rate than the model")
     parser.add_argument("--verbose", action="store_true", help="means and the interval of every number, too")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes over tracks (default: 1)")
-    add_model(parser, "model folder, or a name that `sepkit-model get` fetched (default: as for sepkit-separate)")
+    add_model(
+        parser,
+        "model folder, or a name that `sepkit-model get` fetched (default: as for sepkit-separate); several: one table",
+        several=True,
+    )
     return run_command(parser, _evaluate, arguments)
 
 
@@ -87,18 +97,42 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
     if options.estimates is not None:
         _refuse(options, _OF_MODEL, "is for a model that separates, --estimates are scored as they are")
-    from sepkit.evaluation import DEFAULT_METRICS, evaluate
     from sepkit.processes import retain_freed_memory
-    from sepkit.report import FILE
 
     retain_freed_memory()
-    model = folder = None
     if options.estimates is None:
         check_chunking(options)
-        model, folder = load_model(options)
+    if len(options.model or ()) > 1:
+        return _evaluate_several(options)
+    options.model = options.model[0] if options.model else None
+    model, folder = load_model(options) if options.estimates is None else (None, None)
     name = folder.resolve().name if folder else "estimates"
     output = Path(options.output or Path("evaluation") / name)
-    scores = evaluate(
+    print(_score(options, model, folder, output).table(options.verbose))
+    _print_places(options, output)
+    return 0
+
+
+def _evaluate_several(options: argparse.Namespace) -> int:
+    """Score models one after the other, each into a folder of its own, and print one table."""
+    from sepkit.evaluation import join_scores
+    from sepkit.evaluation.joining import name_models
+    from sepkit.files import safe_name
+
+    models, scores = name_models(options.model), {}
+    for number, (name, each) in enumerate(models.items()):
+        model, folder = load_model(argparse.Namespace(**{**vars(options), "model": each}))
+        output = Path(options.output or "evaluation") / safe_name(name)
+        scores[name] = _score(options, model, folder, output)
+        print_line(f"{name} was scored, {number + 1} of {len(models)}: {output / 'scores.csv'}")
+    print(join_scores(scores).table(options.verbose))
+    return 0
+
+
+def _score(options: argparse.Namespace, model: "Separator | None", folder: Path | None, output: Path) -> "Scores":
+    from sepkit.evaluation import DEFAULT_METRICS, evaluate
+
+    return evaluate(
         model,
         options.data,
         output=output,
@@ -109,11 +143,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         **pick(options, "split", "estimates", "references", "targets", "mode", "window", "hop", "silent", "protocol"),
         **pick(options, "engine", "batch_size", "overlap", "shifts", "resample", "workers", "report"),
     )
-    print(scores.table(options.verbose))
+
+
+def _print_places(options: argparse.Namespace, output: Path) -> None:
+    from sepkit.report import FILE
+
     print(f"scores     {output / 'scores.csv'}")
     if options.report and (output / FILE).is_file():
         print(f"report     {output / FILE}")
-    return 0
 
 
 _OF_MODEL = ("device", "batch_size", "overlap", "shifts", "resample", "trust")

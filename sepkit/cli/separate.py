@@ -27,7 +27,8 @@ def separate_command(arguments: Sequence[str] | None = None) -> int:
         "sepkit-separate song.mp3\n"
         "sepkit-separate album/ --model runs/vocals --output stems --format flac\n"
         "sepkit-separate song.wav --stems vocals --batch-size 4 --device cuda",
-        "Without --model, the folder or name in $SEPKIT_MODEL is taken, else the newest finished run under runs/.",
+        "Without --model, the folder or name in $SEPKIT_MODEL is taken, else the newest finished run under runs/,\n"
+        "else the model that comes with sepkit, which --model default names, too.",
     )
     parser.add_argument("recordings", metavar="FILE|FOLDER", nargs="+", help="audio files, or folders of them")
     parser.add_argument("--output", metavar="DIR", default="separated", help="where the stems go (default: separated)")

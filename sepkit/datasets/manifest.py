@@ -14,7 +14,7 @@ from sepkit.problems import did_you_mean, show
 SPLITS = ("train", "valid", "test")
 _LATEST = 1e9  # s
 _LARGEST_GAIN = 120  # dB, beyond which a stem would be silence, or no number
-_PLAIN = (0.0, None, None, 0.0, None, None, None)
+_PLAIN = (0.0, None, None, 0.0, None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Row:
         tempo: of the track, beats per minute; None: unknown.
         key: of the track, as "A minor"; None: unknown.
         licence: of the file; None: unknown.
+        programs: what plays in the file, as names of instruments with commas between; None: unknown.
     """
 
     path: Path
@@ -48,11 +49,13 @@ class Row:
     tempo: float | None = None
     key: str | None = None
     licence: str | None = None
+    programs: str | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS or any(type(name) is not str or not name for name in (self.stem, self.track)):
             raise ValueError(next(_find_problems(self)))
-        if (self.start, self.end, self.rate, self.gain, self.tempo, self.key, self.licence) == _PLAIN:  # of most rows
+        values = (self.start, self.end, self.rate, self.gain, self.tempo, self.key, self.licence, self.programs)
+        if values == _PLAIN:  # of most rows
             return
         problem = next(_find_problems(self), None)
         if problem:
@@ -151,7 +154,7 @@ def _find_problems(row: Row) -> Iterator[str]:
         yield f"rate must be a whole number of Hz above 0, got {show(row.rate)}"
     if row.tempo is not None and row.tempo <= 0:
         yield f"tempo must be above 0 beats per minute, got {row.tempo:g}"
-    for name in ("key", "licence"):
+    for name in ("key", "licence", "programs"):
         value = getattr(row, name)
         if value is not None and (not isinstance(value, str) or not value):
             yield f"{name} must be text, got {show(value)}"

@@ -229,7 +229,7 @@ def write_manifest(manifest: Manifest, path: str | os.PathLike) -> None:
     path = Path(path)
     if path.suffix.lower() not in (".csv", ".json"):
         raise ValueError(f"a manifest must be a .csv or a .json file, got {path.name}")
-    defaults = dict(zip(COLUMNS[4:], (0.0, None, None, 0.0, None, None, None), strict=True))
+    defaults = dict(zip(COLUMNS[4:], (0.0, None, None, 0.0, None, None, None, None), strict=True))
     used = [name for name in COLUMNS[4:] if any(getattr(row, name) != defaults[name] for row in manifest.rows)]
     lines = [
         {"path": _relative(row.path, path.absolute().parent)}

@@ -247,6 +247,7 @@ def _describe(track: Sequence[_File]) -> dict[str, Any]:
     known = {name: getattr(row, name) for name in ("track", "split", "tempo", "key", "licence")}
     stems = {
         file.member.partition(".")[2]: {"stem": file.row.stem, "gain_db": file.row.gain, "scale": file.scale}
+        | ({} if file.row.programs is None else {"programs": file.row.programs})
         for file in track
     }
     return {**{name: value for name, value in known.items() if value is not None}, "files": stems}

@@ -2,6 +2,7 @@
 
 from sepkit.evaluation.comparison import Comparison, ComparisonError, Difference, compare
 from sepkit.evaluation.evaluate import evaluate
+from sepkit.evaluation.joining import join_scores
 from sepkit.evaluation.reporting import report_compared
 from sepkit.evaluation.runner import WorkerError
 from sepkit.evaluation.scores import Score, Scores
@@ -18,5 +19,6 @@ __all__ = [
     "WorkerError",
     "compare",
     "evaluate",
+    "join_scores",
     "report_compared",
 ]

@@ -62,6 +62,8 @@ def _lines(
     base = card.get("base") or {}
     yield "began as", f"{base.get('model')}, licence {base.get('licence')}" if base else ""
     yield "data", str(card.get("data") or "")
+    for each in card.get("sources", []):
+        yield "trained on", _list(each, ("licence", "by", "address"), each["name"])
     yield "licence", str(card.get("licence") or "not stated")
     validation = card.get("validation")
     yield "validation", _list(validation, list(validation), "")[2:] if validation else ""

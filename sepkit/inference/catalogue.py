@@ -20,7 +20,7 @@ from sepkit.files import safe_name, same_file_key
 from sepkit.inference.files import Destination, Separated, output_name, separate_file
 from sepkit.inference.stems import choose_stems
 from sepkit.inference.streaming import choose_chunking
-from sepkit.model_folder import CARD, ModelError, read_card
+from sepkit.model_folder import CARD, DEFAULT, ModelError, read_card
 from sepkit.separator import Separator
 
 if TYPE_CHECKING:
@@ -296,12 +296,11 @@ def _real(path: str | Path) -> Path:
 
 
 def find_model() -> Path:
-    """Find the model to use when none is named: `$SEPKIT_MODEL`, else the newest finished run under `runs/`.
+    """Find the model to use when none is named.
 
-    What the variable holds is a folder or a published model's name.
-
-    Raises:
-        ValueError: there is none.
+    Returns:
+        What `$SEPKIT_MODEL` holds, a folder or a model's name; else the newest finished run under `runs/`; else the
+        name of the model that comes with the package.
     """
     if os.environ.get("SEPKIT_MODEL"):
         return Path(os.environ["SEPKIT_MODEL"])
@@ -313,5 +312,5 @@ def find_model() -> Path:
         except ModelError:
             continue
     if not finished:
-        raise ValueError("no model: name one with --model or $SEPKIT_MODEL, or train one with `sepkit-train vocals`")
+        return Path(DEFAULT)
     return max(finished, key=lambda card: card.stat().st_mtime).parent
