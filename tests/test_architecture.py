@@ -196,7 +196,7 @@ def test_published_models_are_listed_without_importing_torch(call):
     assert not {"torch", "av", "pydantic", "matplotlib"} & _packages(_loaded(code))
 
 
-@pytest.mark.parametrize("command", ["get", "render", "check", "preview", "store", "shard"])
+@pytest.mark.parametrize("command", ["get", "render", "songs", "check", "preview", "store", "shard"])
 def test_help_on_data_is_given_without_importing_torch(command):
     code = (
         f"from sepkit.cli import data_command\ntry:\n    data_command(['{command}', '--help'])\n"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sepkit.cli import _data_check, _data_get, _data_preview, _data_render, _data_shard, _data_store
+from sepkit.cli import _data_check, _data_get, _data_preview, _data_render, _data_shard, _data_songs, _data_store
 from sepkit.cli._command import IntermixedParser, make_parser, run_command
 
 
@@ -21,6 +21,6 @@ def data_command(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True, parser_class=IntermixedParser
     )
-    for part in (_data_get, _data_render, _data_check, _data_preview, _data_store, _data_shard):
+    for part in (_data_get, _data_render, _data_songs, _data_check, _data_preview, _data_store, _data_shard):
         part.add(commands)
     return run_command(parser, lambda options: options.job(options), arguments, nested=True)
