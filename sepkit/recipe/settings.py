@@ -157,6 +157,8 @@ class TrainingSettings(Settings):
         freeze: patterns of the names of the network's parameters that are not trained, such as "core.encode.*".
         recompute: keep only the inputs of the network's blocks for the backward pass, and compute what is inside again:
             less memory, about a third more time.
+        deterministic: take operations alone that repeat their results bit by bit, on CUDA, too, where others are the
+            default; one that cannot is refused by name.
     """
 
     epochs: Count = 40
@@ -182,6 +184,16 @@ class TrainingSettings(Settings):
     compile: bool = False
     freeze: list[str] = []
     recompute: bool = False
+    deterministic: bool = False
+
+    @field_validator("deterministic")
+    @classmethod
+    def _repeat_what_is_computed(cls, deterministic: bool, info: ValidationInfo) -> bool:
+        if deterministic and info.data.get("compile"):
+            raise ValueError(
+                "must be false with training.compile, which chooses operations by their times: leave one of them out"
+            )
+        return deterministic
 
     @field_validator("ema")
     @classmethod

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,11 +31,22 @@ class Attributes:
 
 
 class Generators:
-    """The global random generators of the process, and of a device, as a part of a training."""
+    """The global random generators of the process, and of a device, as a part of a training.
+
+    Those of devices on which it ran before are kept for when it runs there again.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.state_dict = partial(get_generators, device)
-        self.load_state_dict = partial(set_generators, device=device)
+        self.device, self._elsewhere = device, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states by generator."""
+        return {**self._elsewhere, **get_generators(self.device)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the states of the generators that are here."""
+        set_generators(state, self.device)
+        self._elsewhere = {name: state[name] for name in state if name not in get_generators(self.device)}
 
 
 class Checkpointer:
@@ -55,6 +65,10 @@ class Checkpointer:
     def is_due(self) -> bool:
         """Return whether the time since the last checkpoint is up."""
         return self.minutes is not None and time.monotonic() - self._saved >= 60 * self.minutes
+
+    def refuse_others(self, state: Mapping[str, Any], moved: Sequence[str]) -> None:
+        """Refuse a state of other songs, where their paths are others: `Drawing.refuse_others`."""
+        self.parts["plan"].refuse_others({**_EARLIER, **state}["plan"], moved)
 
     def state(self) -> dict[str, Any]:
         """Return the states of all parts by name."""

@@ -122,7 +122,7 @@ class Trainer:
             "schedule": Attributes(self.schedule),
             "scaler": self.scaler,
             "random": Generators(self.device),
-            "plan": Drawing(self.dataset),
+            "plan": Drawing(self.dataset, self.valid_songs),
             "totals": self.totals,
             "progress": Attributes(self, _COUNTERS),
             "guard": self.guard,

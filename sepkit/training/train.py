@@ -18,6 +18,7 @@ from sepkit.processes import end_if_spawned
 from sepkit.recipe import importable, load_recipe
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.training.determinism import deterministic_algorithms
 from sepkit.training.horizon import move_horizon, reason_to_stop
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
@@ -82,7 +83,8 @@ def train(
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
     recipe_folder = checked.path.parent if checked.path else None
-    with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen):
+    repeating = deterministic_algorithms(chosen, checked.training.deterministic)
+    with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen), repeating:
         state = folder.load()
         for reason in folder.checkpoints.damaged.values():
             log(f"{reason}: the one before is used, {folder.checkpoints.newest}")
@@ -94,14 +96,7 @@ def train(
         sets: list[str] = []
         trainer = Trainer(checked, open_data(checked, sets.append), chosen, folder, log, observers, verbose)
         if state:
-            trainer.checkpointer.load_state(state)
-            folder.go_on()
-            if trainer.guard.in_row:
-                trainer.last_good = None
-            repeated = describe_repeated(folder.steps.read() - trainer.step)
-            log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}, {repeated}")
-            if moved := move_horizon(trainer):
-                log(moved)
+            _go_on(trainer, folder, state, log)
         else:
             start(trainer)
             folder.begin()
@@ -121,6 +116,19 @@ def train(
     gained = describe_gain(best["SDR"], trainer.base_scores.get("SDR"))
     log(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR{gained}")
     return folder.path
+
+
+def _go_on(trainer: Trainer, folder: RunFolder, state: Mapping[str, Any], log: Callable[[str], object]) -> None:
+    """Restore a training from its state, and say from where it goes on."""
+    trainer.checkpointer.refuse_others(state, folder.moved)
+    trainer.checkpointer.load_state(state)
+    folder.go_on()
+    if trainer.guard.in_row:
+        trainer.last_good = None
+    repeated = describe_repeated(folder.steps.read() - trainer.step)
+    log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}, {repeated}")
+    if moved := move_horizon(trainer):
+        log(moved)
 
 
 def describe_gain(score: float, base_score: float | None) -> str:
@@ -318,7 +326,8 @@ def dry_run(
     """
     end_if_spawned()
     checked, chosen = load_recipe(recipe, overrides, data, initial, trust), choose_device(device)
-    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
+    repeating = deterministic_algorithms(chosen, checked.training.deterministic)
+    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen), repeating:
         sets: list[str] = []
         trainer = Trainer(checked, open_data(checked, sets.append), chosen)
         log("\n".join([describe(trainer), *sets]))
