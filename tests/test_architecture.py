@@ -23,7 +23,7 @@ FLOORS = {
         "chunking", "normalization",
     ],
     2: ["losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
-    3: ["separator", "plots"],
+    3: ["separator", "plots", "terms"],
     4: ["objective", "model_folder", "report", "bag"],
     5: ["inference", "recipe", "observers", "importing"],
     6: ["auralflow", "training", "evaluation", "zoo"],

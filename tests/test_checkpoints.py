@@ -457,7 +457,7 @@ def _score(monkeypatch, scores) -> list:
         seen.append({name: value.clone() for name, value in separator.state_dict().items()})
         return dict.fromkeys(("vocals", "drums"), next(given))
 
-    monkeypatch.setattr("sepkit.training.loop.validate", validate)
+    monkeypatch.setattr("sepkit.training.scoring.validate", validate)
     return seen
 
 

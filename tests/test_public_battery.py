@@ -596,6 +596,7 @@ ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.locks",
     "sepkit.losses", "sepkit.mel", "sepkit.models.facts", "sepkit.objective", "sepkit.observers", "sepkit.plain",
     "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.robust", "sepkit.terminal",
+    "sepkit.terms",
     "sepkit.training",
 }  # fmt: skip
 NAMES = cases(Path())  # without the files: for the names of tests

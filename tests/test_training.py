@@ -142,7 +142,7 @@ class Averages:
 @pytest.mark.parametrize("scores", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (1.0, 3.0, 3.0)], ids=str)
 def test_the_kept_weights_are_the_averaged_ones_of_the_best_epoch(run, monkeypatch, scores):
     averages, given = Averages(), iter(scores)
-    monkeypatch.setattr("sepkit.training.loop.validate", lambda *_: dict.fromkeys(SOURCES, next(given)))
+    monkeypatch.setattr("sepkit.training.scoring.validate", lambda *_: dict.fromkeys(SOURCES, next(given)))
     folder = run("training.epochs=3", observers=[averages])
     assert_equal(weights(folder), averages.weights[scores.index(max(scores))])
     state = stored_state(folder)

@@ -4,11 +4,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from sepkit.datasets import EpochSampler, Song
@@ -17,12 +15,11 @@ from sepkit.devices import choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import seed_generators
 from sepkit.instantiate import instantiate
-from sepkit.model_folder import save_model, write_card
-from sepkit.objective import Judgement, Objective
+from sepkit.objective import Objective
 from sepkit.processes import Processes
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
-from sepkit.training.best_models import keep_models
+from sepkit.training.best_models import save_models
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
 from sepkit.training.examples import Drawing, make_dataset
@@ -30,13 +27,13 @@ from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
 from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.run_folder import RunFolder
-from sepkit.training.signals import StopRequest, TrainingError
-from sepkit.training.songs import NOTHING_TO_SCORE
-from sepkit.training.step_guard import StepGuard, diverged, report_skipped
+from sepkit.training.scoring import score_training
+from sepkit.training.signals import StopRequest
+from sepkit.training.step_guard import StepGuard
+from sepkit.training.stepping import take_step
 from sepkit.training.totals import Totals
-from sepkit.training.validation import validate
-from sepkit.training.weight_average import WeightAverages, make_average
-from sepkit.training.weights import describe_base, limit_training, plain_separator, plan_inheritance, save_updates
+from sepkit.training.weight_average import make_average
+from sepkit.training.weights import limit_training, plan_inheritance
 
 _SHOW_EVERY = 10  # steps between losses in the bar, each of which waits for the device
 _COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished", "horizon")
@@ -181,7 +178,7 @@ class Trainer:
     def _score_base(self) -> None:
         """Validate before the first step: what is gained later is gained over the base."""
         started = time.perf_counter()
-        self.base_scores, self.excerpts = self._validate(), ()
+        self.base_scores, self.excerpts = score_training(self)[0], ()
         self.seconds += time.perf_counter() - started
         self.log(f"before the first step: {self.base_scores['SDR']:.2f} dB SDR")
 
@@ -236,7 +233,7 @@ class Trainer:
         self.totals.add({"overhead": wall - 1000 * computed}, {"overhead": wall})
         return now
 
-    def _note(self, batch: Batch) -> None:
+    def note(self, batch: Batch) -> None:
         """Add what a batch says of its loading."""
         self.totals.add({"data_wait": batch.waited})
         if self.dataset.on_error == "skip":
@@ -250,56 +247,8 @@ class Trainer:
         self.failures.clear()
 
     def take_step(self, batches: Iterator[Batch], position: int = 0) -> float:
-        """Train on the next batches, in the optimizer step with this position in its epoch.
-
-        Returns:
-            The seconds of forward, backward and step, those in which a device was waited for included.
-        """
-        started = time.perf_counter()
-        settings, computed = self.recipe.training, 0.0
-        items = range(len(self.dataset))[position * settings.batch_size : (position + 1) * settings.batch_size]
-        present = self.dataset.presence([(self.epoch, i) for i in items])
-        counts, epoch = self.objective.count(present), self.step / self.steps_per_epoch  # of all parts
-        self.guard.begin()
-        self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
-        judged, total, n_seen = Judgement({}, {}), 0.0, 0
-        while n_seen < len(items):
-            batch = next(batches)
-            self._note(batch)
-            mixture, targets = batch.mix()
-            present, began = batch.present, time.perf_counter() - batch.held
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-                separation = self.separator.analyze(mixture, targets)
-            judgement = self.objective(separation, None if present.numpy().all() else present)
-            loss = self.objective.loss(judgement, counts, epoch)
-            self.scaler.scale(loss).backward()
-            judged, total, n_seen = judged + judgement, total + loss.detach(), n_seen + len(batch)
-            computed += time.perf_counter() - began
-        began = time.perf_counter()
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * self.schedule.factor(self.place)
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf).detach()
-        taken = self.guard.allows(total, norm, self.scaler)
-        if taken:
-            self.scaler.step(self.optimizer)
-            if self.ema:
-                self.ema.update(self.step)
-        self.scaler.update()
-        computed += time.perf_counter() - began
-        if not taken and self.guard.in_row:
-            report_skipped(self, items, judged, self.log)
-        else:  # the scaler leaves out steps, too, while it looks for its scale
-            norm = norm if taken else torch.zeros_like(norm)
-            self.totals.add(judged.sums, judged.counts)
-            self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
-        self.step += 1
-        if self.folder:
-            self.folder.steps.write(self.step)
-        if self.observers.waits_for("on_step"):
-            self.observers.notify("on_step", self, {**judged.means(), "loss": total, "grad_norm": norm})
-        self.seconds += time.perf_counter() - started
-        return computed
+        """Take the optimizer step with this position in its epoch on the next batches; return the seconds computed."""
+        return take_step(self, batches, position)
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch so far; NaN where no step was taken."""
@@ -315,7 +264,8 @@ class Trainer:
         row = {"epoch": self.epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         row.update({name: float(f"{value:.6g}") for name, value in self.totals.means().items()})
         if self.epoch % self.recipe.validation.every == 0 or self.finished:
-            row.update(self._validate())
+            scores, self.excerpts = score_training(self)
+            row.update(scores)
             self._compare(row)
         self.seconds += time.perf_counter() - started
         row["seconds"] = round(self.seconds - (self.history[-1]["total_seconds"] if self.history else 0.0), 3)
@@ -324,13 +274,8 @@ class Trainer:
             row["memory"] = round(memory / 2**20)
         self.history.append(row)
         self.totals.clear()
-        if self.folder and row.get("best"):
-            save_updates(self.averaged, self.folder.path, self.recipe.base)
-            save_model(plain_separator(self.averaged), self.folder.path, self._card())
-        elif self.folder and self.finished:
-            write_card(plain_separator(self.separator), self.folder.path, self._card())
-        if self.folder and settings.keep_best > 1 and "SDR" in row:
-            keep_models(self.folder.path, self.history, settings.keep_best, self._save_kept)
+        if self.folder:
+            save_models(self, row)
         self._save_state()
         self.observers.notify("on_epoch", self, row)
         self.excerpts = ()
@@ -339,36 +284,6 @@ class Trainer:
             self.table = EpochTable(settings.epochs, self.separator.sources, terms and term_columns(row, terms))
             self.log(self.table.header())
         self.log(self.table.line(row))
-
-    def _validate(self) -> dict[str, float]:
-        """Score the separator, with each of several averages the best of which counts, on the validation songs."""
-        if not isinstance(self.ema, WeightAverages):
-            scores, self.excerpts = self._score(self.averaged)
-            return scores
-        found = {decay: self._score(average.averaged) for decay, average in self.ema.averages.items()}
-        self.ema.best = max(found, key=lambda decay: found[decay][0]["SDR"])
-        scores, self.excerpts = found[self.ema.best]
-        by_decay = {f"SDR_ema_{decay}": each["SDR"] for decay, (each, _) in found.items()}
-        return {**scores, "ema": float(self.ema.best), **by_decay}
-
-    def _score(self, separator: Separator) -> tuple[dict[str, float], tuple[Excerpt, ...]]:
-        """Score a separator on the validation songs, and hold excerpts for the observers."""
-        settings = self.recipe.validation
-        batch_size = settings.batch_size or self.sampler.batch_size
-        excerpts: list[Excerpt] = []
-        keep = excerpts.append if self.folder and self.observers.waits_for("on_epoch") else None
-        scores = validate(separator, self.valid_songs, settings.excerpt, batch_size, keep, self.processes)
-        scored = [score for score in scores.values() if not math.isnan(score)]
-        if not scored:
-            raise diverged(self, "nothing can be scored") if self.guard.in_row else TrainingError(NOTHING_TO_SCORE)
-        by_source = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
-        return {"SDR": round(sum(scored) / len(scored), 4), **by_source}, tuple(excerpts)
-
-    def _save_kept(self, folder: Path) -> None:
-        """Write the model of the last epoch, with its own scores in its card."""
-        scores = {name: self.history[-1][name] for name in self.history[-1] if name in self.best}
-        card = {**self._card(), "validation": {n: None if math.isnan(v) else v for n, v in scores.items()}}
-        save_model(plain_separator(self.averaged), folder, card)
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Mark an epoch that is the best, and end a training that has waited for a better one long enough."""
@@ -381,16 +296,3 @@ class Trainer:
         waited, patience = self.epoch - self.best["epoch"], self.recipe.training.early_stop
         if patience and waited >= patience:
             self.finished = self.finished or f"after {waited} epochs without a better score"
-
-    def _card(self) -> dict[str, Any]:
-        """Describe the training for the model card."""
-        return {
-            "recipe": self.recipe.name,
-            "data": ", ".join(
-                Path(each.root).resolve().name for each in self.recipe.data.roots
-            ),  # the card travels with the weights: no path of here
-            "licence": self.recipe.data.licence,
-            "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
-            "finished": self.finished,
-            **({"base": describe_base(self.recipe.base)} if self.recipe.base else {}),
-        }
