@@ -256,7 +256,7 @@ def _is_silent(path: str, handle: int, holder: Holder) -> bool:
 
 
 def _beat(path: str, own: _Lock, ended: threading.Event) -> None:
-    """Give signs of life: touch a file that this process holds again and again."""
+    """Show that this process lives: touch a file that it holds again and again."""
     while not ended.wait(_BEAT):
         with suppress(OSError):  # as where the network is down
             if _is_at(path, own.handle) and _read(own.handle) == own.holder:

@@ -21,8 +21,12 @@ def save_models(trainer: "Trainer", row: Mapping[str, Any]) -> None:
     Args:
         trainer: with a run folder.
         row: of the history, its last.
+
+    Raises:
+        sepkit.locks.LockedError: another machine's process took the folder over.
     """
     recipe, folder = trainer.recipe, trainer.folder.path
+    trainer.folder.check_held()
     if row.get("best"):
         save_updates(trainer.averaged, folder, recipe.base)
         save_model(plain_separator(trainer.averaged), folder, _describe(trainer))

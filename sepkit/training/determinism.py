@@ -16,7 +16,7 @@ _REFUSED = re.compile(r"(\S+) does not have a deterministic implementation")
 
 @contextmanager
 def deterministic_algorithms(device: torch.device, wanted: bool = True) -> Iterator[None]:
-    """Let torch take algorithms alone that repeat their results bit by bit, while the context lasts.
+    """Limit torch to algorithms that repeat their results bit by bit, while the context lasts.
 
     The variable by which cuBLAS does so stays set, since it is read once in a process.
 

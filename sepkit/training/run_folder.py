@@ -219,12 +219,16 @@ class RunFolder:
             sepkit.disk.OutputError: it cannot be written to.
         """
         history = state["progress"]["history"]
-        check_still_held(self.path, "nothing is written any more, and the training ends here")
+        self.check_held()
         with writing(self.path, self.way_on()):
             if history:
                 with atomic_file(self.path / HISTORY) as temporary:
                     write_history(temporary, history)
             self.checkpoints.save(state, state["progress"]["step"])
+
+    def check_held(self) -> None:
+        """Refuse to write any more where another machine's process took the folder over: LockedError."""
+        check_still_held(self.path, "nothing is written any more, and the training ends here")
 
     def way_on(self) -> str:
         """Describe what is safe when a training breaks off, and how it goes on."""
