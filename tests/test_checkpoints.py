@@ -501,6 +501,13 @@ def test_several_averages_go_on_and_each_is_what_it_is_alone(run):
         assert_equal(averages[decay], stored_state(run(f"training.ema={decay}", folder=decay))["ema"])
 
 
+def test_a_decay_of_0_stands_for_the_weights_as_they_are(run):
+    folder = run("training.ema=[0, 0.9]", "training.epochs=1")
+    state = stored_state(folder)
+    assert_equal(state["ema"]["averages"]["0.0"], state["separator"])
+    assert {"SDR_ema_0.0", "SDR_ema_0.9"} <= history(folder)[0].keys()
+
+
 @pytest.mark.parametrize(
     ("ema", "message"),
     [("[]", "ema: must not be empty"), ("[0.5, 0.5]", "must be different decays"), ("[1.0]", "must be < 1")],
