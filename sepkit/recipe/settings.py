@@ -144,7 +144,8 @@ class TrainingSettings(Settings):
         ema: decay of the averaged weights per step, [0, 1), which are validated and saved; early on it is less,
             (1 + step) / (10 + step), so that the weights at the start do not count for long; a list: several averages,
             each validated, the best of which is saved; None: no averaging.
-        precision: of the network's arithmetic; auto: what the device is good at.
+        precision: of the network's arithmetic; auto: what the device is good at; float64: of all that is computed, for
+            comparisons.
         seed: decides the weights at the start, every example, and what networks and losses draw.
         max_minutes: wall time after which training ends; None: no limit.
         early_stop: epochs without a better score after which training ends; None: never.
@@ -172,7 +173,7 @@ class TrainingSettings(Settings):
         ]
         | None
     ) = None
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_minutes: Positive | None = None
     early_stop: Count | None = None

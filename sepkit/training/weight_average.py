@@ -101,3 +101,10 @@ def make_average(module: nn.Module, ema: float | Sequence[float] | None) -> Weig
     if ema is None:
         return None
     return WeightAverage(module, ema) if isinstance(ema, float | int) else WeightAverages(module, ema)
+
+
+def list_averaged(ema: WeightAverage | WeightAverages | None) -> list[nn.Module]:
+    """List the copies of a module that have averaged weights."""
+    if ema is None:
+        return []
+    return [ema.averaged] if isinstance(ema, WeightAverage) else [each.averaged for each in ema.averages.values()]
