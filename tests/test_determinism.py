@@ -142,7 +142,7 @@ def test_other_errors_stay_what_they_are():
 
 
 def test_on_the_cpu_a_training_is_the_same(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
     options = {"data": root, "device": "cpu", "log": str, "quiet": True}
     some = train(RECIPE, tmp_path / "some", overrides=["training.epochs=1"], **options)

@@ -43,7 +43,7 @@ class Measuring:
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="files and memory are counted in /proc")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_memory_and_open_files_stay_as_they_are_over_ten_thousand_steps(root, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     measuring = Measuring()
     small = [
         "separator.network.hidden_size=4",
@@ -84,7 +84,7 @@ train(RECIPE, {folder!r}, overrides={overrides!r}, observers=[KillAfter()], **op
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_twenty_times_ends_as_if_it_had_not_been(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
     drawn, lines, overrides = random.Random(7), [], ["training.epochs=60", MINUTES]
     place = {"tests": str(Path(__file__).parent), "folder": str(tmp_path / "run"), "root": str(root)}

@@ -68,6 +68,7 @@ CHANGES = {  # of every key: a value that the recipe does not have
     "training.freeze": "['core.encode.*']",
     "training.recompute": "true",
     "training.deterministic": "true",
+    "training.sharding": "fsdp",
     "validation.every": "2",
     "validation.excerpt": "1",
     "validation.batch_size": "3",
@@ -133,7 +134,7 @@ def test_what_makes_another_recipe_is_refused_by_name(begun, root, key):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
 
     def start(root, *overrides: str, folder: str = "run", **options) -> Path:

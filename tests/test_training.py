@@ -62,7 +62,7 @@ def run_all(root, tmp_path):
 @pytest.fixture
 def run(run_all, monkeypatch):
     """Train without report and curves, which take most of the time of so small a training."""
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
     return run_all
 

@@ -18,6 +18,7 @@ from sepkit.datasets import open_songs
 from sepkit.generators import borrowed_generators, get_generators, seed_generators, set_generators
 from sepkit.model_folder import save_model
 from sepkit.observers import TrainingView
+from sepkit.processes import Processes
 from sepkit.recipe import load_recipe
 from sepkit.schedules import Constant
 from sepkit.training import TrainingError, dry_run, train
@@ -252,7 +253,7 @@ def test_generators_go_back_to_a_state_that_was_written_down():
 def test_generators_of_devices_that_are_not_here_are_kept_for_later(monkeypatch):
     with borrowed_generators(CPU):
         there = torch.arange(16, dtype=torch.uint8)
-        generators = Generators(CPU)
+        generators = Generators(CPU, Processes())
         generators.load_state_dict({**get_generators(CPU), "cuda": there})
         torch.randn(1)
         state = generators.state_dict()
@@ -261,7 +262,7 @@ def test_generators_of_devices_that_are_not_here_are_kept_for_later(monkeypatch)
         set_state = []
         monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, _device: set_state.append(state))
         monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _device: there + 1)
-        back = Generators(torch.device("cuda"))
+        back = Generators(torch.device("cuda"), Processes())
         back.load_state_dict(state)
         assert torch.equal(set_state[0], there)
         assert torch.equal(back.state_dict()["cuda"], there + 1)

@@ -23,6 +23,7 @@ from sepkit.training.best_models import save_models
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
 from sepkit.training.examples import Drawing, make_dataset
+from sepkit.training.exchange import share_buffers
 from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
 from sepkit.training.recomputation import recompute_blocks
@@ -32,7 +33,7 @@ from sepkit.training.signals import StopRequest
 from sepkit.training.step_guard import StepGuard
 from sepkit.training.stepping import take_step
 from sepkit.training.totals import Totals
-from sepkit.training.weight_average import make_average
+from sepkit.training.weight_average import list_averaged, make_average
 from sepkit.training.weights import limit_training, plan_inheritance
 
 _SHOW_EVERY = 10  # steps between losses in the bar, each of which waits for the device
@@ -73,20 +74,24 @@ class Trainer:
         self.separator = Separator(**recipe.separator_settings())
         self.inheritance = plan_inheritance(recipe)
         limit_training(self.separator, recipe, self.inheritance)
-        self.separator.to(device)
-        self.objective = Objective(plain["losses"], self.separator).to(device)
+        self.precision = choose_precision(settings.precision, device)
+        self.dtype = torch.float64 if self.precision is torch.float64 else torch.float32  # of weights and waveforms
+        self.separator.to(device, self.dtype)
+        self.objective = Objective(plain["losses"], self.separator).to(device, self.dtype)
         self.dataset = make_dataset(recipe, songs["train"])
-        self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
+        size = settings.batch_size // settings.accumulate
+        self.sampler = EpochSampler(len(self.dataset), size, rank=self.processes.rank, world=self.processes.world)
         parameters = [*self.separator.parameters(), *self.objective.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = instantiate(settings.optimizer, "torch.optim", {"params": self.parameters})
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = instantiate(settings.schedule, "sepkit.schedules")
         self.ema = make_average(self.separator, settings.ema)
-        self.precision = choose_precision(settings.precision, device)
+        self.whole: Separator | None = None  # a copy to validate and save, where the separator itself is sharded
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         built = [instantiate(config, "sepkit.observers") for config in recipe.observers]
         self.observers = ObserverList([*built, *observers], device)
+        self.watches_steps = self.observers.waits_for("on_step")
         self.epoch = self.step = 0
         self.horizon = settings.epochs  # at which the schedule ends
         self.seconds = 0.0
@@ -104,6 +109,8 @@ class Trainer:
             self.separator.facts.core.compile()
         self.guard = StepGuard(self.separator, settings.max_skipped)
         self.last_good = self.folder.checkpoints.newest if self.folder else None  # checkpoint
+        self.random = Generators(device, self.processes)
+        self.random.seed(settings.seed)
         self.checkpointer = self._make_checkpointer()
 
     def _make_checkpointer(self) -> Checkpointer:
@@ -118,14 +125,14 @@ class Trainer:
             "optimizer": self.optimizer,
             "schedule": Attributes(self.schedule),
             "scaler": self.scaler,
-            "random": Generators(self.device),
+            "random": self.random,
             "plan": Drawing(self.dataset, self.valid_songs),
             "totals": self.totals,
             "progress": Attributes(self, _COUNTERS),
             "guard": self.guard,
             **({"ema": self.ema} if self.ema else {}),
         }
-        return Checkpointer(parts, self.folder, self.recipe.training.checkpoint_minutes)
+        return Checkpointer(parts, self.folder, self.recipe.training.checkpoint_minutes, self.processes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,18 +162,19 @@ class Trainer:
     @property
     def averaged(self) -> Separator:
         """Return the separator that is validated and saved: with averaged weights where the recipe asks for them."""
-        return self.ema.averaged if self.ema else self.separator
+        return self.ema.averaged if self.ema else self.whole or self.separator
 
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
         loader = None
         try:
             loader = make_loader(self)
+            (self.watches_steps,) = self.processes.broadcast((self.watches_steps,))
             if self.folder:
                 self.folder.steps.open()
             if self.inheritance and not self.inheritance.new and not self.step and not self.base_scores:
                 self._score_base()
-            while not self.finished and not stop.requested:
+            while not self.finished and not self._is_stopped(stop):
                 self._run_epoch(loader, stop, quiet)
         finally:
             if loader:
@@ -179,8 +187,31 @@ class Trainer:
         """Validate before the first step: what is gained later is gained over the base."""
         started = time.perf_counter()
         self.base_scores, self.excerpts = score_training(self)[0], ()
-        self.seconds += time.perf_counter() - started
+        self._add_seconds(started)
         self.log(f"before the first step: {self.base_scores['SDR']:.2f} dB SDR")
+
+    def _is_stopped(self, stop: StopRequest) -> bool:
+        """Return whether any process is asked to stop, and let all know by which signal."""
+        (stopped,) = self.processes.largest(stop.requested)
+        stop.requested = stop.requested or int(stopped)
+        return bool(stopped)
+
+    def _add_seconds(self, started: float) -> None:
+        """Add the time since then, of the main process, by whose clock all go."""
+        self.seconds += time.perf_counter() - started
+        (self.seconds,) = self.processes.broadcast((self.seconds,))
+
+    def _agree(self, stop: StopRequest) -> tuple[bool, bool]:
+        """Return whether all processes stop, and whether all save; the time is that of the main one."""
+        is_main = self.processes.is_main
+        due = stop.save_requested or (is_main and self.checkpointer.is_due())
+        wanted = self.processes.largest(
+            stop.requested, stop.save_requested, due, self.seconds if is_main else -math.inf
+        )
+        stopped, asked, due, self.seconds = wanted
+        stop.requested = stop.requested or int(stopped)
+        stop.save_requested = bool(asked)
+        return bool(stopped), bool(due)
 
     def _run_epoch(self, loader: Loader, stop: StopRequest, quiet: bool) -> None:
         """Take the steps that an epoch still has, then validate; a requested stop ends it between two steps."""
@@ -190,15 +221,19 @@ class Trainer:
         batches = loader.batches(self.epoch, done * self.recipe.training.accumulate)
         before = time.perf_counter()
         with tqdm(
-            total=self.steps_per_epoch, initial=done, desc=label, unit="step", leave=False, disable=quiet or None
+            total=self.steps_per_epoch,
+            initial=done,
+            desc=label,
+            unit="step",
+            leave=False,
+            disable=quiet or not self.processes.is_main or None,
         ) as bar:
             for position in range(done, self.steps_per_epoch):
                 computed = self.take_step(batches, position)
                 if self.step % _SHOW_EVERY == 0:
                     bar.set_postfix(loss=f"{self._mean_loss():.4f}", refresh=False)
                 bar.update()
-                wanted = (stop.requested, stop.save_requested or self.checkpointer.is_due(), self.seconds)
-                stopped, due, self.seconds = self.processes.broadcast(wanted)
+                stopped, due = self._agree(stop)
                 before = self._count_overhead(before, computed)
                 if stopped or due:
                     self._save(stop)
@@ -222,6 +257,7 @@ class Trainer:
 
     def _save_state(self) -> None:
         """Write a checkpoint, which is good unless the last steps were left out."""
+        share_buffers(self.processes, [self.separator, self.objective, *list_averaged(self.ema)])
         self.checkpointer.save()
         if self.folder and not self.guard.in_row:
             self.last_good = self.folder.checkpoints.newest
@@ -235,14 +271,17 @@ class Trainer:
 
     def note(self, batch: Batch) -> None:
         """Add what a batch says of its loading."""
-        self.totals.add({"data_wait": batch.waited})
+        self.totals.add({"data_wait": batch.waited / self.processes.world})
         if self.dataset.on_error == "skip":
             self.totals.add({"skipped": len(batch.failures)})
             self.failures.update(batch.failures)
 
     def _tell_failures(self) -> None:
         """Print why examples of this epoch were drawn anew."""
-        for sentence, count in self.failures.items():
+        failures = Counter()
+        for each in self.processes.gather([self.failures]):
+            failures.update(each)
+        for sentence, count in failures.items():
             self.log(f"skipped {count} example{'s' if count > 1 else ''}: {sentence}")
         self.failures.clear()
 
@@ -267,7 +306,7 @@ class Trainer:
             scores, self.excerpts = score_training(self)
             row.update(scores)
             self._compare(row)
-        self.seconds += time.perf_counter() - started
+        self._add_seconds(started)
         row["seconds"] = round(self.seconds - (self.history[-1]["total_seconds"] if self.history else 0.0), 3)
         row["total_seconds"] = round(self.seconds, 3)
         if (memory := peak_memory(self.device)) is not None:

@@ -32,7 +32,7 @@ _BASE = "separator.from"
 _LATER = {  # keys that older runs have not written down, and what they stood for
     "separator": {"from": None, "normalize": None, "chunking": None, "residual": None},
     "data": {"layout": None, "stems": {}, "sampling": {"tracks": "duration", "balanced": False, "activity": None}},
-    "training": {"freeze": [], "recompute": False, "deterministic": False},
+    "training": {"freeze": [], "recompute": False, "deterministic": False, "sharding": None},
 }
 # They may differ between the parts of one run, since they change no result, or only what would have ended it; the store
 # keeps lossy files in 16 bits.
@@ -45,6 +45,7 @@ FREE_KEYS = (
     "training.keep_best",
     "training.checkpoint_minutes",
     "training.max_skipped",
+    "training.sharding",
     "observers",
 )
 

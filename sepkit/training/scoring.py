@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 from sepkit.excerpts import Excerpt
 from sepkit.separator import Separator
+from sepkit.training.exchange import share_buffers
+from sepkit.training.sharding import gather_weights
 from sepkit.training.signals import TrainingError
 from sepkit.training.songs import NOTHING_TO_SCORE
 from sepkit.training.step_guard import diverged
 from sepkit.training.validation import validate
-from sepkit.training.weight_average import WeightAverages
+from sepkit.training.weight_average import WeightAverages, list_averaged
 
 if TYPE_CHECKING:
     from sepkit.training.loop import Trainer
@@ -29,6 +31,8 @@ def score_training(trainer: "Trainer") -> Scored:
     Raises:
         TrainingError: nothing can be scored.
     """
+    share_buffers(trainer.processes, [trainer.separator, *list_averaged(trainer.ema)])
+    gather_weights(trainer)
     if not isinstance(trainer.ema, WeightAverages):
         return _score(trainer, trainer.averaged)
     found = {decay: _score(trainer, average.averaged) for decay, average in trainer.ema.averages.items()}

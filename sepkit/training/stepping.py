@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sepkit.datasets.loader import Batch
+from sepkit.devices import HALVES
 from sepkit.objective import Judgement
+from sepkit.training.exchange import sum_gradients, sum_judgement
+from sepkit.training.sharding import clip_gradients
 from sepkit.training.step_guard import report_skipped
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ class Pass:
     Attributes:
         judged: sums and counts of the terms.
         loss: of the batch, ().
-        n_seen: examples.
+        n_seen: examples, of this process.
         computed: seconds of forward and backward.
     """
 
@@ -51,14 +54,16 @@ def take_step(trainer: "Trainer", batches: Iterator[Batch], position: int = 0) -
     trainer.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
     done = _differentiate(trainer, batches, items)
     began = time.perf_counter()
+    done.loss = sum_gradients(trainer.processes, trainer.parameters, done.loss)
     norm, taken = _move(trainer, done.loss)
     computed = done.computed + time.perf_counter() - began
     _count(trainer, done, items, norm, taken)
     trainer.step += 1
     if trainer.folder:
         trainer.folder.steps.write(trainer.step)
-    if trainer.observers.waits_for("on_step"):
-        trainer.observers.notify("on_step", trainer, {**done.judged.means(), "loss": done.loss, "grad_norm": norm})
+    if trainer.watches_steps:
+        means = sum_judgement(trainer.processes, done.judged).means()
+        trainer.observers.notify("on_step", trainer, {**means, "loss": done.loss, "grad_norm": norm})
     trainer.seconds += time.perf_counter() - started
     return computed
 
@@ -68,13 +73,13 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
     objective, precision = trainer.objective, trainer.precision
     present = trainer.dataset.presence([(trainer.epoch, i) for i in items])
     counts, epoch = objective.count(present), trainer.step / trainer.steps_per_epoch  # of all parts
-    done = Pass(Judgement({}, {}))
-    while done.n_seen < len(items):
+    done, n_own = Pass(Judgement({}, {})), trainer.sampler.count_own(len(items))
+    while done.n_seen < n_own:
         batch = next(batches)
         trainer.note(batch)
-        mixture, targets = batch.mix()
+        mixture, targets = (waveforms.to(trainer.dtype) for waveforms in batch.mix())
         present, began = batch.present, time.perf_counter() - batch.held
-        with torch.autocast(trainer.device.type, precision, enabled=precision is not torch.float32):
+        with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
             separation = trainer.separator.analyze(mixture, targets)
         judgement = objective(separation, None if present.numpy().all() else present)
         loss = objective.loss(judgement, counts, epoch)
@@ -93,7 +98,7 @@ def _move(trainer: "Trainer", loss: Tensor) -> tuple[Tensor, bool]:
     for group, rate in zip(trainer.optimizer.param_groups, trainer.base_rates, strict=True):
         group["lr"] = rate * trainer.schedule.factor(trainer.place)
     trainer.scaler.unscale_(trainer.optimizer)
-    norm = nn.utils.clip_grad_norm_(trainer.parameters, trainer.recipe.training.clip or math.inf).detach()
+    norm = clip_gradients(trainer.parameters, trainer.recipe.training.clip or math.inf)
     taken = trainer.guard.allows(loss, norm, trainer.scaler)
     if taken:
         trainer.scaler.step(trainer.optimizer)
@@ -106,8 +111,9 @@ def _move(trainer: "Trainer", loss: Tensor) -> tuple[Tensor, bool]:
 def _count(trainer: "Trainer", done: Pass, items: Sequence[int], norm: Tensor, taken: bool) -> None:
     """Add a step to the totals of its epoch, or say that it was left out."""
     if not taken and trainer.guard.in_row:
-        report_skipped(trainer, items, done.judged, trainer.log)
+        report_skipped(trainer, items, sum_judgement(trainer.processes, done.judged), trainer.log)
         return
     norm = norm if taken else torch.zeros_like(norm)  # the scaler leaves out steps, too, while it looks for its scale
     trainer.totals.add(done.judged.sums, done.judged.counts)
-    trainer.totals.add({"loss": done.loss * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
+    if trainer.processes.is_main:  # they are the same in all
+        trainer.totals.add({"loss": done.loss * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
