@@ -1,22 +1,18 @@
-"""Long trainings: memory, open files and threads stay as they are, and kills without end change nothing."""
+"""A training that is killed again and again, wherever it is."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from training import RECIPE, assert_equal, history, stored_state, weights, write_songs
 
-from sepkit.observers import TrainingView
 from sepkit.training import train
 from sepkit.training.plain_state import flatten
 
-N_STEPS, N_EPOCHS = 10_000, 20
 MINUTES = "training.checkpoint_minutes=1e-9"  # after each step
 TIMED = ("seconds", "total_seconds", "data_wait", "overhead", "memory")
 
@@ -24,43 +20,6 @@ TIMED = ("seconds", "total_seconds", "data_wait", "overhead", "memory")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return write_songs(tmp_path_factory.mktemp("songs"))
-
-
-class Measuring:
-    """Note the memory of this process, MB, its open files and its threads, after each epoch."""
-
-    def __init__(self) -> None:
-        self.memory, self.files, self.threads = [], [], []
-
-    def on_epoch(self, _view: TrainingView) -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self.memory.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
-        self.files.append(len(os.listdir("/proc/self/fd")))
-        self.threads.append(threading.active_count())
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="files and memory are counted in /proc")
-@pytest.mark.parametrize("workers", [0, 2])
-def test_memory_and_open_files_stay_as_they_are_over_ten_thousand_steps(root, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
-    measuring = Measuring()
-    small = [
-        "separator.network.hidden_size=4",
-        "separator.segment=0.1",
-        "training.batch_size=1",
-        "training.ema=[0.9, 0.99]",
-    ]
-    long = [f"training.epochs={N_EPOCHS}", f"data.items_per_epoch={N_STEPS // N_EPOCHS}", f"data.workers={workers}"]
-    folder = train(
-        RECIPE, tmp_path / "run", overrides=[*small, *long, "observers=[{class: TensorBoard}]"], data=root,
-        device="cpu", quiet=True, log=str, observers=[measuring],
-    )  # fmt: skip
-    assert stored_state(folder)["progress"]["step"] == N_STEPS
-    print(measuring.memory, measuring.files, measuring.threads)
-    assert len({*measuring.files[2:]}) == 1
-    assert len({*measuring.threads[2:]}) == 1
-    assert max(measuring.memory[-5:]) - max(measuring.memory[:5]) < 8  # of the history, and of what the allocator keeps
 
 
 KILLED = """

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import random
 from collections.abc import Sequence
 from functools import partialmethod
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from sepkit import load_model, separate
 from sepkit.datasets import open_songs
+from sepkit.devices import peak_memory
 from sepkit.generators import borrowed_generators, get_generators, seed_generators, set_generators
 from sepkit.model_folder import save_model
 from sepkit.observers import TrainingView
@@ -621,6 +623,23 @@ def test_a_step_does_not_wait_for_cuda(make):
         do_steps(trainer, 2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="files and memory are counted in /proc")
+def test_memory_and_open_files_stay_as_they_are_over_thousands_of_steps(make, tmp_path):
+    n_steps, measured = 3000, []
+
+    class Measuring:
+        def on_step(self, view: TrainingView) -> None:
+            if view.step in (n_steps // 4, n_steps):
+                measured.append((len(os.listdir("/proc/self/fd")), peak_memory(CPU)))
+
+    tiny = ["separator.network.hidden_size=2", "separator.network.n_bands=2", f"data.items_per_epoch={n_steps}"]
+    do_steps(make(folder=tmp_path / "run", observers=[Measuring()], overrides=tiny, batch_size=1), n_steps)
+    (files, before), (still, after) = measured
+    assert still == files
+    assert after - before < 8 * 2**20
 
 
 def test_a_training_goes_on_in_another_precision(make):
