@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "float64")
+HALVES = (torch.bfloat16, torch.float16)  # in which the arithmetic of a network alone is done, under autocast
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -35,8 +36,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Choose the type that a network computes in.
 
     Args:
-        name: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on CUDA where it is native, float16 on older
-            CUDA, else float32.
+        name: "float32", "bfloat16", "float16" or "float64"; "auto" is bfloat16 on CUDA where it is native, float16 on
+            older CUDA, else float32.
         device: where it computes.
 
     Raises:
@@ -44,6 +45,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
+    if name == "float64" and device.type == "mps":
+        raise ValueError(f"precision float64 is nothing that {device} can compute: choose float32, or the CPU")
     if name != "auto":
         return getattr(torch, name)
     if device.type != "cuda":

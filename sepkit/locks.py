@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import secrets
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,9 +24,10 @@ except ImportError:
 
 LOCK = ".sepkit.lock"
 _FAR = 1 << 30  # the byte that is locked on Windows, where a locked one cannot be read
+_BEAT, _SILENT = 15.0, 120.0  # s between two signs of life, and without one, after which a process is taken for dead
 _ATTEMPTS, _PAUSE = 40, 0.05  # s; the other process may just be writing its name, or removing the file
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-_held: dict[str, int] = {}  # process by file, since the system keeps out other processes only
+_held: dict[str, "_Lock"] = {}  # by file, since the system keeps out other processes only
 
 
 class LockedError(ValueError):
@@ -40,6 +43,7 @@ class Holder(NamedTuple):
         since: when it took the folder, in words.
         boot: which start of which system it runs in; empty where unknown.
         start: when it was started, in the system's units, since numbers come again; empty where unknown.
+        beat: seconds after which it touches the file again and again; 0: never.
     """
 
     pid: int
@@ -47,13 +51,27 @@ class Holder(NamedTuple):
     since: str
     boot: str = ""
     start: str = ""
+    beat: float = 0.0
+
+
+class _Lock(NamedTuple):
+    """A file that a process holds: its number, the open file, which stays the only one, and what is written there.
+
+    POSIX takes a lock back as soon as the process closes any open file of that name.
+    """
+
+    pid: int
+    handle: int
+    holder: Holder
 
 
 @contextmanager
 def locked(folder: str | os.PathLike, remedy: str, name: str = "") -> Iterator[Holder | None]:
     """Hold a folder for this process alone, by a file in it that is removed in the end.
 
-    Where the system locks files, a lock ends with its process; where it does not, the process is looked for.
+    Where the system locks files, a lock ends with its process; where it does not, the process is looked for. One on
+    another machine, as on a network disk, is taken for dead when it has given no sign of life for two minutes: a thread
+    of each holder touches the file, and both times are the disk's.
 
     Args:
         folder: which, it must exist.
@@ -69,10 +87,39 @@ def locked(folder: str | os.PathLike, remedy: str, name: str = "") -> Iterator[H
     """
     path = os.path.join(os.path.realpath(folder), LOCK)
     handle, former = _acquire(path, name or str(folder), remedy)
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(path, _held[path], ended), daemon=True)
+    beating.start()
     try:
         yield former
     finally:
+        ended.set()
+        if os.getpid() == _held[path].pid:  # a copy of the process has no such thread
+            beating.join(_BEAT)
         _release(path, handle)
+
+
+def check_still_held(folder: str | os.PathLike, remedy: str) -> None:
+    """Refuse to go on in a folder that another process took over, since this one had given no sign of life.
+
+    Args:
+        folder: which this process held, or never did.
+        remedy: ends the sentence.
+
+    Raises:
+        LockedError: another one holds it.
+    """
+    path = os.path.join(os.path.realpath(folder), LOCK)
+    own = _held.get(path)
+    if own is None or own.pid != os.getpid():
+        return
+    with suppress(OSError):  # a file that somebody removed is nobody's
+        found = _read(own.handle) if _is_at(path, own.handle) else _parse(Path(path).read_bytes())
+        if found not in (None, own.holder):
+            raise LockedError(
+                f"{folder} was taken over by process {found.pid} on {found.host}, since this process gave no sign of "
+                f"life for {_SILENT:.0f} s: {remedy}"
+            )
 
 
 @contextmanager
@@ -133,7 +180,7 @@ def _remove_empty(folder: Path) -> None:
 
 def _acquire(path: str, folder: str, remedy: str) -> tuple[int, Holder | None]:
     """Open and lock the file, and return it and its former holder."""
-    if _held.get(path) == os.getpid():
+    if path in _held and _held[path].pid == os.getpid():
         raise LockedError(f"{folder} is in use by this process itself: {remedy}")
     holder = None
     for _ in range(_ATTEMPTS):
@@ -142,8 +189,9 @@ def _acquire(path: str, folder: str, remedy: str) -> tuple[int, Holder | None]:
             continue
         alone = _lock(handle)
         holder = None if is_new else _read(handle)
-        if _is_at(path, handle) and _is_free(alone, is_new, holder) and _sign(handle, alone):
-            _held[path] = os.getpid()
+        silent = holder is not None and _is_silent(path, handle, holder)
+        if _is_at(path, handle) and _is_free(alone, is_new, holder, silent) and _sign(handle, alone is None or silent):
+            _held[path] = _Lock(os.getpid(), handle, _read(handle))
             return handle, holder
         os.close(handle)
         if holder is not None:
@@ -155,7 +203,10 @@ def _acquire(path: str, folder: str, remedy: str) -> tuple[int, Holder | None]:
 def _refusal(path: str, folder: str, holder: Holder | None, remedy: str) -> str:
     if holder is None:
         return f"{folder} is in use, by whom {path} does not say: {remedy}"
-    lost = "" if _is_here(holder) else f"; if that process has ended, remove {path}"
+    lost = ""
+    if not _is_here(holder):
+        later = f"try again {_SILENT:.0f} s after its end, or " if holder.beat else ""
+        lost = f"; if that process has ended, {later}remove {path}"
     return f"{folder} is in use by process {holder.pid} on {holder.host}, since {holder.since}: {remedy}{lost}"
 
 
@@ -184,29 +235,58 @@ def _lock(handle: int) -> bool | None:
     return True
 
 
-def _is_free(alone: bool | None, is_new: bool, holder: Holder | None) -> bool:
+def _is_free(alone: bool | None, is_new: bool, holder: Holder | None, silent: bool) -> bool:
     """Decide whether a file may be taken; on other machines' processes no lock is relied on."""
     if alone is None:
-        return is_new or (holder is not None and not _is_alive(holder))
-    return alone and (holder is None or _is_here(holder))
+        return is_new or silent or (holder is not None and not _is_alive(holder))
+    return alone and (holder is None or silent or _is_here(holder))
 
 
-def _sign(handle: int, alone: bool | None) -> bool:
-    """Write this process into the file; without locks, check whether another did the same meanwhile."""
-    own = Holder(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M"), _boot(), _start(os.getpid()))
+def _is_silent(path: str, handle: int, holder: Holder) -> bool:
+    """Return whether a process of another machine gave no sign of life for long, by the clock of the disk."""
+    if not holder.beat or _is_here(holder):
+        return False
+    probe = f"{path}-{secrets.token_hex(6)}"
+    try:
+        with open(probe, "xb"):
+            return os.stat(probe).st_mtime - os.fstat(handle).st_mtime > max(_SILENT, 4 * holder.beat)
+    finally:
+        with suppress(OSError):
+            os.unlink(probe)
+
+
+def _beat(path: str, own: _Lock, ended: threading.Event) -> None:
+    """Show that this process lives: touch a file that it holds again and again."""
+    while not ended.wait(_BEAT):
+        with suppress(OSError):  # as where the network is down
+            if _is_at(path, own.handle) and _read(own.handle) == own.holder:
+                os.utime(path)
+
+
+def _sign(handle: int, unsure: bool) -> bool:
+    """Write this process into the file; where no lock is relied on, check whether another did the same meanwhile."""
+    since = time.strftime("%Y-%m-%d %H:%M")
+    own = Holder(os.getpid(), socket.gethostname(), since, _boot(), _start(os.getpid()), _BEAT)
     os.ftruncate(handle, 0)
     os.lseek(handle, 0, os.SEEK_SET)
     os.write(handle, json.dumps(own._asdict()).encode())
-    if alone is None:
+    if unsure:
         time.sleep(2 * _PAUSE)
         return _read(handle) == own
     return True
 
 
 def _read(handle: int) -> Holder | None:
+    """Read an open file, which another thread may be reading, too."""
+    if hasattr(os, "pread"):
+        return _parse(os.pread(handle, 4096, 0))
     os.lseek(handle, 0, os.SEEK_SET)
+    return _parse(os.read(handle, 4096))
+
+
+def _parse(content: bytes) -> Holder | None:
     try:
-        return Holder(**json.loads(os.read(handle, 4096)))
+        return Holder(**json.loads(content))
     except (ValueError, TypeError):
         return None
 
@@ -252,14 +332,16 @@ def _start(pid: int) -> str:
 
 
 def _release(path: str, handle: int) -> None:
-    """Remove the file, first where an open one can be removed."""
-    if _held.get(path) != os.getpid():  # a copy of the process
+    """Remove the file, unless it is another's by now, first where an open one can be removed."""
+    own = _held[path]
+    if own.pid != os.getpid():  # a copy of the process
         return
-    if os.name == "posix" and _is_at(path, handle):
+    is_own = _is_at(path, handle) and _read(handle) == own.holder
+    if is_own and os.name == "posix":
         with suppress(OSError):
             os.unlink(path)
     os.close(handle)
-    if os.name != "posix":
+    if is_own and os.name != "posix":
         with suppress(OSError):
             os.unlink(path)
     del _held[path]

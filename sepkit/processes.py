@@ -8,7 +8,7 @@ import pickletools
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -106,29 +106,108 @@ def retain_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
-class Processes:
-    """The processes that train one model together: this one alone, which exchanges nothing.
+class LostProcessError(RuntimeError):
+    """Another process, with which this one trains, has ended."""
 
-    Attributes:
+
+class Processes:
+    """The processes that train one model together; one alone exchanges nothing.
+
+    Every method but `is_main` and `share` is called by all of them in the same order, and raises LostProcessError where
+    one of them has ended.
+
+    Args:
         rank: number of this process, from 0.
-        world: number of processes.
+        world: number of processes, which torch's process group joins where it is above 1.
+        local_rank: number of this process among those of its machine.
+        local_world: number of processes on this machine.
     """
 
-    rank, world = 0, 1
+    def __init__(self, rank: int = 0, world: int = 1, local_rank: int = 0, local_world: int = 1) -> None:
+        self.rank, self.world, self.local_rank, self.local_world = rank, world, local_rank, local_world
 
     @property
     def is_main(self) -> bool:
         """Return whether this process writes files and lines for the user."""
         return self.rank == 0
 
+    def share(self, n: int) -> int:
+        """Return what each process of this machine gets of n cores, or the like; at least 1."""
+        return max(1, n // self.local_world)
+
     def all_sum(self, values: "Tensor") -> "Tensor":
-        """Sum a tensor over the processes."""
+        """Sum a tensor over the processes, in place."""
+        if self.world > 1:
+            with _watched():
+                _group().all_reduce(values)
         return values
 
     def gather(self, rows: list) -> list:
         """Join the lists of the processes, in the order of their ranks."""
-        return rows
+        if self.world == 1:
+            return rows
+        lists: list[list] = [[] for _ in range(self.world)]
+        with _watched():
+            _group().all_gather_object(lists, rows)
+        return [row for each in lists for row in each]
 
     def broadcast(self, values: tuple) -> tuple:
         """Return the values of the main process."""
-        return values
+        if self.world == 1:
+            return values
+        held = [values]
+        with _watched():
+            _group().broadcast_object_list(held, 0)
+        return held[0]
+
+    def broadcast_tensors(self, tensors: Iterable["Tensor"]) -> None:
+        """Set tensors, in place, to those of the main process."""
+        if self.world > 1:
+            with _watched():
+                for tensor in tensors:
+                    contiguous = tensor.detach().contiguous()
+                    _group().broadcast(contiguous, 0)
+                    tensor.detach().copy_(contiguous)
+
+    def largest(self, *values: float) -> tuple[float, ...]:
+        """Return the largest of each value that a process has."""
+        if self.world == 1:
+            return values
+        import torch
+
+        found = torch.tensor(values, dtype=torch.float64)
+        with _watched():
+            _group().all_reduce(found, _group().ReduceOp.MAX)
+        return tuple(found.tolist())
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        self.largest(0.0)
+
+    @contextmanager
+    def first_here(self) -> Iterator[None]:
+        """Order the processes of each machine: one does what it leaves in a cache before the others do it."""
+        if self.local_rank > 0:
+            self.wait()
+        yield
+        if self.local_rank == 0:
+            self.wait()
+
+
+def _group():
+    import torch.distributed
+
+    return torch.distributed
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Turn what torch says of a process that has ended into LostProcessError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(f"another process of this training has ended ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

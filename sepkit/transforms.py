@@ -290,9 +290,17 @@ def _pad_ends(flat: Tensor, left: int, right: int, mode: str, near_end: bool = F
     if missing:
         flat, right = F.pad(flat, (0, missing)), right - missing
     reach = flat.shape[-1] - 1 if mode == "reflect" else max(left, right)
-    near = F.pad(flat[:, None], (min(left, reach), min(right, reach)), mode=mode)[:, 0]
+    near = _pad_within(flat, min(left, reach), min(right, reach), mode)
     missing = max(0, left - reach), max(0, right - reach)
     return F.pad(near, missing) if any(missing) else near
+
+
+def _pad_within(flat: Tensor, left: int, right: int, mode: str) -> Tensor:
+    """Pad (B, T) by less than there is; of torch's own reflection no gradient repeats bit by bit on CUDA."""
+    if mode != "reflect" or not torch.are_deterministic_algorithms_enabled():
+        return F.pad(flat[:, None], (left, right), mode=mode)[:, 0]
+    n_samples = flat.shape[-1]
+    return torch.cat([flat[:, 1 : left + 1].flip(1), flat, flat[:, n_samples - right - 1 : n_samples - 1].flip(1)], 1)
 
 
 __getattr__, __dir__ = lazy_names(__name__, {"AudioTransform": "sepkit.auralflow.transforms"}, tuple(globals()))

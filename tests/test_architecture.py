@@ -22,8 +22,11 @@ FLOORS = {
         "audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry",
         "chunking", "normalization", "lending",
     ],
-    2: ["losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
-    3: ["separator", "plots"],
+    2: [
+        "losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts",
+        "joining",
+    ],
+    3: ["separator", "plots", "terms"],
     4: ["objective", "model_folder", "report", "bag"],
     5: ["inference", "recipe", "observers", "importing"],
     6: ["auralflow", "training", "evaluation", "zoo"],

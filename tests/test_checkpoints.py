@@ -37,7 +37,7 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
     """Train the recipe, changed by overrides, without report and curves."""
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
 
     def start(*overrides: str, folder: str = "run", **options) -> Path:
@@ -457,7 +457,7 @@ def _score(monkeypatch, scores) -> list:
         seen.append({name: value.clone() for name, value in separator.state_dict().items()})
         return dict.fromkeys(("vocals", "drums"), next(given))
 
-    monkeypatch.setattr("sepkit.training.loop.validate", validate)
+    monkeypatch.setattr("sepkit.training.scoring.validate", validate)
     return seen
 
 
@@ -499,6 +499,13 @@ def test_several_averages_go_on_and_each_is_what_it_is_alone(run):
     averages = stored_state(run(both))["ema"]["averages"]
     for decay in ("0.05", "0.9"):
         assert_equal(averages[decay], stored_state(run(f"training.ema={decay}", folder=decay))["ema"])
+
+
+def test_a_decay_of_0_stands_for_the_weights_as_they_are(run):
+    folder = run("training.ema=[0, 0.9]", "training.epochs=1")
+    state = stored_state(folder)
+    assert_equal(state["ema"]["averages"]["0.0"], state["separator"])
+    assert {"SDR_ema_0.0", "SDR_ema_0.9"} <= history(folder)[0].keys()
 
 
 @pytest.mark.parametrize(

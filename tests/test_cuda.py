@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from networks import SMALL
-from training import RECIPE, StopAfter, assert_equal, history, last_weights, weights, write_songs
+from training import RECIPE, StopAfter, assert_equal, history, last_weights, stored_state, weights, write_songs
 
 from sepkit import models
 from sepkit.bag import join_members
@@ -56,15 +56,6 @@ def prepare(root):
         return trainer, list(make_loader(trainer, 0, len(trainer.sampler)))
 
     return build
-
-
-@pytest.fixture
-def deterministic():
-    """Set torch to operations that give the same on every run."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -127,16 +118,32 @@ def test_a_compiled_training_has_the_losses_of_one_that_is_not(run):
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # sums are rounded otherwise
 
 
-@pytest.mark.usefixtures("deterministic")
+WAVEFORMS = [  # whose spectra are taken with a gradient
+    f"separator.network={json.dumps({'class': 'ConvTasNet', **SMALL['ConvTasNet']})}",
+    "losses=[{class: RelativeSpectralLoss}, {class: STFTLoss, fft_size: 128, hop_size: 32, win_length: 128}]",
+]
+
+
+@pytest.mark.parametrize("changes", [[], WAVEFORMS], ids=["spectra", "waveforms"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_training_stopped_on_cuda_goes_on_to_the_same_weights(run, precision):
-    settings = [f"training.precision={precision}"]
+def test_a_training_stopped_on_cuda_goes_on_to_the_same_weights(run, precision, changes):
+    settings = [f"training.precision={precision}", "training.deterministic=true", *changes]
     whole = run(*settings, folder="whole")
     with pytest.raises(TrainingInterrupted):
         run(*settings, observers=[StopAfter(2)])
     parts = run(*settings)
     assert_equal(last_weights(parts), last_weights(whole))
     assert_equal(weights(parts), weights(whole))
+
+
+def test_a_training_that_goes_on_the_cpu_for_a_while_keeps_the_generator_of_cuda(run, tmp_path):
+    found, plain = [], "training.optimizer={class: AdamW, lr: 1e-2}"
+    for step, device in ((1, "cuda"), (2, "cpu")):
+        with pytest.raises(TrainingInterrupted):
+            run(plain, observers=[StopAfter(step)], device=device)
+        found.append(stored_state(tmp_path / "run")["random"]["cuda"])
+    assert torch.equal(*found)
+    run(plain)
 
 
 def test_a_state_of_cuda_can_be_read_where_there_is_none(prepare):

@@ -68,7 +68,8 @@ def test_a_precision_is_what_the_device_is_good_at(monkeypatch, name, device, ca
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="precision must be one of auto, float32, bfloat16, float16, got 'half'"):
+    known = "auto, float32, bfloat16, float16, float64"
+    with pytest.raises(ValueError, match=f"precision must be one of {known}, got 'half'"):
         choose_precision("half", torch.device("cpu"))
 
 

@@ -42,7 +42,12 @@ STEMS = ("vocals", "drums", "bass", "other")
 SHORT = ["data.items_per_epoch=2", "data.workers=0", "training.batch_size=2", "training.epochs=1"]
 SHORT += ["separator.segment=0.5", "validation.excerpt=1"]
 SMALL = ["separator.network.hidden_size=8"]  # where the network is known to have it
-NOT_RUN = {"needs a CUDA machine", "needs other packages", "needs the network"}  # reasons for which blocks are not run
+NOT_RUN = {
+    "needs a CUDA machine",
+    "needs other packages",
+    "needs the network",
+    "starts several processes",
+}  # reasons for which blocks are not run
 REFERENCE = ("auralflow", "losses", "models", "datasets", "metrics", "plots", "masks", "transforms", "observers")
 
 

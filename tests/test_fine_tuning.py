@@ -62,7 +62,7 @@ def base(tmp_path_factory):
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
     """Train on from a model, without report and curves; return the run folder and what was logged."""
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
 
     def start(separator: dict, *overrides: str, folder: str = "run", **options) -> tuple[Path, str]:

@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from sepkit import locks
-from sepkit.locks import LOCK, Holder, LockedError, locked, work_folder
+from sepkit.locks import LOCK, Holder, LockedError, check_still_held, locked, work_folder
 
 HOST = socket.gethostname()
 SYSTEMS = ["system's locks", "no locks"]
@@ -154,3 +156,94 @@ def test_two_processes_that_take_turns_never_meet(system, tmp_path):
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     assert list(tmp_path.iterdir()) == []
+
+
+# On a disk of several machines
+
+
+def age(folder, seconds: float) -> None:
+    """Move the last sign of life back."""
+    then = time.time() - seconds
+    os.utime(folder / LOCK, (then, then))
+
+
+@pytest.mark.usefixtures("system")
+def test_a_process_of_another_machine_that_gives_no_sign_of_life_is_taken_for_dead(tmp_path):
+    write(tmp_path, host="elsewhere", boot="another", beat=15.0)
+    age(tmp_path, 130)
+    with locked(tmp_path, "wait") as former:
+        assert former.host == "elsewhere"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize(("silent", "beat"), [(0, 15.0), (110, 15.0), (130, 60.0), (-3600, 15.0)])
+def test_a_process_of_another_machine_that_may_live_is_not_disturbed(tmp_path, silent, beat):
+    write(tmp_path, host="elsewhere", boot="another", beat=beat)
+    age(tmp_path, silent)
+    sentence = "on elsewhere, .*: wait; if that process has ended, try again 120 s after its end, or remove"
+    with pytest.raises(LockedError, match=sentence):
+        locked(tmp_path, "wait").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_process_of_this_machine_is_looked_for_however_silent_it_is(other, tmp_path):
+    age(tmp_path, 10_000)
+    with pytest.raises(LockedError, match=f"process {other.pid}"):
+        locked(tmp_path, "wait").__enter__()
+
+
+@pytest.mark.usefixtures("system")
+def test_a_holder_gives_signs_of_life_until_it_ends(monkeypatch, tmp_path):
+    monkeypatch.setattr(locks, "_BEAT", 0.01)
+    n_threads = threading.active_count()
+    with locked(tmp_path, "wait"):
+        age(tmp_path, 1000)
+        before = (tmp_path / LOCK).stat().st_mtime
+        wait_until(lambda: (tmp_path / LOCK).stat().st_mtime > before + 900)
+    assert threading.active_count() == n_threads
+
+
+def wait_until(condition, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_sign_of_life_does_not_give_the_lock_back(monkeypatch, tmp_path):
+    if locks.fcntl is None:
+        pytest.skip("this system has no such locks")
+    monkeypatch.setattr(locks, "_BEAT", 0.01)
+    program = (
+        "import fcntl, os, sys\n"
+        f"handle = os.open({str(tmp_path / LOCK)!r}, os.O_RDWR)\n"
+        "try: fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except OSError: sys.exit(3)\n"
+    )
+    with locked(tmp_path, "wait"):
+        age(tmp_path, 1000)
+        wait_until(lambda: (tmp_path / LOCK).stat().st_mtime > time.time() - 900)
+        check_still_held(tmp_path, "stop")
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 3
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize("anew", [False, True], ids=["same file", "new file"])
+def test_who_was_taken_over_notices_it_and_leaves_the_lock_to_the_other(tmp_path, anew):
+    with locked(tmp_path, "wait"):
+        check_still_held(tmp_path, "stop")
+        if anew:
+            (tmp_path / LOCK).unlink()
+        write(tmp_path, host="elsewhere", boot="another")
+        with pytest.raises(LockedError, match=rf"was taken over by process {os.getpid()} on elsewhere, since .*: stop"):
+            check_still_held(tmp_path, "stop")
+    assert json.loads((tmp_path / LOCK).read_text())["host"] == "elsewhere"
+
+
+@pytest.mark.usefixtures("system")
+def test_a_lock_that_somebody_removed_is_nobodys(tmp_path):
+    with locked(tmp_path, "wait"):
+        (tmp_path / LOCK).unlink()
+        check_still_held(tmp_path, "stop")
+    check_still_held(tmp_path, "stop")  # what was never held, or is not any more

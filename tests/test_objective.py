@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from sepkit import losses
 from sepkit.instantiate import InstantiationError
-from sepkit.objective import Judgement, Objective, Weight
+from sepkit.objective import Judgement, Objective
 from sepkit.separator import Separator
+from sepkit.terms import Weight
 
 SOURCES = ["vocals", "drums", "bass"]
 

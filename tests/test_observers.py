@@ -45,7 +45,7 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
     """Train the recipe, changed by overrides, without what follows a training."""
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
 
     def start(*overrides: str, folder: str = "run", **options) -> Path:

@@ -150,21 +150,17 @@ def test_processes_share_the_songs_of_a_validation(root, make):
     rows = []
 
     class Second(Processes):
-        rank, world = 1, 2
-
         def gather(self, own: list) -> list:
             rows.extend(own)
             return own
 
     class First(Processes):
-        rank, world = 0, 2
-
         def gather(self, own: list) -> list:
             return [*own, *rows]
 
-    validate(separator, songs, 2.0, 4, processes=Second())
+    validate(separator, songs, 2.0, 4, processes=Second(1, 2))
     assert len(rows) == 1
-    assert validate(separator, songs, 2.0, 4, processes=First()) == validate(separator, songs, 2.0, 4)
+    assert validate(separator, songs, 2.0, 4, processes=First(0, 2)) == validate(separator, songs, 2.0, 4)
 
 
 def test_a_source_that_only_some_songs_have_is_scored_where_it_is(root, recwarn):
@@ -175,8 +171,8 @@ def test_a_source_that_only_some_songs_have_is_scored_where_it_is(root, recwarn)
 
 def test_means_are_over_the_sums_and_counts_of_all_processes():
     class Two(Processes):
-        def all_sum(self, values: Tensor) -> Tensor:
-            return values + torch.tensor([[3.0, 1.0], [0.0, 0.0]])  # of the other process
+        def gather(self, rows: list) -> list:
+            return [*rows, {"sums": {"loss": 3.0, "absent": 0.0}, "counts": {"loss": 1, "absent": 0}}]  # of the other
 
     totals = Totals(Two())
     totals.add({"loss": torch.tensor(1.0), "absent": 0.0}, {"loss": 3, "absent": 0})

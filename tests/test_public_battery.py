@@ -593,10 +593,10 @@ ELSEWHERE = {  # documented, and held by tests of their own
     "sepkit.bag", "sepkit.chunking", "sepkit.normalization", "sepkit.parts",
     "sepkit.importing", "sepkit.importing.band_split_roformer", "sepkit.importing.bandit", "sepkit.importing.card",
     "sepkit.importing.conv_tasnet", "sepkit.importing.demucs", "sepkit.importing.mdx23c", "sepkit.importing.model",
-    "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.lazy", "sepkit.lending",
-    "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.models.facts", "sepkit.objective", "sepkit.observers",
-    "sepkit.plain", "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe", "sepkit.robust",
-    "sepkit.terminal", "sepkit.training",
+    "sepkit.importing.open_unmix", "sepkit.importing.scnet", "sepkit.instantiate", "sepkit.joining", "sepkit.lazy",
+    "sepkit.lending", "sepkit.locks", "sepkit.losses", "sepkit.mel", "sepkit.models.facts", "sepkit.objective",
+    "sepkit.observers", "sepkit.plain", "sepkit.problems", "sepkit.processes", "sepkit.quantities", "sepkit.recipe",
+    "sepkit.robust", "sepkit.terminal", "sepkit.terms", "sepkit.training",
 }  # fmt: skip
 NAMES = cases(Path())  # without the files: for the names of tests
 

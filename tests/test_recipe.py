@@ -260,7 +260,7 @@ MISTAKES = [
     (
         "precision: auto",
         "precision: bf16",
-        "27:14: training.precision: must be 'auto', 'float32', 'bfloat16' or 'float16', got 'bf16'; did you mean 'bfloat16'?",
+        "27:14: training.precision: must be 'auto', 'float32', 'bfloat16', 'float16' or 'float64', got 'bf16'; did you mean 'bfloat16'?",
     ),
     ("validation: {every: 1, excerpt: 10.0}", "validation: [1]", "29:13: validation: must be a mapping, got [1]"),
     (

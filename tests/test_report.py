@@ -482,7 +482,7 @@ def test_a_report_that_fails_does_not_lose_the_training(songs, tmp_path, monkeyp
     def fail(*_arguments, **_options):
         raise OSError("no space")
 
-    monkeypatch.setattr(import_module("sepkit.training.train"), "report_training", fail)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "report_training", fail)
     lines = []
     with pytest.warns(UserWarning, match="there is no report of the training \\(OSError: no space\\)"):
         folder = train(RECIPE, tmp_path / "run", data=songs, device="cpu", quiet=True, log=lines.append)

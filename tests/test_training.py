@@ -32,6 +32,7 @@ from training import (
 
 from sepkit.datasets import DatasetError
 from sepkit.disk import OutputError
+from sepkit.locks import LOCK, Holder
 from sepkit.model_folder import load_model, save_model
 from sepkit.observers import TensorBoard, TrainingView
 from sepkit.recipe import RecipeError, load_recipe
@@ -61,7 +62,7 @@ def run_all(root, tmp_path):
 @pytest.fixture
 def run(run_all, monkeypatch):
     """Train without report and curves, which take most of the time of so small a training."""
-    monkeypatch.setattr(import_module("sepkit.training.train"), "_report", lambda *_: None)
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
     return run_all
 
@@ -142,7 +143,7 @@ class Averages:
 @pytest.mark.parametrize("scores", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (1.0, 3.0, 3.0)], ids=str)
 def test_the_kept_weights_are_the_averaged_ones_of_the_best_epoch(run, monkeypatch, scores):
     averages, given = Averages(), iter(scores)
-    monkeypatch.setattr("sepkit.training.loop.validate", lambda *_: dict.fromkeys(SOURCES, next(given)))
+    monkeypatch.setattr("sepkit.training.scoring.validate", lambda *_: dict.fromkeys(SOURCES, next(given)))
     folder = run("training.epochs=3", observers=[averages])
     assert_equal(weights(folder), averages.weights[scores.index(max(scores))])
     state = stored_state(folder)
@@ -352,6 +353,22 @@ def test_a_second_training_in_a_folder_is_refused_while_the_first_one_runs(run):
     folder = run("training.epochs=1", observers=[second])
     assert second.was_there
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("step", [2, N_STEPS], ids=["at a checkpoint", "at the end of an epoch"])
+def test_a_training_whose_folder_another_machine_took_over_ends_and_writes_nothing(run, tmp_path, step):
+    class TakeOver:
+        def on_step(self, view: TrainingView) -> None:
+            if view.step == step:
+                holder = Holder(1, "elsewhere", "2026-01-01", "another", "", 15.0)
+                (tmp_path / "run" / LOCK).write_text(json.dumps(holder._asdict()))
+                before.update(contents(tmp_path / "run"))
+
+    before = {}
+    minutes = ["training.checkpoint_minutes=1e-9"] if step == 2 else []
+    with pytest.raises(ValueError, match=r"was taken over by process 1 on elsewhere, .* and the training ends here"):
+        run(*minutes, observers=[TakeOver()])
+    assert contents(tmp_path / "run") == before
 
 
 def test_a_finished_training_that_cannot_be_written_to_is_reported_as_finished(run):

@@ -42,7 +42,7 @@ def root(tmp_path) -> Path:
 def run(root, tmp_path, monkeypatch):
     """Train the small recipe, without curves and report."""
     monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
-    monkeypatch.setattr(sys.modules["sepkit.training.train"], "_report", lambda *_: None)
+    monkeypatch.setattr(sys.modules["sepkit.training.afterwards"], "write_report", lambda *_: None)
 
     def start(*overrides: str, folder: str = "run", recipe=SMALL, **options) -> Path:
         given = {"device": "cpu", "quiet": True, "log": lambda _: None, "data": root, **options}

@@ -20,9 +20,11 @@ from sepkit.devices import peak_memory
 from sepkit.generators import borrowed_generators, get_generators, seed_generators, set_generators
 from sepkit.model_folder import save_model
 from sepkit.observers import TrainingView
+from sepkit.processes import Processes
 from sepkit.recipe import load_recipe
 from sepkit.schedules import Constant
 from sepkit.training import TrainingError, dry_run, train
+from sepkit.training.checkpointer import Generators
 from sepkit.training.loading import make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.run_folder import RunFolder
@@ -248,6 +250,24 @@ def test_generators_go_back_to_a_state_that_was_written_down():
         expected = [drawn(), random.gauss(0, 1), np.random.randn()]
         set_generators(torch.load(file, weights_only=True), CPU)
         assert [drawn(), random.gauss(0, 1), np.random.randn()] == expected
+
+
+def test_generators_of_devices_that_are_not_here_are_kept_for_later(monkeypatch):
+    with borrowed_generators(CPU):
+        there = torch.arange(16, dtype=torch.uint8)
+        generators = Generators(CPU, Processes())
+        generators.load_state_dict({**get_generators(CPU), "cuda": there})
+        torch.randn(1)
+        state = generators.state_dict()
+        assert torch.equal(state["cuda"], there)
+        assert torch.equal(state["cpu"], torch.get_rng_state())
+        set_state = []
+        monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, _device: set_state.append(state))
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _device: there + 1)
+        back = Generators(torch.device("cuda"), Processes())
+        back.load_state_dict(state)
+        assert torch.equal(set_state[0], there)
+        assert torch.equal(back.state_dict()["cuda"], there + 1)
 
 
 def test_a_seed_is_torchs_own():

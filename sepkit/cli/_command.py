@@ -183,9 +183,12 @@ def run_command(
             print("stopped", file=sys.stderr)
             return 130
         except Exception as error:
+            sentence = f"{parser.prog}: {explain(error)}"
+            if not _may_say(sentence, error):
+                return _exit_code(error)
             if options.debug:
                 raise
-            print(f"{parser.prog}: {explain(error)}", file=sys.stderr)
+            print(sentence, file=sys.stderr)
             return _exit_code(error)
 
 
@@ -232,8 +235,18 @@ def explain(error: Exception) -> str:
 
 def _show_warning(message, category, _filename, _line_number, _file=None, _line=None) -> None:
     """Print what users can act on in a line, and leave out what is meant for the developers of libraries."""
-    if not issubclass(category, DeprecationWarning | FutureWarning | ImportWarning | ResourceWarning):
+    is_for_users = not issubclass(category, DeprecationWarning | FutureWarning | ImportWarning | ResourceWarning)
+    if is_for_users and _may_say(str(message)):
         print_note(message)
+
+
+def _may_say(sentence: str, error: Exception | None = None) -> bool:
+    """Return whether this process is the one of its job, if it is of one, that says something to the user."""
+    if "sepkit.joining" not in sys.modules:  # which takes long to load
+        return True
+    from sepkit.joining import may_say
+
+    return may_say(sentence, error)
 
 
 def print_note(message: object) -> None:

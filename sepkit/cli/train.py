@@ -39,9 +39,12 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from sepkit import training
+    from sepkit.joining import is_main
     from sepkit.processes import retain_freed_memory
 
     retain_freed_memory()
+    if options.dry_run and not is_main():
+        return 0
     shared = pick(options, "overrides", "data", "initial", "trust", "device")
     if options.dry_run:
         result = training.dry_run(options.recipe, **shared, log=print_line)
@@ -55,8 +58,11 @@ def _train(options: argparse.Namespace) -> int:
         log = (lambda _line: None) if options.quiet else print_line
         folder = training.train(options.recipe, options.run, **shared, **more, log=log)
     except training.TrainingInterrupted as stop:
-        print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
+        if is_main():
+            print(f"{stop}; everything is saved: the same command goes on from here", file=sys.stderr)
         return 128 + stop.signal
+    if not is_main():
+        return 0
     print(f"model      {folder / 'model.safetensors'}")
     if (folder / "history.png").is_file():
         print(f"curves     {folder / 'history.png'}")

@@ -236,7 +236,8 @@ class Loader:
 
     def _allocate(self, n_slots: int, shared: bool) -> _Ring:
         """Make the buffers; where the CPU trains, examples are augmented and summed by who reads them."""
-        dataset, size = self.dataset, min(self.sampler.batch_size, len(self.dataset))
+        dataset = self.dataset
+        size = -(-min(self.sampler.batch_size, len(dataset)) // self.sampler.world)
         shape = (n_slots, size, len(dataset.stems), dataset.n_channels, dataset.n_samples)
         pinned = self.device.type == "cuda"
         stems = _allocate(shape, shared, pinned)

@@ -195,6 +195,11 @@ class EpochSampler(Sampler):
         self.n_items, self.batch_size, self.epoch, self.first_batch = n_items, batch_size, epoch, first_batch
         self.rank, self.world = rank, world
 
+    def count_own(self, n_items: int) -> int:
+        """Count the examples of this process among as many that are shared batch by batch, from the first on."""
+        starts = range(0, n_items, self.batch_size)
+        return sum(len(range(s + self.rank, min(s + self.batch_size, n_items), self.world)) for s in starts)
+
     def __len__(self) -> int:
         """Count the batches that are handed out."""
         return max(0, -(-self.n_items // self.batch_size) - self.first_batch)

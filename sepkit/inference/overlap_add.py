@@ -153,11 +153,13 @@ def _separate_chunks(model: Separates, chunks: Tensor, normalized: bool) -> Tens
     """Separate chunks (n, C, V) on any device in evaluation mode into (n, S, C, V), float32 on the CPU."""
     statistics = {"statistics": NORMALIZED} if getattr(model, "normalize", None) else {}
     device = next(chain(model.parameters(), model.buffers()), chunks).device
+    weights = next(model.parameters(), chunks)
+    dtype = torch.float64 if weights.dtype is torch.float64 else chunks.dtype  # of a model that is trained in it
     estimates = []
     with evaluating(model):
         for group in chunks.split(model.n_channels, 1):
             n_present = group.shape[1]  # 1, where a channel is single, or all
-            estimate = model(group.expand(-1, model.n_channels, -1).to(device), **statistics).float().cpu()
+            estimate = model(group.expand(-1, model.n_channels, -1).to(device, dtype), **statistics).float().cpu()
             if normalized:  # silence is 0 exactly, which networks may answer with something else
                 estimate *= group.flatten(1).any(1)[:, None, None, None]
             estimates.append(estimate if n_present == model.n_channels else estimate.mean(2, keepdim=True))

@@ -10,7 +10,7 @@ from torch import nn
 
 from sepkit.instantiate import InstantiationError, arguments_of, check, resolve_class
 from sepkit.models.facts import read_outputs
-from sepkit.objective import ITEM_WISE, TERM_KEYS, Objective, find_pooling
+from sepkit.objective import Objective
 from sepkit.problems import Problem, did_you_mean, dotted, show
 from sepkit.quantities import named_quantities
 from sepkit.recipe.base import Base, Fit, wrapped_network
@@ -26,6 +26,7 @@ from sepkit.recipe.dry_build import try_to_build
 from sepkit.recipe.freezing import list_freezing_problems
 from sepkit.recipe.settings import BaseSettings, Ramp, Recipe, RobustSettings, SeparatorSettings
 from sepkit.separator import Separator, list_filter_problems
+from sepkit.terms import ITEM_WISE, TERM_KEYS, find_pooling
 
 _SIZES = ("n_sources", "n_channels", "n_bins", "n_frames", "sample_rate")
 _SLOTS = (  # where a class mapping stands (* : each of a list), the module of its class, arguments that are derived

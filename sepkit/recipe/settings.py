@@ -144,7 +144,8 @@ class TrainingSettings(Settings):
         ema: decay of the averaged weights per step, [0, 1), which are validated and saved; early on it is less,
             (1 + step) / (10 + step), so that the weights at the start do not count for long; a list: several averages,
             each validated, the best of which is saved; None: no averaging.
-        precision: of the network's arithmetic; auto: what the device is good at.
+        precision: of the network's arithmetic; auto: what the device is good at; float64: of all that is computed, for
+            comparisons.
         seed: decides the weights at the start, every example, and what networks and losses draw.
         max_minutes: wall time after which training ends; None: no limit.
         early_stop: epochs without a better score after which training ends; None: never.
@@ -157,6 +158,10 @@ class TrainingSettings(Settings):
         freeze: patterns of the names of the network's parameters that are not trained, such as "core.encode.*".
         recompute: keep only the inputs of the network's blocks for the backward pass, and compute what is inside again:
             less memory, about a third more time.
+        deterministic: take operations alone that repeat their results bit by bit, on CUDA, too, where others are the
+            default; one that cannot is refused by name.
+        sharding: `fsdp`: of several processes, each holds a part of the weights, their gradients and optimizer state;
+            None: each holds all.
     """
 
     epochs: Count = 40
@@ -172,7 +177,7 @@ class TrainingSettings(Settings):
         ]
         | None
     ) = None
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_minutes: Positive | None = None
     early_stop: Count | None = None
@@ -182,6 +187,26 @@ class TrainingSettings(Settings):
     compile: bool = False
     freeze: list[str] = []
     recompute: bool = False
+    deterministic: bool = False
+    sharding: Literal["fsdp"] | None = None
+
+    @field_validator("deterministic")
+    @classmethod
+    def _repeat_what_is_computed(cls, deterministic: bool, info: ValidationInfo) -> bool:
+        if deterministic and info.data.get("compile"):
+            raise ValueError(
+                "must be false with training.compile, which chooses operations by their times: leave one of them out"
+            )
+        return deterministic
+
+    @field_validator("sharding")
+    @classmethod
+    def _spread_what_can_be(cls, sharding: str | None, info: ValidationInfo) -> str | None:
+        half = info.data.get("precision") == "float16"
+        if sharding and (half or info.data.get("compile")):
+            other = "training.precision float16" if half else "training.compile"
+            raise ValueError(f"must be null with {other}: leave one of them out")
+        return sharding
 
     @field_validator("ema")
     @classmethod

@@ -15,7 +15,7 @@ from sepkit.audio import AudioError
 from sepkit.datasets.loader import AHEAD, Loader
 from sepkit.devices import available_cores
 from sepkit.disk import FULL, OutputError, explain
-from sepkit.processes import GUARD, starting_processes
+from sepkit.processes import GUARD, LostProcessError, starting_processes
 from sepkit.training.signals import TrainingError
 
 if TYPE_CHECKING:
@@ -43,16 +43,16 @@ def _count_kept(trainer: "Trainer") -> int:
 
 
 def _choose_workers(trainer: "Trainer") -> int:
-    wanted = min(trainer.recipe.data.workers, available_cores())
+    processes = trainer.processes
+    wanted = min(trainer.recipe.data.workers, processes.share(available_cores()))
     if not wanted or not _SHARED_MEMORY.is_dir():
         return wanted
-    separator, free = trainer.separator, shutil.disk_usage(_SHARED_MEMORY).free
+    separator, free = trainer.separator, shutil.disk_usage(_SHARED_MEMORY).free // processes.local_world
     n_values = (
         separator.n_channels * round(separator.segment * separator.sample_rate) * (len(trainer.dataset.stems) + 1)
     )
-    needed = [
-        (AHEAD * n + _count_kept(trainer)) * 4 * trainer.sampler.batch_size * n_values for n in range(wanted + 1)
-    ]  # bytes
+    n_own = -(-trainer.sampler.batch_size // processes.world)
+    needed = [(AHEAD * n + _count_kept(trainer)) * 4 * n_own * n_values for n in range(wanted + 1)]  # bytes
     chosen = max([0, *(n for n in range(1, wanted + 1) if needed[n] <= free)])
     if chosen < wanted:
         warnings.warn(
@@ -82,7 +82,7 @@ def loading(trainer: "Trainer") -> Iterator[None]:
     except OutputError as error:  # the store's, in a worker, too
         sentence = str(error).strip().splitlines()[-1].rpartition("OutputError: ")[2]
         raise OutputError(sentence) from error
-    except TrainingError:
+    except (TrainingError, LostProcessError):
         raise
     except Exception as error:
         if folder and _is_output_error(error, folder.path):

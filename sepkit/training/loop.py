@@ -4,11 +4,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from sepkit.datasets import EpochSampler, Song
@@ -17,26 +15,26 @@ from sepkit.devices import choose_precision, peak_memory
 from sepkit.excerpts import Excerpt
 from sepkit.generators import seed_generators
 from sepkit.instantiate import instantiate
-from sepkit.model_folder import save_model, write_card
-from sepkit.objective import Judgement, Objective
+from sepkit.objective import Objective
 from sepkit.processes import Processes
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
-from sepkit.training.best_models import keep_models
+from sepkit.training.best_models import save_models
 from sepkit.training.checkpointer import Attributes, Checkpointer, Generators, check_readable
 from sepkit.training.console import EpochTable, term_columns
 from sepkit.training.examples import Drawing, make_dataset
+from sepkit.training.exchange import share_buffers
 from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
 from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.run_folder import RunFolder
-from sepkit.training.signals import StopRequest, TrainingError
-from sepkit.training.songs import NOTHING_TO_SCORE
-from sepkit.training.step_guard import StepGuard, diverged, report_skipped
+from sepkit.training.scoring import score_training
+from sepkit.training.signals import StopRequest
+from sepkit.training.step_guard import StepGuard
+from sepkit.training.stepping import take_step
 from sepkit.training.totals import Totals
-from sepkit.training.validation import validate
-from sepkit.training.weight_average import WeightAverages, make_average
-from sepkit.training.weights import describe_base, limit_training, plain_separator, plan_inheritance, save_updates
+from sepkit.training.weight_average import list_averaged, make_average
+from sepkit.training.weights import limit_training, plan_inheritance
 
 _SHOW_EVERY = 10  # steps between losses in the bar, each of which waits for the device
 _COUNTERS = ("epoch", "step", "seconds", "history", "best", "base_scores", "finished", "horizon")
@@ -76,20 +74,24 @@ class Trainer:
         self.separator = Separator(**recipe.separator_settings())
         self.inheritance = plan_inheritance(recipe)
         limit_training(self.separator, recipe, self.inheritance)
-        self.separator.to(device)
-        self.objective = Objective(plain["losses"], self.separator).to(device)
+        self.precision = choose_precision(settings.precision, device)
+        self.dtype = torch.float64 if self.precision is torch.float64 else torch.float32  # of weights and waveforms
+        self.separator.to(device, self.dtype)
+        self.objective = Objective(plain["losses"], self.separator).to(device, self.dtype)
         self.dataset = make_dataset(recipe, songs["train"])
-        self.sampler = EpochSampler(len(self.dataset), settings.batch_size // settings.accumulate)
+        size = settings.batch_size // settings.accumulate
+        self.sampler = EpochSampler(len(self.dataset), size, rank=self.processes.rank, world=self.processes.world)
         parameters = [*self.separator.parameters(), *self.objective.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = instantiate(settings.optimizer, "torch.optim", {"params": self.parameters})
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = instantiate(settings.schedule, "sepkit.schedules")
         self.ema = make_average(self.separator, settings.ema)
-        self.precision = choose_precision(settings.precision, device)
+        self.whole: Separator | None = None  # a copy to validate and save, where the separator itself is sharded
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         built = [instantiate(config, "sepkit.observers") for config in recipe.observers]
         self.observers = ObserverList([*built, *observers], device)
+        self.watches_steps = self.observers.waits_for("on_step")
         self.epoch = self.step = 0
         self.horizon = settings.epochs  # at which the schedule ends
         self.seconds = 0.0
@@ -107,6 +109,8 @@ class Trainer:
             self.separator.facts.core.compile()
         self.guard = StepGuard(self.separator, settings.max_skipped)
         self.last_good = self.folder.checkpoints.newest if self.folder else None  # checkpoint
+        self.random = Generators(device, self.processes)
+        self.random.seed(settings.seed)
         self.checkpointer = self._make_checkpointer()
 
     def _make_checkpointer(self) -> Checkpointer:
@@ -121,14 +125,14 @@ class Trainer:
             "optimizer": self.optimizer,
             "schedule": Attributes(self.schedule),
             "scaler": self.scaler,
-            "random": Generators(self.device),
-            "plan": Drawing(self.dataset),
+            "random": self.random,
+            "plan": Drawing(self.dataset, self.valid_songs),
             "totals": self.totals,
             "progress": Attributes(self, _COUNTERS),
             "guard": self.guard,
             **({"ema": self.ema} if self.ema else {}),
         }
-        return Checkpointer(parts, self.folder, self.recipe.training.checkpoint_minutes)
+        return Checkpointer(parts, self.folder, self.recipe.training.checkpoint_minutes, self.processes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -158,18 +162,19 @@ class Trainer:
     @property
     def averaged(self) -> Separator:
         """Return the separator that is validated and saved: with averaged weights where the recipe asks for them."""
-        return self.ema.averaged if self.ema else self.separator
+        return self.ema.averaged if self.ema else self.whole or self.separator
 
     def run(self, stop: StopRequest, quiet: bool = False) -> None:
         """Train to the end, or until a stop is requested; the state is saved in both cases."""
         loader = None
         try:
             loader = make_loader(self)
+            (self.watches_steps,) = self.processes.broadcast((self.watches_steps,))
             if self.folder:
                 self.folder.steps.open()
             if self.inheritance and not self.inheritance.new and not self.step and not self.base_scores:
                 self._score_base()
-            while not self.finished and not stop.requested:
+            while not self.finished and not self._is_stopped(stop):
                 self._run_epoch(loader, stop, quiet)
         finally:
             if loader:
@@ -181,9 +186,32 @@ class Trainer:
     def _score_base(self) -> None:
         """Validate before the first step: what is gained later is gained over the base."""
         started = time.perf_counter()
-        self.base_scores, self.excerpts = self._validate(), ()
-        self.seconds += time.perf_counter() - started
+        self.base_scores, self.excerpts = score_training(self)[0], ()
+        self._add_seconds(started)
         self.log(f"before the first step: {self.base_scores['SDR']:.2f} dB SDR")
+
+    def _is_stopped(self, stop: StopRequest) -> bool:
+        """Return whether any process is asked to stop, and let all know by which signal."""
+        (stopped,) = self.processes.largest(stop.requested)
+        stop.requested = stop.requested or int(stopped)
+        return bool(stopped)
+
+    def _add_seconds(self, started: float) -> None:
+        """Add the time since then, of the main process, by whose clock all go."""
+        self.seconds += time.perf_counter() - started
+        (self.seconds,) = self.processes.broadcast((self.seconds,))
+
+    def _agree(self, stop: StopRequest) -> tuple[bool, bool]:
+        """Return whether all processes stop, and whether all save; the time is that of the main one."""
+        is_main = self.processes.is_main
+        due = stop.save_requested or (is_main and self.checkpointer.is_due())
+        wanted = self.processes.largest(
+            stop.requested, stop.save_requested, due, self.seconds if is_main else -math.inf
+        )
+        stopped, asked, due, self.seconds = wanted
+        stop.requested = stop.requested or int(stopped)
+        stop.save_requested = bool(asked)
+        return bool(stopped), bool(due)
 
     def _run_epoch(self, loader: Loader, stop: StopRequest, quiet: bool) -> None:
         """Take the steps that an epoch still has, then validate; a requested stop ends it between two steps."""
@@ -193,15 +221,19 @@ class Trainer:
         batches = loader.batches(self.epoch, done * self.recipe.training.accumulate)
         before = time.perf_counter()
         with tqdm(
-            total=self.steps_per_epoch, initial=done, desc=label, unit="step", leave=False, disable=quiet or None
+            total=self.steps_per_epoch,
+            initial=done,
+            desc=label,
+            unit="step",
+            leave=False,
+            disable=quiet or not self.processes.is_main or None,
         ) as bar:
             for position in range(done, self.steps_per_epoch):
                 computed = self.take_step(batches, position)
                 if self.step % _SHOW_EVERY == 0:
                     bar.set_postfix(loss=f"{self._mean_loss():.4f}", refresh=False)
                 bar.update()
-                wanted = (stop.requested, stop.save_requested or self.checkpointer.is_due(), self.seconds)
-                stopped, due, self.seconds = self.processes.broadcast(wanted)
+                stopped, due = self._agree(stop)
                 before = self._count_overhead(before, computed)
                 if stopped or due:
                     self._save(stop)
@@ -225,6 +257,7 @@ class Trainer:
 
     def _save_state(self) -> None:
         """Write a checkpoint, which is good unless the last steps were left out."""
+        share_buffers(self.processes, [self.separator, self.objective, *list_averaged(self.ema)])
         self.checkpointer.save()
         if self.folder and not self.guard.in_row:
             self.last_good = self.folder.checkpoints.newest
@@ -236,70 +269,25 @@ class Trainer:
         self.totals.add({"overhead": wall - 1000 * computed}, {"overhead": wall})
         return now
 
-    def _note(self, batch: Batch) -> None:
+    def note(self, batch: Batch) -> None:
         """Add what a batch says of its loading."""
-        self.totals.add({"data_wait": batch.waited})
+        self.totals.add({"data_wait": batch.waited / self.processes.world})
         if self.dataset.on_error == "skip":
             self.totals.add({"skipped": len(batch.failures)})
             self.failures.update(batch.failures)
 
     def _tell_failures(self) -> None:
         """Print why examples of this epoch were drawn anew."""
-        for sentence, count in self.failures.items():
+        failures = Counter()
+        for each in self.processes.gather([self.failures]):
+            failures.update(each)
+        for sentence, count in failures.items():
             self.log(f"skipped {count} example{'s' if count > 1 else ''}: {sentence}")
         self.failures.clear()
 
     def take_step(self, batches: Iterator[Batch], position: int = 0) -> float:
-        """Train on the next batches, in the optimizer step with this position in its epoch.
-
-        Returns:
-            The seconds of forward, backward and step, those in which a device was waited for included.
-        """
-        started = time.perf_counter()
-        settings, computed = self.recipe.training, 0.0
-        items = range(len(self.dataset))[position * settings.batch_size : (position + 1) * settings.batch_size]
-        present = self.dataset.presence([(self.epoch, i) for i in items])
-        counts, epoch = self.objective.count(present), self.step / self.steps_per_epoch  # of all parts
-        self.guard.begin()
-        self.optimizer.zero_grad(set_to_none=True)  # not after the step, so that observers see the gradients
-        judged, total, n_seen = Judgement({}, {}), 0.0, 0
-        while n_seen < len(items):
-            batch = next(batches)
-            self._note(batch)
-            mixture, targets = batch.mix()
-            present, began = batch.present, time.perf_counter() - batch.held
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-                separation = self.separator.analyze(mixture, targets)
-            judgement = self.objective(separation, None if present.numpy().all() else present)
-            loss = self.objective.loss(judgement, counts, epoch)
-            self.scaler.scale(loss).backward()
-            judged, total, n_seen = judged + judgement, total + loss.detach(), n_seen + len(batch)
-            computed += time.perf_counter() - began
-        began = time.perf_counter()
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * self.schedule.factor(self.place)
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf).detach()
-        taken = self.guard.allows(total, norm, self.scaler)
-        if taken:
-            self.scaler.step(self.optimizer)
-            if self.ema:
-                self.ema.update(self.step)
-        self.scaler.update()
-        computed += time.perf_counter() - began
-        if not taken and self.guard.in_row:
-            report_skipped(self, items, judged, self.log)
-        else:  # the scaler leaves out steps, too, while it looks for its scale
-            norm = norm if taken else torch.zeros_like(norm)
-            self.totals.add(judged.sums, judged.counts)
-            self.totals.add({"loss": total * len(items), "grad_norm": norm}, {"loss": len(items), "grad_norm": 1})
-        self.step += 1
-        if self.folder:
-            self.folder.steps.write(self.step)
-        if self.observers.waits_for("on_step"):
-            self.observers.notify("on_step", self, {**judged.means(), "loss": total, "grad_norm": norm})
-        self.seconds += time.perf_counter() - started
-        return computed
+        """Take the optimizer step with this position in its epoch on the next batches; return the seconds computed."""
+        return take_step(self, batches, position)
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch so far; NaN where no step was taken."""
@@ -315,22 +303,18 @@ class Trainer:
         row = {"epoch": self.epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         row.update({name: float(f"{value:.6g}") for name, value in self.totals.means().items()})
         if self.epoch % self.recipe.validation.every == 0 or self.finished:
-            row.update(self._validate())
+            scores, self.excerpts = score_training(self)
+            row.update(scores)
             self._compare(row)
-        self.seconds += time.perf_counter() - started
+        self._add_seconds(started)
         row["seconds"] = round(self.seconds - (self.history[-1]["total_seconds"] if self.history else 0.0), 3)
         row["total_seconds"] = round(self.seconds, 3)
         if (memory := peak_memory(self.device)) is not None:
             row["memory"] = round(memory / 2**20)
         self.history.append(row)
         self.totals.clear()
-        if self.folder and row.get("best"):
-            save_updates(self.averaged, self.folder.path, self.recipe.base)
-            save_model(plain_separator(self.averaged), self.folder.path, self._card())
-        elif self.folder and self.finished:
-            write_card(plain_separator(self.separator), self.folder.path, self._card())
-        if self.folder and settings.keep_best > 1 and "SDR" in row:
-            keep_models(self.folder.path, self.history, settings.keep_best, self._save_kept)
+        if self.folder:
+            save_models(self, row)
         self._save_state()
         self.observers.notify("on_epoch", self, row)
         self.excerpts = ()
@@ -339,36 +323,6 @@ class Trainer:
             self.table = EpochTable(settings.epochs, self.separator.sources, terms and term_columns(row, terms))
             self.log(self.table.header())
         self.log(self.table.line(row))
-
-    def _validate(self) -> dict[str, float]:
-        """Score the separator, with each of several averages the best of which counts, on the validation songs."""
-        if not isinstance(self.ema, WeightAverages):
-            scores, self.excerpts = self._score(self.averaged)
-            return scores
-        found = {decay: self._score(average.averaged) for decay, average in self.ema.averages.items()}
-        self.ema.best = max(found, key=lambda decay: found[decay][0]["SDR"])
-        scores, self.excerpts = found[self.ema.best]
-        by_decay = {f"SDR_ema_{decay}": each["SDR"] for decay, (each, _) in found.items()}
-        return {**scores, "ema": float(self.ema.best), **by_decay}
-
-    def _score(self, separator: Separator) -> tuple[dict[str, float], tuple[Excerpt, ...]]:
-        """Score a separator on the validation songs, and hold excerpts for the observers."""
-        settings = self.recipe.validation
-        batch_size = settings.batch_size or self.sampler.batch_size
-        excerpts: list[Excerpt] = []
-        keep = excerpts.append if self.folder and self.observers.waits_for("on_epoch") else None
-        scores = validate(separator, self.valid_songs, settings.excerpt, batch_size, keep, self.processes)
-        scored = [score for score in scores.values() if not math.isnan(score)]
-        if not scored:
-            raise diverged(self, "nothing can be scored") if self.guard.in_row else TrainingError(NOTHING_TO_SCORE)
-        by_source = {f"SDR/{source}": round(score, 4) for source, score in scores.items()} if len(scores) > 1 else {}
-        return {"SDR": round(sum(scored) / len(scored), 4), **by_source}, tuple(excerpts)
-
-    def _save_kept(self, folder: Path) -> None:
-        """Write the model of the last epoch, with its own scores in its card."""
-        scores = {name: self.history[-1][name] for name in self.history[-1] if name in self.best}
-        card = {**self._card(), "validation": {n: None if math.isnan(v) else v for n, v in scores.items()}}
-        save_model(plain_separator(self.averaged), folder, card)
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Mark an epoch that is the best, and end a training that has waited for a better one long enough."""
@@ -381,16 +335,3 @@ class Trainer:
         waited, patience = self.epoch - self.best["epoch"], self.recipe.training.early_stop
         if patience and waited >= patience:
             self.finished = self.finished or f"after {waited} epochs without a better score"
-
-    def _card(self) -> dict[str, Any]:
-        """Describe the training for the model card."""
-        return {
-            "recipe": self.recipe.name,
-            "data": ", ".join(
-                Path(each.root).resolve().name for each in self.recipe.data.roots
-            ),  # the card travels with the weights: no path of here
-            "licence": self.recipe.data.licence,
-            "validation": {name: None if math.isnan(value) else value for name, value in self.best.items()},
-            "finished": self.finished,
-            **({"base": describe_base(self.recipe.base)} if self.recipe.base else {}),
-        }

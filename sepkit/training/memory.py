@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sepkit.devices import total_memory
+from sepkit.devices import HALVES, total_memory
 from sepkit.instantiate import instantiate
 from sepkit.objective import Objective
 from sepkit.recipe import Recipe
@@ -50,14 +50,19 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
         if settings.recompute:
             recompute_blocks(separator)
         with FakeTensorMode(allow_non_fake_inputs=True), _fused_attention(), LiveBytes() as tensors:
+            n_bytes = 4
+            if settings.precision == "float64":
+                n_bytes = 8
+                for module in (separator, objective):
+                    module.double()
             for module in (separator, objective):
                 _make_valueless(module, tensors.add)
             weights = [weight for module in (separator, objective) for weight in module.parameters()]
             n_values = sum(weight.numel() for weight in weights if weight.requires_grad)
-            held = 4 * round(n_values * (_states(settings.optimizer) + _count_averages(settings.ema)))
+            held = n_bytes * round(n_values * (_states(settings.optimizer) + _count_averages(settings.ema)))
             for _ in range(min(2, settings.accumulate)):  # each further part is like the second
                 _backward(separator, objective, settings.batch_size // settings.accumulate, settings.precision)
-    at_the_step = tensors.now + (0 if settings.optimizer.get("fused") else 4 * n_values)
+    at_the_step = tensors.now + (0 if settings.optimizer.get("fused") else n_bytes * n_values)
     return held + tensors.most, round(_SPARE * (held + max(tensors.most, at_the_step))) + _LIBRARIES
 
 
@@ -95,8 +100,10 @@ def _least(recipe: Recipe, device: torch.device, on_gpu: int) -> int:
 def _backward(separator: Separator, objective: Objective, n_items: int, precision: str) -> None:
     dtype = torch.bfloat16 if precision == "auto" else getattr(torch, precision)
     shape = (separator.n_channels, round(separator.segment * separator.sample_rate))
-    mixture, targets = torch.empty(n_items, *shape), torch.empty(n_items, len(separator.sources), *shape)
-    with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+    exact = {"dtype": torch.float64 if dtype is torch.float64 else torch.float32}
+    mixture = torch.empty(n_items, *shape, **exact)
+    targets = torch.empty(n_items, len(separator.sources), *shape, **exact)
+    with torch.autocast("cpu", dtype, enabled=dtype in HALVES):
         separation = separator.analyze(mixture, targets)
     sums = objective(separation).sums.values()
     torch.stack([each.sum() for each in sums]).sum().backward()

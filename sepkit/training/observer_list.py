@@ -10,6 +10,7 @@ import torch
 from sepkit.generators import borrowed_generators
 from sepkit.observers import TrainingView
 from sepkit.separator import evaluating
+from sepkit.training.sharding import whole_separator
 
 if TYPE_CHECKING:
     from sepkit.training.loop import Trainer
@@ -64,7 +65,7 @@ class ObserverList:
             folder=trainer.folder.path,
             recipe=self._recipe,
             finished=trainer.finished,
-            trained=trainer.separator,
+            trained=whole_separator(trainer),
             excerpts=trainer.excerpts,
         )
         with torch.no_grad(), borrowed_generators(self.device):

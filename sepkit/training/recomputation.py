@@ -19,7 +19,7 @@ def recompute_blocks(separator: Separator) -> int:
     Raises:
         ValueError: its network declares no `blocks`, or holds none of them.
     """
-    name, blocks = type(separator.network).__name__, _outermost(separator.network, separator.facts.blocks)
+    name, blocks = type(separator.network).__name__, outermost(separator.network, separator.facts.blocks)
     if not blocks:
         raise ValueError(
             f"training.recompute needs a network that declares its `blocks`, {name} has none: leave it out"
@@ -29,11 +29,11 @@ def recompute_blocks(separator: Separator) -> int:
     return len(blocks)
 
 
-def _outermost(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[nn.Module]:
-    """List the parts of these types that are in no other such part."""
+def outermost(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[nn.Module]:
+    """List the parts of a module, itself included, of these types that are in no other such part."""
     if isinstance(module, kinds):
         return [module]
-    return [found for part in module.children() for found in _outermost(part, kinds)]
+    return [found for part in module.children() for found in outermost(part, kinds)]
 
 
 def _recompute(forward: Any, *arguments: Any, **named: Any) -> Any:

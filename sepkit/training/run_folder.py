@@ -10,7 +10,7 @@ from typing import Any
 
 from sepkit.disk import OutputError, not_left_empty, writing
 from sepkit.files import PREFIX, atomic_file
-from sepkit.locks import LOCK, Holder, locked
+from sepkit.locks import LOCK, Holder, check_still_held, locked
 from sepkit.model_folder import CARD, WEIGHTS, ModelError, read_card
 from sepkit.observers.media import BEST
 from sepkit.observers.weights_and_biases import TRACKED
@@ -32,7 +32,7 @@ _BASE = "separator.from"
 _LATER = {  # keys that older runs have not written down, and what they stood for
     "separator": {"from": None, "normalize": None, "chunking": None, "residual": None},
     "data": {"layout": None, "stems": {}, "sampling": {"tracks": "duration", "balanced": False, "activity": None}},
-    "training": {"freeze": [], "recompute": False},
+    "training": {"freeze": [], "recompute": False, "deterministic": False, "sharding": None},
 }
 # They may differ between the parts of one run, since they change no result, or only what would have ended it; the store
 # keeps lossy files in 16 bits.
@@ -45,6 +45,7 @@ FREE_KEYS = (
     "training.keep_best",
     "training.checkpoint_minutes",
     "training.max_skipped",
+    "training.sharding",
     "observers",
 )
 
@@ -59,6 +60,10 @@ class RunFolder:
         recipe: what is trained in it.
         restart: ignore an earlier training in it, which `begin` removes.
 
+    Attributes:
+        moved: keys of the data whose paths are others than those of the training in it, which is right where the same
+            songs lie there.
+
     Raises:
         ValueError: the folder holds the training of another recipe, or no training but other files, or the recipe
             would be removed with the earlier training.
@@ -68,6 +73,7 @@ class RunFolder:
         self.path, self.recipe, self.restart = Path(path), recipe, restart
         self.checkpoints = Checkpoints(self.path / MARKER.parent)
         self.steps = StepRecord(self.path / MARKER.parent)
+        self.moved: list[str] = []
         self._check()
 
     @contextmanager
@@ -145,8 +151,8 @@ class RunFolder:
             different = [key for key in different if key not in of_base]
             if not _is_same_base(self.recipe.base, stored.get("separator")):
                 different.insert(place, _BASE)
-        if "data.root" in different and _is_same_place(self.recipe.data.root, stored.get("data")):
-            different.remove("data.root")
+        self.moved = _list_moved(self.recipe.data.root, stored.get("data"))
+        different = [key for key in different if key not in self.moved]
         if different:
             raise ValueError(
                 f"{self.path} holds the run of another recipe, which differs in {', '.join(different)}: "
@@ -207,13 +213,23 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the history and the state; a kill leaves the old states or the new one, too."""
+        """Write the history and the state; a kill leaves the old states or the new one, too.
+
+        Raises:
+            sepkit.locks.LockedError: another process, on another machine, took the folder over.
+            sepkit.disk.OutputError: it cannot be written to.
+        """
         history = state["progress"]["history"]
+        self.check_held()
         with writing(self.path, self.way_on()):
             if history:
                 with atomic_file(self.path / HISTORY) as temporary:
                     write_history(temporary, history)
             self.checkpoints.save(state, state["progress"]["step"])
+
+    def check_held(self) -> None:
+        """Refuse to write any more where another machine's process took the folder over: LockedError."""
+        check_still_held(self.path, "nothing is written any more, and the training ends here")
 
     def way_on(self) -> str:
         """Describe what is safe when a training breaks off, and how it goes on."""
@@ -243,12 +259,23 @@ def _is_same_base(base: Base | None, separator: object) -> bool:
     return base is not None and stored == base.weights
 
 
-def _is_same_place(root: object, data: object) -> bool:
-    """Return whether stored settings of the data name the same folder, from the current one; `demo` is none."""
-    other = data.get("root") if isinstance(data, Mapping) else None
-    if not isinstance(root, str) or not isinstance(other, str):
-        return False
-    return "demo" not in (root, other) and Path(root).resolve() == Path(other).resolve()
+def _list_moved(root: Any, data: object) -> list[str]:
+    """List the keys of paths that are others in stored settings, of as many sets; `demo` is no path."""
+    own, stored = _list_roots(root), _list_roots(data.get("root") if isinstance(data, Mapping) else None)
+    if own.keys() != stored.keys() or any("demo" in (own[key], stored[key]) for key in own if own[key] != stored[key]):
+        return []
+    return [key for key in own if own[key] != stored[key]]
+
+
+def _list_roots(root: Any) -> dict[str, str]:
+    """List the paths of sets of songs by their keys."""
+    if isinstance(root, list):
+        numbered = enumerate(root)
+        return {f"data.root.{n}{key[9:]}": path for n, each in numbered for key, path in _list_roots(each).items()}
+    if isinstance(root, str):
+        return {"data.root": root}
+    path = root.get("root") if isinstance(root, Mapping) else getattr(root, "root", None)
+    return {"data.root.root": str(path)}
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:

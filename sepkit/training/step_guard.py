@@ -109,7 +109,8 @@ def report_skipped(trainer: "Trainer", items: Sequence[int], judged: Judgement, 
         TrainingError: there were too many in a row.
     """
     guard, sums = trainer.guard, judged.sums
-    trainer.totals.add({"nonfinite": 1})
+    if trainer.processes.is_main:
+        trainer.totals.add({"nonfinite": 1})
     terms = [term.name for term in trainer.objective.terms if not math.isfinite(float(sums.get(term.name, 0.0)))]
     which = ", ".join(terms) or "all terms are finite"
     log(f"step {trainer.step + 1} is left out: {guard.what} ({which}); its songs: {name_songs(trainer, items)}")
@@ -118,13 +119,14 @@ def report_skipped(trainer: "Trainer", items: Sequence[int], judged: Judgement, 
 
 
 def diverged(trainer: "Trainer", which: str) -> TrainingError:
-    """Return what to raise where a training cannot go on.
+    """Return what to raise where a training cannot go on, in all processes at once.
 
     Args:
         trainer: whose guard left out steps.
         which: terms of the loss that are not finite.
     """
-    in_row, place = trainer.guard.in_row, trainer.last_good
+    in_row = trainer.guard.in_row
+    (place,) = trainer.processes.broadcast((trainer.last_good,))
     steps = "" if in_row == 1 else f", {in_row} steps in a row"
     saved = f"the last good checkpoint is {place}" if place else "no checkpoint was written before it"
     return TrainingError(f"{trainer.guard.what} by step {trainer.step + 1} ({which}{steps}): {_REMEDY}; {saved}")

@@ -1,10 +1,9 @@
 """What the steps of an epoch add up to, from which its means follow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sepkit.processes import Processes
@@ -14,7 +13,7 @@ class Totals:
     """Sums by name, and the counts of what was summed; a name without a count is a total.
 
     Args:
-        processes: over which means are taken.
+        processes: over which means are taken; all of them ask for means and states at the same time.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -34,14 +33,22 @@ class Totals:
 
     def means(self) -> dict[str, float]:
         """Divide the sums of all processes by their counts; what was never counted is 0."""
-        pairs = [(float(value), self.counts.get(name, 1)) for name, value in self.sums.items()]
-        sums, counts = self.processes.all_sum(torch.tensor(pairs, dtype=torch.float64)).unbind(1)
-        return dict(zip(self.sums, (sums / counts.clamp(min=1)).tolist(), strict=True))
+        summed = self.state_dict()
+        return {name: value / max(1, summed["counts"].get(name, 1)) for name, value in summed["sums"].items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return sums and counts as numbers."""
-        return {"sums": {name: float(value) for name, value in self.sums.items()}, "counts": dict(self.counts)}
+        """Return the sums and counts of all processes as numbers."""
+        own = {"sums": {name: float(value) for name, value in self.sums.items()}, "counts": dict(self.counts)}
+        shares = self.processes.gather([own])
+        return {kind: _add([share[kind] for share in shares]) for kind in own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore sums and counts."""
-        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+        """Restore sums and counts, which one process holds for all."""
+        self.clear()
+        if self.processes.is_main:
+            self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+
+
+def _add(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for share in shares for name in share)
+    return {name: sum(share.get(name, 0) for share in shares) for name in names}

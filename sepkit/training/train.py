@@ -1,10 +1,9 @@
 """The entry points: `train` and `dry_run`."""
 
 import os
-import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,23 @@ import torch
 
 from sepkit.devices import available_cores, choose_device, peak_memory
 from sepkit.generators import borrowed_generators
-from sepkit.model_folder import WEIGHTS, load_weights
-from sepkit.processes import end_if_spawned
-from sepkit.recipe import importable, load_recipe
-from sepkit.report import FILE as REPORT
-from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.joining import has_begun, joined, mark_begun
+from sepkit.model_folder import WEIGHTS
+from sepkit.processes import Processes, end_if_spawned
+from sepkit.recipe import Recipe, importable, load_recipe
+from sepkit.report import Stopwatch
+from sepkit.training import afterwards
+from sepkit.training.determinism import deterministic_algorithms
+from sepkit.training.exchange import list_batch_statistics, share_state, share_weights
 from sepkit.training.horizon import move_horizon, reason_to_stop
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.memory import tell_memory
 from sepkit.training.opening import open_data
-from sepkit.training.run_folder import PICTURE, RunFolder
+from sepkit.training.run_folder import RunFolder
+from sepkit.training.sharding import check_sharding, shard_training
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
-from sepkit.training.validation import score_songs
-from sepkit.training.weights import describe_weights, load_base, plain_separator
+from sepkit.training.weights import describe_weights, load_base
 
 _FIT_ITEMS = 128  # examples from which a network may measure statistics before the first step
 _LOADING = 2  # cores that computing on the CPU leaves
@@ -61,7 +63,7 @@ def train(
         observers: called during the training, see `sepkit.observers`, in addition to those of the recipe.
         quiet: show no progress bar.
         verbose: log more of each epoch: the terms of the loss, the rate, the gradient's norm, the memory.
-        log: called with each line meant for the user.
+        log: called with each line meant for the user, in the first of several processes.
 
     Returns:
         The run folder, with `model.json` and `model.safetensors` of the best epoch and, at the end, `report.html`.
@@ -75,52 +77,117 @@ def train(
         sepkit.disk.OutputError: the folder cannot be written to.
         TrainingError: the training cannot go on.
         TrainingInterrupted: a signal stopped it; the state was saved.
+        sepkit.processes.LostProcessError: of several processes that torchrun started, another one has ended.
     """
     end_if_spawned()
-    log = _ignore_closed_output(log)
-    checked = load_recipe(recipe, overrides, data, initial, trust)
-    folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
-    chosen = choose_device(device)
-    recipe_folder = checked.path.parent if checked.path else None
-    with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen):
-        state = folder.load()
-        for reason in folder.checkpoints.damaged.values():
-            log(f"{reason}: the one before is used, {folder.checkpoints.newest}")
-        if state and (reason := reason_to_stop(state, checked)):
+    with joined(device) as (processes, chosen):
+        log = _ignore_closed_output(log if processes.is_main else str)
+        checked = load_recipe(recipe, overrides, data, initial, trust)
+        place = Path(run or Path("runs") / checked.name)
+        folder = RunFolder(place, checked, restart and not has_begun()) if processes.is_main else None
+        with ExitStack() as stack:
+            former = stack.enter_context(folder.held()) if folder else None
+            stack.enter_context(importable(checked.path.parent if checked.path else None))
+            stack.enter_context(borrowed_generators(chosen))
+            stack.enter_context(deterministic_algorithms(chosen, checked.training.deterministic))
+            watch = Stopwatch()
+            trainer = _open_training(checked, folder, chosen, processes, observers, verbose, log)
+            if trainer is None:
+                return place
+            if former is not None:
+                log(f"{place} was held by process {former.pid} on {former.host}, which is gone: taken over")
+            _run(trainer, quiet)
+            if folder:
+                afterwards.write_report(trainer, folder.path, watch)
+                _tell_end(trainer, folder.path, log)
+        return place
+
+
+def _open_training(
+    recipe: Recipe,
+    folder: RunFolder | None,
+    device: torch.device,
+    processes: Processes,
+    observers: Sequence[object],
+    verbose: bool,
+    log: Callable[[str], object],
+) -> Trainer | None:
+    """Start a training, or go on with the one in the folder, which the main process has; None: it is finished."""
+    state = share_state(processes, folder.load() if folder else None)
+    for reason in folder.checkpoints.damaged.values() if folder else ():
+        log(f"{reason}: the one before is used, {folder.checkpoints.newest}")
+    if state and (reason := reason_to_stop(state, recipe)):
+        if folder:
             log(f"{folder.path} is finished ({reason}): nothing to do; --restart trains anew")
-            _write_missing(folder, state, chosen)
-            return folder.path
-        watch = Stopwatch()
-        sets: list[str] = []
-        trainer = Trainer(checked, open_data(checked, sets.append), chosen, folder, log, observers, verbose)
-        if state:
-            trainer.checkpointer.load_state(state)
-            folder.go_on()
-            if trainer.guard.in_row:
-                trainer.last_good = None
-            repeated = describe_repeated(folder.steps.read() - trainer.step)
-            log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}, {repeated}")
-            if moved := move_horizon(trainer):
-                log(moved)
-        else:
-            start(trainer)
+            afterwards.write_missing(folder, state, device)
+        return None
+    sets: list[str] = []
+    with processes.first_here():  # what is found in the songs is remembered
+        trainer = Trainer(recipe, open_data(recipe, sets.append), device, folder, log, observers, verbose, processes)
+    check_sharding(trainer)
+    if state:
+        _go_on(trainer, state)
+    else:
+        start(trainer)
+        if folder:
             folder.begin()
-        log("\n".join([describe(trainer), *sets]))
-        if former is not None:
-            log(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
-        with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
-            trainer.run(stop, quiet)
-        if trainer.history:
-            _draw(folder, trainer.history)
-        if stop.requested and not trainer.finished:
-            raise TrainingInterrupted(stop.requested)
-        _report(trainer, folder.path, watch)
-    if not (folder.path / WEIGHTS).is_file():
-        raise TrainingError(f"{folder.path} was removed while it was trained, and the model with it: train again")
+            mark_begun()
+    log("\n".join([describe(trainer), *sets]))
+    if line := shard_training(trainer):
+        log(line)
+    if processes.world > 1 and (parts := list_batch_statistics(trainer.separator)):
+        warnings.warn(
+            f"{parts[0]}{' and others measure' if parts[1:] else ' measures'} over the items of a batch, of which each "
+            f"process has its share: {processes.world} processes train otherwise than one",
+            stacklevel=3,
+        )
+    return trainer
+
+
+def _go_on(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    """Restore a training, and tell where it goes on."""
+    if trainer.folder:
+        trainer.checkpointer.refuse_others(state, trainer.folder.moved)
+    trainer.checkpointer.load_state(state)
+    moved = move_horizon(trainer)
+    if not trainer.folder:
+        return
+    folder = trainer.folder
+    folder.go_on()
+    if trainer.guard.in_row:
+        trainer.last_good = None
+    repeated = describe_repeated(folder.steps.read() - trainer.step)
+    trainer.log(f"going on in {folder.path} at epoch {trainer.epoch + 1}, step {trainer.step}, {repeated}")
+    if moved:
+        trainer.log(moved)
+
+
+def _run(trainer: Trainer, quiet: bool) -> None:
+    """Train, and draw the curves.
+
+    Raises:
+        TrainingInterrupted: a signal stopped it.
+    """
+    with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
+        trainer.run(stop, quiet)
+    if trainer.history and trainer.folder:
+        afterwards.draw_curves(trainer.folder, trainer.history)
+    if stop.requested and not trainer.finished:
+        trainer.processes.wait()  # none ends while another one still hears from it
+        raise TrainingInterrupted(stop.requested)
+
+
+def _tell_end(trainer: Trainer, folder: Path, log: Callable[[str], object]) -> None:
+    """Show in the log how a finished training ended.
+
+    Raises:
+        TrainingError: its model is gone.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise TrainingError(f"{folder} was removed while it was trained, and the model with it: train again")
     best = trainer.best
     gained = describe_gain(best["SDR"], trainer.base_scores.get("SDR"))
     log(f"finished {trainer.finished}; the best was epoch {best['epoch']} with {best['SDR']:.2f} dB SDR{gained}")
-    return folder.path
 
 
 def describe_gain(score: float, base_score: float | None) -> str:
@@ -149,35 +216,6 @@ def _ignore_closed_output(log: Callable[[str], object]) -> Callable[[str], None]
     return log_if_open
 
 
-def _draw(folder: RunFolder, history: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the curves; a training is not lost with them."""
-    try:
-        folder.draw(history)
-    except Exception as error:
-        _warn_of_missing(PICTURE, error)
-
-
-def _warn_of_missing(what: str, error: Exception) -> None:
-    reason = f"{type(error).__name__}: {error}"
-    warnings.warn(f"there is no {what} of the training ({reason}); the same command makes it again", stacklevel=3)
-
-
-def _write_missing(folder: RunFolder, state: Mapping[str, Any], device: torch.device) -> None:
-    """Write the picture and the report that a finished run lacks."""
-    watch = Stopwatch()
-    if not (folder.path / PICTURE).is_file():
-        _draw(folder, state["progress"]["history"])
-    if (folder.path / REPORT).is_file():
-        return
-    try:
-        trainer = Trainer(folder.recipe, open_data(folder.recipe), device)
-        trainer.checkpointer.load_state(state)
-    except Exception as error:
-        _warn_of_missing("report", error)
-    else:
-        _report(trainer, folder.path, watch)
-
-
 @contextmanager
 def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
     """Compute on all cores but two, on which examples are loaded, unless OMP_NUM_THREADS sets their number.
@@ -187,46 +225,11 @@ def _cores_for_loading(trainer: Trainer) -> Iterator[None]:
     """
     former = torch.get_num_threads()
     if trainer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, available_cores() - _LOADING))
+        torch.set_num_threads(max(1, trainer.processes.share(available_cores()) - _LOADING))
     try:
         yield
     finally:
         torch.set_num_threads(former)
-
-
-def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
-    """Write the report; a training is not lost with it."""
-    try:
-        model = plain_separator(trainer.averaged)
-        load_weights(model, folder)
-        minutes = sum(song.n_samples for song in trainer.dataset.songs) / trainer.separator.sample_rate / 60
-        songs, valid = trainer.valid_songs, trainer.recipe.validation
-        batch_size = valid.batch_size or trainer.sampler.batch_size
-        part = "from beginning to end" if valid.excerpt is None else f"the middle {valid.excerpt:g} s"
-        named, pronoun = ("song", "it") if len(songs) == 1 else ("songs", "them")
-        place, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.roots[0].root))
-        resample = " --resample" if trainer.recipe.data.resample else ""
-        rows, excerpts = score_songs(model, songs, valid.excerpt, batch_size, SECONDS)
-        report_training(
-            folder,
-            excerpts,
-            rows,
-            title=f"{len(songs)} validation {named}, {part}. The best epoch was chosen by {pronoun}, so that other "
-            "songs may score less. In dB, median and mean over songs; SDR: median over frames of 1 s.",
-            notes=[f"Scores of test songs: sepkit-evaluate --model {place} --data {root}{resample} --report"],
-            data={
-                "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
-                "songs to validate on": len(songs),
-            },
-            cost={
-                "parameters": f"{model.n_parameters / 1e6:.2f} M",
-                "precision": str(trainer.precision).removeprefix("torch."),
-                **{f"{name}, since it was last started": value for name, value in watch.read().items()},
-            },
-            device=trainer.device,
-        )
-    except Exception as error:
-        _warn_of_missing("report", error)
 
 
 def start(trainer: Trainer) -> None:
@@ -238,11 +241,12 @@ def start(trainer: Trainer) -> None:
     separator = trainer.separator
     if trainer.inheritance is not None:
         load_base(separator, trainer.recipe.base, trainer.inheritance)
-    elif separator.facts.has_fit:
+    elif separator.facts.has_fit and trainer.processes.is_main:
         n_items = min(_FIT_ITEMS, len(trainer.dataset))
-        mixtures = (trainer.dataset[i][0][None].to(trainer.device) for i in range(n_items))
+        mixtures = (trainer.dataset[i][0][None].to(trainer.device, trainer.dtype) for i in range(n_items))
         with torch.no_grad():
             separator.network.fit(separator.spectrogram(separator.normalized(mixture)) for mixture in mixtures)
+    share_weights(trainer.processes, separator, trainer.objective)
     if trainer.ema:
         trainer.ema.reset()
 
@@ -257,10 +261,12 @@ def describe(trainer: Trainer) -> str:
     learned = learned and f"parameters of losses, which are trained with the network: {learned}\n"
     network = getattr(separator.network, "wrapped", separator.network)
     n_values = sum(p.numel() for p in separator.network.parameters())
+    together = f", by {trainer.processes.world} processes" if trainer.processes.world > 1 else ""
     weights = "".join(f"{line}\n" for line in describe_weights(separator, trainer.recipe, trainer.inheritance))
     return (
         f"{type(network).__name__} with {n_values / 1e6:.2f} M parameters for "
-        f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}\n"
+        f"{', '.join(separator.sources)}, on {trainer.device} in {str(trainer.precision).removeprefix('torch.')}"
+        f"{together}\n"
         f"{weights}{learned}"
         f"{len(songs)} songs of {minutes:.0f} minutes in all, {len(trainer.valid_songs)} to validate on; "
         f"{trainer.recipe.training.epochs} epochs of {trainer.steps_per_epoch} steps"
@@ -318,7 +324,8 @@ def dry_run(
     """
     end_if_spawned()
     checked, chosen = load_recipe(recipe, overrides, data, initial, trust), choose_device(device)
-    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
+    repeating = deterministic_algorithms(chosen, checked.training.deterministic)
+    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen), repeating:
         sets: list[str] = []
         trainer = Trainer(checked, open_data(checked, sets.append), chosen)
         log("\n".join([describe(trainer), *sets]))
@@ -327,7 +334,7 @@ def dry_run(
         with loading(trainer), closing(make_loader(trainer)) as loader:
             trainer.take_step(loader.batches(0))
     mixture, targets = trainer.dataset[0]
-    spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
+    spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device, trainer.dtype))
     batch = min(trainer.sampler.batch_size, len(trainer.dataset))
     return DryRun(
         describe(trainer),

@@ -1,11 +1,13 @@
 """Averaged weights, which are validated and saved where a recipe asks for them."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from sepkit.training.rows import own_values
 
 
 class WeightAverage:
@@ -23,13 +25,16 @@ class WeightAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module, self.decay, self.averaged = module, decay, copy.deepcopy(module)
+        self._own: list[Tensor] | None = None  # rows of weights that are kept here; None: all of them
+        self._gather: Callable[[Tensor, Tensor], object] | None = None
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the weights of the module after a step, counted from 0, and copy its buffers."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        if weights := list(self.averaged.parameters()):
-            torch._foreach_lerp_(weights, list(self.module.parameters()), 1 - decay)
+        weights = list(self.averaged.parameters()) if self._own is None else self._own
+        if weights:
+            torch._foreach_lerp_(weights, [own_values(weight) for weight in self.module.parameters()], 1 - decay)
         buffers = dict(self.averaged.named_buffers())
         for name, new in self.module.named_buffers():
             own = buffers.get(name)  # tables that a network makes when it first runs, or lengthens, it makes again
@@ -40,8 +45,25 @@ class WeightAverage:
         """Start from the weights that the module has now."""
         self.averaged.load_state_dict(self.module.state_dict())
 
+    @torch.no_grad()
+    def shard(self, cut: Callable[[Tensor], Tensor], gather: Callable[[Tensor, Tensor], object]) -> None:
+        """Move the rows alone that this process has, since the module is sharded from now on.
+
+        Args:
+            cut: returns the own rows of a weight, a view.
+            gather: fills a weight with the rows of all processes, given the own ones and the weight.
+        """
+        self._own, self._gather = [cut(weight) for weight in self.averaged.parameters()], gather
+
+    @torch.no_grad()
+    def complete(self) -> None:
+        """Fill the averaged weights with the rows of all processes, which do so at the same time."""
+        for rows, weight in zip(self._own or (), self.averaged.parameters(), strict=self._own is not None):
+            self._gather(rows, weight)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights."""
+        self.complete()
         return self.averaged.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -101,3 +123,10 @@ def make_average(module: nn.Module, ema: float | Sequence[float] | None) -> Weig
     if ema is None:
         return None
     return WeightAverage(module, ema) if isinstance(ema, float | int) else WeightAverages(module, ema)
+
+
+def list_averaged(ema: WeightAverage | WeightAverages | None) -> list[nn.Module]:
+    """List the copies of a module that have averaged weights."""
+    if ema is None:
+        return []
+    return [ema.averaged] if isinstance(ema, WeightAverage) else [each.averaged for each in ema.averages.values()]
