@@ -22,7 +22,10 @@ FLOORS = {
         "audio", "cache", "transforms", "masks", "instantiate", "quantities", "devices", "downloads", "registry",
         "chunking", "normalization",
     ],
-    2: ["losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts"],
+    2: [
+        "losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts",
+        "separation",
+    ],
     3: ["separator", "plots", "terms"],
     4: ["objective", "model_folder", "report", "bag"],
     5: ["inference", "recipe", "observers", "importing"],

@@ -68,6 +68,7 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
     objective, precision = trainer.objective, trainer.precision
     present = trainer.dataset.presence([(trainer.epoch, i) for i in items])
     counts, epoch = objective.count(present), trainer.step / trainer.steps_per_epoch  # of all parts
+    wanted = {quantity for term in objective.terms for quantity in term.inputs.values()}
     done = Pass(Judgement({}, {}))
     while done.n_seen < len(items):
         batch = next(batches)
@@ -75,8 +76,9 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
         mixture, targets = batch.mix()
         present, began = batch.present, time.perf_counter() - batch.held
         with torch.autocast(trainer.device.type, precision, enabled=precision is not torch.float32):
-            separation = trainer.separator.analyze(mixture, targets)
+            separation = trainer.separator.analyze(mixture, targets, wanted=wanted)
         judgement = objective(separation, None if present.numpy().all() else present)
+        del separation, mixture, targets  # what the backward pass needs is kept by it
         loss = objective.loss(judgement, counts, epoch)
         trainer.scaler.scale(loss).backward()
         done.judged, done.loss, done.n_seen = (
