@@ -1,19 +1,15 @@
 """The heart: a Separator is an STFT, a network that estimates the sources, and the inverse STFT."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cached_property
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from sepkit.arguments import check_is_tensor
 from sepkit.chunking import Chunking
 from sepkit.instantiate import InstantiationError, instantiate
-from sepkit.masks import apply_mask
-from sepkit.models._magnitude import absolute
 from sepkit.models.facts import derive_sizes, describe_network
 from sepkit.normalization import as_statistics, measure_mixture, normalize, restore
 from sepkit.parts import (
@@ -25,6 +21,7 @@ from sepkit.parts import (
 )
 from sepkit.problems import Problem, show
 from sepkit.quantities import named_quantities
+from sepkit.separation import Separation
 
 
 class Separator(nn.Module):
@@ -174,8 +171,13 @@ class Separator(nn.Module):
         return restore(self._analyze(normalized, None).estimate * audible, statistics)
 
     def analyze(
-        self, mixture: Tensor, targets: Tensor | None = None, *, network: nn.Module | None = None
-    ) -> "Separation":
+        self,
+        mixture: Tensor,
+        targets: Tensor | None = None,
+        *,
+        network: nn.Module | None = None,
+        wanted: Collection[str] | None = None,
+    ) -> Separation:
         """Run the network once and keep all quantities, for training.
 
         Where `normalize` is "recording", each item is taken for a whole recording: mixture and targets are normalised
@@ -185,6 +187,7 @@ class Separator(nn.Module):
             mixture: (B, C, T).
             targets: (B, S, C, T), or None.
             network: run in place of the separator's own, as one that is wrapped; None: the own.
+            wanted: names of the quantities that will be asked for: what they do not need is not kept; None: all.
 
         Raises:
             ValueError: a shape is not this separator's, or the network returns other than it declares.
@@ -194,11 +197,17 @@ class Separator(nn.Module):
             statistics = measure_mixture(mixture)
             mixture = normalize(mixture, statistics)
             targets = None if targets is None else normalize(targets, statistics)
-        return self._analyze(mixture, targets, network)
+        return self._analyze(mixture, targets, network, wanted)
 
-    def _analyze(self, mixture: Tensor, targets: Tensor | None, network: nn.Module | None = None) -> "Separation":
+    def _analyze(
+        self,
+        mixture: Tensor,
+        targets: Tensor | None,
+        network: nn.Module | None = None,
+        wanted: Collection[str] | None = None,
+    ) -> Separation:
         """Run the network on what is checked and normalised."""
-        separation = Separation(self, mixture, targets)
+        separation = Separation(self, mixture, targets, wanted)
         inputs = {name: getattr(separation, name) for name in self.facts.inputs}
         try:
             outputs = (self.network if network is None else network)(**inputs)
@@ -250,7 +259,7 @@ class Separator(nn.Module):
         if targets.shape != wanted:
             raise ValueError(f"targets must be {wanted} for this mixture, got {tuple(targets.shape)}")
 
-    def _check_outputs(self, outputs: Mapping[str, Tensor], separation: "Separation") -> None:
+    def _check_outputs(self, outputs: Mapping[str, Tensor], separation: Separation) -> None:
         if set(outputs) != set(self.facts.outputs):
             wanted, returned = ", ".join(self.facts.outputs), ", ".join(outputs)
             raise ValueError(f"network must return what it declares in `outputs`, {wanted}, got {returned}")
@@ -258,7 +267,7 @@ class Separator(nn.Module):
         for name, kind in self.facts.outputs.items():
             shape = tuple(outputs[name].shape)
             if name in ("mask", "spectrum"):
-                wanted = (*per_source, *separation.mixture_spectrogram.shape[1:])
+                wanted = (*per_source, *separation.bins)
             elif name in ("waveform", "estimate"):
                 wanted = (*per_source, *separation.mixture.shape[1:])
             else:
@@ -287,110 +296,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
-
-
-class Separation:
-    """Quantities of one pass through a Separator, under the field's names, each derived once on first use.
-
-    Waveforms are (B, C, T) or, per source, (B, S, C, T); spectrograms (B, C, F, N) or (B, S, C, F, N). What the
-    network returned is here under the names that it declares.
-
-    Attributes:
-        mixture: waveform.
-        mixture_spectrogram: complex.
-        mixture_magnitude: its absolute value.
-        mask: real or complex, per source; only where the network estimates masks.
-        estimate: waveform per source.
-        estimate_spectrogram: complex, per source; the estimate's transform where the network returns waveforms.
-        estimate_magnitude: its absolute value.
-        target: waveform per source; only where targets were given, as all below.
-        target_spectrogram: complex, per source.
-        target_magnitude: its absolute value.
-        interference_magnitude: mixture_magnitude - target_magnitude, per source, signed.
-    """
-
-    def __init__(self, separator: Separator, mixture: Tensor, targets: Tensor | None) -> None:
-        self._separator, self._targets = separator, targets
-        self._postfilter = None if separator.training else separator.postfilter
-        self.mixture = mixture
-        self._outputs: Mapping[str, Tensor] = {}
-        self._by_source: dict[str, tuple[Tensor, ...]] = {}
-
-    def set_outputs(self, outputs: Mapping[str, Tensor]) -> None:
-        """Add the outputs of the network; waveforms take the mixture's precision, in which they are compared."""
-        as_mixture = {
-            name: outputs[name].to(self.mixture.dtype) for name in ("waveform", "estimate") if name in outputs
-        }
-        self._outputs = {**outputs, **as_mixture}
-        vars(self).update(self._outputs)  # an "estimate" among them is the one that would be derived
-
-    @cached_property
-    def mixture_spectrogram(self) -> Tensor:  # noqa: D102
-        return self._separator.spectrogram(self.mixture)
-
-    @cached_property
-    def mixture_magnitude(self) -> Tensor:  # noqa: D102
-        return absolute(self.mixture_spectrogram)
-
-    @cached_property
-    def estimate_spectrogram(self) -> Tensor:  # noqa: D102
-        if "waveform" in self._outputs or "estimate" in self._outputs:
-            return self._separator.spectrogram(self.estimate)
-        return self._output_spectrogram
-
-    @cached_property
-    def estimate_magnitude(self) -> Tensor:  # noqa: D102
-        if set(self._outputs) & {"spectrum", "waveform", "estimate"} or self._postfilter is not None:
-            return absolute(self.estimate_spectrogram)
-        return self.mask.abs() * self.mixture_magnitude.unsqueeze(1)
-
-    @cached_property
-    def estimate(self) -> Tensor:  # noqa: D102
-        if "mask" not in self._outputs and "spectrum" not in self._outputs:
-            return self.waveform
-        if torch.is_grad_enabled() or self._postfilter is not None or "_output_spectrogram" in vars(self):
-            estimate = self._to_waveform(self._output_spectrogram)
-        else:  # one source in memory at a time
-            if "spectrum" in self._outputs:
-                spectrograms = iter(self.spectrum.split(1, 1))
-            else:
-                spectrograms = (apply_mask(mask, self.mixture_spectrogram) for mask in self.mask.split(1, 1))
-            estimate = torch.cat([self._to_waveform(spectrogram) for spectrogram in spectrograms], 1)
-        return estimate + self.waveform if "waveform" in self._outputs else estimate
-
-    @cached_property
-    def _output_spectrogram(self) -> Tensor:
-        """Return the spectrum of each source, or the masked mixture, filtered where there is a postfilter."""
-        spectrum = self.spectrum if "spectrum" in self._outputs else apply_mask(self.mask, self.mixture_spectrogram)
-        return spectrum if self._postfilter is None else self._postfilter(spectrum, self.mixture_spectrogram)
-
-    def _to_waveform(self, spectrogram: Tensor) -> Tensor:
-        return self._separator.transform.inverse(spectrogram, self.mixture.shape[-1])
-
-    @property
-    def target(self) -> Tensor:  # noqa: D102
-        if self._targets is None:
-            raise ValueError("this separation has no targets: give them to analyze(mixture, targets)")
-        return self._targets
-
-    @cached_property
-    def target_spectrogram(self) -> Tensor:  # noqa: D102
-        return self._separator.spectrogram(self.target)
-
-    @cached_property
-    def target_magnitude(self) -> Tensor:  # noqa: D102
-        return absolute(self.target_spectrogram)
-
-    @cached_property
-    def interference_magnitude(self) -> Tensor:  # noqa: D102
-        return self.mixture_magnitude.unsqueeze(1) - self.target_magnitude
-
-    def by_source(self, quantity: str) -> tuple[Tensor, ...]:
-        """Split a quantity that is there per source, (B, S, ...), into S of (B, ...).
-
-        It is split once: an index for each source would give back a whole gradient that is mostly zeros, which costs
-        9 % of a step with eight terms of one source each.
-        """
-        if quantity not in self._by_source:
-            self._by_source[quantity] = getattr(self, quantity).unbind(1)
-        return self._by_source[quantity]

@@ -24,7 +24,7 @@ FLOORS = {
     ],
     2: [
         "losses", "robust", "models", "datasets", "augment", "metrics", "schedules", "excerpts", "baselines", "parts",
-        "joining",
+        "joining", "separation",
     ],
     3: ["separator", "plots", "terms"],
     4: ["objective", "model_folder", "report", "bag"],

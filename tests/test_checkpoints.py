@@ -120,6 +120,7 @@ def test_the_state_of_a_module_keeps_the_versions_of_its_parts(tmp_path):
     [
         (object(), "a/1 is a object, which a state cannot hold"),
         (torch.eye(2).to_sparse(), "a/1 is a tensor of torch.sparse_coo, and only plain ones"),
+        (torch.eye(2).as_subclass(type("Packed", (torch.Tensor,), {})), "a/1 is a Packed, and only plain ones"),
     ],
 )
 def test_what_cannot_be_written_is_named(value, message):

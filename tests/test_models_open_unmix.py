@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sepkit import models
 from sepkit.importing import open_unmix
-from sepkit.models._magnitude import absolute
 from sepkit.separator import Separator
+from sepkit.transforms import absolute
 
 SEPARATOR = {"sample_rate": 44100, "n_fft": 1024, "n_hop": 256, "nb_channels": 2, "segment": 6.0}
 

@@ -284,6 +284,7 @@ def cases(folder: Path) -> dict[str, Case]:
             PICTURES.to_decibel, {"spectrogram": noise(2, 257, 9).abs()}, ("spectrogram",), free=True
         ),
         "AudioTransform.pad_audio": Case(PICTURES.pad_audio, {"audio": noise(2, LENGTH)}, ("audio",), free=True),
+        "absolute": Case(transforms.absolute, {"spectrogram": STFT(noise(2, LENGTH))}, ("spectrogram",), free=True),
         "mel_filters": Case(
             transforms.mel_filters,
             {"n_bins": 257, "n_mels": 16, "sample_rate": RATE, "lowest": 1.0, "highest": 4000.0},

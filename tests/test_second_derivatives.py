@@ -9,12 +9,14 @@ from test_losses_contract import ALL, HELD, _quantities, _waveforms
 
 import sepkit
 from sepkit import losses
+from sepkit.losses._numeric import _MeanSquare
 from sepkit.losses._transport import Transport
 from sepkit.losses.filters import _Correlation
 from sepkit.losses.l1snr import _Weighed
 from sepkit.losses.magnitude import _Norm
 from sepkit.losses.waveform import _LogCosh
 from sepkit.masks import _RealMask
+from sepkit.separation import _MaskedMagnitude
 
 # What goes through the operators of chunks, and Transport: their slopes are formed with their values.
 ONCE = {
@@ -132,6 +134,8 @@ FUNCTIONS = {
         (lambda difference: _LogCosh.apply(difference, 1.0, 1e-8), [double(3, 20)]),
         (lambda difference: _LogCosh.apply(difference, 2.5, 0.3), [double(3, 20)]),
     ],
+    _MaskedMagnitude: [(_MaskedMagnitude.apply, [double(2, 3, 1, 4, 5), double(2, 1, 1, 4, 5, seed=1).abs()])],
+    _MeanSquare: [(_MeanSquare.apply, [double(3, 8)]), (_MeanSquare.apply, [double(1, 1030)])],  # with a whole piece
     _Norm: [(_Norm.apply, [double(3, 8)])],
     _Correlation: [(lambda signal: _Correlation.apply(signal, double(5, seed=1)), [double(2, 50)])],
     _RealMask: [(_RealMask.apply, [double(2, 3, 1, 4, 5), double(2, 1, 4, 5, complex_=True)])],

@@ -28,6 +28,11 @@ class Scale(nn.Module):
         return self.gain.expand(shape)
 
 
+class OfMagnitudes(Scale):
+    def forward(self, mixture_magnitude: Tensor) -> Tensor:
+        return super().forward(mixture_magnitude)
+
+
 class HalfPrecision(Scale):
     def forward(self, mixture_spectrogram: Tensor) -> Tensor:
         return super().forward(mixture_spectrogram).half()
@@ -407,6 +412,53 @@ def test_estimates_without_gradient_source_by_source_are_those_with_gradient(net
         getattr(separation, first)
         found = separation.estimate
     torch.testing.assert_close(found, separator.analyze(mixture).estimate.detach())
+
+
+WANTED = [
+    ("estimate_magnitude", "target_magnitude"),
+    ("interference_magnitude",),
+    ("estimate",),
+    ("target_spectrogram",),
+]
+
+
+@pytest.mark.parametrize("network", [Scale, OfMagnitudes, Turning, Spectrum, HalfPrecision, SMALL], ids=str)
+@pytest.mark.parametrize("wanted", WANTED, ids=" ".join)
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_quantities_are_the_same_whichever_are_wanted(network, wanted, differentiated):
+    separator, targets = make(network), sound(3, 2, 2, 100, seed=1)
+    mixture = sound(3, 2, 100).requires_grad_(differentiated)
+    kept, found = separator.analyze(mixture, targets), separator.analyze(mixture, targets, wanted=wanted)
+    for quantity in (*wanted, *QUANTITIES):
+        if quantity != "mask" or "mask" in separator.facts.outputs:
+            torch.testing.assert_close(getattr(found, quantity), getattr(kept, quantity))
+
+
+@pytest.mark.parametrize("network", [OfMagnitudes, Scale])
+def test_a_spectrogram_is_not_kept_where_its_magnitude_is_all_that_is_wanted(network):
+    found = make(network).analyze(sound(2, 2, 100), sound(2, 2, 2, 100, seed=1), wanted=["target_magnitude"])
+    assert found.bins == found.mixture_magnitude.shape[1:]
+    assert found.target_magnitude.mT.is_contiguous()  # as a spectrogram lies
+    assert ("mixture_spectrogram" in vars(found)) == (network is Scale)  # which takes it
+    assert "target_spectrogram" not in vars(found)
+
+
+@pytest.mark.parametrize("gain", [-0.5, 0.0, 2.0])
+def test_the_gradient_of_a_masked_magnitude_is_that_of_the_product(gain):
+    network, mixture = {"class": f"{__name__}.OfMagnitudes", "gain": gain}, sound(2, 2, 100)
+    gradients = []
+    for given in (mixture, mixture.clone().requires_grad_()):
+        separator = make(network)
+        found = separator.analyze(given)
+        weights = sound(*found.estimate_magnitude.shape, seed=2)
+        (found.estimate_magnitude * weights).sum().backward()
+        expected = (separator.network.gain.detach().sgn() * found.mixture_magnitude.unsqueeze(1) * weights).sum()
+        torch.testing.assert_close(separator.network.gain.grad, expected.detach())
+        gradients.append(given.grad)
+    weights = weights.sum(1).detach() * abs(gain)
+    again = mixture.clone().requires_grad_()
+    (make(network).transform(again).abs() * weights).sum().backward()
+    torch.testing.assert_close(gradients[1], again.grad)
 
 
 def test_quantities_are_what_their_names_say():

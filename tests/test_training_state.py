@@ -179,6 +179,17 @@ class UnwritableSchedule(Constant):
         self.curve = lambda progress: progress
 
 
+class Packed(Tensor):
+    """A tensor that holds others, as optimizers of eight bits have them."""
+
+
+class Packing(torch.optim.SGD):
+    def step(self) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                self.state[weight]["packed"] = torch.zeros(2).as_subclass(Packed)
+
+
 def own(cls: type, **settings) -> dict:
     return {"class": f"{__name__}.{cls.__name__}", **settings}
 
@@ -221,6 +232,7 @@ def test_parameters_of_a_loss_are_trained_clipped_and_described(make):
     [
         ([own(Unwritable)], {}, "the state of Unwritable must be of tensors, numbers, .* its get_extra_state hold"),
         (SMALL["losses"], {"schedule": own(UnwritableSchedule)}, "the state of UnwritableSchedule must be of tensors"),
+        (SMALL["losses"], {"optimizer": own(Packing)}, "the state of Packing must be of .* or take another$"),
     ],
 )
 def test_a_state_that_could_not_be_read_again_is_refused_before_training(make, losses, training, message):

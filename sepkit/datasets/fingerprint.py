@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
+import scipy  # whose parts are imported when they are used
 
 PER_SECOND = 20  # words
 _WINDOW = 0.4  # s

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
+import scipy  # whose parts are imported when they are used
 
 _WINDOW = 0.093  # s, to the nearest power of two samples
 _RANGE = 60.0, 8000.0  # Hz

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
-import scipy.fft
+import scipy  # whose parts are imported when they are used
 from safetensors.numpy import load, save
 
 from sepkit.audio.info import is_sound

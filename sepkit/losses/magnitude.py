@@ -16,7 +16,7 @@ from sepkit.losses._check import (
     check_reduction,
     check_same_shape,
 )
-from sepkit.losses._numeric import full_precision, item_mean, item_sum, reduce, reduce_elements, safe_sqrt
+from sepkit.losses._numeric import full_precision, item_mean, item_sum, mean_square, reduce, reduce_elements, safe_sqrt
 
 
 def _difference(estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
@@ -62,7 +62,10 @@ class MagnitudeL2Loss(nn.Module):
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
-        return reduce_elements(_difference(estimate_magnitude, target_magnitude).square(), self.reduction)
+        difference = _difference(estimate_magnitude, target_magnitude)
+        if self.reduction == "none":
+            return mean_square(difference)
+        return reduce_elements(difference.square(), self.reduction)
 
 
 class MagnitudeRMSELoss(nn.Module):
@@ -82,7 +85,7 @@ class MagnitudeRMSELoss(nn.Module):
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...); returns a scalar, or (B,) for reduction none."""
-        square = item_mean(_difference(estimate_magnitude, target_magnitude).square())
+        square = mean_square(_difference(estimate_magnitude, target_magnitude))
         return reduce((square + self.eps).sqrt(), self.reduction)
 
 
@@ -132,7 +135,7 @@ class MagnitudeLogL2Loss(nn.Module):
     @full_precision
     def forward(self, estimate_magnitude: Tensor, target_magnitude: Tensor) -> Tensor:
         """Compare (B, ...); returns a scalar in dB, or (B,) for reduction none."""
-        difference = item_mean(_difference(estimate_magnitude, target_magnitude).square())
+        difference = mean_square(_difference(estimate_magnitude, target_magnitude))
         return reduce(10.0 * (difference + self.eps).log10(), self.reduction)
 
 

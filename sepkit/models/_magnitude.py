@@ -4,26 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.arguments import check_is_tensor
+from sepkit.transforms import absolute
 
 
 def magnitude_of(spectrogram: Tensor, n_channels: int, n_bins: int, network: nn.Module) -> Tensor:
     """Take the magnitude, (B, C, F, N), of a spectrogram that fits a network; see `parts_of`."""
     _check(spectrogram, n_channels, n_bins, network)
     return absolute(spectrogram)
-
-
-def absolute(spectrogram: Tensor) -> Tensor:
-    """Take the magnitude of a complex spectrogram (...).
-
-    Its squares are summed: a quarter of the time of `abs`, which minds magnitudes below 1e-19 and above 1e19. The
-    gradient at 0 is 0, as that of `abs`.
-    """
-    real, imaginary = torch.view_as_real(spectrogram).unbind(-1)
-    power = real.square().addcmul_(imaginary, imaginary)
-    if not spectrogram.requires_grad:
-        return power.sqrt_()
-    audible = power > 0
-    return torch.where(audible, power, 1).sqrt() * audible
 
 
 def check_magnitude(magnitude: Tensor, n_channels: int, n_bins: int, network: nn.Module) -> None:

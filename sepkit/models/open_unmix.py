@@ -1,15 +1,16 @@
 """OpenUnmix: a recurrent network for each source, on magnitudes that are standardised bin by bin."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sepkit.models._magnitude import absolute, check_magnitude
+from sepkit.models._magnitude import check_magnitude
 from sepkit.models._products import Linear, linear
 from sepkit.models._statistics import row_statistics
+from sepkit.transforms import absolute
 
 
 class OpenUnmix(nn.Module):
@@ -145,15 +146,24 @@ class _Source(nn.Module):
         scale, mean = self.scale.repeat(self.n_channels), self.mean.repeat(self.n_channels)
         # Bins are standardised by the weights, whose gradient has that of scale and mean: none of the bins is needed.
         weight = self.encode.weight * scale
-        encoded = _normalize(self.encode_norm, linear(bins, weight, -(weight @ mean))).tanh_()  # (B, N, H)
+        encoded = _normalize(self.encode_norm, torch.tanh_, linear(bins, weight, -(weight @ mean)))  # (B, N, H)
         recurrent, _ = self.recurrence(encoded)
-        joined = _normalize(self.join_norm, self.join(torch.cat([encoded, recurrent], -1))).relu_()
+        joined = _normalize(self.join_norm, torch.relu_, self.join(torch.cat([encoded, recurrent], -1)))
         gain, offset = self.output_scale.repeat(self.n_channels), self.output_mean.repeat(self.n_channels)
-        return _normalize(self.decode_norm, self.decode(joined), gain, offset).relu_()
+        return _normalize(self.decode_norm, torch.relu_, self.decode(joined), gain, offset)
 
 
-def _normalize(norm: nn.BatchNorm1d, features: Tensor, gain: float | Tensor = 1, offset: float | Tensor = 0) -> Tensor:
-    """Scale (B, N, H) to zero mean and unit spread over items and frames, then by a gain; add an offset: one pass."""
+def _normalize(
+    norm: nn.BatchNorm1d,
+    activation: Callable[[Tensor], Tensor],
+    features: Tensor,
+    gain: float | Tensor = 1,
+    offset: float | Tensor = 0,
+) -> Tensor:
+    """Scale (B, N, H) to zero mean and unit spread over items and frames, then by a gain; add an offset; bend it.
+
+    The activation works in place, and not on a view, whose gradient would be copied.
+    """
     if norm.training:
         norm.num_batches_tracked.add_(1)
     weight, bias = norm.weight * gain, norm.bias * gain + offset
@@ -161,4 +171,4 @@ def _normalize(norm: nn.BatchNorm1d, features: Tensor, gain: float | Tensor = 1,
     normalized = F.batch_norm(
         flat, norm.running_mean, norm.running_var, weight, bias, norm.training, norm.momentum, norm.eps
     )
-    return normalized.unflatten(0, features.shape[:2])
+    return activation(normalized).unflatten(0, features.shape[:2])

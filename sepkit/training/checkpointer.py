@@ -136,5 +136,6 @@ def check_readable(states: Mapping[str, Mapping[str, Any]]) -> None:
         except ValueError as error:
             raise ValueError(
                 f"the state of {name} must be of tensors, numbers, strings, and lists or mappings of these, so "
-                "that a stopped training can go on: change what its attributes or its get_extra_state hold"
+                "that a stopped training can go on: change what its attributes or its get_extra_state hold, or take "
+                "another"
             ) from error

@@ -26,6 +26,7 @@ from sepkit.training.examples import Drawing, make_dataset
 from sepkit.training.exchange import share_buffers
 from sepkit.training.loading import make_loader
 from sepkit.training.observer_list import ObserverList
+from sepkit.training.optimizers import make_optimizer, try_optimizer
 from sepkit.training.recomputation import recompute_blocks
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.scoring import score_training
@@ -83,7 +84,7 @@ class Trainer:
         self.sampler = EpochSampler(len(self.dataset), size, rank=self.processes.rank, world=self.processes.world)
         parameters = [*self.separator.parameters(), *self.objective.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.optimizer = instantiate(settings.optimizer, "torch.optim", {"params": self.parameters})
+        self.optimizer = make_optimizer(settings.optimizer, self.parameters, device)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = instantiate(settings.schedule, "sepkit.schedules")
         self.ema = make_average(self.separator, settings.ema)
@@ -117,7 +118,8 @@ class Trainer:
         """List what decides how the training goes on, and refuse what of it could not be read again."""
         states = {term.name: term.loss.state_dict() for term in self.objective.terms}
         states[type(self.schedule).__name__] = vars(self.schedule)
-        states[type(self.optimizer).__name__] = {"groups": self.optimizer.state_dict()["param_groups"]}
+        tried = try_optimizer(self.recipe.training.optimizer, self.device)
+        states[type(self.optimizer).__name__] = {"groups": self.optimizer.state_dict()["param_groups"], **tried}
         check_readable(states)
         parts = {
             "separator": self.separator,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _MARK = "$"  # begins the only key of what JSON lacks
 _VERSIONS = "_metadata"  # attribute of a module's state: the versions of its parts
@@ -70,8 +70,10 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _encode_tensor(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    if tensor.is_quantized or tensor.layout is not torch.strided:
-        raise ValueError(f"{place.strip('/')} is a tensor of {tensor.layout}, and only plain ones can be written")
+    is_plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
+    if tensor.is_quantized or tensor.layout is not torch.strided or not is_plain:
+        kind = f"tensor of {tensor.layout}" if is_plain else type(tensor).__name__
+        raise ValueError(f"{place.strip('/')} is a {kind}, and only plain ones can be written")
     kind, tensor = "$tensor", tensor.detach().resolve_conj().resolve_neg()
     if tensor.is_complex():
         kind, tensor = "$complex_tensor", torch.view_as_real(tensor)

@@ -73,6 +73,7 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
     objective, precision = trainer.objective, trainer.precision
     present = trainer.dataset.presence([(trainer.epoch, i) for i in items])
     counts, epoch = objective.count(present), trainer.step / trainer.steps_per_epoch  # of all parts
+    wanted = {quantity for term in objective.terms for quantity in term.inputs.values()}
     done, n_own = Pass(Judgement({}, {})), trainer.sampler.count_own(len(items))
     while done.n_seen < n_own:
         batch = next(batches)
@@ -80,8 +81,9 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
         mixture, targets = (waveforms.to(trainer.dtype) for waveforms in batch.mix())
         present, began = batch.present, time.perf_counter() - batch.held
         with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
-            separation = trainer.separator.analyze(mixture, targets)
+            separation = trainer.separator.analyze(mixture, targets, wanted=wanted)
         judgement = objective(separation, None if present.numpy().all() else present)
+        del separation, mixture, targets  # what the backward pass needs is kept by it
         loss = objective.loss(judgement, counts, epoch)
         trainer.scaler.scale(loss).backward()
         done.judged, done.loss, done.n_seen = (
