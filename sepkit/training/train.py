@@ -16,13 +16,16 @@ from sepkit.generators import borrowed_generators
 from sepkit.model_folder import WEIGHTS, load_weights
 from sepkit.processes import end_if_spawned
 from sepkit.recipe import importable, load_recipe
+from sepkit.recipe.data_settings import RootSettings
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
+from sepkit.terminal import hiding_bars
 from sepkit.training.horizon import move_horizon, reason_to_stop
 from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.memory import tell_memory
 from sepkit.training.opening import open_data
+from sepkit.training.out_of_memory import telling_memory
 from sepkit.training.run_folder import PICTURE, RunFolder
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
 from sepkit.training.validation import score_songs
@@ -82,7 +85,7 @@ def train(
     folder = RunFolder(run or Path("runs") / checked.name, checked, restart)
     chosen = choose_device(device)
     recipe_folder = checked.path.parent if checked.path else None
-    with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen):
+    with folder.held() as former, importable(recipe_folder), borrowed_generators(chosen), hiding_bars(quiet):
         state = folder.load()
         for reason in folder.checkpoints.damaged.values():
             log(f"{reason}: the one before is used, {folder.checkpoints.newest}")
@@ -108,7 +111,7 @@ def train(
         log("\n".join([describe(trainer), *sets]))
         if former is not None:
             log(f"{folder.path} was held by process {former.pid} on {former.host}, which is gone: taken over")
-        with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
+        with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer), telling_memory(trainer):
             trainer.run(stop, quiet)
         if trainer.history:
             _draw(folder, trainer.history)
@@ -204,8 +207,7 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         batch_size = valid.batch_size or trainer.sampler.batch_size
         part = "from beginning to end" if valid.excerpt is None else f"the middle {valid.excerpt:g} s"
         named, pronoun = ("song", "it") if len(songs) == 1 else ("songs", "them")
-        place, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.roots[0].root))
-        resample = " --resample" if trainer.recipe.data.resample else ""
+        commands = [evaluating(folder, root, trainer.recipe.data.resample) for root in trainer.recipe.data.roots]
         rows, excerpts = score_songs(model, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
             folder,
@@ -213,7 +215,7 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
             rows,
             title=f"{len(songs)} validation {named}, {part}. The best epoch was chosen by {pronoun}, so that other "
             "songs may score less. In dB, median and mean over songs; SDR: median over frames of 1 s.",
-            notes=[f"Scores of test songs: sepkit-evaluate --model {place} --data {root}{resample} --report"],
+            notes=[f"Scores of test songs: {command}" for command in commands],
             data={
                 "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
                 "songs to validate on": len(songs),
@@ -227,6 +229,14 @@ def _report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         )
     except Exception as error:
         _warn_of_missing("report", error)
+
+
+def evaluating(folder: Path, root: RootSettings, resample: bool) -> str:
+    """Write the command that scores a model on the test songs of one of its roots."""
+    stems = [f"{name}={','.join(parts)}" for name, parts in (root.stems or {}).items()]
+    options = ["--model", str(folder), "--data", root.root, *(["--layout", root.layout] if root.layout else [])]
+    options += [*(["--stems", *stems] if stems else []), *(["--resample"] if resample else []), "--report"]
+    return shlex.join(["sepkit-evaluate", *options])
 
 
 def start(trainer: Trainer) -> None:
@@ -324,7 +334,7 @@ def dry_run(
         log("\n".join([describe(trainer), *sets]))
         needed = tell_memory(checked, chosen, log)
         start(trainer)
-        with loading(trainer), closing(make_loader(trainer)) as loader:
+        with loading(trainer), telling_memory(trainer), closing(make_loader(trainer)) as loader:
             trainer.take_step(loader.batches(0))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device))
