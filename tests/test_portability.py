@@ -14,31 +14,10 @@ from sepkit.files import is_safe_name, same_file_key
 
 MODULES = sorted(Path(sepkit.__file__).parent.rglob("*.py"))
 POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
-ABSENT = set(  # attributes of os and signal that Windows lacks, or for which it asks for rights
-    [
-        "fork",
-        "forkpty",
-        "geteuid",
-        "getpgid",
-        "getuid",
-        "killpg",
-        "link",
-        "mkfifo",
-        "posix_fallocate",
-        "sched_getaffinity",
-        "setpriority",
-        "setsid",
-        "symlink",
-        "uname",
-        "SIGALRM",
-        "SIGHUP",
-        "SIGKILL",
-        "SIGUSR1",
-        "SIGUSR2",
-        "pthread_sigmask",
-        "sigwaitinfo",
-    ]
-)
+ABSENT = {  # attributes of os and signal that Windows lacks, or for which it asks for rights
+    "fork", "forkpty", "geteuid", "getpgid", "getuid", "killpg", "link", "mkfifo", "posix_fallocate", "setsid",
+    "sched_getaffinity", "setpriority", "symlink", "uname", "SIGALRM", "SIGHUP", "SIGKILL", "SIGUSR1", "sigwaitinfo",
+}  # fmt: skip
 LONGEST = 120  # signs of a path below what a user names, of the 260 that Windows takes
 
 

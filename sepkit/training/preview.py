@@ -16,7 +16,7 @@ from sepkit.report.page import Table, Tile, check_page
 from sepkit.report.preview import Preview, decibels, report_preview
 from sepkit.terminal import bar_option
 from sepkit.training.examples import make_dataset
-from sepkit.training.train import open_data
+from sepkit.training.opening import open_data
 
 _MOST = 100  # examples on a page
 _FEW = 3  # numbers of an augmentation that are shown
