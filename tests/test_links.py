@@ -8,6 +8,7 @@ from layouts import moisesdb
 from songs import RATE, noise, write_song
 
 from sepkit.datasets import AudioFolder, DatasetError, open_songs
+from sepkit.datasets.packing import write_shards
 
 HEADER = "path,stem,track,split,start,end"
 
@@ -75,3 +76,11 @@ def test_an_audio_folder_takes_a_layout_and_a_stem_map(folder):
     assert dataset.targets == dataset.stems == ["other"]
     with pytest.raises(DatasetError, match=r"no song has the stem 'guitars', of which stems makes 'other' .*'guitar'"):
         AudioFolder(folder, ["other"], 0.5, **named, stems={"other": ["guitars", "piano"]})
+
+
+@pytest.mark.filterwarnings("error")
+def test_files_in_a_tar_are_no_links(folder, tmp_path):
+    (folder / "manifest.csv").write_text("\n".join([HEADER, "a.wav,v,S,train,,", "b.wav,w,S,train,,"]))
+    write_shards(folder, tmp_path / "shards", log=str)
+    (song,) = open_songs(tmp_path / "shards", "train", None, RATE, 2, valid_share=0.0)
+    assert song.parts == ["v", "w"]

@@ -147,7 +147,7 @@ def _check_links(candidate: Candidate) -> Iterator[Finding]:
     versions: dict[tuple[int, int], list[tuple[str, Path, StemFile]]] = {}  # only files of one size and time can be one
     for name, files in candidate.files.items():
         for place, file in files:
-            if file.info.place is not None:
+            if not file.is_packed:  # files in a tar have its version
                 versions.setdefault(file.info.version, []).append((name, place, file))
     parts = candidate.roles.parts
     for alike in versions.values():
@@ -165,5 +165,5 @@ def _check_links(candidate: Candidate) -> Iterator[Finding]:
 def _is_same(file: StemFile, other: StemFile) -> bool:
     """Return whether two paths lead to one file."""
     with suppress(OSError):
-        return file.info.place == other.info.place or os.path.samefile(file.info.place, other.info.place)
+        return file.info.path == other.info.path or os.path.samefile(file.info.path, other.info.path)
     return False
