@@ -88,14 +88,15 @@ def open_songs(
 
 
 def _check_stem_map(manifest: Manifest, stems: StemMap, layout: str | None) -> list[str]:
-    """Describe what a stem map names and no track of the set has, be it of another split."""
+    """Describe what a stem map names like a stem of the set, and no track of it has, be it of another split."""
     if not find_unknown(stems, {row.stem for row in manifest.rows}):
         return []
     known = sorted({row.stem for row in find(manifest.root, layout, required=False).rows})
     return [
         f"no song has the stem {part!r}, of which stems makes {name!r} (there are: {', '.join(known)})"
-        f"{did_you_mean(part, known) or '; leave it out'}"
+        f"{did_you_mean(part, known)}"
         for name, _, part in find_unknown(stems, known)
+        if did_you_mean(part, known)  # a set may lack what others have
     ]
 
 
