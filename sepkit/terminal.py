@@ -1,4 +1,4 @@
-"""What may happen to a command's terminal and pipes, and how a command is asked to end."""
+"""What may happen to a command's terminal and pipes, which bars are shown there, and how a command is asked to end."""
 
 import os
 import signal
@@ -6,11 +6,29 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, TextIO
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows; shells and the system send it twice
+
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
+
+
+@contextmanager
+def hiding_bars(are_hidden: bool = True) -> Iterator[None]:
+    """Show no progress bar meanwhile, whoever would; False: as around it."""
+    token = _hidden.set(are_hidden or _hidden.get())
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
+def bar_option(progress: bool = True) -> bool | None:
+    """Return what tqdm takes as `disable`: None, so that it shows a bar on a terminal; True where it is not to."""
+    return None if progress and not _hidden.get() else True
 
 
 def is_wanted(number: int) -> bool:

@@ -10,19 +10,29 @@ import signal
 import subprocess
 import sys
 from collections import OrderedDict
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from training import N_STEPS, RECIPE, StopAfter, assert_equal, history, last_weights, stored_state, weights, write_songs
+from training import (
+    N_STEPS,
+    StopAfter,
+    assert_equal,
+    history,
+    last_weights,
+    make_run,
+    skip_report,
+    stored_state,
+    weights,
+    write_songs,
+)
 
 from sepkit.disk import OutputError
 from sepkit.model_folder import load_model
 from sepkit.observers import TrainingView
 from sepkit.recipe import RecipeError
-from sepkit.training import TrainingError, TrainingInterrupted, train
+from sepkit.training import TrainingError, TrainingInterrupted
 from sepkit.training.checkpoints import Checkpoints, read_checkpoint, write_checkpoint
 from sepkit.training.plain_state import flatten, restore
 from sepkit.training.step_guard import StepGuard
@@ -36,15 +46,9 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
-    """Train the recipe, changed by overrides, without report and curves."""
-    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
-    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
-
-    def start(*overrides: str, folder: str = "run", **options) -> Path:
-        given = {"data": root, "device": "cpu", "quiet": True, "log": lambda _: None, **options}
-        return train(RECIPE, tmp_path / folder, overrides=overrides, **given)
-
-    return start
+    """Train a recipe, changed by overrides, without report and curves."""
+    skip_report(monkeypatch)
+    return make_run(root, tmp_path)
 
 
 def stop(run, step: int, *overrides: str) -> None:

@@ -23,6 +23,7 @@ from test_musdb import write_stem_file
 import sepkit.evaluation.runner
 from sepkit import audio, metrics
 from sepkit.cli import evaluate_command
+from sepkit.datasets import DatasetError
 from sepkit.evaluation import (
     DEFAULT_METRICS,
     METRICS,
@@ -1047,3 +1048,98 @@ def test_the_user_guide_names_every_metric_and_option(capsys):
     missing = [name for name in (*METRICS, *shown) if name not in guide]
     of_all_commands = {"--version", "--debug", "--help", "--device", "--trust", "--batch", "--overlap", "--resample"}
     assert set(missing) <= of_all_commands
+
+
+# Songs that lie otherwise
+
+
+def write_parts(root: Path) -> Path:
+    """Write tracks whose drums are kick and snare, the kick of two takes of which one is shorter."""
+    lines = ["path,stem,track,split,gain"]
+    for i, track in enumerate(("first", "second")):
+        files = {"vocals": "vocals", "kick a": "Kick", "kick b": "kick", "snare": "snare"}
+        for k, (name, stem) in enumerate(files.items()):
+            path = root / track / f"{name}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            waveform = noise(10 * i + k) / 4
+            soundfile.write(path, waveform[: -RATE if name == "kick b" else None], RATE)
+            lines.append(f"{track}/{name}.wav,{stem.lower()},{track},test,{'-6' if k == 1 else ''}")
+    (root / "manifest.csv").write_text("\n".join(lines))
+    return root
+
+
+DRUMS = {"drums": ["kick", "snare"]}
+
+
+def drums_of(root: Path, track: str) -> np.ndarray:
+    (first, second, snare) = (soundfile.read(root / track / f"{n}.wav")[0] for n in ("kick a", "kick b", "snare"))
+    return 10 ** (-6 / 20) * first + np.pad(second, ((0, RATE), (0, 0))) + snare
+
+
+def test_a_stem_map_makes_the_references_of_a_model(tmp_path):
+    root = write_parts(tmp_path / "parts")
+    whole = tmp_path / "whole" / "test"
+    for track in ("first", "second"):
+        waveforms = {"vocals": soundfile.read(root / track / "vocals.wav")[0], "drums": drums_of(root, track)}
+        write_song(whole / track, waveforms, subtype="FLOAT")
+    model = separator()
+    mapped = run(root, model=model, stems=DRUMS, layout="manifest")
+    for row, other in zip(mapped.rows, run(whole.parent, model=model).rows, strict=True):
+        assert row[:-1] == other[:-1]
+        assert row.value == pytest.approx(other.value, abs=1e-3, nan_ok=True)
+    with pytest.raises(DatasetError, match="the layout slakh"):
+        run(root, model=model, stems=DRUMS, layout="slakh")
+
+
+def test_a_stem_map_and_all_files_of_a_stem_make_the_references_of_estimates(tmp_path):
+    root = write_parts(tmp_path / "parts")
+    for track in ("first", "second"):
+        write_song(tmp_path / "estimates" / track, {"drums": drums_of(root, track)}, subtype="FLOAT")
+    options = {"metrics": ["SI-SDR"], "baselines": False, "progress": False}
+    rows = evaluate(data=root, estimates=tmp_path / "estimates", stems=DRUMS, targets=["drums"], **options).rows
+    assert [row.value > 100 for row in rows if row.target == "drums"] == [True, True]
+
+
+def test_a_stem_map_names_what_songs_of_any_split_have(tmp_path):
+    root = write_parts(tmp_path / "parts")
+    with pytest.raises(DatasetError, match=r"no song has the stem 'snar', of which stems makes 'drums' .*'snare'"):
+        run(root, stems={"drums": ["kick", "snar"]})
+    with (root / "manifest.csv").open("a") as file:
+        file.write("\nfirst/snare.wav,toms,third,train,")
+    (root / "third").mkdir()
+    shutil.copy(root / "first/snare.wav", root / "third/toms.wav")
+    text = (root / "manifest.csv").read_text()
+    (root / "manifest.csv").write_text(text.replace("first/snare.wav,toms", "third/toms.wav,toms"))
+    assert run(root, stems={"drums": ["kick", "snare", "toms"]}).rows
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (["--stems", "drums"], "--stems must be like other=guitar,piano, got 'drums'"),
+        (["--stems", "drums=kick,"], "--stems must be like other=guitar,piano, got 'drums=kick,'"),
+        (["--stems", "a=b", "a=c"], "--stems must name each stem once, 'a' is there twice"),
+        (["--stems", "a=B", "c=b"], "--stems must name each stem once, 'b' is there twice"),
+    ],
+    ids=str,
+)
+def test_a_stem_map_that_says_nothing_is_refused(given, match, capsys):
+    assert evaluate_command(["--data", "songs", *given]) == 2
+    assert match in capsys.readouterr().err
+
+
+def test_layout_and_stems_are_refused_without_songs(tmp_path, capsys):
+    with pytest.raises(ValueError, match="layout and stems say how data lie: give data, or leave them out"):
+        evaluate(estimates=tmp_path, references=tmp_path, stems=DRUMS)
+    call = ["--estimates", str(tmp_path), "--references", str(tmp_path), "--layout", "slakh"]
+    assert evaluate_command(call) == 2
+    assert "--layout says how the songs of --data lie: leave out --layout" in capsys.readouterr().err
+
+
+def test_the_command_takes_layout_and_stems(tmp_path, capsys):
+    save_model(separator(), tmp_path / "model")
+    root = write_parts(tmp_path / "parts")
+    call = ["--data", root, "--layout", "manifest", "--stems", "drums=kick,snare", "--model", tmp_path / "model"]
+    more = ["--metrics", "uSDR", "--output", tmp_path / "out", "--no-baselines", "--device", "cpu"]
+    assert evaluate_command(list(map(str, [*call, *more]))) == 0
+    assert "uSDR" in capsys.readouterr().out

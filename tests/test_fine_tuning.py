@@ -4,7 +4,6 @@ import copy
 import json
 import re
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from test_models import TRANSFORMS
 from torch import nn
-from training import RECIPE, SOURCES, StopAfter, assert_equal, last_weights, weights, write_songs
+from training import RECIPE, SOURCES, StopAfter, assert_equal, last_weights, skip_report, weights, write_songs
 
 from sepkit import models
 from sepkit.bag import join_members
@@ -62,8 +61,7 @@ def base(tmp_path_factory):
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
     """Train on from a model, without report and curves; return the run folder and what was logged."""
-    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
-    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
+    skip_report(monkeypatch)
 
     def start(separator: dict, *overrides: str, folder: str = "run", **options) -> tuple[Path, str]:
         lines: list[str] = []

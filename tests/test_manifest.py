@@ -49,6 +49,14 @@ def test_a_row_needs_path_stem_track_and_split_alone(tmp_path):
     )
 
 
+@pytest.mark.parametrize("rate", ["44100", "44100.0", "4.41e4"])
+def test_a_rate_is_taken_as_tables_write_it(tmp_path, rate):
+    (row,) = read_csv(tmp_path, f"a.wav,v,S,train,{rate}", header=HEADER + ",rate").rows
+    text = f'[{{"path": "a.wav", "stem": "v", "track": "S", "split": "train", "rate": {rate}}}]'
+    (other,) = read_json(tmp_path, text).rows
+    assert (row.rate, type(row.rate)) == (other.rate, type(other.rate)) == (44100, int)
+
+
 def test_columns_come_in_any_order_and_cells_may_be_empty(tmp_path):
     header = "licence,track,split,stem,path,start,end,rate,gain,tempo,key"
     manifest = read_csv(
@@ -148,6 +156,7 @@ FULL = HEADER + ",start,end,rate,gain,tempo,key"
         (FULL, ["a.wav,v,S,train,nan,,,,,"], "line 2: start must be a finite number, got nan"),
         (FULL, ["a.wav,v,S,train,5,5,,,,"], "line 2: end must lie behind start, which is 5 s, got 5"),
         (FULL, ["a.wav,v,S,train,,,44.1,,,"], "line 2: rate must be a whole number of Hz, got '44.1'"),
+        (FULL, ["a.wav,v,S,train,,,inf,,,"], "line 2: rate must be a whole number of Hz, got 'inf'"),
         (FULL, ["a.wav,v,S,train,,,0,,,"], "line 2: rate must be a whole number of Hz above 0, got 0"),
         (FULL, ["a.wav,v,S,train,,,,inf,,"], "line 2: gain must be a finite number, got inf"),
         (FULL, ["a.wav,v,S,train,,,,,0,"], "line 2: tempo must be above 0 beats per minute, got 0"),

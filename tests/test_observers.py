@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,13 @@ import pytest
 import torch
 from training import (
     N_STEPS,
-    RECIPE,
     SOURCES,
     StopAfter,
     assert_equal,
     history,
     last_weights,
+    make_run,
+    skip_report,
     weights,
     write_songs,
 )
@@ -32,7 +32,7 @@ from sepkit.excerpts import Excerpt, shorten
 from sepkit.observers import TrainingView
 from sepkit.observers.media import MediaSchedule, is_due, numbers_of, sounds_of
 from sepkit.observers.pictures import draw_excerpt, picture_file
-from sepkit.training import TrainingInterrupted, train
+from sepkit.training import TrainingInterrupted
 
 RATE = 8000
 
@@ -44,15 +44,9 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
-    """Train the recipe, changed by overrides, without what follows a training."""
-    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
-    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
-
-    def start(*overrides: str, folder: str = "run", **options) -> Path:
-        given = {"data": root, "device": "cpu", "quiet": True, "log": lambda _: None, **options}
-        return train(RECIPE, tmp_path / folder, overrides=overrides, **given)
-
-    return start
+    """Train a recipe, changed by overrides, without report and curves."""
+    skip_report(monkeypatch)
+    return make_run(root, tmp_path)
 
 
 def read(folder: Path):

@@ -29,6 +29,7 @@ from sepkit.evaluation.reporting import choose_tracks
 from sepkit.excerpts import Excerpt, loudest_part, shorten
 from sepkit.model_folder import save_model
 from sepkit.plots import new_figure
+from sepkit.recipe import load_recipe
 from sepkit.report import SECONDS, Summary, report_comparison, report_scores, report_separation, report_training
 from sepkit.report.excerpts import excerpt_section
 from sepkit.report.media import drawing, encode_mp3, picture
@@ -38,6 +39,7 @@ from sepkit.report.separation import Overview, separation_parts
 from sepkit.separator import Separator
 from sepkit.training import TrainingInterrupted, train
 from sepkit.training.run_folder import write_history
+from sepkit.training.afterwards import scoring_command
 
 RATE = 8000
 LIMIT = 5_000_000  # bytes
@@ -831,3 +833,13 @@ def test_without_scripts_the_browser_s_own_controls_play(browser, trained):
     assert page.locator("audio").first.is_visible()
     assert not page.get_by_role("button", name="Play").is_visible()
     page.close()
+
+
+def test_the_report_says_how_each_root_is_scored():
+    root = {"root": "my songs", "layout": "slakh", "stems": {"other": ["guitar", "piano"]}}
+    data = load_recipe({**RECIPE, "data": {**RECIPE["data"], "root": ["first", root]}}).data
+    first, second = (scoring_command(Path("runs/x"), *each) for each in zip(data.roots, (False, True), strict=True))
+    assert first == "sepkit-evaluate --model runs/x --data first --report"
+    assert second == (
+        "sepkit-evaluate --model runs/x --data 'my songs' --layout slakh --stems other=guitar,piano --resample --report"
+    )

@@ -316,11 +316,38 @@ def test_a_limit_that_is_none_is_refused(monkeypatch, given):
 
 
 def test_what_does_not_fit_is_read_from_its_file_and_that_is_said(write):
-    stems = [write("vorbis", name=name) for name in "abc"]
+    stems = [write("flac16", name=name) for name in "abc"]
     with pytest.warns(UserWarning, match=r"1 of 3 files are decoded each time .*data\.store_limit is 0\.0002 GB"):
         store = plan_stems(stems, limit=0.0002)
     assert len(store.entries) == 2
     assert torch.equal(read(stems[2], 100, 100, store), read(stems[2], 100, 100))
+
+
+@pytest.mark.parametrize(("kind", "options"), [("vorbis", {}), ("mp3", {}), ("flac16", {"to": 16000})])
+def test_what_needs_the_store_is_refused_where_it_has_no_room(write, kind, options):
+    stems = [write("flac16", name="a"), write(kind, name="b", **options), write(kind, name="c", **options)]
+    match = (
+        r"1 files are coded with loss, or converted to another rate, .*and have no room there, the first is .*/c\.\w+: "
+        r"stored, all take 0\.0 GB, and data\.store_limit is .* GB in .*; make room, .*; or set data\.store: off"
+    )
+    size = 4096 + 2 * 2 * (40000 if options else 20000)
+    with pytest.raises(OutputError, match=match):
+        plan_stems(stems, limit=1.5 * size / 1e9)
+    with pytest.warns(UserWarning, match=r"1 of 3 files are decoded each time"):
+        store = plan_stems(stems, limit=2.1 * size / 1e9)  # first what needs it, not what comes first
+    assert [entry.is_needed for entry in store.entries.values()] == [True, True]
+
+
+def test_without_a_home_lossless_files_are_decoded_each_time_and_that_is_said_once(write, monkeypatch):
+    def find_no_home():
+        raise OutputError("there is no home folder to keep made files in: set SEPKIT_CACHE")
+
+    monkeypatch.setattr("sepkit.datasets.store_plan.cache_directory", find_no_home)
+    with pytest.warns(UserWarning, match="2 files are decoded each time that they are read: there is no home") as told:
+        assert plan_stems([write(name="a"), write(name="b")]) is None
+    assert len(told) == 1
+    with pytest.raises(OutputError, match=r"1 files are coded with loss, .* and there is no home folder .*store: off"):
+        plan_stems([write(name="a"), write("mp3", name="b")])
 
 
 def test_a_disk_with_little_room_limits_too(write, monkeypatch):

@@ -24,6 +24,8 @@ from training import (
     change_state,
     history,
     last_weights,
+    make_run,
+    skip_report,
     song,
     stored_state,
     weights,
@@ -37,7 +39,7 @@ from sepkit.model_folder import load_model, save_model
 from sepkit.observers import TensorBoard, TrainingView
 from sepkit.recipe import RecipeError, load_recipe
 from sepkit.terminal import STOPPING
-from sepkit.training import TrainingError, TrainingInterrupted, dry_run, train
+from sepkit.training import TrainingError, TrainingInterrupted, dry_run
 from sepkit.training.checkpoints import Checkpoints
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.weight_average import WeightAverage
@@ -51,19 +53,13 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture
 def run_all(root, tmp_path):
     """Train the recipe, changed by overrides."""
-
-    def start(*overrides: str, folder: str = "run", recipe=RECIPE, **options) -> Path:
-        given = {"data": root, "device": "cpu", "quiet": True, "log": lambda _: None, **options}
-        return train(recipe, tmp_path / folder, overrides=overrides, **given)
-
-    return start
+    return make_run(root, tmp_path)
 
 
 @pytest.fixture
 def run(run_all, monkeypatch):
     """Train without report and curves, which take most of the time of so small a training."""
-    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
-    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
+    skip_report(monkeypatch)
     return run_all
 
 

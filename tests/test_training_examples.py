@@ -1,7 +1,6 @@
 """Examples of a training: as its recipe asks, and the same ones when it goes on."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from training import (
     assert_equal,
     change_state,
     last_weights,
+    make_run,
+    skip_report,
     song,
     stored_state,
     write_songs,
@@ -21,7 +22,7 @@ from training import (
 
 from sepkit.datasets import ActivityRules, Remix, SamplingRules, open_songs
 from sepkit.recipe import load_recipe
-from sepkit.training import TrainingInterrupted, train
+from sepkit.training import TrainingInterrupted
 from sepkit.training.examples import make_dataset
 
 NETWORK = {"class": "BLSTM", "hidden_size": 4, "n_layers": 1, "dropout": 0.0, "n_bands": 8}
@@ -40,15 +41,9 @@ def root(tmp_path) -> Path:
 
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
-    """Train the small recipe, without curves and report."""
-    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
-    monkeypatch.setattr(sys.modules["sepkit.training.afterwards"], "write_report", lambda *_: None)
-
-    def start(*overrides: str, folder: str = "run", recipe=SMALL, **options) -> Path:
-        given = {"device": "cpu", "quiet": True, "log": lambda _: None, "data": root, **options}
-        return train(recipe, tmp_path / folder, overrides=overrides, **given)
-
-    return start
+    """Train a recipe, changed by overrides, without report and curves."""
+    skip_report(monkeypatch)
+    return make_run(root, tmp_path, SMALL)
 
 
 @pytest.fixture

@@ -9,13 +9,16 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from songs import write_song
+from tqdm import tqdm
 from training import RECIPE, song
 
+from sepkit.cli import train_command
 from sepkit.training.console import EpochTable
 
 COMMAND = [str(Path(sys.executable).parent / "sepkit-train"), "tiny.yaml", "--device", "cpu"]
@@ -131,3 +134,23 @@ def visible(line: str) -> str:
     for part in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).rstrip("\r").split("\r"):
         screen = part + screen[len(part) :]
     return screen.rstrip()
+
+
+@pytest.mark.parametrize("option", ["--quiet", None])
+def test_bars_of_what_comes_before_the_first_step_are_quiet_too(place, monkeypatch, option):
+    """Songs that are sampled by activity are read once, under a bar."""
+    made = []
+    monkeypatch.setattr("sepkit.datasets.measuring.tqdm", partial(count_bars, made))
+    monkeypatch.setattr("sepkit.training.loop.tqdm", partial(count_bars, made))
+    monkeypatch.setenv("SEPKIT_CACHE", str(place / f"cache {option}"))
+    monkeypatch.chdir(place)
+    overrides = ["data.sampling={activity: {sounding: 0.1}}", "training.epochs=1"]
+    options = ["--run", f"runs/bars {option}", "--device", "cpu", *([option] if option else [])]
+    assert train_command(["tiny.yaml", *overrides, *options]) == 0
+    assert {"measuring files", "epoch 1/1"} <= {title for title, _ in made}
+    assert {disable for _, disable in made} == {True if option else None}
+
+
+def count_bars(made: list, *args, desc: str, disable: bool | None, **options):
+    made.append((desc, disable))
+    return tqdm(*args, desc=desc, disable=True, **options)

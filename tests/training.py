@@ -4,14 +4,17 @@ import csv
 import os
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from songs import RATE, noise, write_song
 
 from sepkit.observers import TrainingView
+from sepkit.training import train
 from sepkit.training.checkpoints import Checkpoints, write_checkpoint
 
 SOURCES = ["vocals", "drums"]
@@ -45,6 +48,22 @@ def write_songs(folder: Path) -> Path:
     for i, name in enumerate(["train/one", "train/two", "valid/three"]):
         write_song(folder / name, song(i))
     return folder
+
+
+def skip_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out report and curves, which take most of the time of so small a training."""
+    monkeypatch.setattr(import_module("sepkit.training.afterwards"), "write_report", lambda *_: None)
+    monkeypatch.setattr("sepkit.training.run_folder.RunFolder.draw", lambda *_: None)
+
+
+def make_run(songs: Path, place: Path, default: dict = RECIPE) -> Callable[..., Path]:
+    """Return what trains a recipe, changed by overrides, in a folder of a place, and prints nothing."""
+
+    def start(*overrides: str, folder: str = "run", recipe: dict = default, **options) -> Path:
+        given = {"data": songs, "device": "cpu", "quiet": True, "log": lambda _: None, **options}
+        return train(recipe, place / folder, overrides=overrides, **given)
+
+    return start
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -127,14 +127,8 @@ class SoftClip:
         self.low_db, self.high_db = check_span(low_db, high_db)
         self.ceiling, self.probability = _check_ceiling(ceiling_db), check_probability(probability)
 
-    def sample_parameters(self, generator: np.random.Generator, n_stems: int) -> np.ndarray:
-        """Draw the factor before the limit (K,), one for all stems; 0 where nothing is changed."""
-        return _draw_drive(generator, (self.low_db, self.high_db), self.probability, n_stems)
-
-    @torch.no_grad()
-    def __call__(self, stems: Tensor, parameters: Tensor) -> Tensor:
-        """Limit the sum of the stems (..., K, C, T) after factors (..., K), by gains that all stems get."""
-        return _limit(stems, parameters, self._find_gain)
+    sample_parameters = Limiter.sample_parameters
+    __call__ = Limiter.__call__  # by the gain that is found below
 
     def _find_gain(self, mixture: Tensor) -> Tensor:
         """Return the gain (..., C, T) that bends a mixture (..., C, T)."""

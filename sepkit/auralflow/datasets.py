@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sepkit.arguments import check_waveform, is_integer, is_number
+from sepkit.datasets.candidates import StemMap
 from sepkit.datasets.check import check_songs
 from sepkit.datasets.layout import DatasetError
 from sepkit.datasets.opening import check_targets, open_songs
@@ -43,6 +44,8 @@ class AudioFolder(SongDataset):
         valid_share: share of the songs of train that make valid where that is absent, [0, 1); 0: none.
         split_seed: which songs these are.
         allow_damaged: take what decodes of truncated and damaged files, as players do, instead of refusing them.
+        layout: how files lie in the root, see `open_songs`; None: as its shape shows.
+        stems: by name of a stem, the stems of the set whose sum it is; None: all keep their names.
 
     Raises:
         DatasetError: the folder cannot be used, with all findings.
@@ -65,10 +68,13 @@ class AudioFolder(SongDataset):
         valid_share: float = 0.1,
         split_seed: int = 0,
         allow_damaged: bool = False,
+        layout: str | None = None,
+        stems: StemMap | None = None,
     ) -> None:
         n_samples = count_samples(sample_length, sample_rate)
-        layout = (sample_rate, num_channels, resample, valid_share, split_seed)
-        songs = open_songs(dataset_path, subset, targets, *layout, allow_damaged=allow_damaged)
+        wanted = (sample_rate, num_channels, resample, valid_share, split_seed)
+        found = {"allow_damaged": allow_damaged, "layout": layout, "stems": stems}
+        songs = open_songs(dataset_path, subset, targets, *wanted, **found)
         if targets is None:
             targets = sorted(songs[0].parts)
             missing = {name for song in songs for name in targets if name not in song.parts}

@@ -57,6 +57,13 @@ def _add_material(parser: argparse.ArgumentParser) -> None:
     songs = parser.add_mutually_exclusive_group()
     songs.add_argument("--data", metavar="ROOT", help="folder of songs, or demo for the built-in ones")
     songs.add_argument("--musdb", metavar="ROOT", dest="data", help="the same: MUSDB18, of stem.mp4 or wav")
+    parser.add_argument("--layout", metavar="NAME", help="how files lie in it, as data.layout of a recipe")
+    parser.add_argument(
+        "--stems",
+        nargs="+",
+        metavar="STEM=A,B",
+        help="the stems of the songs whose sum STEM is, as data.stems of a recipe: other=guitar,piano",
+    )
     parser.add_argument("--split", default="test", choices=("train", "valid", "test"), help="default: test")
     parser.add_argument("--estimates", metavar="DIR", help="score these files: DIR/<track>/<stem>.wav")
     parser.add_argument("--references", metavar="DIR", help="against these of the same names, or against --data")
@@ -97,6 +104,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise ValueError("--model and --estimates exclude each other: the estimates are scored as they are")
     if options.estimates is not None:
         _refuse(options, _OF_MODEL, "is for a model that separates, --estimates are scored as they are")
+    if options.data is None:
+        _refuse(options, ("layout", "stems"), "says how the songs of --data lie")
+    _read_stem_map(options.stems)
     from sepkit.processes import retain_freed_memory
 
     retain_freed_memory()
@@ -136,12 +146,13 @@ def _score(options: argparse.Namespace, model: "Separator | None", folder: Path 
         model,
         options.data,
         output=output,
+        stems=_read_stem_map(options.stems),
         metrics=options.metrics or DEFAULT_METRICS,
         baselines=not options.no_baselines,
         run=folder if options.report else None,
         log=print_line,
-        **pick(options, "split", "estimates", "references", "targets", "mode", "window", "hop", "silent", "protocol"),
-        **pick(options, "engine", "batch_size", "overlap", "shifts", "resample", "workers", "report"),
+        **pick(options, "split", "layout", "estimates", "references", "targets", "mode", "window", "hop", "silent"),
+        **pick(options, "protocol", "engine", "batch_size", "overlap", "shifts", "resample", "workers", "report"),
     )
 
 
@@ -151,6 +162,24 @@ def _print_places(options: argparse.Namespace, output: Path) -> None:
     print(f"scores     {output / 'scores.csv'}")
     if options.report and (output / FILE).is_file():
         print(f"report     {output / FILE}")
+
+
+def _read_stem_map(given: Sequence[str] | None) -> dict[str, list[str]]:
+    """Read a stem map; a stem that is named twice is refused, as in a recipe."""
+    stems: dict[str, list[str]] = {}
+    for text in given or ():
+        name, _, parts = text.partition("=")
+        held = [part.strip() for part in parts.split(",")]
+        if not name or not all(held):
+            raise ValueError(f"--stems must be like other=guitar,piano, got {text!r}")
+        if name in stems:
+            raise ValueError(f"--stems must name each stem once, {name!r} is there twice")
+        stems[name] = held
+    folded = [part.casefold() for held in stems.values() for part in held]
+    twice = next((part for part in folded if folded.count(part) > 1), None)
+    if twice is not None:
+        raise ValueError(f"--stems must name each stem once, {twice!r} is there twice")
+    return stems
 
 
 _OF_MODEL = ("device", "batch_size", "overlap", "shifts", "resample", "trust")
@@ -164,7 +193,7 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> N
 
 
 def _compare(options: argparse.Namespace) -> int:
-    names = ("model", "data", "estimates", "references", "targets", "metrics", "silent", *_OF_MODEL)
+    names = ("model", "data", "layout", "stems", "estimates", "references", "targets", "metrics", "silent", *_OF_MODEL)
     _refuse(options, names, "does not go with --compare, which takes evaluations that are done")
     from sepkit.evaluation import compare, report_compared
 

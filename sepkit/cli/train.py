@@ -30,7 +30,11 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--trust", action="store_true", help="let that model name any class, from here too")
     parser.add_argument("--device", default="auto", help=DEVICES)
-    parser.add_argument("--dry-run", action="store_true", help="build everything, do one step, write nothing")
+    trial = parser.add_mutually_exclusive_group()
+    trial.add_argument("--dry-run", action="store_true", help="build everything, do one step, write nothing")
+    trial.add_argument(
+        "--find-batch", action="store_true", help="find the largest batch that fits the GPU's memory, write nothing"
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("--quiet", action="store_true", help="no progress bar, no line an epoch")
     loudness.add_argument("--verbose", action="store_true", help="each epoch's losses by source, rate, memory, too")
@@ -52,6 +56,9 @@ def _train(options: argparse.Namespace) -> int:
             print(f"  {name:12} {' x '.join(map(str, shape))}")
         peak = "unknown" if result.peak_memory is None else f"{result.peak_memory / 2**20:.0f} MB"
         print(f"  loss         {result.loss:.4f}\n  peak memory  {peak}")
+        return 0
+    if options.find_batch:
+        training.find_batch(options.recipe, **shared, log=print_line)
         return 0
     try:
         more = pick(options, "restart", "quiet", "verbose")

@@ -1,6 +1,9 @@
 """Check what can be known of songs before audio is read: by names and headers."""
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 
 from sepkit import audio
@@ -43,6 +46,7 @@ def check(catalogue: Catalogue, wanted: Wanted, candidates: Sequence[Candidate] 
             for place, file in files:
                 findings += _check_file(place, file, wanted.n_channels)
         findings += _check_lengths(candidate)
+        findings += _check_links(candidate)
     return findings
 
 
@@ -136,3 +140,30 @@ def _check_lengths(candidate: Candidate) -> Iterator[Finding]:
     elif longest - shortest > _LONG * rate:
         message = f"the lengths differ by {(longest - shortest) / rate:.1f} s; shorter stems are silent to the end"
         yield Finding(Severity.WARNING, "lengths", message, candidate.place)
+
+
+def _check_links(candidate: Candidate) -> Iterator[Finding]:
+    """Describe files that several names lead to and that count more than once: in a stem, or in a mixture."""
+    versions: dict[tuple[int, int], list[tuple[str, Path, StemFile]]] = {}  # only files of one size and time can be one
+    for name, files in candidate.files.items():
+        for place, file in files:
+            if not file.is_packed:  # files in a tar have its version
+                versions.setdefault(file.info.version, []).append((name, place, file))
+    parts = candidate.roles.parts
+    for alike in versions.values():
+        for (name, place, file), (other_name, other_place, other) in combinations(alike, 2):
+            if not (file.start < other.stop and other.start < file.stop and _is_same(file, other)):
+                continue
+            if name == other_name:
+                message = f"is the same file as {place} and would be summed twice in {name!r}"
+                yield _error("links", message, other_place, "remove one")
+            elif name in parts and other_name in parts:
+                message = f"is the same file as {place}, and the mixture holds it twice"
+                yield Finding(Severity.WARNING, "links", message, other_place, None, "replace one, if it is not silent")
+
+
+def _is_same(file: StemFile, other: StemFile) -> bool:
+    """Return whether two paths lead to one file."""
+    with suppress(OSError):
+        return file.info.path == other.info.path or os.path.samefile(file.info.path, other.info.path)
+    return False

@@ -19,6 +19,7 @@ from sepkit.downloads import download
 from sepkit.files import atomic_file, safe_name
 from sepkit.locks import locked
 from sepkit.problems import did_you_mean, show
+from sepkit.terminal import bar_option
 
 MANIFEST, LICENCES = "manifest.csv", "LICENCES"
 _SPARE = 1 << 26  # bytes of the disk that are left free
@@ -216,7 +217,7 @@ def _load(root: Path, wanted: Sequence[OpenFile], log: Callable[[str], Any], pro
             f"which {_SPARE / 1e6:.0f} are left; {_REMEDY}"
         )
     shown = {"unit": "B", "unit_scale": True, "total": sum(file.size for file in wanted), "leave": False}
-    with tqdm(**shown, disable=None if progress else True) as bar:
+    with tqdm(**shown, disable=bar_option(progress)) as bar:
         for file in wanted:
             bar.set_description(f"{file.song}, {file.stem}")
             download(file.url, root / file.place, file.sha256, file.size, log=log, progress=False)

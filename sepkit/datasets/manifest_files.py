@@ -199,19 +199,22 @@ def _make_row(folder: Path, number: int, values: Mapping[str, Any], findings: li
 
 
 def _convert(name: str, value: Any) -> Any:
-    """Turn the text of a cell into a value; what JSON holds stays as it is. None: it is empty."""
+    """Turn the text of a cell into a value; of JSON, only a rate such as 44100.0 changes. None: it is empty."""
     if not isinstance(value, str):
-        return value
+        return int(value) if name == "rate" and isinstance(value, float) and value.is_integer() else value
     text = value if name == "path" else value.strip()
     if name != "path" and _SURROGATE.search(text):
         raise ValueError(f"{name} is not text in UTF-8; save the manifest as that")
     if not text or name not in NUMBERS:
         return text or None
     try:
-        return int(text) if name == "rate" else float(text)
+        number = float(text)
     except ValueError:
+        number = None
+    if number is None or (name == "rate" and not number.is_integer()):
         wanted = "a whole number of Hz" if name == "rate" else "a number"
-        raise ValueError(f"{name} must be {wanted}, got {show(text)}") from None
+        raise ValueError(f"{name} must be {wanted}, got {show(text)}")
+    return int(number) if name == "rate" else number  # tables write 44100.0 where a column has empty cells
 
 
 def write_manifest(manifest: Manifest, path: str | os.PathLike) -> None:

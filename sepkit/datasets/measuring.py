@@ -15,6 +15,7 @@ from sepkit.datasets.measurement import BLOCK_SECONDS, Measurement, Meter, pack,
 from sepkit.datasets.remembered import Remembered, file_key
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError
+from sepkit.terminal import bar_option
 
 VERSION = 5  # of what is measured
 _KEPT_EVERY = 2.0  # s after which what was measured is written
@@ -140,7 +141,7 @@ def in_batches(
         progress: show a bar.
     """
     queue, running = iter(items), {}
-    bar = tqdm(desc=title, total=len(items), unit=unit, leave=False, disable=None if progress else True, delay=1)
+    bar = tqdm(desc=title, total=len(items), unit=unit, leave=False, disable=bar_option(progress), delay=1)
     with bar, ThreadPoolExecutor(workers or available_cores()) as pool:
         try:
             batch, last = [], monotonic()

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sepkit.arguments import check_path, is_integer
-from sepkit.datasets.candidates import Candidate, StemMap, Wanted, known_names, list_candidates
+from sepkit.datasets.candidates import Candidate, StemMap, Wanted, find_unknown, known_names, list_candidates
 from sepkit.datasets.catalogue import probe
 from sepkit.datasets.choosing import choose
 from sepkit.datasets.faults import check
@@ -15,6 +15,7 @@ from sepkit.datasets.manifest import Manifest
 from sepkit.datasets.roles import describe_roles
 from sepkit.datasets.songs import Song
 from sepkit.datasets.sources import describe_findings, find, set_aside
+from sepkit.problems import did_you_mean
 
 
 def open_songs(
@@ -77,12 +78,26 @@ def open_songs(
     candidates = list_candidates(catalogue, wanted)
     findings = check(catalogue, wanted, candidates)
     errors = [str(finding) for finding in findings if finding.severity == Severity.ERROR]
+    errors += _check_stem_map(manifest, wanted.stems, layout)
     if not candidates and not errors:
         errors = [explain_empty(manifest, subset)]
     if errors:
         raise DatasetError(manifest.root, errors, known_names(candidates))
     warn_of(manifest.root, subset, findings, candidates)
     return choose(catalogue, wanted, candidates=candidates)
+
+
+def _check_stem_map(manifest: Manifest, stems: StemMap, layout: str | None) -> list[str]:
+    """Describe what a stem map names like a stem of the set, and no track of it has, be it of another split."""
+    if not find_unknown(stems, {row.stem for row in manifest.rows}):
+        return []
+    known = sorted({row.stem for row in find(manifest.root, layout, required=False).rows})
+    return [
+        f"no song has the stem {part!r}, of which stems makes {name!r} (there are: {', '.join(known)})"
+        f"{did_you_mean(part, known)}"
+        for name, _, part in find_unknown(stems, known)
+        if did_you_mean(part, known)  # a set may lack what others have
+    ]
 
 
 def keep_splits(manifest: Manifest, splits: Collection[str]) -> Manifest:

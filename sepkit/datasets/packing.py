@@ -31,6 +31,7 @@ from sepkit.datasets.stored_file import is_lossy, needs_float
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError, writing
 from sepkit.files import atomic_file, remove_abandoned, safe_name
+from sepkit.terminal import bar_option
 
 _BLOCK = 1 << 18  # samples that are converted at a time
 _PAD = 512  # bytes of which a tar is made
@@ -201,7 +202,7 @@ def _divide(files: Sequence[_File], size: float) -> list[list[list[_File]]]:
 @contextmanager
 def _bar(n_bytes: int, progress: bool) -> Iterator[tqdm]:
     shown = {"unit": "B", "unit_scale": True, "total": n_bytes, "desc": "packing", "leave": False}
-    with tqdm(**shown, disable=None if progress else True) as bar:
+    with tqdm(**shown, disable=bar_option(progress)) as bar:
         yield bar
 
 

@@ -29,6 +29,7 @@ from sepkit.datasets.stored_file import (
 )
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError, writing
+from sepkit.terminal import bar_option
 
 try:
     import fcntl
@@ -253,7 +254,7 @@ def build_store(
 
     with ThreadPoolExecutor(workers or available_cores()) as pool:
         try:
-            bar = {"total": len(store.entries), "unit": "file", "disable": None if progress else True}
+            bar = {"total": len(store.entries), "unit": "file", "disable": bar_option(progress)}
             for _ in tqdm(pool.map(build, store.entries), "storing", **bar):
                 pass
         except BaseException:

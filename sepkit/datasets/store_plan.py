@@ -13,12 +13,15 @@ from sepkit.datasets.songs import Song
 from sepkit.datasets.stems import Stem, StemFile
 from sepkit.datasets.store import DecodedStore, Entry
 from sepkit.datasets.stored_file import Key, count_bytes, make_key
+from sepkit.disk import OutputError
 
 LIMIT = "SEPKIT_STORE_LIMIT"  # environment variable, GB
 DEFAULT_LIMIT = 50.0  # GB
 _GB = 1e9  # bytes
 _RESERVE = 1e9  # bytes of the disk that are left free
 _ABANDONED = 3600.0  # s after which what is half written belongs to a process that died
+_NEEDED = "are coded with loss, or converted to another rate, so that they are decoded once into the store"
+_OFF = "or set data.store: off, by which they are decoded each time, to samples that are rounded otherwise"
 _WAV = ("WAV", "WAVEX", "RF64")
 
 
@@ -54,9 +57,10 @@ def plan_store(songs: Iterable[Song], limit: float | None = None) -> DecodedStor
         limit: GB that the store may take; None: `choose_limit` has it.
 
     Returns:
-        The store; None where nothing is to be stored.
+        The store; None where nothing is to be stored, or there is no place for it.
 
     Raises:
+        OutputError: a lossy or resampled file, of which other samples would be read otherwise, has no room.
         ValueError: $SEPKIT_STORE_LIMIT is no number above 0.
     """
     stems = (stem for song in songs for stem in (*song.stems.values(), *([song.mixture] if song.mixture else [])))
@@ -76,9 +80,10 @@ def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStor
         for file in stem.files
         if not _is_plain(file, stem.sample_rate)
     }
-    if not wanted:
+    folder = _find_folder(wanted) if wanted else None
+    if folder is None:
         return None
-    store = DecodedStore(wanted, store_folder())
+    store = DecodedStore(wanted, folder)
     there = _list_entries(store.folder)
     own = {store.path(key): key for key in wanted}
     used = sum(size for path, (size, _) in there.items() if path in own)
@@ -87,18 +92,49 @@ def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStor
     store.entries = _choose(wanted, room)
     store.n_left_out = len(wanted) - len(store.entries)
     if store.n_left_out:
-        needed = sum(count_bytes(*entry) for entry in wanted.values())
         cause = f"{free / _GB:.1f} GB are free, of which {_RESERVE / _GB:g} GB is left free,"
         if allowed <= room:
             cause = f"data.store_limit is {allowed / _GB:g} GB"
-        warnings.warn(
-            f"{store.n_left_out} of {len(wanted)} files are decoded each time that they are read: "
-            f"stored, all take {needed / _GB:.1f} GB, and {cause} in {store.folder}; make room, set data.store_limit, "
-            "or set SEPKIT_CACHE to another folder",
-            stacklevel=3,
-        )
+        _tell_left_out(wanted, store, f"{cause} in {store.folder}")
     _make_room(store, there, allowed)
     return store
+
+
+def _find_folder(wanted: Mapping[Key, Entry]) -> Path | None:
+    """Return the folder of the store; None, with a warning, where a user without a home has none and can do without.
+
+    Raises:
+        OutputError: a file needs the store.
+    """
+    try:
+        return store_folder()
+    except OutputError as error:
+        needed = sum(entry.is_needed for entry in wanted.values())
+        if needed:
+            raise OutputError(f"{needed} files {_NEEDED}, and {error}; {_OFF}") from None
+        warnings.warn(f"{len(wanted)} files are decoded each time that they are read: {error}", stacklevel=4)
+        return None
+
+
+def _tell_left_out(wanted: Mapping[Key, Entry], store: DecodedStore, cause: str) -> None:
+    """Warn of files for which there is no room, and refuse to do without where the samples would be others.
+
+    Raises:
+        OutputError: a file needs the store.
+    """
+    size = sum(count_bytes(*entry) for entry in wanted.values()) / _GB
+    needed = [entry.file.info.path for key, entry in wanted.items() if entry.is_needed and key not in store.entries]
+    remedy = "make room, set data.store_limit, or set SEPKIT_CACHE to another folder"
+    if needed:
+        raise OutputError(
+            f"{len(needed)} files {_NEEDED}, and have no room there, the first is {needed[0]}: stored, all take "
+            f"{size:.1f} GB, and {cause}; {remedy}; {_OFF}"
+        )
+    warnings.warn(
+        f"{store.n_left_out} of {len(wanted)} files are decoded each time that they are read: "
+        f"stored, all take {size:.1f} GB, and {cause}; {remedy}",
+        stacklevel=4,
+    )
 
 
 def _is_plain(file: StemFile, sample_rate: int) -> bool:
@@ -109,9 +145,9 @@ def _is_plain(file: StemFile, sample_rate: int) -> bool:
 
 
 def _choose(wanted: Mapping[Key, Entry], room: float) -> dict[Key, Entry]:
-    """Choose what fits, in its order, so that the same songs and room give the same."""
+    """Choose what fits, in its order, so that the same songs and room give the same; first what needs the store."""
     chosen = {}
-    for key, entry in wanted.items():
+    for key, entry in sorted(wanted.items(), key=lambda item: not item[1].is_needed):
         size = count_bytes(*entry)
         if size <= room:
             chosen[key] = entry

@@ -11,7 +11,9 @@ import torch
 from tqdm import tqdm
 
 from sepkit.arguments import is_integer
+from sepkit.chunking import Chunking
 from sepkit.datasets import open_songs
+from sepkit.datasets.candidates import StemMap
 from sepkit.datasets.layout import SUBSETS
 from sepkit.evaluation.files import OutputFolder, describe_origin, hash_model
 from sepkit.evaluation.measure import WHOLE, TrackAudio, expected_memory, museval_engine
@@ -29,6 +31,7 @@ from sepkit.model_folder import load_model
 from sepkit.processes import end_if_spawned
 from sepkit.report import FILE, Stopwatch
 from sepkit.separator import Separator
+from sepkit.terminal import bar_option, hiding_bars
 from sepkit.transforms import STFT
 
 
@@ -37,6 +40,8 @@ def evaluate(
     data: str | os.PathLike | None = None,
     *,
     split: str = "test",
+    layout: str | None = None,
+    stems: StemMap | None = None,
     estimates: str | os.PathLike | None = None,
     references: str | os.PathLike | None = None,
     targets: Sequence[str] | None = None,
@@ -74,6 +79,8 @@ def evaluate(
         model: a separator, or the folder of one.
         data: root of songs, for the model or in place of references; "demo": the built-in songs.
         split: of the data, "train", "valid" or "test"; names the folder of JSON files.
+        layout: how files lie in the data, as a recipe's `data.layout`; None: as its shape shows.
+        stems: by name of a stem, the stems of the data whose sum it is, as a recipe's `data.stems`.
         estimates: in place of a model: folder of tracks, `track/stem.ext`, or of the stems of one track; with
             data also `split/track/stem.ext`.
         references: for the estimates, folders and files of the same names.
@@ -115,25 +122,23 @@ def evaluate(
     sources = {"model": model, "data": data, "estimates": estimates, "references": references}
     chunks = {"batch_size": batch_size, "overlap": overlap, "shifts": shifts}
     _check_call(sources, workers, split, {**chunks, "device": device, "resample": resample, "trust": trust})
-    _check_report(report, output, run)
+    _check_what_goes_together(report, output, run, data, layout or stems or None)
     settings, notes = _choose_engine(settings)
     system, transform, model_hash, separation = "estimates", STFT(), None, {}
-    if model is None:
-        tracks, read = folder_tracks(estimates, references, data, split, targets, settings.protocol)
-        notes += read
-    else:
-        separator = _place_model(model, device, trust)
-        chunking = choose_chunking(separator, **chunks)
-        chosen = choose_targets(separator.sources, targets, settings.protocol)
-        songs = open_songs(data, split, chosen.stems, separator.sample_rate, separator.n_channels, resample=resample)
-        tracks = [ModelTrack(song, chosen, separator, chunking) for song in songs]
-        system, transform, model_hash = "model", separator.transform, hash_model(separator)
-        separation = {"overlap": chunking.overlap, "shifts": chunking.shifts, "resample": resample}
+    with hiding_bars(not progress):
+        if model is None:
+            tracks, read = folder_tracks(estimates, references, data, split, targets, settings.protocol, layout, stems)
+            notes += read
+        else:
+            separator = _place_model(model, device, trust)
+            chunking, wanted = choose_chunking(separator, **chunks), (targets, settings.protocol)
+            tracks = _separate_songs(separator, chunking, wanted, data, split, resample, layout, stems)
+            system, transform, model_hash = "model", separator.transform, hash_model(separator)
+            separation = {"overlap": chunking.overlap, "shifts": chunking.shifts, "resample": resample}
     notes += describe_tracks(tracks)
-    settings = _leave_out_metrics(settings, tracks)
-    scorer = TrackScorer(system, tracks, settings, transform if baselines else None)
-    separation["baselines"] = baselines
-    origins = [describe_origin(track, settings, model_hash, separation) for track in tracks]
+    scorer = TrackScorer(system, tracks, _leave_out_metrics(settings, tracks), transform if baselines else None)
+    separation.update({"baselines": baselines, **({"stems": stems} if stems else {})})
+    origins = [describe_origin(track, scorer.settings, model_hash, separation) for track in tracks]
     folder = None if output is None else OutputFolder(Path(output), split)
     with nullcontext() if folder is None else folder.held():
         scores, n_scored = _score(scorer, origins, folder, notes, workers, progress, log)
@@ -159,9 +164,28 @@ def _check_call(sources: Mapping[str, object], workers: int, split: str, of_mode
         raise ValueError(f"split must be one of {', '.join(SUBSETS)}, got {split!r}")
 
 
-def _check_report(report: bool, output: str | os.PathLike | None, run: str | os.PathLike | None) -> None:
+def _separate_songs(
+    separator: Separator,
+    chunking: Chunking,
+    wanted: tuple[Sequence[str] | None, str],
+    data: str | os.PathLike,
+    split: str,
+    resample: bool,
+    layout: str | None,
+    stems: StemMap | None,
+) -> list[ModelTrack]:
+    """Open the songs that a model is scored on, by targets and protocol that are wanted."""
+    chosen = choose_targets(separator.sources, *wanted)
+    shape = (separator.sample_rate, separator.n_channels)
+    songs = open_songs(data, split, chosen.stems, *shape, resample=resample, layout=layout, stems=stems)
+    return [ModelTrack(song, chosen, separator, chunking) for song in songs]
+
+
+def _check_what_goes_together(report: bool, output: object, run: object, data: object, how: object) -> None:
     if (report and output is None) or (run is not None and not report):
         raise ValueError("a report needs a folder to go to, and a run a report: give output and report=True")
+    if data is None and how is not None:
+        raise ValueError("layout and stems say how data lie: give data, or leave them out")
 
 
 def _place_model(model: Separator | str | os.PathLike, device: str | torch.device | None, trust: bool) -> Separator:
@@ -233,7 +257,7 @@ def _score(
     left = [number for number in range(len(tracks)) if number not in scored]
     for line in [*notes, *kept, *_describe_memory(scorer, len(left), workers)] if log else ():
         log(line)
-    shown = {"desc": "scoring", "unit": "track", "dynamic_ncols": True, "disable": None if progress else True}
+    shown = {"desc": "scoring", "unit": "track", "dynamic_ncols": True, "disable": bar_option(progress)}
     bar = tqdm(total=len(tracks), initial=len(scored), **shown)
 
     def done(number: int, scores: TrackScores) -> None:

@@ -2,19 +2,36 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from sepkit import audio
 from sepkit.datasets import DatasetError, open_songs
+from sepkit.datasets.candidates import StemMap
 from sepkit.datasets.roles import Roles, describe_roles, is_all_but_vocals, is_mixture, missing_part, sort_stems, untag
 from sepkit.datasets.songs import make_song
-from sepkit.datasets.stems import single
+from sepkit.datasets.stems import Stem, single
 from sepkit.evaluation.targets import ACCOMPANIMENT, RESIDUAL_NAMES, VOCALS, Targets, choose_targets
 from sepkit.evaluation.tracks import FileTrack
 from sepkit.files import readable, safe_name
 from sepkit.instantiate import did_you_mean
 
 Stems = dict[str, audio.AudioInfo]
+
+
+class References(NamedTuple):
+    """The recorded stems of a track, its mixture among them.
+
+    Attributes:
+        stems: by name.
+        padded: whether shorter ones count as silent to the end of the longest.
+    """
+
+    stems: Mapping[str, Stem]
+    padded: bool = False
+
+
 _EQUAL = (  # of all files of a track
     ("sample_rate", "Hz", "resample the others"),
     ("n_channels", "channels", "write all as mono or all as stereo"),
@@ -29,6 +46,8 @@ def folder_tracks(
     split: str,
     chosen: Sequence[str] | None,
     protocol: str,
+    layout: str | None = None,
+    stems: StemMap | None = None,
 ) -> tuple[list[FileTrack], list[str]]:
     """Match estimates with references by name, and check all that is known before reading.
 
@@ -39,6 +58,8 @@ def folder_tracks(
         split: of the songs.
         chosen: stems that are scored; None: all that are estimated.
         protocol: which are scored together.
+        layout: how files lie in the root of songs, as `open_songs` takes it.
+        stems: the stem map of the songs, as `open_songs` takes it.
 
     Returns:
         The tracks, and notes about how the folders were read, where that is not plain.
@@ -49,10 +70,10 @@ def folder_tracks(
     """
     estimates, root, findings = Path(estimates), Path(data if references is None else references), []
     if references is None:
-        pairs, notes = _pair_with_songs(estimates, root, split, findings), []
+        pairs, notes = _pair_with_songs(estimates, root, split, layout, stems, findings), []
     else:
         pairs, notes = _pair_folders(estimates, root, split, findings)
-    renamed = {stem: _name_sum(stem, *pair) for pair in pairs.values() for stem in pair[0]}
+    renamed = {stem: _name_sum(stem, files, of.stems) for files, of in pairs.values() for stem in files}
     pairs = {name: ({renamed[stem]: info for stem, info in files.items()}, of) for name, (files, of) in pairs.items()}
     estimated = list(dict.fromkeys(stem for files, _ in pairs.values() for stem in files if not is_mixture(stem)))
     chosen = [renamed.get(stem, stem) for stem in ([chosen] if isinstance(chosen, str) else chosen or ())] or None
@@ -67,12 +88,11 @@ def folder_tracks(
     tracks = [_make_track(name, estimated, chosen, protocol, *pair) for name, pair in pairs.items()]
     notes += [f"{old} is scored as {new}" for old, new in renamed.items() if new != old]
     scored = {stem for track in tracks for stem in track.targets.names}
+    known = {stem for _, recorded in pairs.values() for stem in recorded.stems}
     notes += [
-        f"not scored: {stem}{'' if any(stem in recorded for _, recorded in pairs.values()) else ' (no reference)'}"
-        for stem in estimated
-        if stem not in scored
+        f"not scored: {stem}{'' if stem in known else ' (no reference)'}" for stem in estimated if stem not in scored
     ]
-    notes += describe_roles([_sort_recorded(recorded, scored) for _, recorded in pairs.values()])
+    notes += describe_roles([_sort_recorded(recorded.stems, scored) for _, recorded in pairs.values()])
     return tracks, notes
 
 
@@ -97,20 +117,20 @@ def _name_sum(stem: str, estimated: Collection[str], recorded: Collection[str]) 
     return stem if name in estimated else name
 
 
-def _sort_recorded(recorded: Stems, wanted: Collection[str]) -> Roles:
+def _sort_recorded(recorded: Mapping[str, Stem], wanted: Collection[str]) -> Roles:
     return sort_stems(recorded, [stem for stem in recorded if stem in wanted])
 
 
 def _pair_folders(
     estimates: Path, references: Path, split: str, findings: list[str]
-) -> tuple[dict[str, tuple[Stems, Stems]], list[str]]:
+) -> tuple[dict[str, tuple[Stems, References]], list[str]]:
     """Match the folders of tracks by name, append what has no partner to the findings, and return pairs and notes."""
     findings += [f"there is no folder {root}" for root in (estimates, references) if not root.is_dir()]
     if findings:
         return {}, []
     alone = [_holds_audio(root) for root in (estimates, references)]
     if all(alone):
-        pair = _stems(estimates, findings), _stems(references, findings)
+        pair = _stems(estimates, findings), _refer(_stems(references, findings))
         return {references.resolve().name: pair}, [f"read as the stems of one track: {', '.join(pair[0])}"]
     if any(alone):
         one, many = (estimates, references) if alone[0] else (references, estimates)
@@ -120,7 +140,13 @@ def _pair_folders(
     empty = [root for root, held in zip((estimates, references), tracks, strict=True) if not held]
     findings += [f"{root} holds neither stems nor folders of stems: {_inner(root, split)}" for root in empty]
     pairs = {} if empty else _pair(*tracks, findings)
-    return {name: tuple(_stems(folder, findings) for folder in pair) for name, pair in pairs.items()}, []
+    probed = {name: [_stems(folder, findings) for folder in pair] for name, pair in pairs.items()}
+    return {name: (estimated, _refer(recorded)) for name, (estimated, recorded) in probed.items()}, []
+
+
+def _refer(recorded: Stems) -> References:
+    """Make each file the reference of its stem."""
+    return References({stem: single(info, info.sample_rate, info.n_channels) for stem, info in recorded.items()})
 
 
 def _way_apart(folder: Path) -> str:
@@ -139,7 +165,9 @@ def _inner(root: Path, split: str) -> str:
     return f"give {root / split if root / split in holding else holding[0]}"
 
 
-def _pair_with_songs(estimates: Path, root: Path, split: str, findings: list[str]) -> dict[str, tuple[Stems, Stems]]:
+def _pair_with_songs(
+    estimates: Path, root: Path, split: str, layout: str | None, stem_map: StemMap | None, findings: list[str]
+) -> dict[str, tuple[Stems, References]]:
     """Match the folders of estimates with songs, which are opened as the first estimate is."""
     inner = estimates / split
     tracks = _track_folders(inner if inner.is_dir() and not _holds_audio(inner) else estimates)
@@ -149,13 +177,12 @@ def _pair_with_songs(estimates: Path, root: Path, split: str, findings: list[str
         findings.append(f"{estimates} holds no folders of stems, track/stem.wav or {split}/track/stem.wav")
         return {}
     # Other rates are told beside all others of a track; nothing is resampled.
-    songs = {song.name: song for song in open_songs(root, split, None, first.sample_rate, first.n_channels, True)}
-    pairs = _pair(estimated, songs, findings)
-    recorded = {
-        name: {**song.stems, **({"mixture": song.mixture} if song.mixture else {})} for name, (_, song) in pairs.items()
-    }
+    shape = (first.sample_rate, first.n_channels)
+    songs = open_songs(root, split, None, *shape, resample=True, layout=layout, stems=stem_map)
+    pairs = _pair(estimated, {song.name: song for song in songs}, findings)
     return {
-        name: (stems, {stem: file.info for stem, file in recorded[name].items()}) for name, (stems, _) in pairs.items()
+        name: (stems, References({**song.stems, **({"mixture": song.mixture} if song.mixture else {})}, song.padded))
+        for name, (stems, song) in pairs.items()
     }
 
 
@@ -204,29 +231,39 @@ def _stems(folder: Path, findings: list[str]) -> Stems:
     return stems
 
 
-def _check_track(name: str, wanted: Sequence[str], estimated: Stems, recorded: Stems) -> list[str]:
+def _check_track(name: str, wanted: Sequence[str], estimated: Stems, recorded: References) -> list[str]:
     """List what is wrong with a track: names, rates, channels, lengths."""
     findings = [
         f"{name}: no estimate of {stem!r}, which other tracks have{did_you_mean(stem, estimated)}"
         for stem in wanted
         if stem not in estimated
     ]
-    references = [stem for stem in recorded if not is_mixture(stem)]
-    for stem in (stem for stem in wanted if stem in estimated and stem not in recorded):
+    references = [stem for stem in recorded.stems if not is_mixture(stem)]
+    for stem in (stem for stem in wanted if stem in estimated and stem not in recorded.stems):
         is_residual = stem in RESIDUAL_NAMES or missing_part(stem) is not None
-        if not (is_residual and any(other in recorded for other in wanted)):
+        if not (is_residual and any(other in recorded.stems for other in wanted)):
             findings.append(
                 f"{name}: no reference for the estimate {stem!r}: rename it, add the reference, or choose others as "
                 f"targets{did_you_mean(stem, references)}"
             )
-    files = {f"estimate of {stem}": estimated[stem] for stem in wanted if stem in estimated}
-    files.update({f"reference {stem}": info for stem, info in recorded.items()})
     for what, unit, remedy in _EQUAL:
-        values = {label: getattr(info, what) for label, info in files.items()}
+        values = {f"estimate of {stem}": getattr(estimated[stem], what) for stem in wanted if stem in estimated}
+        values.update(_read_facts(recorded, what))
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{label} {value}" for label, value in values.items())
             findings.append(f"{name}: all files need the same number of {unit}, got {listed}: {remedy}")
     return findings
+
+
+def _read_facts(recorded: References, what: str) -> dict[str, int]:
+    """Return a fact of each reference, by its label, as its files have it, which may be several."""
+    if what != "n_samples":
+        of_files = {name: {getattr(file.info, what) for file in stem.files} for name, stem in recorded.stems.items()}
+        return {f"reference {name}": max(values) for name, values in of_files.items()}
+    lengths = {name: max(file.stop - file.start for file in stem.files) for name, stem in recorded.stems.items()}
+    if recorded.padded:
+        return {"references": max(lengths.values())}
+    return {f"reference {name}": length for name, length in lengths.items()}
 
 
 def _make_track(
@@ -235,18 +272,18 @@ def _make_track(
     chosen: Sequence[str] | None,
     protocol: str,
     estimated: Stems,
-    recorded: Stems,
+    recorded: References,
 ) -> FileTrack:
-    targets = _choose_recorded(choose_targets(available, chosen, protocol), recorded)
-    stems = {stem: single(info, info.sample_rate, info.n_channels) for stem, info in recorded.items()}
-    song = make_song(name, stems, _sort_recorded(recorded, targets.names))
+    targets = _choose_recorded(choose_targets(available, chosen, protocol), recorded.stems)
+    song = make_song(name, dict(recorded.stems), _sort_recorded(recorded.stems, targets.names))
+    song = replace(song, padded=recorded.padded)
     # Beside vocals an accompaniment is all but the vocals, which is not the residual beside another stem.
     of_vocals = targets.summed or targets.stems[0] == VOCALS or VOCALS not in available
     names = targets.names if of_vocals else targets.stems
     return FileTrack(song, targets, tuple(estimated[stem] for stem in names if stem in estimated))
 
 
-def _choose_recorded(targets: Targets, recorded: Stems) -> Targets:
+def _choose_recorded(targets: Targets, recorded: Mapping[str, Stem]) -> Targets:
     """Return the targets; where the reference of one is missing, it is the residual beside the other."""
     missing = [stem for stem in targets.stems if stem not in recorded]
     if not missing:

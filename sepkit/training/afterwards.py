@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sepkit.model_folder import load_weights
+from sepkit.recipe.data_settings import RootSettings
 from sepkit.report import FILE as REPORT
 from sepkit.report import SECONDS, Stopwatch, report_training
 from sepkit.training.loop import Trainer
@@ -57,8 +58,7 @@ def write_report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         batch_size = valid.batch_size or trainer.sampler.batch_size
         part = "from beginning to end" if valid.excerpt is None else f"the middle {valid.excerpt:g} s"
         named, pronoun = ("song", "it") if len(songs) == 1 else ("songs", "them")
-        place, root = (shlex.quote(str(path)) for path in (folder, trainer.recipe.data.roots[0].root))
-        resample = " --resample" if trainer.recipe.data.resample else ""
+        commands = [scoring_command(folder, root, trainer.recipe.data.resample) for root in trainer.recipe.data.roots]
         rows, excerpts = score_songs(model, songs, valid.excerpt, batch_size, SECONDS)
         report_training(
             folder,
@@ -66,7 +66,7 @@ def write_report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
             rows,
             title=f"{len(songs)} validation {named}, {part}. The best epoch was chosen by {pronoun}, so that other "
             "songs may score less. In dB, median and mean over songs; SDR: median over frames of 1 s.",
-            notes=[f"Scores of test songs: sepkit-evaluate --model {place} --data {root}{resample} --report"],
+            notes=[f"Scores of test songs: {command}" for command in commands],
             data={
                 "songs to train on": f"{len(trainer.dataset.songs)}, {minutes:.0f} minutes",
                 "songs to validate on": len(songs),
@@ -80,3 +80,11 @@ def write_report(trainer: Trainer, folder: Path, watch: Stopwatch) -> None:
         )
     except Exception as error:
         _warn_of_missing("report", error)
+
+
+def scoring_command(folder: Path, root: RootSettings, resample: bool) -> str:
+    """Write the command that scores a model on the test songs of one of its roots."""
+    stems = [f"{name}={','.join(parts)}" for name, parts in (root.stems or {}).items()]
+    options = ["--model", str(folder), "--data", root.root, *(["--layout", root.layout] if root.layout else [])]
+    options += [*(["--stems", *stems] if stems else []), *(["--resample"] if resample else []), "--report"]
+    return shlex.join(["sepkit-evaluate", *options])

@@ -14,8 +14,9 @@ from sepkit.disk import writing
 from sepkit.recipe import importable, load_recipe
 from sepkit.report.page import Table, Tile, check_page
 from sepkit.report.preview import Preview, decibels, report_preview
+from sepkit.terminal import bar_option
 from sepkit.training.examples import make_dataset
-from sepkit.training.train import open_data
+from sepkit.training.opening import open_data
 
 _MOST = 100  # examples on a page
 _FEW = 3  # numbers of an augmentation that are shown
@@ -61,7 +62,7 @@ def preview(
         n_shown = min(examples, len(dataset))
         if n_shown < examples:
             log(f"an epoch has {n_shown} examples: all of them are shown")
-        bar = tqdm(range(n_shown), desc="examples", unit="example", leave=False, disable=None)
+        bar = tqdm(range(n_shown), desc="examples", unit="example", leave=False, disable=bar_option())
         shown = [_show_example(dataset, (epoch - 1, i), rate) for i in bar]
         plans = [dataset.plan((epoch - 1, i)) for i in range(n_shown)]
     output = Path(output)

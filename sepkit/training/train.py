@@ -17,6 +17,7 @@ from sepkit.model_folder import WEIGHTS
 from sepkit.processes import Processes, end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.report import Stopwatch
+from sepkit.terminal import hiding_bars
 from sepkit.training import afterwards
 from sepkit.training.determinism import deterministic_algorithms
 from sepkit.training.exchange import list_batch_statistics, share_state, share_weights
@@ -25,6 +26,7 @@ from sepkit.training.loading import loading, make_loader
 from sepkit.training.loop import Trainer
 from sepkit.training.memory import tell_memory
 from sepkit.training.opening import open_data
+from sepkit.training.out_of_memory import telling_memory
 from sepkit.training.run_folder import RunFolder
 from sepkit.training.sharding import check_sharding, shard_training
 from sepkit.training.signals import StopRequest, TrainingError, TrainingInterrupted
@@ -89,6 +91,7 @@ def train(
             former = stack.enter_context(folder.held()) if folder else None
             stack.enter_context(importable(checked.path.parent if checked.path else None))
             stack.enter_context(borrowed_generators(chosen))
+            stack.enter_context(hiding_bars(quiet))
             stack.enter_context(deterministic_algorithms(chosen, checked.training.deterministic))
             watch = Stopwatch()
             trainer = _open_training(checked, folder, chosen, processes, observers, verbose, log)
@@ -168,7 +171,7 @@ def _run(trainer: Trainer, quiet: bool) -> None:
     Raises:
         TrainingInterrupted: a signal stopped it.
     """
-    with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer):
+    with StopRequest() as stop, _cores_for_loading(trainer), loading(trainer), telling_memory(trainer):
         trainer.run(stop, quiet)
     if trainer.history and trainer.folder:
         afterwards.draw_curves(trainer.folder, trainer.history)
@@ -331,7 +334,7 @@ def dry_run(
         log("\n".join([describe(trainer), *sets]))
         needed = tell_memory(checked, chosen, log)
         start(trainer)
-        with loading(trainer), closing(make_loader(trainer)) as loader:
+        with loading(trainer), telling_memory(trainer), closing(make_loader(trainer)) as loader:
             trainer.take_step(loader.batches(0))
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device, trainer.dtype))

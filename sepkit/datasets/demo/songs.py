@@ -15,6 +15,7 @@ from sepkit.datasets.demo.other import render_other
 from sepkit.datasets.demo.song import STEMS, draw_song
 from sepkit.datasets.demo.vocals import render_vocals
 from sepkit.files import atomic_folder
+from sepkit.terminal import bar_option
 
 _RENDER = {"vocals": render_vocals, "drums": render_drums, "bass": render_bass, "other": render_other}
 _FIRST_SEEDS = {"train": 0, "valid": 1_000_000, "test": 2_000_000}
@@ -116,7 +117,7 @@ def _fingerprint() -> str:
 
 def _write(root: Path, counts: dict[str, int], duration: float, progress: bool) -> None:
     songs = [(split, k) for split, count in counts.items() for k in range(count)]
-    for split, k in tqdm(songs, desc="making the built-in songs", unit="song", disable=None if progress else True):
+    for split, k in tqdm(songs, desc="making the built-in songs", unit="song", disable=bar_option(progress)):
         folder = root / split / f"{split}_{k:03d}"
         folder.mkdir(parents=True)
         stems = make_song(_FIRST_SEEDS[split] + k, duration)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from sepkit import audio
 from sepkit.cache import cache_directory, writing_to_cache
 from sepkit.files import atomic_folder, readable
+from sepkit.terminal import bar_option
 
 SOURCES = ("vocals", "drums", "bass", "other")
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # of a `.stem.mp4`, in their order
@@ -79,7 +80,8 @@ def decode_stem_files(paths: Sequence[Path]) -> tuple[dict[Path, Path], list[str
             f"{missing[0]} and {len(missing) - 1} more are decoded by ffmpeg, which is not on the PATH; install it "
             "(apt install ffmpeg, brew install ffmpeg, conda install ffmpeg), or use the wav version, MUSDB18-HQ"
         ]
-    findings = [_decode(path, folders[path]) for path in tqdm(missing, "decoding", unit="song", disable=not missing)]
+    bar = tqdm(missing, "decoding", unit="song", disable=bar_option(bool(missing)))
+    findings = [_decode(path, folders[path]) for path in bar]
     return folders, [finding for finding in findings if finding]
 
 
