@@ -40,6 +40,7 @@ from sepkit import (
     plots,
     report,
     schedules,
+    separation,
     separator,
     transforms,
 )
@@ -49,7 +50,7 @@ ROOT = Path(sepkit.__file__).parent
 RATE, LENGTH = 8000, 2000
 MODULES = (
     audio, augment, auralflow, baselines, datasets, devices, evaluation, excerpts, inference, masks, metrics,
-    model_folder, models, plots, report, schedules, separator, transforms,
+    model_folder, models, plots, report, schedules, separation, separator, transforms,
 )  # fmt: skip
 PASSIVE = {
     "errors and what calls return": (

@@ -38,8 +38,8 @@ from sepkit.report.run import read_run
 from sepkit.report.separation import Overview, separation_parts
 from sepkit.separator import Separator
 from sepkit.training import TrainingInterrupted, train
-from sepkit.training.run_folder import write_history
 from sepkit.training.afterwards import scoring_command
+from sepkit.training.run_folder import write_history
 
 RATE = 8000
 LIMIT = 5_000_000  # bytes
