@@ -14,6 +14,7 @@ from sepkit.datasets.checking import check_sound
 from sepkit.datasets.findings import Severity
 from sepkit.datasets.gathering import gather
 from sepkit.datasets.several import Source
+from sepkit.datasets.sound.typical import swap_gain
 
 RATES = [8000, 22050, 44100]
 
@@ -249,6 +250,26 @@ def test_swapped_stems_are_found_in_both(tmp_path):
     assert "swapped" not in {kind for kind, _ in kinds(find(tmp_path))}
     write_song(tmp_path / "train/s1", {"bass": drums[::-1], "drums": bass[::-1]}, rate)
     assert {("swapped", "s1/bass.wav"), ("swapped", "s1/drums.wav")} <= kinds(find(tmp_path), Severity.WARNING)
+
+
+# What `describe_sound` gives for 20 s of a real song (Software-Entwicklungskit, Francium, CC0): drums that are cymbals
+# alone, and the rest, which sounds for two seconds.
+CYMBALS = (-31, -37.51, -39.62, -20.12, -12.17, -8.52, -9.33, -5.67, -3.98, 1.43, 1.06, -0.37, 7.02, 0.96, -1.32)
+SHORT = (-13.05, -14.03, -15.83, -2.79, -11.19, -9.39, -9.6, -12.48, -26.63, 1.13, 1.23, 0.09, 10.29, 0.11, -17.16)
+
+
+def test_stems_that_are_odd_for_both_names_are_not_told_as_swapped():
+    assert swap_gain(("drums", np.array(CYMBALS)), ("other", np.array(SHORT))) < 3
+
+
+@pytest.mark.parametrize(("low", "told"), [(1, False), (-1, True)], ids=["lows in phase", "lows out of phase"])
+def test_a_wide_sound_is_told_as_inverted_by_its_lows(tmp_path, low, told):
+    tones = {80: (0.1, low), 1000: (0.8, -1), 1700: (0.5, 1)}  # Hz: amplitude, sign in the other channel
+    time = np.arange(3 * 44100)[:, None] / 44100
+    waveform = sum(0.2 * size * np.sin(2 * np.pi * hertz * time) * [1, sign] for hertz, (size, sign) in tones.items())
+    assert -0.5 < np.corrcoef(waveform.T)[0, 1] < -0.3
+    write_song(tmp_path / "train/s0", {"keys": waveform}, 44100)
+    assert ("inverted" in {kind for kind, _ in kinds(find(tmp_path))}) == told
 
 
 def test_a_song_that_is_far_louder_than_most_is_found(tmp_path):

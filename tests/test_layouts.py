@@ -182,12 +182,14 @@ def test_the_split_of_stem_folders_may_stand_in_the_names_of_files(tmp_path):
     assert find(tmp_path).layout == "stem_folders"
 
 
-def test_songs_to_validate_on_may_lie_beside_stem_folders(tmp_path):
-    stem_folders(tmp_path / "set" / "train")
+@pytest.mark.parametrize("place", ["train", "."])
+def test_songs_to_validate_on_may_lie_beside_stem_folders(tmp_path, place):
+    stem_folders(tmp_path / "set" / place)
     for seed in (7, 8):
         write_song(tmp_path / "set" / "valid" / f"Song {seed}", stems_of(seed))
     opened = open_sources([Source(tmp_path / "set")], Wanted("train", ("vocals",), RATE, 2, allow_missing=True))
     assert opened.errors == []
+    assert {tuple(song.parts) for song in opened.songs["train"]} >= {("vocals",)}
     assert [song.aligned for song in opened.songs["valid"]] == [True, True]
     assert sorted(opened.songs["valid"][0].parts) == ["bass", "drums", "other", "vocals"]
 

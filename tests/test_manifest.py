@@ -251,12 +251,13 @@ def test_the_stems_of_a_stem_file_do_not_contradict_each_other(tmp_path):
         read_csv(tmp_path, "a.stem.mp4,vocals,S,train", "a.stem.mp4,vocals,S,train")
 
 
-def test_json_holds_the_same(tmp_path):
-    manifest = read_json(
-        tmp_path,
-        '[\n{"path": "a.wav", "stem": "vocals", "track": "S", "split": "train", "end": null},\n'
-        ' {"path": "b.wav", "stem": "drums", "track": "S", "split": "train", "gain": -6, "rate": 8000}]\n',
-    )
+@pytest.mark.parametrize("between", ["\n", ""], ids=["lines", "one line"])
+def test_json_holds_the_same(tmp_path, between):
+    rows = [
+        '{"path": "a.wav", "stem": "vocals", "track": "S", "split": "train", "end": null}',
+        '{"path": "b.wav", "stem": "drums", "track": "S", "split": "train", "gain": -6, "rate": 8000}',
+    ]
+    manifest = read_json(tmp_path, f"[{between}{f',{between}'.join(rows)}]")
     assert manifest.rows == (
         Row(tmp_path / "a.wav", "vocals", "S", "train"),
         Row(tmp_path / "b.wav", "drums", "S", "train", gain=-6.0, rate=8000),

@@ -47,20 +47,18 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     if "\0" in text:
         raise DatasetError(path, ["it is not text in UTF-8; save it as that"])
     findings: list[str] = []
-    rows: dict[int, Row] = {}  # by line
+    rows, lines = [], []
     for number, values in read(path, text, findings):
         row = _make_row(path.absolute().parent, number, values, findings)
         if row is not None:
-            rows[number] = row
+            rows.append(row)
+            lines.append(number)
     if not rows and not findings:
         findings.append("it lists no file; add rows")
-    lines = list(rows)
-    findings += [
-        f"line {lines[i]}: contradicts line {lines[j]}: {why}" for i, j, why in find_contradictions(rows.values())
-    ]
+    findings += [f"line {lines[i]}: contradicts line {lines[j]}: {why}" for i, j, why in find_contradictions(rows)]
     if findings:
         raise DatasetError(path, sorted(findings, key=_line_of))
-    return Manifest(path.parent, "manifest", tuple(rows.values()))
+    return Manifest(path.parent, "manifest", tuple(rows))
 
 
 def _line_of(finding: str) -> int:

@@ -21,10 +21,10 @@ _SPLITS = {name: split for split, names in SPLIT_FOLDERS.items() for name in nam
 
 
 def _stem_folders(folder: Path) -> list[Path]:
-    """List the folders of stems in a folder; none where anything else lies beside them."""
+    """List the folders of stems in a folder; none where anything but splits lies beside them."""
     places = []
     for place in folders_in(folder):
-        if place.name.casefold() not in _BESIDE:
+        if place.name.casefold() not in (*_BESIDE, *_SPLITS):
             if not _is_stem_folder(place):
                 return []
             places.append(place)
@@ -44,7 +44,7 @@ def recognize(root: Path) -> bool:
 
     Where they have, the files may be stems of one song: the layout must be stated.
     """
-    for folder in split_folders(root).values() or (root,):
+    for _, folder in _folders(root):
         places = _stem_folders(folder)
         if len(places) > 1:
             names = [path.stem for place in places for path in audio_in(place)]
@@ -60,7 +60,7 @@ def find(root: Path, splits: Collection[str]) -> Found:
             for place in folders_in(folder) if split in splits else ():
                 add_song(found, place, split)
             continue
-        places = list(folders_in(folder))
+        places = [place for place in folders_in(folder) if split or place.name.casefold() not in _SPLITS]
         parts = sort_stems(place.name for place in places).parts
         for place in places:
             if place.name.casefold() in _BESIDE or place.name not in parts:
@@ -82,8 +82,14 @@ def _holds_songs(folder: Path) -> bool:
 
 
 def _folders(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the folders around those of stems, with their split; "": it stands in the names of the files."""
-    yield from split_folders(root).items() or [("", root)]
+    """Yield the folders around those of stems, with their split; "": it stands in the names of the files.
+
+    Those to train on may lie in the root itself, beside the folders of other splits.
+    """
+    splits = split_folders(root)
+    yield from splits.items()
+    if "train" not in splits:
+        yield "", root
 
 
 def _named_split(name: str, stem: str) -> str:

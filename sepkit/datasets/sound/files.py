@@ -20,6 +20,8 @@ _MONO, _NEARLY_MONO = 1e-8, 1e-4  # power of the difference of channels re that 
 _ONE_SIDED = 1e-6  # power of one channel re the other
 _STEP_POWER, _FAR_SOFTER = 2.0**-30, 1e-3  # of one step of 16 bits, below which no sound is, and of it re the other
 _INVERTED, _LOW_INVERTED = -0.3, -0.5  # correlation of channels, in all and below 150 Hz
+_PLAINLY_INVERTED = -0.6  # in all, where what is below 150 Hz is in phase, as a wide sound has it
+_LOW_HEARD = 1e-3  # of the power below 150 Hz, that tells a phase
 _LOW_SHARE = 0.02  # of the power, that must lie below 150 Hz
 _STEEP = 22.0  # dB within some hundred Hz
 _LOWEST_END = 4500.0  # Hz, below which instruments end steeply themselves
@@ -127,9 +129,10 @@ def _compare_channels(path: Path, measured: Measurement) -> Iterator[Finding]:
     correlation = measured.product / math.sqrt(first * second)
     low = measured.low[2] / math.sqrt(max(measured.low[0] * measured.low[1], 1e-30))
     power = float(measured.spectrum.sum())
-    has_low = (measured.low[0] + measured.low[1]) / 2 > _LOW_SHARE * power
-    if correlation < _INVERTED or (has_low and low < _LOW_INVERTED):
-        where = f"{correlation:.2f}" if correlation < _INVERTED else f"{low:.2f} below 150 Hz"
+    share = (measured.low[0] + measured.low[1]) / 2 / max(power, 1e-30)
+    limit = _PLAINLY_INVERTED if share > _LOW_HEARD and low > 0 else _INVERTED
+    if correlation < limit or (share > _LOW_SHARE and low < _LOW_INVERTED):
+        where = f"{correlation:.2f}" if correlation < limit else f"{low:.2f} below 150 Hz"
         message = f"one channel is inverted, it seems: the correlation of the channels is {where}"
         yield Finding(Severity.WARNING, "inverted", message, path, None, "invert one channel if it is")
 

@@ -10,6 +10,7 @@ from sepkit.datasets.roles import is_like
 _EDGES = np.array([0, 60, 120, 250, 500, 1000, 2000, 4000, 8000, 16000])  # Hz
 _SOUNDING = 1e-2  # of the mean power, above which 100 ms count
 _FREEDOM = 5.0  # of Student's distribution, whose long ends forgive what is rare
+_ODD, _DOUBT = -65.0, 0.4  # likelihood below which two sounds are odd for their names, what share of that is taken off
 _PLAIN = ("vocals", "drums", "bass", "other")
 # Means and standard deviations over 152 built-in songs and five real ones: shares of bands in dB, texture, how the
 # level varies in dB, how much of the time it sounds, difference of the channels in dB: what `describe_sound` gives.
@@ -78,10 +79,13 @@ def likelihood(sound: np.ndarray, name: str) -> float:
 def swap_gain(first: tuple[str, np.ndarray], second: tuple[str, np.ndarray]) -> float:
     """Compute by how much two stems are likelier with each other's name, logarithmic; below 0: their own fit better.
 
+    Stems that are odd for each other's names, too, are believed the less for it: they may be called anything.
+
     Args:
         first: name and sound of one.
         second: of the other.
     """
     (name, sound), (other_name, other_sound) = first, second
     own = likelihood(sound, name) + likelihood(other_sound, other_name)
-    return likelihood(sound, other_name) + likelihood(other_sound, name) - own
+    as_swapped = likelihood(sound, other_name) + likelihood(other_sound, name)
+    return as_swapped - own + _DOUBT * min(0.0, as_swapped - _ODD)
