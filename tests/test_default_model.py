@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_cli import write_model
@@ -12,6 +13,8 @@ from test_cli import write_model
 from sepkit import audio, load_model, separate
 from sepkit.cli import evaluate_command, model_command, separate_command
 from sepkit.datasets.demo import make_song
+from sepkit.datasets.demo.song import draw_song
+from sepkit.datasets.singing.vocals import render_vocals
 from sepkit.evaluation import Score, Scores, join_scores
 from sepkit.evaluation.joining import name_models
 from sepkit.inference import find_model
@@ -123,6 +126,9 @@ def changed(song, condition: str, place: Path) -> tuple[torch.Tensor, torch.Tens
         vocals, band = (each.mean(0, keepdim=True).expand(2, -1) for each in (vocals, band))
     if condition == "vocals on one side":
         vocals = vocals.mean(0, keepdim=True) * torch.tensor([[2**0.5], [0.0]])
+    if condition == "speech":
+        rng = np.random.default_rng(0)
+        vocals = torch.from_numpy(render_vocals(rng, draw_song(rng, 8.0, RATE), "speech"))
     if condition == "22 kHz":
         vocals, band = (
             audio.resample(audio.resample(each, RATE, RATE // 2), RATE // 2, RATE) for each in (vocals, band)
@@ -133,7 +139,7 @@ def changed(song, condition: str, place: Path) -> tuple[torch.Tensor, torch.Tens
     return vocals + band, vocals
 
 
-@pytest.mark.parametrize("condition", ["as it is", "mono", "vocals on one side", "22 kHz", "MP3"])
+@pytest.mark.parametrize("condition", ["as it is", "mono", "vocals on one side", "22 kHz", "MP3", "speech"])
 def test_the_estimate_of_the_vocals_is_better_than_silence_and_the_mixture(model, song, condition, tmp_path):
     mixture, vocals = changed(song, condition, tmp_path)
     estimate = separate(model, mixture)["vocals"]
