@@ -1,12 +1,14 @@
 """Make the model that comes with the package of a run, and measure what docs/default_model.md states of it.
 
-    python benchmarks/default_model.py pack runs/default [--scores evaluation/unseen]
+    python benchmarks/default_model.py pack runs/default --scores evaluation/unseen
     python benchmarks/default_model.py robust [--data ROOT]
+    python benchmarks/default_model.py cost
 
 `pack` writes sepkit/data/default/: the weights as float16, and a card with every source of the songs, its licence and
-whom it is by; with --scores, a folder of `sepkit-evaluate`, also the score that `sepkit-separate` prints. `robust`
+whom it is by, and the score that `sepkit-separate` prints, from --scores, a folder of `sepkit-evaluate`. `robust`
 separates songs of ROOT/test/<song>/ (default: the built-in ones) as they are, in mono, with vocals on one side alone,
-at 22 kHz, after MP3 of 64 kbit/s, vocals alone and without vocals, and prints a table.
+at 22 kHz, after MP3 of 64 kbit/s, with generated speech in place of the vocals, vocals alone and without vocals, and
+prints a table. `cost` separates by it and by htdemucs, whose weights are drawn at their published size, in turns.
 """
 
 import argparse
@@ -33,14 +35,17 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack")
     packing.add_argument("run", type=Path)
-    packing.add_argument("--scores", type=Path)
+    packing.add_argument("--scores", type=Path, required=True)
     packing.add_argument("--songs", default="unseen singers over unseen bands")
     packing.add_argument("--output", type=Path, default=PLACE)
     robust = commands.add_parser("robust")
     robust.add_argument("--data", default="demo")
     robust.add_argument("--model", default="default")
+    costing = commands.add_parser("cost")
+    costing.add_argument("--seconds", type=float, default=30.0)
+    costing.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    pack(options) if options.command == "pack" else print_robustness(options)
+    {"pack": pack, "robust": print_robustness, "cost": print_cost}[options.command](options)
 
 
 def pack(options: argparse.Namespace) -> None:
@@ -54,8 +59,7 @@ def pack(options: argparse.Namespace) -> None:
         raise SystemExit(f"SOURCES must state licence and origin of all songs, {', '.join(missing)} missing: add them")
     stated = {"recipe": "default", **{key: card[key] for key in ("data", "finished") if card.get(key)}}
     stated |= {"sources": [SOURCES[name] for name in names], "licence": "MIT"}
-    if options.scores:
-        stated["score"] = read_score(options.scores, options.songs)
+    stated["score"] = read_score(options.scores, options.songs)
     save_model(load_model(options.run).half(), options.output, stated)
     print(f"{options.output}: {sum(path.stat().st_size for path in options.output.iterdir()) / 1e6:.2f} MB")
 
@@ -107,6 +111,33 @@ def score(model, metrics, mixture, vocals):
     return float(values[~values.isnan()].median()) if (~values.isnan()).any() else float("nan")
 
 
+def print_cost(options: argparse.Namespace) -> None:
+    """Print the least and the most CPU time of a second of stereo, on one thread."""
+    import time
+
+    import torch
+    import yaml
+
+    from sepkit import load_model, separate
+    from sepkit.separator import Separator
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    own = load_model("default")
+    recipe = yaml.safe_load((ROOT / "recipes" / "htdemucs.yaml").read_text(encoding="utf-8"))  # of published size
+    other = Separator(**recipe["separator"]).eval()
+    mixture = 0.1 * torch.randn(2, round(options.seconds * 44100))
+    times: dict[str, list[float]] = {"default": [], "htdemucs": []}
+    for _ in range(options.rounds):
+        for name, model in zip(times, (own, other), strict=True):
+            start = time.process_time()
+            separate(model, mixture)
+            times[name].append(1000 * (time.process_time() - start) / options.seconds)
+    for name, model in zip(times, (own, other), strict=True):
+        size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        print(f"{name:10} {size:5.1f} M parameters, {min(times[name]):.0f} to {max(times[name]):.0f} CPU ms a second")
+
+
 def as_it_is(stems):
     """Return mixture and vocals."""
     return sum(stems.values()), stems["vocals"]
@@ -147,6 +178,20 @@ def mp3(stems):
     return decoded[:, delay : delay + n_samples], vocals[:, :n_samples]
 
 
+def speech(stems):
+    """Put generated speech in the place of the vocals, by a voice of its own for each song."""
+    import numpy as np
+    import torch
+
+    from sepkit.datasets.demo.song import draw_song
+    from sepkit.datasets.singing.vocals import render_vocals
+
+    rng = np.random.default_rng(round(1e3 * float(stems["drums"].abs().sum())))
+    n_samples = stems["drums"].shape[1]
+    spoken = torch.from_numpy(render_vocals(rng, draw_song(rng, n_samples / 44100, 44100), "speech"))[:, :n_samples]
+    return spoken + instrumental(stems)[0], spoken
+
+
 def a_cappella(stems):
     """Return vocals alone."""
     return stems["vocals"], stems["vocals"]
@@ -163,6 +208,7 @@ CONDITIONS = {
     "vocals on one side": one_side,
     "22 kHz": at_22_khz,
     "MP3, 64 kbit/s": mp3,
+    "speech over music": speech,
     "vocals alone": a_cappella,
     "no vocals": instrumental,
 }

@@ -242,18 +242,18 @@ def absolute(spectrogram: Tensor) -> Tensor:
     gradient at 0 is 0, as that of `abs`.
 
     Args:
-        spectrogram: complex (...).
+        spectrogram: complex (..., N).
 
     Returns:
-        (...), >= 0.
+        (..., N), >= 0.
 
     Raises:
         TypeError: it is no tensor.
-        ValueError: it is not complex.
+        ValueError: it is not complex, or a scalar.
     """
     check_is_tensor(spectrogram, "spectrogram")
-    if not spectrogram.is_complex():
-        raise ValueError(f"spectrogram must be complex, got {spectrogram.dtype} {tuple(spectrogram.shape)}")
+    if not spectrogram.is_complex() or not spectrogram.ndim:
+        raise ValueError(f"spectrogram must be complex (..., N), got {spectrogram.dtype} {tuple(spectrogram.shape)}")
     real, imaginary = torch.view_as_real(spectrogram.resolve_conj()).unbind(-1)
     power = real.square().addcmul_(imaginary, imaginary)
     if not spectrogram.requires_grad:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_cli import write_model
@@ -12,6 +13,8 @@ from test_cli import write_model
 from sepkit import audio, load_model, separate
 from sepkit.cli import evaluate_command, model_command, separate_command
 from sepkit.datasets.demo import make_song
+from sepkit.datasets.demo.song import draw_song
+from sepkit.datasets.singing.vocals import render_vocals
 from sepkit.evaluation import Score, Scores, join_scores
 from sepkit.evaluation.joining import name_models
 from sepkit.inference import find_model
@@ -123,6 +126,9 @@ def changed(song, condition: str, place: Path) -> tuple[torch.Tensor, torch.Tens
         vocals, band = (each.mean(0, keepdim=True).expand(2, -1) for each in (vocals, band))
     if condition == "vocals on one side":
         vocals = vocals.mean(0, keepdim=True) * torch.tensor([[2**0.5], [0.0]])
+    if condition == "speech":
+        rng = np.random.default_rng(0)
+        vocals = torch.from_numpy(render_vocals(rng, draw_song(rng, 8.0, RATE), "speech"))
     if condition == "22 kHz":
         vocals, band = (
             audio.resample(audio.resample(each, RATE, RATE // 2), RATE // 2, RATE) for each in (vocals, band)
@@ -133,7 +139,7 @@ def changed(song, condition: str, place: Path) -> tuple[torch.Tensor, torch.Tens
     return vocals + band, vocals
 
 
-@pytest.mark.parametrize("condition", ["as it is", "mono", "vocals on one side", "22 kHz", "MP3"])
+@pytest.mark.parametrize("condition", ["as it is", "mono", "vocals on one side", "22 kHz", "MP3", "speech"])
 def test_the_estimate_of_the_vocals_is_better_than_silence_and_the_mixture(model, song, condition, tmp_path):
     mixture, vocals = changed(song, condition, tmp_path)
     estimate = separate(model, mixture)["vocals"]
@@ -177,8 +183,29 @@ def test_no_scores_cannot_be_joined():
 def test_models_of_the_same_name_stand_under_their_folders():
     assert list(name_models(["runs/a", "default", "b/"])) == ["a", "default", "b"]
     assert list(name_models(["x/a", "y/a"])) == ["x/a", "y/a"]
+
+
+@pytest.mark.parametrize("second", ["runs/a", "./runs/a", "runs/a/"])
+def test_a_model_that_is_named_twice_is_refused(second):
     with pytest.raises(ValueError, match=r"each model must be named once, runs/a is there twice"):
-        name_models(["runs/a", "runs/a"])
+        name_models(["runs/a", second])
+
+
+def test_no_two_models_are_scored_into_one_folder(place):
+    assert list(name_models(["x/a", "y/a", "x_a"])) == ["x/a", "y/a", "x_a #2"]
+    assert list(name_models([".", "default"])) == [place.name, "default"]
+
+
+@pytest.mark.parametrize("name", ["oracle", "silence", "model", "Mixture"])
+def test_no_model_stands_under_the_name_of_a_baseline(name):
+    assert list(name_models([f"runs/{name}", "default"])) == [f"{name} #2", "default"]
+
+
+@pytest.mark.parametrize(("second", "message"), [("gone", "gone is no model folder"), ("", "--model is empty")])
+def test_all_models_are_looked_for_before_the_first_is_scored(place, capsys, second, message):
+    write_model(place / "a")
+    assert evaluate_command(["--model", "a", second, "--data", "nowhere"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_several_models_are_scored_into_folders_of_their_own_and_one_table(place, capsys):
@@ -190,7 +217,7 @@ def test_several_models_are_scored_into_folders_of_their_own_and_one_table(place
     write_model(place / "b", vocals=0.9, drums=0.1)
     command = ["--model", "a", "b", "--data", "songs", "--metrics", "SDR", "--trust", "--device", "cpu"]
     assert evaluate_command(command) == 0
-    table = capsys.readouterr().out.rpartition("scores.csv\n")[2]
+    table = capsys.readouterr().out.rpartition("b was scored, 2 of 2\n")[2]
     assert [line.split()[0] for line in table.splitlines() if line[:2] in ("a ", "b ")] == ["a", "b"] * 2
     assert Path("evaluation/a/scores.csv").is_file()
     assert Path("evaluation/b/scores.csv").is_file()

@@ -1,6 +1,7 @@
 """Stems rendered from MIDI: what is read, which stem a note belongs to, how it is played, and what is written."""
 
 import json
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -148,6 +149,31 @@ def test_a_stated_key_counts_unless_it_is_the_c_major_that_programs_state_of_all
 def test_drums_are_where_the_standards_put_them(tmp_path, setup, channel):
     piece = read_piece(save(tmp_path / "a.mid", [*setup, *note(36, channel), *note(60, 5)]))
     assert [find_stem(n) for n in piece.notes] == ["drums", "other"]
+
+
+def list_banks(path, notes):
+    """List channel, control and value of what chooses the bank in the part of `notes`."""
+    piece = read_piece(save(path, notes))
+    take = draw_take(np.random.default_rng(0), piece, True)
+    (part,) = perform(np.random.default_rng(0), piece, take, 0.0).values()
+    events = [e for e in write_part(piece, take, part, 4.0) if e.type == "control_change" and e.control in (0, 7, 32)]
+    return take, [(e.channel, e.control, e.value) for e in events]
+
+
+def test_drums_on_another_channel_keep_its_controllers_and_have_no_position(tmp_path):
+    setup = [message("sysex", data=(65, 16, 66, 18, 64, 27, 21, 2, 25))]
+    volume = message("control_change", channel=11, control=7, value=20)
+    take, banks = list_banks(tmp_path / "a.mid", [*setup, volume, *note(36, 11)])
+    assert banks == [(11, 7, 20), (11, 0, 127), (11, 32, 0)]
+    assert 11 not in take.pans
+
+
+def test_notes_on_the_tenth_channel_where_it_is_none_of_drums_are_played_as_notes(tmp_path):
+    setup = [message("sysex", data=(65, 16, 66, 18, 64, 16, 21, 0, 27))]
+    bank = message("control_change", channel=9, control=0, value=8)
+    take, banks = list_banks(tmp_path / "a.mid", [*setup, bank, *note(60, 9)])
+    assert banks == [(9, 0, 0), (9, 32, 8)]
+    assert 9 in take.pans
 
 
 def test_a_bank_alone_makes_no_drums(tmp_path):
@@ -385,13 +411,44 @@ def test_a_root_of_other_settings_or_of_something_else_is_refused(tmp_path, band
         render([band], [font], tmp_path / "full", log=print, progress=False)
 
 
+@pytest.mark.usefixtures("sines")
+@pytest.mark.parametrize("how", ["other notes", "damaged facts"])
+def test_a_track_of_another_piece_is_not_taken_for_this_one(tmp_path, band, font, how):
+    call = [band], [font], tmp_path / "out"
+    render(*call, log=str, progress=False)
+    if how == "other notes":
+        save(band, note())
+    else:
+        (tmp_path / "out" / "train" / "band" / "piece.json").write_text("[]")
+    lines = []
+    with pytest.raises(RenderingError, match=r"none of 1 MIDI files could be rendered"):
+        render(*call, log=lines.append, progress=False)
+    assert "band is there, and was rendered from another file than band.mid: remove it, or choose" in lines[0]
+
+
+@pytest.mark.usefixtures("sines")
+def test_what_a_killed_call_left_half_written_is_no_obstacle(tmp_path, band, font):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".sepkit-0123456789ab.part").write_text("{")
+    assert render([band], [font], tmp_path / "out", log=str, progress=False).is_file()
+
+
+@pytest.mark.usefixtures("sines")
+def test_a_file_may_have_a_name_that_is_no_text(tmp_path, band, font):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/midi/n\xff\n.mid")
+    shutil.copy(band, odd)
+    lines = []
+    manifest = render([band.parent], [font], tmp_path / "out", log=lines.append, progress=False)
+    assert {row.track for row in read_manifest(manifest).rows} == {"band", "n_udcff_"}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"seed": -1}, "seed must be a whole number from 0, got -1"),
         ({"takes": 0}, "takes must be a whole number, 1 to 1000, got 0"),
-        ({"looseness": 5.0}, "looseness must lie in 0 to 4, got 5.0"),
-        ({"looseness": float("nan")}, "looseness must lie in 0 to 4, got nan"),
+        ({"humanise": 5.0}, "humanise must lie in 0 to 4, got 5.0"),
+        ({"humanise": float("nan")}, "humanise must lie in 0 to 4, got nan"),
         ({"seconds": 0.0}, "seconds must lie in 1 to 3600, got 0.0"),
         ({"split": "trian"}, "split must be one of train, valid, test, got 'trian'"),
         ({"licence": " "}, "licence must be text, got ' '"),
@@ -407,6 +464,14 @@ def test_names_stay_apart(tmp_path):
         save(tmp_path / name, note())
     assert list(list_midi([tmp_path])) == ["one_a", "one_b", "two_a"]
     assert list(list_midi([tmp_path / "one/a.mid", tmp_path / "two/a.mid", tmp_path / "one"])) == ["a", "a #2", "b"]
+
+
+def test_names_that_differ_in_case_alone_or_not_at_all_once_they_are_safe_stay_apart(tmp_path):
+    for name in ("A.mid", "b/a.mid", "b?.mid", "b_.mid", "b_a.mid"):
+        save(tmp_path / name, note())
+    (tmp_path / "folder.mid").mkdir()
+    assert list(list_midi([tmp_path])) == ["A", "b_a", "b_", "b_ #2", "b_a #2"]
+    assert list(list_midi([tmp_path / "A.mid", tmp_path / "b"])) == ["A", "a #2"]
 
 
 @pytest.mark.parametrize(
@@ -477,3 +542,22 @@ def test_fluidsynth_plays_notes_where_they_are_at_their_pitch(tmp_path, capsys):
     onsets = np.flatnonzero(loud > 0.2 * loud.max())
     assert onsets[0] < 0.05 * RATE
     assert any(abs(later - RATE) < 0.06 * RATE for earlier, later in pairwise(onsets) if later - earlier > 0.05 * RATE)
+
+
+@pytest.mark.skipif(
+    shutil.which("fluidsynth") is None or not FONT.is_file(), reason="needs fluidsynth and timgm6mb-soundfont"
+)
+def test_fluidsynth_plays_drums_alike_on_any_channel_and_notes_on_the_tenth(tmp_path):
+    def play(setup, channel, pitch):
+        piece = read_piece(save(tmp_path / "a.mid", [*setup, *note(pitch, channel)]))
+        take = draw_take(np.random.default_rng(0), piece, True)
+        take = Take(take.speed, take.semitones, take.programs, {})
+        (part,) = perform(np.random.default_rng(0), piece, take, 0.0).values()
+        return fluidsynth.synthesize(write_part(piece, take, part, 1.0), FONT)
+
+    others = {11: (65, 16, 66, 18, 64, 27, 21, 2, 25), 9: (65, 16, 66, 18, 64, 16, 21, 0, 27)}  # Roland GS
+    setups = {channel: [message("sysex", data=data)] for channel, data in others.items()}
+    drum, tone = play([], 9, 38), play([], 0, 38)
+    assert np.abs(drum - tone[:, : drum.shape[1]]).max() > 0.01
+    assert np.array_equal(play(setups[11], 11, 38), drum)
+    assert np.array_equal(play(setups[9], 9, 38), tone)

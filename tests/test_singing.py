@@ -155,6 +155,22 @@ def test_a_song_that_is_missing_is_made_again(tmp_path):
     assert _contents(tmp_path / "a") == before
 
 
+@pytest.mark.parametrize("content", [b"path,stem,track,split\nx.wav,vocals,mine,train\n", b"", b"\xff\0"])
+def test_the_manifest_of_other_songs_is_not_replaced(tmp_path, content):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_bytes(content)
+    with pytest.raises(ValueError, match=r"manifest\.csv is not of songs made here, and would be replaced: choose"):
+        write_songs(tmp_path, 1, 0, 0, 1.0, progress=False)
+    assert manifest.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [manifest]
+
+
+def test_speech_may_be_wanted():
+    spoken, sung = (render_vocals(np.random.default_rng(0), score(), style) for style in ("speech", "legato"))
+    assert spoken.shape == sung.shape
+    assert not np.array_equal(spoken, sung)
+
+
 @pytest.mark.slow
 def test_processes_make_the_same(tmp_path):
     for name, workers in (("a", 1), ("b", 2)):
@@ -165,8 +181,9 @@ def test_processes_make_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"n_train": -1}, "n_train must be a whole number from 0, got -1"),
-        ({"n_valid": 0.5}, r"n_valid must be a whole number from 0, got 0\.5"),
+        ({"n_train": -1}, "n_train must be a whole number, 0 to 1000000, got -1"),
+        ({"n_valid": 0.5}, r"n_valid must be a whole number, 0 to 1000000, got 0\.5"),
+        ({"n_test": 1_000_001}, "n_test must be a whole number, 0 to 1000000, got 1000001"),
         ({"workers": 0}, "workers must be a whole number from 1, got 0"),
         ({"n_train": 0, "n_valid": 0}, "songs are wanted, got 0 of train, valid and test"),
         ({"duration": 0.5}, r"duration must be between 1 and 600 s, got 0\.5"),

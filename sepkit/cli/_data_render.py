@@ -53,7 +53,7 @@ def _render(options: argparse.Namespace) -> int:
     settings = RenderSettings(
         seed=options.seed,
         takes=options.takes,
-        looseness=options.humanise,
+        humanise=options.humanise,
         seconds=options.seconds,
         split=options.split,
         licence=options.licence,

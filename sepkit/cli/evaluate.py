@@ -128,14 +128,21 @@ def _evaluate_several(options: argparse.Namespace) -> int:
     from sepkit.evaluation import join_scores
     from sepkit.evaluation.joining import name_models
     from sepkit.files import safe_name
+    from sepkit.model_folder import locate_model, read_card
 
+    if "" in options.model:
+        raise ValueError("--model is empty: name a folder")
     models, scores = name_models(options.model), {}
+    for each in models.values():
+        read_card(locate_model(each))  # before the first is scored, which takes long
+    outputs = {name: Path(options.output or "evaluation") / safe_name(name) for name in models}
     for number, (name, each) in enumerate(models.items()):
         model, folder = load_model(argparse.Namespace(**{**vars(options), "model": each}))
-        output = Path(options.output or "evaluation") / safe_name(name)
-        scores[name] = _score(options, model, folder, output)
-        print_line(f"{name} was scored, {number + 1} of {len(models)}: {output / 'scores.csv'}")
+        scores[name] = _score(options, model, folder, outputs[name])
+        print_line(f"{name} was scored, {number + 1} of {len(models)}")
     print(join_scores(scores).table(options.verbose))
+    for output in outputs.values():
+        _print_places(options, output)
     return 0
 
 

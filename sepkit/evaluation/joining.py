@@ -1,9 +1,14 @@
 """The scores of several models as one table."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from itertools import count
 
 from sepkit.evaluation.comparison import OWN_SYSTEMS
 from sepkit.evaluation.scores import Scores
+from sepkit.files import safe_name
+
+_BASELINES = ("silence", "oracle", "mixture", *OWN_SYSTEMS)
 
 
 def join_scores(scores: Mapping[str, Scores]) -> Scores:
@@ -30,8 +35,10 @@ def join_scores(scores: Mapping[str, Scores]) -> Scores:
     return Scores([*models, *baselines], next(iter(scores.values())).title, list(notes))
 
 
-def name_models(folders: list[str]) -> dict[str, str]:
+def name_models(folders: Sequence[str]) -> dict[str, str]:
     """Name models by the last part of their folders, or by the whole folder where that is not unique.
+
+    No two names make the same folder, and none is a baseline's.
 
     Args:
         folders: folders or names.
@@ -39,8 +46,16 @@ def name_models(folders: list[str]) -> dict[str, str]:
     Raises:
         ValueError: one is there twice.
     """
-    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    places = [os.path.abspath(folder) for folder in folders]
+    twice = next((folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
         raise ValueError(f"each model must be named once, {twice} is there twice")
-    short = [folder.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or folder for folder in folders]
-    return {name if short.count(name) == 1 else folder: folder for name, folder in zip(short, folders, strict=True)}
+    last = [os.path.basename(place) or place for place in places]
+    named, taken = {}, set(_BASELINES)
+    for folder, name in zip(folders, last, strict=True):
+        wanted = name if last.count(name) == 1 else folder
+        candidates = (wanted if n == 1 else f"{wanted} #{n}" for n in count(1))
+        free = next(each for each in candidates if safe_name(each).casefold() not in taken)
+        taken.add(safe_name(free).casefold())
+        named[free] = folder
+    return named

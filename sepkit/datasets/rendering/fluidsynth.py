@@ -20,7 +20,7 @@ RATE = 44100  # Hz
 _COMMAND = "fluidsynth"
 _INSTALL = "apt-get install fluidsynth, brew install fluid-synth, or choco install fluidsynth"
 _FONTS = "Debian's fluid-soundfont-gm puts one at /usr/share/sounds/sf2/FluidR3_GM.sf2"
-_SETTINGS = ("synth.dynamic-sample-loading=1", "synth.cpu-cores=1", "synth.polyphony=512")
+_SETTINGS = ("synth.dynamic-sample-loading=1", "synth.cpu-cores=1", "synth.polyphony=512", "synth.midi-bank-select=xg")
 _LINES = {b"INAM": "name", b"ICOP": "copyright"}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sepkit.datasets.rendering.instruments import find_stem, list_alike
-from sepkit.datasets.rendering.midi import DRUM_CHANNEL, Note, Piece, import_mido
+from sepkit.datasets.rendering.midi import Note, Piece, import_mido
 
 if TYPE_CHECKING:
     import mido
@@ -17,7 +17,8 @@ _TICKS = 9600  # of a beat, which lasts half a second
 _TAIL = 2.5  # s that a piece rings out
 _LATE = 0.006  # s by which notes come late, one standard deviation
 _LOOSE = 7.0  # by which velocities differ, one standard deviation
-_PAN, _BANKS, _PROGRAM = 10, 0, "program_change"
+_PAN, _BANKS = 10, (0, 32)
+_KITS = 127  # bank by which XG makes any channel one of drums, and another makes it one of notes
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def draw_take(rng: np.random.Generator, piece: Piece, is_first: bool) -> Take:
     used = {(note.is_drum, note.program): note for note in piece.notes}
     swapped = {place: int(rng.choice(list_alike(used[place]))) for place in sorted(used)}
     speed, semitones = float(np.exp(rng.uniform(-0.12, 0.12))), int(rng.integers(-4, 5))
-    placed = {message.channel for _, message in piece.controls if getattr(message, "control", None) == _PAN}
+    kept = {message.channel for _, message in piece.controls if getattr(message, "control", None) == _PAN}
+    kept |= {note.channel for note in piece.notes if note.is_drum}
     pans = {channel: int(np.clip(rng.normal(64.0, 28.0), 0, 127)) for channel in range(16)}
-    pans = {channel: pan for channel, pan in pans.items() if channel not in placed | {DRUM_CHANNEL}}
+    pans = {channel: pan for channel, pan in pans.items() if channel not in kept}
     if is_first:
         return Take(1.0, 0, {place: place[1] for place in used}, pans)
     return Take(speed, semitones, swapped, pans)
@@ -122,19 +124,16 @@ def _play(mido: ModuleType, notes: tuple[Note, ...]) -> Iterator[tuple[float, in
     following: dict[tuple[int, int], float] = {}
     ends = []
     for note in reversed(notes):  # a note ends before the next of its pitch begins
-        place = _channel(note), note.pitch
+        place = note.channel, note.pitch
         ends.append(min(note.end, following.get(place, note.end)))
         following[place] = note.start
-    playing: dict[int, tuple[int, int]] = {}
+    playing: dict[int, tuple[bool, int, int]] = {}
     for note, end in zip(notes, reversed(ends), strict=True):
-        channel = _channel(note)
-        if playing.get(channel) != (note.bank, note.program):
-            playing[channel] = note.bank, note.program
-            yield note.start, 3, mido.Message("control_change", channel=channel, control=_BANKS, value=note.bank)
-            yield note.start, 3, mido.Message(_PROGRAM, channel=channel, program=note.program)
-        yield note.start, 3, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)
-        yield end, 2 if end > note.start else 4, mido.Message("note_off", channel=channel, note=note.pitch)
-
-
-def _channel(note: Note) -> int:
-    return DRUM_CHANNEL if note.is_drum else note.channel
+        place = {"channel": note.channel}
+        if playing.get(note.channel) != (note.is_drum, note.bank, note.program):
+            playing[note.channel] = note.is_drum, note.bank, note.program
+            for control, value in zip(_BANKS, (_KITS, 0) if note.is_drum else (0, note.bank), strict=True):
+                yield note.start, 3, mido.Message("control_change", **place, control=control, value=value)
+            yield note.start, 3, mido.Message("program_change", **place, program=note.program)
+        yield note.start, 3, mido.Message("note_on", **place, note=note.pitch, velocity=note.velocity)
+        yield end, 2 if end > note.start else 4, mido.Message("note_off", **place, note=note.pitch)

@@ -1,10 +1,10 @@
 """MIDI files to a root of stems: each rendered by FluidSynth, played, placed and mastered in its own way."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from sepkit.datasets.rendering.performance import draw_take, perform
 from sepkit.datasets.rendering.recording import record
 from sepkit.devices import available_cores
 from sepkit.disk import writing
-from sepkit.files import atomic_file, atomic_folder, safe_name
+from sepkit.files import PREFIX, atomic_file, atomic_folder, hash_file, in_a_line, readable, safe_name
 
 RECORD = "render.json"  # what a root was rendered from
 FACTS = "piece.json"  # what is known of a track, in its folder
@@ -39,7 +39,7 @@ class RenderSettings:
         seed: of all that is drawn, >= 0.
         takes: renderings of each piece, >= 1; the first as it is written, others in another key, tempo and with
             other instruments of the same kind.
-        looseness: of time and loudness, as people play, 0 to 4; 0: as it is written.
+        humanise: how loosely notes come and how unlike their loudness is, as people play, 0 to 4; 0: as it is written.
         seconds: of a piece that are rendered, 1 to 3600, before it rings out; None: all.
         split: "train", "valid" or "test".
         licence: of the pieces, for the manifest; None: unknown.
@@ -47,7 +47,7 @@ class RenderSettings:
 
     seed: int = 0
     takes: int = 1
-    looseness: float = 1.0
+    humanise: float = 1.0
     seconds: float | None = None
     split: str = "train"
     licence: str | None = None
@@ -57,8 +57,8 @@ class RenderSettings:
             raise ValueError(f"seed must be a whole number from 0, got {self.seed}")
         if not is_integer(self.takes) or not 1 <= self.takes <= 1000:
             raise ValueError(f"takes must be a whole number, 1 to 1000, got {self.takes}")
-        if not is_number(self.looseness) or not 0 <= self.looseness <= 4:
-            raise ValueError(f"looseness must lie in 0 to 4, got {self.looseness}")
+        if not is_number(self.humanise) or not 0 <= self.humanise <= 4:
+            raise ValueError(f"humanise must lie in 0 to 4, got {self.humanise}")
         if self.seconds is not None and (not is_number(self.seconds) or not 1 <= self.seconds <= 3600):
             raise ValueError(f"seconds must lie in 1 to 3600, got {self.seconds}")
         if self.split not in SPLITS:
@@ -69,12 +69,11 @@ class RenderSettings:
 
 @dataclass(frozen=True)
 class _Job:
-    """A rendering of a piece: its file, the number of the take, the name of the track and the seed of its draws."""
+    """A rendering of a piece: its file, the number of the take, and the name of the track."""
 
     path: Path
     take: int
     track: str
-    seed: tuple[int, ...]
 
 
 def render(
@@ -124,7 +123,7 @@ def render(
         told = _render_all(jobs, fonts, output, settings, workers or available_cores(), progress)
     failed = {job.path: told[job] for job in jobs if isinstance(told[job], str)}
     for path, reason in failed.items():
-        log(f"passed over {path}: {reason}")
+        log(f"passed over {in_a_line(str(path))}: {in_a_line(reason)}")
     if len(failed) == len({job.path for job in jobs}):
         raise RenderingError(f"none of {len(failed)} MIDI files could be rendered: see above why")
     rows = [row for job in jobs if job.path not in failed for row in _list_rows(output, job.track, told[job], settings)]
@@ -145,37 +144,46 @@ def list_midi(places: Sequence[str | Path]) -> dict[str, Path]:
     Raises:
         ValueError: one is not there, or there is none in all.
     """
-    found: dict[str, Path] = {}
-    for place in map(Path, places):
-        if not place.exists():
-            raise ValueError(f"{place} is not there: give MIDI files, or folders of them")
-        listed = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not listed:
-            raise ValueError(f"{place} holds no MIDI file ({', '.join(SUFFIXES)})")
-        for path in listed:
-            inner = path.name if place.is_file() else str(path.relative_to(place))
-            name = Path(inner).with_suffix("").as_posix().replace("/", "_")
-            if path.resolve() in {known.resolve() for known in found.values()}:
-                continue
-            n = 1 + sum(known == name or known.rpartition(" #")[0] == name for known in found)
-            found[name if n == 1 else f"{name} #{n}"] = path
-    if not found:
+    listed = list(dict.fromkeys(found for place in map(Path, places) for found in _search(place)))
+    if not listed:
         raise ValueError("MIDI files are wanted, got none")
-    return found
+    named, taken, seen = {}, set(), set()
+    for path, name in listed:
+        if (real := path.resolve()) in seen:
+            continue
+        seen.add(real)
+        candidates = (safe_name(name if n == 1 else f"{name} #{n}") for n in count(1))
+        free = next(each for each in candidates if each.casefold() not in taken)
+        taken.add(free.casefold())
+        named[free] = path
+    return named
+
+
+def _search(place: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the MIDI files of a place, each with the name that it has there.
+
+    Raises:
+        ValueError: the place is not there, or holds none.
+    """
+    if place.is_file():
+        yield place, place.stem
+        return
+    if not place.exists():
+        raise ValueError(f"{place} is not there: give MIDI files, or folders of them")
+    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise ValueError(f"{place} holds no MIDI file ({', '.join(SUFFIXES)})")
+    for path in found:
+        yield path, "_".join(path.relative_to(place).with_suffix("").parts)
 
 
 def _list_jobs(pieces: dict[str, Path], settings: RenderSettings) -> list[_Job]:
-    """List the renderings, each with a seed that depends on what its file holds."""
-    jobs, names = [], set()
-    for name, path in pieces.items():
-        digest = hashlib.sha256(path.read_bytes()).digest()
-        for take in range(settings.takes):
-            track = safe_name(name if settings.takes == 1 else f"{name} take {take + 1}")
-            if track.casefold() in names:
-                track = safe_name(f"{track} {digest.hex()[:8]}")
-            names.add(track.casefold())
-            jobs.append(_Job(path, take, track, (settings.seed, int.from_bytes(digest[:8], "big"), take)))
-    return jobs
+    """List the renderings; those of a piece that has several bear their numbers."""
+    return [
+        _Job(path, take, name if settings.takes == 1 else safe_name(f"{name} take {take + 1}"))
+        for name, path in pieces.items()
+        for take in range(settings.takes)
+    ]
 
 
 def _check_record(output: Path, settings: RenderSettings, fonts: Sequence[SoundFont]) -> None:
@@ -196,7 +204,7 @@ def _check_record(output: Path, settings: RenderSettings, fonts: Sequence[SoundF
         if former != record:
             raise ValueError(f"{output} was rendered with other settings or sound fonts: choose another --output")
         return
-    if any(output.iterdir()):
+    if any(not path.name.startswith(PREFIX) for path in output.iterdir()):
         raise ValueError(f"{output} holds something else than rendered pieces: choose another --output")
     with atomic_file(file) as written:
         written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -229,22 +237,28 @@ def _render_all(
 
 
 def _render(job: _Job, fonts: Sequence[SoundFont], output: Path, settings: RenderSettings) -> dict[str, Any]:
-    """Render a take of a piece into its folder, unless it is there, and return its facts."""
+    """Render a take of a piece into its folder, unless it is there, and return its facts.
+
+    All draws depend on the seed, what the file holds, and the number of the take.
+    """
     folder = output / settings.split / job.track
+    digest = _hash_piece(job.path)
     if (folder / FACTS).is_file():
-        return json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(job.seed)))
+        return _read_facts(folder / FACTS, digest, job)
+    seed = (settings.seed, int(digest[:16], 16), job.take)
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     piece = read_piece(job.path, settings.seconds)
     font = fonts[rng.integers(len(fonts))]
     take = draw_take(rng, piece, job.take == 0)
-    parts = perform(rng, piece, take, settings.looseness)
+    parts = perform(rng, piece, take, settings.humanise)
     if not parts:
         raise RenderingError(f"{job.path.name} has voices alone, which are left out")
     stems = record(rng, piece, take, parts, font)
     if not stems:
-        raise RenderingError(f"{font.name} has no instrument for {job.path.name}")
+        raise RenderingError(f"{job.path.name} is silent: it is turned off, or {font.name} has no instrument for it")
     facts = {
-        "source": job.path.name,
+        "source": readable(job.path.name),
+        "sha256": digest,
         "soundfont": font.name,
         "tempo": None if piece.tempo is None else round(piece.tempo * take.speed, 2),
         "key": None if piece.key is None else transpose_key(piece.key, take.semitones),
@@ -256,6 +270,32 @@ def _render(job: _Job, fonts: Sequence[SoundFont], output: Path, settings: Rende
         for stem, waveform in stems.items():
             audio.write(work / f"{stem}.wav", waveform, RATE, "PCM_16")
         (work / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return facts
+
+
+def _hash_piece(path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise RenderingError(f"{path.name} cannot be read: {error.strerror or error}") from error
+
+
+def _read_facts(file: Path, digest: str, job: _Job) -> dict[str, Any]:
+    """Read what is known of a track that is there.
+
+    Raises:
+        RenderingError: it was rendered from another piece.
+    """
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        same = facts["sha256"] == digest
+    except (ValueError, LookupError, TypeError):
+        same = False
+    if not same:
+        raise RenderingError(
+            f"{file.parent} is there, and was rendered from another file than {job.path.name}: remove it, or choose "
+            "another --output"
+        )
     return facts
 
 

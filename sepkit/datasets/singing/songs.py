@@ -1,6 +1,8 @@
 """Songs with these voices: the band of the built-in songs, other singers, and a manifest that knows tempo and key."""
 
+import csv
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
@@ -24,7 +26,8 @@ from sepkit.files import atomic_folder
 
 RATE = 44100  # Hz
 _RENDER = {"vocals": render_vocals, "drums": render_drums, "bass": render_bass, "other": render_other}
-_FIRST = {"train": 0, "valid": 1_000_000, "test": 2_000_000}
+_MOST = 1_000_000  # songs of a split
+_FIRST = {"train": 0, "valid": _MOST, "test": 2 * _MOST}
 _SEEDS = 17  # before a song's number, so that these songs and the built-in ones differ
 _PEAK = 0.98
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -80,9 +83,9 @@ def write_songs(
 
     Args:
         output: the root.
-        n_train: songs to train on, >= 0.
-        n_valid: songs to validate on, >= 0.
-        n_test: songs to test on, >= 0.
+        n_train: songs to train on, 0 to 1 000 000.
+        n_valid: songs to validate on, likewise.
+        n_test: songs to test on, likewise.
         duration: s per song, 1 to 600.
         workers: processes, >= 1.
         progress: show a bar, on a terminal.
@@ -91,15 +94,17 @@ def write_songs(
         Path of the manifest.
 
     Raises:
-        ValueError: an argument is out of range, there is no song to make, or songs of another duration are there.
+        ValueError: an argument is out of range, there is no song to make, or songs of another duration, or the
+            manifest of others, are there.
         sepkit.disk.OutputError: the root cannot be written.
     """
     check_path(output, "output")
     counts = {"train": n_train, "valid": n_valid, "test": n_test}
-    for name, count in {**{f"n_{split}": n for split, n in counts.items()}, "workers": workers}.items():
-        least = 1 if name == "workers" else 0
-        if not is_integer(count) or count < least:
-            raise ValueError(f"{name} must be a whole number from {least}, got {count}")
+    for split, count in counts.items():
+        if not is_integer(count) or not 0 <= count <= _MOST:
+            raise ValueError(f"n_{split} must be a whole number, 0 to {_MOST}, got {count}")
+    if not is_integer(workers) or workers < 1:
+        raise ValueError(f"workers must be a whole number from 1, got {workers}")
     if not sum(counts.values()):
         raise ValueError("songs are wanted, got 0 of train, valid and test")
     if not is_number(duration) or not 1.0 <= duration <= 600.0:
@@ -108,9 +113,27 @@ def write_songs(
     jobs = [(split, k) for split, count in counts.items() for k in range(count)]
     with writing(output, _REMEDY):
         output.mkdir(parents=True, exist_ok=True)
+        _check_manifest(output / "manifest.csv")
         rows = [row for made in _make_all(output, jobs, duration, workers, progress) for row in made]
         write_manifest(Manifest(output, "manifest", tuple(rows)), output / "manifest.csv")
     return output / "manifest.csv"
+
+
+def _check_manifest(file: Path) -> None:
+    """Refuse to replace the manifest of other songs.
+
+    Raises:
+        ValueError: it is there.
+    """
+    if not file.exists():
+        return
+    try:
+        with file.open(encoding="utf-8", errors="replace", newline="") as lines:  # of songs that may be gone
+            tracks = {row.get("track") or "" for row in csv.DictReader(lines)}
+    except csv.Error:  # of Python 3.10, where it is no text
+        tracks = set()
+    if not tracks or not all(re.fullmatch(r"(train|valid|test)_\d{4,}", track) for track in tracks):
+        raise ValueError(f"{file} is not of songs made here, and would be replaced: choose another --output")
 
 
 def _make_all(

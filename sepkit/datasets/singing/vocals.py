@@ -113,17 +113,19 @@ def _brighten(rng: np.random.Generator, waveform: np.ndarray, song: Song) -> np.
     return (np.float32(_KNEE) * np.tanh(bright / np.float32(_KNEE))).astype(np.float32)
 
 
-def render_vocals(rng: np.random.Generator, song: Song) -> np.ndarray:
+def render_vocals(rng: np.random.Generator, song: Song, style: str | None = None) -> np.ndarray:
     """Synthesize the vocals of a song.
 
     Args:
         rng: draws singers, words and studio.
         song: the score.
+        style: one of the melody's styles, or "speech"; None: drawn.
 
     Returns:
         (2, T) float32; silence where nobody sings.
     """
-    style = (*STYLES, "speech")[rng.choice(5, p=_ODDS)]
+    if style is None:
+        style = (*STYLES, "speech")[rng.choice(5, p=_ODDS)]
     singer, sections = draw_singer(rng, style), song.active("vocals")
     lead = _write(rng, song, style, singer, sections)
     if not lead:
