@@ -85,8 +85,9 @@ def test_another_error_stays_what_it_is(room, root, tmp_path):
         (["training.accumulate=2"], "a batch of 4 segments of 0.5 s in 2 parts of 2 needs .* training.accumulate=4 "),
         (
             ["training.batch_size=1", "training.recompute=true"],
-            ": set separator.segment=0.25, set validation.batch_size=1, ",
+            ": set separator.segment=0.25, take a smaller network; or",
         ),
+        (["validation.batch_size=8"], ": set validation.batch_size=1, set training.accumulate=2 .parts of 2., set "),
         (["training.precision=float32"], "recompute=true, set training.precision=bfloat16; or"),
         (["training.batch_size=9", "training.accumulate=1"], r"set training.accumulate=3 \(parts of 3\)"),
     ],

@@ -74,12 +74,15 @@ def _list_remedies(recipe: Recipe) -> list[str]:
     training, segment = recipe.training, recipe.separator.segment
     size = training.batch_size // training.accumulate
     more = next((n for n in range(training.accumulate + 1, training.batch_size + 1) if training.batch_size % n == 0), 0)
+    validated = recipe.validation.batch_size or size
+    validate_fewer = ["set validation.batch_size=1"] if validated > 1 else []
     return [
+        *(validate_fewer if validated > size else []),
         *([f"set training.accumulate={more} (parts of {training.batch_size // more})"] if size > 1 else []),
         *(["set training.recompute=true"] if not training.recompute else []),
         *(["set training.precision=bfloat16"] if training.precision not in ("auto", "bfloat16", "float16") else []),
         f"set separator.segment={segment / 2:g}",
-        "set validation.batch_size=1",
+        *(validate_fewer if validated <= size else []),
         "take a smaller network",
     ]
 
