@@ -114,7 +114,7 @@ def lend(network: nn.Module, file: WeightsFile, names: Collection[str]) -> None:
 
 
 def _lend_part(part: nn.Module, file: WeightsFile, lent: Mapping[str, str]) -> None:
-    """Hang the reading of weights, by their names in the part and in the file, on calls of a part and of its copies."""
+    """Add the reading of weights, by their names in the part and in the file, to calls of a part and of its copies."""
 
     def fetch(part: nn.Module, *_: Any) -> None:
         if torch.is_grad_enabled():
