@@ -66,6 +66,8 @@ class Bag(nn.Module):
                     f"{', '.join(wanted[0])}, {sample_rate} and {n_channels}, got {', '.join(found[0])}, "
                     f"{found[1]} and {found[2]}"
                 )
+        for member in self.members:  # which are run in turns
+            member.network.lends_weights = True
         weights = _check_weights(weights, len(self.members), n_sources)
         self.register_buffer("weights", weights, persistent=False)  # (M, S)
         self.blocks = tuple(dict.fromkeys(block for member in self.members for block in member.facts.blocks))

@@ -82,7 +82,8 @@ def choose_lent(network: nn.Module, file: WeightsFile) -> list[str]:
 
 def _lending_parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, part in network.named_modules():
-        if getattr(part, "lends_weights", False):
+        lending = [inner for inner in part.modules() if getattr(inner, "lends_weights", False)]
+        if lending == [part]:  # else the parts in it lend theirs, at fewer weights at a time
             yield f"{name}.", part
 
 
@@ -106,22 +107,25 @@ def lend(network: nn.Module, file: WeightsFile, names: Collection[str]) -> None:
         file: with the weights.
         names: as `choose_lent` lists them.
     """
-    chosen = set(names)
     for prefix, part in _lending_parts(network):
-        lent = {prefix + key: weight for key, weight in part.named_parameters() if prefix + key in chosen}
+        lent = {key: prefix + key for key, _ in part.named_parameters() if prefix + key in names}
         if lent:
             _lend_part(part, file, lent)
 
 
-def _lend_part(part: nn.Module, file: WeightsFile, lent: Mapping[str, nn.Parameter]) -> None:
-    def fetch(*_: Any) -> None:
+def _lend_part(part: nn.Module, file: WeightsFile, lent: Mapping[str, str]) -> None:
+    """Add the reading of weights, by their names in the part and in the file, to calls of a part and of its copies."""
+
+    def fetch(part: nn.Module, *_: Any) -> None:
         if torch.is_grad_enabled():
             raise ValueError(f"weights that stay in their file serve no gradients: {_REMEDY}, or call it in no_grad()")
-        for name, weight in lent.items():
+        for key, name in lent.items():
+            weight = part.get_parameter(key)
             weight.data = file.read(name).to(weight.device, weight.dtype)
 
-    def leave(*_: Any) -> None:
-        for name, weight in lent.items():
+    def leave(part: nn.Module, *_: Any) -> None:
+        for key, name in lent.items():
+            weight = part.get_parameter(key)
             weight.data = stand_in(file, name, weight)
 
     def refuse(*_: Any) -> None:

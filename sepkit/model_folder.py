@@ -219,8 +219,8 @@ def load_model(
         device: where it is put.
         trust: let the model card name classes outside this package, which are then imported.
         on_demand: leave weights that are only used now and then in the file, where they are many, and read them each
-            time: RoFormers, most of whose weights make masks, take a quarter of the memory. They can then neither be
-            trained nor saved nor copied, and the file stays open.
+            time: RoFormers, most of whose weights make masks, take a quarter of the memory, and bags that of one
+            member. They can then neither be trained nor saved, serve one thread, and the file stays open.
 
     Raises:
         ModelError: the folder does not hold a separator that can be used.

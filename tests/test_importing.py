@@ -381,6 +381,19 @@ def test_what_all_names_begin_with_is_dropped_and_said(reference_root, tmp_path,
     assert all(torch.equal(found.state[name], tensor) for name, tensor in expected.state.items())
 
 
+def test_the_command_takes_the_averages_that_lightning_keeps_beside_the_weights(reference_root, tmp_path, run):
+    _, *options = write_roformer_config(reference_root, tmp_path)
+    golden = read_golden(reference_root, "bs_roformer")
+    state = {f"model.{name}": torch.zeros_like(tensor) for name, tensor in golden.tensors.items()}
+    state |= {f"ema_model.{name}": tensor for name, tensor in golden.tensors.items()}
+    weights, options = write_weights(tmp_path / "model.ckpt", {"state_dict": state}), [*options, "--set"]
+    refused = run(weights, *options, "model.zero_dc=true", code=2)
+    assert "model.ckpt cannot be read: it holds weights below model and ema_model: choose by --set weights=" in refused
+    run(weights, *options, "model.zero_dc=true", "weights=ema_model")
+    assert snr(separate_plainly(load_model(tmp_path / "out"), golden.input), golden.output) > 90
+    assert read_card(tmp_path / "out")["source"]["set"]["weights"] == "ema_model"
+
+
 def test_weights_alone_are_asked_for_all_that_they_do_not_tell(reference_root, tmp_path, run):
     golden = read_golden(reference_root, "bs_roformer_6stem")
     asked = run(write_weights(tmp_path / "model.safetensors", golden.tensors), code=2)
@@ -491,6 +504,7 @@ def test_numbers_that_a_config_has_as_text_are_numbers(reference_root, tmp_path,
         ("zero_dc=true", "--set zero_dc is read by nothing in this model: model.zero_dc is there"),
         ("training.lr=1", "--set training.lr is read by nothing in this model"),
         ("audio.chunk_size.a=1", "audio.chunk_size.a cannot be set, since chunk_size is 44100 in the config"),
+        ("weights=ema", "weights must name what its weights are below, "),
         ("hop", "--set wants KEY=VALUE, got hop"),
         ("a=[", "--set a wants a value in YAML, got ["),
     ],

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -23,6 +24,7 @@ from sepkit.importing._given import check_numbers, read_config
 from sepkit.importing._materials import read_file, read_folder
 from sepkit.importing._pickles import CheckpointError, StoredTensor
 from sepkit.importing._wrappings import unwrap
+from sepkit.importing.model import read_model
 
 PACKAGES = Path("goldens", "models", "demucs_package")
 
@@ -87,6 +89,52 @@ def test_weights_are_taken_out_of_what_they_are_wrapped_in(tmp_path, wrapping):
     assert material.taken == TAKEN[wrapping]
     assert material.tensors.keys() == tensors.keys()
     assert all(torch.equal(material.tensors[name], tensor) for name, tensor in tensors.items())
+
+
+def averaged_beside(averages: str = "ema_model.") -> dict:
+    """Weights of ones as Lightning keeps them, beside averages, which are zeros."""
+    ones = {"layer.weight": torch.ones(2, 3), "layer.bias": torch.ones(2)}
+    content = {f"model.{name}": tensor for name, tensor in ones.items()}
+    content |= {f"{averages}{name}": torch.zeros_like(tensor) for name, tensor in ones.items()}
+    return {"state_dict": {"loss.window": torch.ones(3), **content}}
+
+
+@pytest.mark.parametrize("averages", ["ema_model.", "model_ema.", "ema.module.", "swa_model.", "avg."])
+def test_weights_beside_their_averages_are_asked_for(tmp_path, averages):
+    torch.save(averaged_beside(averages), tmp_path / "model.ckpt")
+    part = averages.partition(".")[0]
+    match = rf"below model and {part}: choose by --set weights={part} or weights=model$"
+    with pytest.raises(CheckpointError, match=match):
+        read_file(tmp_path / "model.ckpt")
+    for chosen, value in ((part, 0), ("model", 1)):
+        material = read_file(tmp_path / "model.ckpt", chosen)
+        assert material.taken[:2] == ["state_dict", f"{chosen}, as chosen"]
+        assert material.tensors.keys() == {"layer.weight", "layer.bias"}
+        assert all(bool((tensor == value).all()) for tensor in material.tensors.values())
+
+
+@pytest.mark.parametrize(("chosen", "value"), [("ema", 0), ("state_dict", 1), (None, 1)])
+def test_weights_below_another_key_can_be_chosen(tmp_path, chosen, value):
+    torch.save({"state_dict": {"a": torch.ones(2)}, "ema": {"a": torch.zeros(2)}}, tmp_path / "model.ckpt")
+    material = read_file(tmp_path / "model.ckpt", chosen)
+    assert bool((material.tensors["a"] == value).all())
+    other = {"state_dict": "ema", "ema": "state_dict"}[chosen or "state_dict"]
+    assert material.taken == [f"{chosen or 'state_dict'}, not {other}, which is there too"]
+
+
+@pytest.mark.parametrize("chosen", ["ema", "mod", "model.", "layer", "optimizer"])
+def test_weights_that_a_file_lacks_cannot_be_chosen(tmp_path, chosen):
+    torch.save({**averaged_beside(), "optimizer": {"lr": 1.0}}, tmp_path / "model.ckpt")
+    match = rf"weights are below, loss or model or ema_model, got {re.escape(chosen)}$"
+    with pytest.raises(CheckpointError, match=match):
+        read_file(tmp_path / "model.ckpt", chosen)
+
+
+@pytest.mark.parametrize("chosen", [3, "", None, ["model"]])
+def test_chosen_weights_must_be_a_name(tmp_path, chosen):
+    torch.save(averaged_beside(), tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=r"weights must be a name, as in --set weights=ema_model, got "):
+        read_model(tmp_path / "model.ckpt", overrides={"weights": chosen})
 
 
 def test_numbers_of_numpy_are_read_in_a_package_of_demucs(reference_root):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from copy import deepcopy
 
 import pytest
 import torch
@@ -63,6 +64,30 @@ def test_parts_of_other_networks_lend_too(folder, kind):
     lent = load_model(folder, on_demand=True)
     assert n_held(lent) < 0.8 * n_held(model)
     assert torch.equal(separated(lent), separated(model))
+
+
+def test_members_of_a_bag_lend_all_their_weights(folder):
+    torch.manual_seed(0)
+    member = Separator(["vocals", "other"], {"class": "BLSTM", "hidden_size": 8}, 8000, 2, 0.5).settings
+    model = Separator(**join_members([member, make().settings])).eval()
+    save_model(model, folder)
+    lent = load_model(folder, on_demand=True)
+    assert torch.equal(separated(lent), separated(model))
+    assert n_held(lent.network.members[0]) < 0.1 * n_held(model.network.members[0])
+    mixture = torch.rand(2, 9000, generator=torch.Generator().manual_seed(2))
+    for stem, expected in zip(
+        separate(lent, mixture, sample_rate=8000).values(),
+        separate(model, mixture, sample_rate=8000).values(),
+        strict=True,
+    ):
+        assert torch.equal(stem, expected)
+
+
+def test_a_copy_reads_the_same_file(folder):
+    lent = load_model(folder, on_demand=True)
+    assert torch.equal(separated(deepcopy(lent)), separated(make()))
+    separated(copied := deepcopy(lent))
+    assert n_held(copied) == n_held(lent)
 
 
 def test_between_calls_most_weights_are_not_in_memory(folder):

@@ -43,11 +43,15 @@ class Material(NamedTuple):
     stated: dict[str, str]
 
 
-def read_file(path: Path) -> Material:
+def read_file(path: Path, chosen: str | None = None) -> Material:
     """Read a file of weights.
 
+    Args:
+        path: the file.
+        chosen: where the weights that are wanted are, as in `unwrap`.
+
     Raises:
-        CheckpointError: it is none, or its hash is not the one in its name.
+        CheckpointError: it is none, lacks what was chosen, or its hash is not the one in its name.
     """
     check_file(path)
     sha256 = hash_file(path)
@@ -60,7 +64,7 @@ def read_file(path: Path) -> Material:
         try:
             content = _read_metadata(checkpoint.content, checkpoint.metadata)
             class_name, arguments = content.pop("class_name", None), content.pop("arguments", None)
-            unwrapped = unwrap(content.pop("content"))
+            unwrapped = unwrap(content.pop("content"), chosen)
         except RecursionError:
             raise CheckpointError("it is nested too deep") from None
         tensors = checkpoint.load(unwrapped.tensors)

@@ -12,6 +12,7 @@ _CONTAINERS = ("best_state", "state", "state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.")
 _INSIDE = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")  # around parts of a network
 _OF_TRAINING = re.compile(r"(train_|val(id)?_|test_)?(loss|losses|criterion|metric|metrics)(_fn|_func|_handler)?\.")
+_AVERAGES = re.compile(r"(.*_)?(ema|swa|avg|averaged?)(_.*)?")  # names of parts that hold averaged weights
 _OF_EMA = {"initted", "step"}  # what ema_pytorch counts
 _PACKED = {"__quantized": "quantised", "compressed": "quantised"}
 
@@ -32,17 +33,19 @@ class Unwrapped(NamedTuple):
     taken: list[str]
 
 
-def unwrap(content: Any) -> Unwrapped:
+def unwrap(content: Any, chosen: str | None = None) -> Unwrapped:
     """Take the weights, and the arguments beside them, out of a checkpoint.
 
     Args:
         content: what a file holds.
+        chosen: the key, or what the names begin with, of the weights that are wanted where there are several.
 
     Raises:
-        CheckpointError: there are none, or they are packed or adapters of other weights.
+        CheckpointError: there are none, not those that were chosen, or they are packed or adapters of other weights.
     """
     class_name, arguments, taken = _read_arguments(content)
-    while (key := _container(content)) is not None:
+    while (key := _container(content, chosen)) is not None:
+        chosen = None if key == chosen else chosen
         others = [other for other in content if other != key and _holds_weights(content[other])]
         left = f", not {' or '.join(map(str, others[:3]))}, which {'is' if len(others) == 1 else 'are'} there too"
         taken.append(f"{key}{left if others else ''}")
@@ -58,7 +61,27 @@ def unwrap(content: Any) -> Unwrapped:
         raise CheckpointError("its tensors have numbers in place of names, which tell no network")
     if all("lora_" in name for name in tensors):
         raise CheckpointError("it holds LoRA adapters alone: merge them into their base where they were made")
+    tensors = _choose(tensors, chosen, taken)
     return Unwrapped(_drop_prefixes(tensors, taken), class_name, arguments, taken)
+
+
+def _choose(tensors: dict[str, Any], chosen: str | None, taken: list[str]) -> dict[str, Any]:
+    """Take the weights of the part that was chosen, which is asked for where averages stand beside others."""
+    parts = list(dict.fromkeys(name.partition(".")[0] for name in tensors if "." in name))
+    if chosen is None:
+        averages = [part for part in parts if _AVERAGES.fullmatch(part)]
+        known = [part for part in parts if part not in averages and f"{part}." in _PREFIXES]
+        if averages and known:
+            raise CheckpointError(
+                f"it holds weights below {' and '.join(known + averages)}: choose by --set weights={averages[0]} or "
+                f"weights={known[0]}"
+            )
+        return tensors
+    found = {name.removeprefix(f"{chosen}."): each for name, each in tensors.items() if name.startswith(f"{chosen}.")}
+    if not found:
+        raise CheckpointError(f"weights must name what its weights are below, {' or '.join(parts[:4])}, got {chosen}")
+    taken.append(f"{chosen}, as chosen")
+    return found
 
 
 def _read_arguments(content: Any) -> tuple[str | None, dict[str, Any] | None, list[str]]:
@@ -78,12 +101,14 @@ def _read_arguments(content: Any) -> tuple[str | None, dict[str, Any] | None, li
     return None, None, []
 
 
-def _container(content: Any) -> str | None:
-    """Name the key under which the weights are, None where they are here."""
+def _container(content: Any, chosen: str | None) -> str | None:
+    """Name the key under which the weights are, the chosen one if there is, None where they are here."""
     if not isinstance(content, dict):
         kind = "one tensor" if isinstance(content, StoredTensor | Tensor) else f"a {type(content).__name__}"
         raise CheckpointError(f"it holds no weights by name but {kind}")
     inner = [key for key, value in content.items() if isinstance(value, dict) and isinstance(key, str)]
+    if chosen in inner and _holds_weights(content[chosen]):
+        return chosen
     averages = sorted(key for key in inner if key.startswith("ema"))
     known = [*(key for key in _CONTAINERS if key in inner), *averages]
     if not known and not any(isinstance(value, StoredTensor | Tensor) for value in content.values()):

@@ -29,6 +29,7 @@ from sepkit.importing._materials import Material, hash_file, merge, read_file, r
 from sepkit.importing._pickles import CheckpointError, printable
 from sepkit.importing._splifft import is_splifft, translate
 from sepkit.model_folder import CARD, WEIGHTS, build_separator, give_weights, save_model
+from sepkit.problems import show
 from sepkit.separator import Separator
 
 _TEXTS = {".yaml", ".yml", ".json"}
@@ -56,7 +57,8 @@ def read_model(
     Args:
         weights: a file of weights; the yaml of a bag of Demucs, with its models beside it; or a folder of Open-Unmix.
         config: YAML or JSON that came with the weights.
-        overrides: values by their dotted keys in the config, of what it lacks or states wrongly.
+        overrides: values by their dotted keys in the config, of what it lacks or states wrongly; `weights`: where
+            those that are wanted are in a file of several, a key or what their names begin with.
 
     Raises:
         ValueError: a file cannot be read safely, something is missing, files contradict each other, or the network is
@@ -75,12 +77,21 @@ def read_model(
             raise CheckpointError(f"{path} is a bag of Demucs or a config, beside which --config has no place")
         imported = _read_bag(path, overrides)
     else:
-        imported = _assemble(read_file(path), given, overrides)
+        others = {key: value for key, value in overrides.items() if key != "weights"}
+        imported = _assemble(read_file(path, _read_choice(overrides)), given, others)
     if config is not None:
         imported.card["source"]["config"] = {"file": Path(config).name, "sha256": hash_file(Path(config))}
     if overrides:
         imported.card["source"]["set"] = deepcopy(overrides)
     return imported
+
+
+def _read_choice(overrides: Mapping[str, Any]) -> str | None:
+    """Return where the weights that are wanted are in their file."""
+    chosen = overrides.get("weights")
+    if "weights" in overrides and (not isinstance(chosen, str) or not chosen):
+        raise CheckpointError(f"weights must be a name, as in --set weights=ema_model, got {show(chosen)}")
+    return chosen
 
 
 def import_model(
