@@ -47,6 +47,7 @@ NOT_RUN = {
     "needs other packages",
     "needs the network",
     "starts several processes",
+    "trains for an hour",
 }  # reasons for which blocks are not run
 REFERENCE = ("auralflow", "losses", "models", "datasets", "metrics", "plots", "masks", "transforms", "observers")
 
