@@ -27,13 +27,13 @@ def room(monkeypatch):
     def limit(n_items: int) -> list[int]:
         analyze, seen = Separator.analyze, []
 
-        def analyze_few(separator, mixture, targets=None):
+        def analyze_few(separator, mixture, targets=None, **options):
             if type(mixture) is not torch.Tensor:  # of the estimate, without values
-                return analyze(separator, mixture, targets)
+                return analyze(separator, mixture, targets, **options)
             seen.append(len(mixture))
             if len(mixture) > n_items:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return analyze(separator, mixture, targets)
+            return analyze(separator, mixture, targets, **options)
 
         monkeypatch.setattr(Separator, "analyze", analyze_few)
         monkeypatch.setattr("sepkit.training.out_of_memory._TYPES", ("cpu",))

@@ -15,6 +15,7 @@ from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.training.memory import estimate_memory
 from sepkit.training.opening import open_data
 from sepkit.training.signals import TrainingError
+from sepkit.training.stepping import judge
 
 if TYPE_CHECKING:
     from sepkit.training.loop import Trainer
@@ -175,13 +176,11 @@ def _try(trainer: "Trainer", n_items: int, peaks: dict[int, int | None], log: Ca
 
 def _take_step(trainer: "Trainer", n_items: int) -> None:
     """Compute what a step does, on noise."""
-    separator, objective, device = trainer.separator, trainer.objective, trainer.device
+    separator, device = trainer.separator, trainer.device
     shape = (separator.n_channels, round(separator.segment * separator.sample_rate))
     targets = 0.1 * torch.randn(n_items, len(separator.sources), *shape, device=device)
     trainer.optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, trainer.precision, enabled=trainer.precision is not torch.float32):
-        separation = separator.analyze(targets.sum(1), targets)
-    trainer.scaler.scale(objective.loss(objective(separation))).backward()
+    trainer.scaler.scale(trainer.objective.loss(judge(trainer, targets.sum(1), targets))).backward()
     trainer.scaler.step(trainer.optimizer)
     trainer.scaler.update()
     if device.type == "cuda":

@@ -68,22 +68,36 @@ def take_step(trainer: "Trainer", batches: Iterator[Batch], position: int = 0) -
     return computed
 
 
+def judge(trainer: "Trainer", mixture: Tensor, targets: Tensor, present: Tensor | None = None) -> Judgement:
+    """Evaluate waveforms as the training does: in its precision, and keeping what the backward pass needs alone.
+
+    Args:
+        trainer: whose separator and objective.
+        mixture: (B, C, T).
+        targets: (B, S, C, T).
+        present: bool (B, S), as `Objective` takes it.
+    """
+    precision = trainer.precision
+    with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
+        separation = trainer.separator.analyze(
+            mixture.to(trainer.dtype), targets.to(trainer.dtype), wanted=trainer.objective.wanted
+        )
+    return trainer.objective(separation, present)
+
+
 def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence[int]) -> Pass:
     """Compute the gradient of a batch, part by part."""
-    objective, precision = trainer.objective, trainer.precision
+    objective = trainer.objective
     present = trainer.dataset.presence([(trainer.epoch, i) for i in items])
     counts, epoch = objective.count(present), trainer.step / trainer.steps_per_epoch  # of all parts
-    wanted = {quantity for term in objective.terms for quantity in term.inputs.values()}
     done, n_own = Pass(Judgement({}, {})), trainer.sampler.count_own(len(items))
     while done.n_seen < n_own:
         batch = next(batches)
         trainer.note(batch)
-        mixture, targets = (waveforms.to(trainer.dtype) for waveforms in batch.mix())
+        mixture, targets = batch.mix()
         present, began = batch.present, time.perf_counter() - batch.held
-        with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
-            separation = trainer.separator.analyze(mixture, targets, wanted=wanted)
-        judgement = objective(separation, None if present.numpy().all() else present)
-        del separation, mixture, targets  # what the backward pass needs is kept by it
+        judgement = judge(trainer, mixture, targets, None if present.numpy().all() else present)
+        del mixture, targets  # what the backward pass needs is kept by it
         loss = objective.loss(judgement, counts, epoch)
         trainer.scaler.scale(loss).backward()
         done.judged, done.loss, done.n_seen = (
