@@ -101,6 +101,11 @@ def test_the_largest_batch_is_found_by_steps(room, root, fits):
     assert lines[-1].endswith(f"the recipe's own batch of 4: training.accumulate={parts}")
 
 
+def test_the_largest_batch_is_looked_for_in_double_precision_too(room, root):
+    room(3)
+    assert find_batch(RECIPE, overrides=["training.precision=float64"], data=root, device="cpu").n_items == 3
+
+
 def test_where_not_even_one_segment_fits_it_is_said(room, root):
     room(0)
     with pytest.raises(TrainingError, match=r"^out of memory on cpu.* a batch of 4 segments of 0\.5 s needs"):
