@@ -96,6 +96,11 @@ class Objective(nn.Module):
             problems.append(Problem(("losses", 0, "weight"), message))
         return problems
 
+    @property
+    def wanted(self) -> set[str]:
+        """Name the quantities of a separation that the terms ask for."""
+        return {quantity for term in self.terms for quantity in term.inputs.values()}
+
     def forward(self, separation: Separation, present: Tensor | None = None) -> Judgement:
         """Evaluate one pass.
 

@@ -104,8 +104,9 @@ def _backward(separator: Separator, objective: Objective, n_items: int, precisio
     mixture = torch.empty(n_items, *shape, **exact)
     targets = torch.empty(n_items, len(separator.sources), *shape, **exact)
     with torch.autocast("cpu", dtype, enabled=dtype in HALVES):
-        separation = separator.analyze(mixture, targets)
+        separation = separator.analyze(mixture, targets, wanted=objective.wanted)
     sums = objective(separation).sums.values()
+    del separation, mixture, targets
     torch.stack([each.sum() for each in sums]).sum().backward()
 
 

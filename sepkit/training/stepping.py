@@ -68,6 +68,23 @@ def take_step(trainer: "Trainer", batches: Iterator[Batch], position: int = 0) -
     return computed
 
 
+def judge(trainer: "Trainer", mixture: Tensor, targets: Tensor, present: Tensor | None = None) -> Judgement:
+    """Evaluate waveforms as the training does: in its precision, and keeping what the backward pass needs alone.
+
+    Args:
+        trainer: whose separator and objective.
+        mixture: (B, C, T).
+        targets: (B, S, C, T).
+        present: bool (B, S), as `Objective` takes it.
+    """
+    precision = trainer.precision
+    with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
+        separation = trainer.separator.analyze(
+            mixture.to(trainer.dtype), targets.to(trainer.dtype), wanted=trainer.objective.wanted
+        )
+    return trainer.objective(separation, present)
+
+
 def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence[int]) -> Pass:
     """Compute the gradient of a batch, part by part."""
     objective = trainer.objective
@@ -77,7 +94,7 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
     while done.n_seen < n_own:
         batch = next(batches)
         trainer.note(batch)
-        mixture, targets = (waveforms.to(trainer.dtype) for waveforms in batch.mix())
+        mixture, targets = batch.mix()
         present, began = batch.present, time.perf_counter() - batch.held
         judgement = judge(trainer, mixture, targets, None if present.numpy().all() else present)
         del mixture, targets  # what the backward pass needs is kept by it
@@ -90,22 +107,6 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
         )
         done.computed += time.perf_counter() - began
     return done
-
-
-def judge(trainer: "Trainer", mixture: Tensor, targets: Tensor, present: Tensor | None = None) -> Judgement:
-    """Separate examples, and compute their losses.
-
-    Args:
-        trainer: whose separator, losses and precision.
-        mixture: (B, C, T).
-        targets: (B, S, C, T).
-        present: bool (B, S), which targets there are; None: all.
-    """
-    objective, precision = trainer.objective, trainer.precision
-    wanted = {quantity for term in objective.terms for quantity in term.inputs.values()}
-    with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
-        separation = trainer.separator.analyze(mixture, targets, wanted=wanted)
-    return objective(separation, present)
 
 
 def move(trainer: "Trainer", loss: Tensor) -> tuple[Tensor, bool]:
