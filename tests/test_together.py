@@ -74,9 +74,9 @@ def runs(recipe, tmp_path_factory):
         read[name, 1] = train_and_record(recipe, at[name, 1], [f"training.precision={name}"])
     read["moved", 1] = train_and_record(recipe, at["moved", 1], [*exact, "training.epochs=3"])
     calls = [(recipe, at[name, 2], [f"training.precision={name}"]) for name in PRECISIONS]
-    first = train_together([*calls, (recipe, at["moved", 2], [*exact, "training.epochs=1"])], folder)
+    first = train_together([*calls, (recipe, at["moved", 2], [*exact, "training.epochs=1"])])
     alone = train_and_record(recipe, at["moved", 2], [*exact, "training.epochs=2"])
-    last = train_together([(recipe, at["moved", 2], [*exact, "training.epochs=3"])], folder)
+    last = train_together([(recipe, at["moved", 2], [*exact, "training.epochs=3"])])
     for position, name in enumerate(PRECISIONS):
         read[name, 2] = [share[position] for share in first]
     read["moved", 2] = [[share[2] for share in first], [alone], [share[0] for share in last]]
@@ -120,7 +120,7 @@ def test_names_of_weights_are_those_of_one_process(runs):
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_examples_of_two_processes_are_disjoint_and_complete(runs, name):
     _, read = runs
-    one, (first, second) = read[name, 1], (list(map(tuple, share)) for share in read[name, 2])
+    one, (first, second) = read[name, 1], read[name, 2]
     assert len(first) == len(second) == len(one) / 2
     assert not set(first) & set(second)
     assert [number for pair in zip(first, second, strict=True) for number in pair] == one
@@ -129,9 +129,7 @@ def test_examples_of_two_processes_are_disjoint_and_complete(runs, name):
 def test_a_run_goes_on_with_other_numbers_of_processes(runs):
     places, read = runs
     one, (begun, alone, again) = read["moved", 1], read["moved", 2]
-    merged = [
-        tuple(number) for part in (begun, alone, again) for numbers in zip(*part, strict=True) for number in numbers
-    ]
+    merged = [number for part in (begun, alone, again) for numbers in zip(*part, strict=True) for number in numbers]
     assert merged == one
     assert [len(part) for part in (begun, alone, again)] == [2, 1, 2]
     states = [stored_state(places["moved", world]) for world in (1, 2)]
