@@ -343,6 +343,16 @@ def test_a_process_that_fails_takes_the_job_down_and_says_why_once(torchrun, ran
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("training.sharding=fsdp",)], ids=["whole", "sharded"])
+def test_a_dry_run_takes_the_step_of_all_processes_and_tells_the_share_of_one(torchrun, tmp_path, more):
+    tried = torchrun("tried", more=("--dry-run", "data.items_per_epoch=12", *more))
+    assert tried.returncode == 0, tried.stderr
+    assert tried.stdout.count("by 2 processes") == tried.stdout.count("  stems        2 x 2 x 2 x 4000") == 1
+    assert "GPU memory that a step needs of each process: " in tried.stdout
+    assert not (tmp_path / "tried").exists()
+
+
+@pytest.mark.slow
 def test_a_stop_of_one_process_stops_and_saves_all(torchrun, tmp_path):
     stopped = torchrun("stopped", "os.kill(os.getpid(), signal.SIGTERM)", "1", (1,))
     assert stopped.stderr.count("everything is saved") == 1
