@@ -192,6 +192,18 @@ def test_songs_to_validate_on_may_lie_beside_stem_folders(tmp_path):
     assert sorted(opened.songs["valid"][0].parts) == ["bass", "drums", "other", "vocals"]
 
 
+def test_a_stem_that_two_roots_spell_otherwise_is_one(tmp_path):
+    for root, n_songs, other in (("one", 2, "Bass"), ("two", 3, "bass")):
+        for i in range(n_songs):
+            for split in ("train", "valid"):
+                stems = {"vocals": noise(i), other: noise(i + 9)}
+                write_song(tmp_path / root / split / f"{root} {i}", stems)
+    sources = [Source(tmp_path / "one"), Source(tmp_path / "two")]
+    opened = open_sources(sources, Wanted("train", ("vocals",), RATE, 2))
+    assert opened.errors == []
+    assert {tuple(sorted(song.parts)) for song in opened.songs["train"]} == {("bass", "vocals")}
+
+
 # What is refused or told
 
 

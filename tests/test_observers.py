@@ -29,6 +29,7 @@ from training import (
 
 from sepkit import observers
 from sepkit.excerpts import Excerpt, shorten
+from sepkit.files import same_file_key
 from sepkit.observers import TrainingView
 from sepkit.observers.media import MediaSchedule, is_due, numbers_of, sounds_of
 from sepkit.observers.pictures import draw_excerpt, picture_file
@@ -213,6 +214,16 @@ def test_the_best_epoch_is_shown_at_the_end_unless_it_has_been(tmp_path):
     assert media.pictures["song, best epoch/picture"].name == "best_0007_song.png"
     assert len(list((tmp_path / "pictures").iterdir())) == 11
     assert not list(schedule.at_end(replace(view, finished=None)))
+
+
+@pytest.mark.parametrize("tracks", [("2_song", "song"), ("Song", "song"), ("a:b", "a_b"), ("x", "x")], ids=str)
+def test_each_excerpt_of_an_epoch_has_a_picture_of_its_own(tmp_path, tracks):
+    recipe = {"training": {"epochs": 1, "max_minutes": None}}
+    row = {"epoch": 1, "total_seconds": 1.0, "SDR": 0.0, "best": True}
+    excerpts = tuple(excerpt(1, 700, track) for track in tracks)
+    view = TrainingView(1, 1, row, (row,), None, tmp_path, recipe, None, None, excerpts)
+    list(MediaSchedule().after_epoch(view))
+    assert len({same_file_key(path.name) for path in (tmp_path / "pictures").iterdir()}) == 2
 
 
 @pytest.mark.parametrize("best", [1, 7, 20])

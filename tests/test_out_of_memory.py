@@ -21,6 +21,9 @@ def root(tmp_path_factory):
     return write_songs(tmp_path_factory.mktemp("songs"))
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
 @pytest.fixture
 def recipe_file(root, tmp_path):
     (path := tmp_path / "tiny.yaml").write_text(load_recipe(RECIPE, data=root).dump())
@@ -31,16 +34,16 @@ def recipe_file(root, tmp_path):
 def room(monkeypatch):
     """Let no more items than this through the network."""
 
-    def limit(n_items: int) -> list[int]:
+    def limit(n_items: int, error: Exception = FULL) -> list[int]:
         analyze, seen = Separator.analyze, []
 
-        def analyze_few(separator, mixture, targets=None):
+        def analyze_few(separator, mixture, targets=None, **given):
             if type(mixture) is not torch.Tensor:  # of the estimate, without values
-                return analyze(separator, mixture, targets)
+                return analyze(separator, mixture, targets, **given)
             seen.append(len(mixture))
             if len(mixture) > n_items:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return analyze(separator, mixture, targets)
+                raise error
+            return analyze(separator, mixture, targets, **given)
 
         monkeypatch.setattr(Separator, "analyze", analyze_few)
         monkeypatch.setattr("sepkit.training.out_of_memory._TYPES", ("cpu",))
@@ -63,14 +66,35 @@ def test_a_training_that_does_not_fit_says_what_it_needs_and_three_things_to_cha
         dry_run(RECIPE, data=root, device="cpu")
 
 
+FULL_LIBRARY = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+FULL_OTHER = RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)")
+
+
+@pytest.mark.parametrize("error", [FULL_LIBRARY, FULL_OTHER], ids=["library", "other device"])
+def test_errors_of_libraries_and_other_devices_tell_of_memory_too(room, root, tmp_path, error):
+    room(3, error)
+    with pytest.raises(TrainingError, match=r"^out of memory on cpu"):
+        make_run(root, tmp_path)()
+    assert find_batch(RECIPE, data=root, device="cpu").n_items == 3
+
+
+def test_another_error_stays_what_it_is(room, root, tmp_path):
+    room(3, RuntimeError("of another kind"))
+    with pytest.raises(RuntimeError, match=r"^of another kind$"):
+        make_run(root, tmp_path)()
+    with pytest.raises(RuntimeError, match=r"^of another kind$"):
+        find_batch(RECIPE, data=root, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
         (["training.accumulate=2"], "a batch of 4 segments of 0.5 s in 2 parts of 2 needs .* training.accumulate=4 "),
         (
             ["training.batch_size=1", "training.recompute=true"],
-            ": set separator.segment=0.25, set validation.batch_size=1, ",
+            ": set separator.segment=0.25, take a smaller network; or",
         ),
+        (["validation.batch_size=8"], ": set validation.batch_size=1, set training.accumulate=2 .parts of 2., set "),
         (["training.precision=float32"], "recompute=true, set training.precision=bfloat16; or"),
         (["training.batch_size=9", "training.accumulate=1"], r"set training.accumulate=3 \(parts of 3\)"),
     ],
@@ -139,6 +163,20 @@ def test_the_largest_batch_is_found_by_steps(room, root, fits):
     assert f"training.batch_size={found.n_items} training.accumulate=1 fits, " in lines[-1]
     parts = {1: 4, 3: 2, 5: 1, 99: 1}[fits]
     assert lines[-1].endswith(f"the recipe's own batch of 4: training.accumulate={parts}")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.precision=float64"],
+        ["training.precision=bfloat16", "training.ema=[0.9, 0.99]", "training.recompute=true"],
+        ["training.precision=float16", "training.deterministic=true", "training.clip=null"],
+    ],
+    ids=str,
+)
+def test_the_largest_batch_is_found_by_the_steps_of_the_recipe(room, root, overrides):
+    room(5)
+    assert find_batch(RECIPE, overrides=overrides, data=root, device="cpu").n_items == 5
 
 
 def test_where_not_even_one_segment_fits_it_is_said(room, root):

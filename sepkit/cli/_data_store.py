@@ -22,7 +22,7 @@ def add(commands: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument("--rate", type=int, metavar="HZ", help="convert to this rate (default: each file's own)")
     parser.add_argument("--limit", type=float, metavar="GB", help="most that the store may take")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="files decoded at once (default: one a core)")
     parser.set_defaults(job=_store)
 
 

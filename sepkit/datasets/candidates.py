@@ -86,10 +86,16 @@ def sort_names(names: tuple[str, ...], targets: tuple[str, ...]) -> Roles:
     return sort_stems(names, targets)
 
 
-def list_candidates(catalogue: Catalogue, wanted: Wanted) -> list[Candidate]:
-    """List the tracks of a split."""
+def list_candidates(catalogue: Catalogue, wanted: Wanted, spellings: tuple[str, ...] | None = None) -> list[Candidate]:
+    """List the tracks of a split.
+
+    Args:
+        catalogue: of the set.
+        wanted: of it.
+        spellings: see `choose_spellings`; None: those of the set.
+    """
     manifest = catalogue.manifest
-    spellings = _choose_spellings(manifest.rows)
+    spellings = choose_spellings(manifest.rows) if spellings is None else spellings
     return [
         _make_candidate(catalogue, wanted, track, rows, spellings)
         for (split, track), rows in manifest.tracks().items()
@@ -97,8 +103,12 @@ def list_candidates(catalogue: Catalogue, wanted: Wanted) -> list[Candidate]:
     ]
 
 
-def _choose_spellings(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Name stems that tracks spell in upper and lower case: as most do."""
+def choose_spellings(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Name stems that tracks spell in upper and lower case: as most do.
+
+    Args:
+        rows: of one or several sets.
+    """
     counts = Counter(row.stem for row in rows)
     spelled: dict[str, list[str]] = {}
     for name in sorted(counts, reverse=True):  # lower case first, of those that are as frequent

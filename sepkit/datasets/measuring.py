@@ -17,7 +17,7 @@ from sepkit.devices import available_cores
 from sepkit.disk import OutputError
 from sepkit.terminal import bar_option
 
-VERSION = 5  # of what is measured
+VERSION = 6  # of what is measured
 _KEPT_EVERY = 2.0  # s after which what was measured is written
 _Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 

@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sepkit.datasets.candidates import Candidate, StemMap, Wanted, find_unknown, known_names, list_candidates
+from sepkit.datasets.candidates import (
+    Candidate,
+    StemMap,
+    Wanted,
+    choose_spellings,
+    find_unknown,
+    known_names,
+    list_candidates,
+)
 from sepkit.datasets.catalogue import Catalogue, probe
 from sepkit.datasets.choosing import choose
 from sepkit.datasets.faults import check
@@ -134,11 +142,12 @@ def _find_sets(sources: Sequence[Source], wanted: Wanted) -> list[_Set]:
     manifests = [find(source.root, source.layout, TRAINED, wanted.targets, required) for source in sources]
     if not any("valid" in manifest.splits for manifest in manifests):
         manifests = [set_aside(manifest) for manifest in manifests]
+    catalogues = [probe(keep_splits(manifest, TRAINED)) for manifest in manifests]
+    spellings = choose_spellings(row for catalogue in catalogues for row in catalogue.manifest.rows)
     sets = []
-    for source, manifest in zip(sources, manifests, strict=True):
-        catalogue = probe(keep_splits(manifest, TRAINED))
+    for source, catalogue in zip(sources, catalogues, strict=True):
         asked = {split: replace(wanted, split=split, stems=source.stems) for split in TRAINED}
-        candidates = {split: list_candidates(catalogue, each) for split, each in asked.items()}
+        candidates = {split: list_candidates(catalogue, each, spellings) for split, each in asked.items()}
         sets.append(_Set(source, catalogue, candidates))
     return sets
 

@@ -71,7 +71,7 @@ class MediaSchedule:
 
     def _draw(self, folder: Path, kind: str, epoch: int, number: int, excerpt: Excerpt, name: str) -> dict[str, Path]:
         """Draw an excerpt, whose number is in the name of the file; numbers and sounds are not lost with it."""
-        label = f"{kind}_{epoch:04d}" + (f"_{number}" if number > 1 else "")
+        label = f"{kind}_{epoch:04d}" + (f"-{number}" if number > 1 else "")  # a track may begin with "2_"
         if self._drawing:
             try:
                 return {f"{name}/picture": picture_file(folder, label, excerpt)}

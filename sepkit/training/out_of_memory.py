@@ -13,15 +13,18 @@ from sepkit.generators import borrowed_generators
 from sepkit.joining import is_job
 from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
+from sepkit.training.determinism import deterministic_algorithms
 from sepkit.training.memory import estimate_memory, share_of
 from sepkit.training.opening import open_data
 from sepkit.training.signals import TrainingError
+from sepkit.training.stepping import judge, move
 
 if TYPE_CHECKING:
     from sepkit.training.loop import Trainer
 
 _GB = 2**30  # bytes
 _TYPES = ("cuda",)  # of devices whose full memory is an error that can be caught
+_SIGNS = ("out of memory", "ALLOC_FAILED")  # in errors of CUDA's libraries and of other devices, which have no class
 _N_STEPS = 2  # the first of which makes the optimizer's values
 
 
@@ -34,9 +37,15 @@ def telling_memory(trainer: "Trainer") -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _tells_of_memory(error):
+            raise
         way_on = f"; {trainer.folder.way_on()}" if trainer.folder and trainer.step else ""
         raise TrainingError(describe_lack(trainer.recipe, trainer.device, trainer.processes.world) + way_on) from error
+
+
+def _tells_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _SIGNS)
 
 
 def describe_lack(recipe: Recipe, device: torch.device, world: int = 1) -> str:
@@ -74,13 +83,17 @@ def _list_remedies(recipe: Recipe, world: int) -> list[str]:
     """List what needs less memory and is not in the recipe yet, what changes the result least first."""
     training, segment = recipe.training, recipe.separator.segment
     size = training.batch_size
+    share = -(-size // training.accumulate // world)  # at a time
     more = next((n for n in range(training.accumulate + 1, size + 1) if size % (n * world) == 0), 0)
+    validated = recipe.validation.batch_size or share
+    validate_fewer = ["set validation.batch_size=1"] if validated > 1 else []
     return [
+        *(validate_fewer if validated > share else []),
         *([f"set training.accumulate={more} (parts of {size // more})"] if more else []),
         *(["set training.recompute=true"] if not training.recompute else []),
         *(["set training.precision=bfloat16"] if training.precision not in ("auto", "bfloat16", "float16") else []),
         f"set separator.segment={segment / 2:g}",
-        "set validation.batch_size=1",
+        *(validate_fewer if validated <= share else []),
         "take a smaller network",
     ]
 
@@ -139,7 +152,8 @@ def find_batch(
         raise ValueError(f"--find-batch needs a GPU with CUDA, got {chosen}: set training.batch_size by hand")
     unread = ["data.sampling.activity=null", "data.variants=[]", "data.store=off"]
     checked = load_recipe(recipe, [*overrides, *unread], data, initial, trust)
-    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen):
+    repeating = deterministic_algorithms(chosen, checked.training.deterministic)
+    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen), repeating:
         from sepkit.training.loop import Trainer  # which tells of lacking memory by this module
 
         trainer = Trainer(checked, open_data(checked), chosen)
@@ -177,7 +191,9 @@ def _try(trainer: "Trainer", n_items: int, peaks: dict[int, int | None], log: Ca
         for _ in range(_N_STEPS):
             _take_step(trainer, n_items)
         fits, peaks[n_items] = True, peak_memory(trainer.device)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _tells_of_memory(error):
+            raise
         fits = False
     trainer.optimizer.zero_grad(set_to_none=True)
     gc.collect()  # what failed holds tensors until then
@@ -189,15 +205,14 @@ def _try(trainer: "Trainer", n_items: int, peaks: dict[int, int | None], log: Ca
 
 def _take_step(trainer: "Trainer", n_items: int) -> None:
     """Compute what a step does, on noise."""
-    separator, objective, device = trainer.separator, trainer.objective, trainer.device
+    separator, device = trainer.separator, trainer.device
     shape = (separator.n_channels, round(separator.segment * separator.sample_rate))
-    targets = 0.1 * torch.randn(n_items, len(separator.sources), *shape, device=device)
+    targets = 0.1 * torch.randn(n_items, len(separator.sources), *shape, device=device, dtype=trainer.dtype)
     trainer.optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, trainer.precision, enabled=trainer.precision is not torch.float32):
-        separation = separator.analyze(targets.sum(1), targets)
-    trainer.scaler.scale(objective.loss(objective(separation))).backward()
-    trainer.scaler.step(trainer.optimizer)
-    trainer.scaler.update()
+    loss = trainer.objective.loss(judge(trainer, targets.sum(1), targets))
+    del targets
+    trainer.scaler.scale(loss).backward()
+    move(trainer, loss.detach())
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

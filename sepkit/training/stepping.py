@@ -55,7 +55,7 @@ def take_step(trainer: "Trainer", batches: Iterator[Batch], position: int = 0) -
     done = _differentiate(trainer, batches, items)
     began = time.perf_counter()
     done.loss = sum_gradients(trainer.processes, trainer.parameters, done.loss)
-    norm, taken = _move(trainer, done.loss)
+    norm, taken = move(trainer, done.loss)
     computed = done.computed + time.perf_counter() - began
     _count(trainer, done, items, norm, taken)
     trainer.step += 1
@@ -70,20 +70,17 @@ def take_step(trainer: "Trainer", batches: Iterator[Batch], position: int = 0) -
 
 def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence[int]) -> Pass:
     """Compute the gradient of a batch, part by part."""
-    objective, precision = trainer.objective, trainer.precision
+    objective = trainer.objective
     present = trainer.dataset.presence([(trainer.epoch, i) for i in items])
     counts, epoch = objective.count(present), trainer.step / trainer.steps_per_epoch  # of all parts
-    wanted = {quantity for term in objective.terms for quantity in term.inputs.values()}
     done, n_own = Pass(Judgement({}, {})), trainer.sampler.count_own(len(items))
     while done.n_seen < n_own:
         batch = next(batches)
         trainer.note(batch)
         mixture, targets = (waveforms.to(trainer.dtype) for waveforms in batch.mix())
         present, began = batch.present, time.perf_counter() - batch.held
-        with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
-            separation = trainer.separator.analyze(mixture, targets, wanted=wanted)
-        judgement = objective(separation, None if present.numpy().all() else present)
-        del separation, mixture, targets  # what the backward pass needs is kept by it
+        judgement = judge(trainer, mixture, targets, None if present.numpy().all() else present)
+        del mixture, targets  # what the backward pass needs is kept by it
         loss = objective.loss(judgement, counts, epoch)
         trainer.scaler.scale(loss).backward()
         done.judged, done.loss, done.n_seen = (
@@ -95,8 +92,29 @@ def _differentiate(trainer: "Trainer", batches: Iterator[Batch], items: Sequence
     return done
 
 
-def _move(trainer: "Trainer", loss: Tensor) -> tuple[Tensor, bool]:
-    """Move the weights along the clipped gradient; return its norm, and whether the step was taken."""
+def judge(trainer: "Trainer", mixture: Tensor, targets: Tensor, present: Tensor | None = None) -> Judgement:
+    """Separate examples, and compute their losses.
+
+    Args:
+        trainer: whose separator, losses and precision.
+        mixture: (B, C, T).
+        targets: (B, S, C, T).
+        present: bool (B, S), which targets there are; None: all.
+    """
+    objective, precision = trainer.objective, trainer.precision
+    wanted = {quantity for term in objective.terms for quantity in term.inputs.values()}
+    with torch.autocast(trainer.device.type, precision, enabled=precision in HALVES):
+        separation = trainer.separator.analyze(mixture, targets, wanted=wanted)
+    return objective(separation, present)
+
+
+def move(trainer: "Trainer", loss: Tensor) -> tuple[Tensor, bool]:
+    """Move the weights along the clipped gradient; return its norm, and whether the step was taken.
+
+    Args:
+        trainer: whose weights have gradients.
+        loss: of the batch, ().
+    """
     for group, rate in zip(trainer.optimizer.param_groups, trainer.base_rates, strict=True):
         group["lr"] = rate * trainer.schedule.factor(trainer.place)
     trainer.scaler.unscale_(trainer.optimizer)
