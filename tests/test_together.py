@@ -146,6 +146,31 @@ def test_each_process_has_its_random_state_in_the_checkpoint(runs):
     assert not torch.equal(other["cpu"], states[1]["cpu"])
 
 
+class Scaled(nn.Module):
+    """An error in units of those seen before, which each process measures on its own examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("usual", torch.ones(()))
+
+    def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return an error per item, (B,)."""
+        error = (estimate - target).abs().flatten(1).mean(1)
+        with torch.no_grad():
+            self.usual.lerp_(error.mean(), 0.5)
+        return error / self.usual.clone()
+
+
+@pytest.mark.slow
+def test_when_checkpoints_are_written_changes_nothing_of_losses_that_measure(recipe, tmp_path):
+    losses = "losses=[{class: test_together.Scaled}]"
+    runs = {"few": [losses], "many": [losses, "training.checkpoint_minutes=1e-9"]}
+    train_together([(recipe, str(tmp_path / name), overrides) for name, overrides in runs.items()])
+    few, many = (stored_state(tmp_path / name) for name in runs)
+    assert_equal(few["objective"], many["objective"])
+    assert_equal(few["separator"], many["separator"])
+
+
 # One process, which stands for several
 
 
