@@ -115,7 +115,7 @@ class ShardedOptimizer:
             self._forms = [self._take_one_by_one(group) for group in self.optimizer.param_groups]
 
     def _take_one_by_one(self, group: dict[str, Any]) -> dict[str, Any]:
-        """Let a step move weight by weight, as torch takes no sharded and whole ones at once; return what was set."""
+        """Set a step to move weight by weight, as torch takes no sharded and whole ones at once; return the former."""
         former = {form: group[form] for form in ("fused", "foreach") if form in group}
         group.update(dict.fromkeys(former, False))
         return former
