@@ -22,10 +22,11 @@ _stores: list[dist.Store] = []  # of the job this process belongs to, if any: on
 
 def is_main() -> bool:
     """Return whether this process is the first of its job, or alone."""
-    return int(os.environ.get("RANK", 0)) == 0 or not _is_job()
+    return int(os.environ.get("RANK", 0)) == 0 or not is_job()
 
 
-def _is_job() -> bool:
+def is_job() -> bool:
+    """Return whether this process is one of several that torchrun started."""
     return all(os.environ.get(name) for name in _GIVEN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
@@ -43,7 +44,7 @@ def joined(device: str = "auto") -> Iterator[tuple[Processes, torch.device]]:
         ValueError: there is no such device, or not one for each process.
         LostProcessError: another process has ended.
     """
-    if not _is_job():
+    if not is_job():
         yield Processes(), choose_device(device)
         return
     processes = _read_environment()

@@ -10,6 +10,7 @@ from sepkit.cli import train_command
 from sepkit.recipe import load_recipe
 from sepkit.separator import Separator
 from sepkit.training import TrainingError, dry_run, find_batch
+from sepkit.training.memory import share_of
 from sepkit.training.out_of_memory import describe_lack, find_largest
 
 CPU = torch.device("cpu")
@@ -21,6 +22,12 @@ def root(tmp_path_factory):
 
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.fixture
+def recipe_file(root, tmp_path):
+    (path := tmp_path / "tiny.yaml").write_text(load_recipe(RECIPE, data=root).dump())
+    return path
 
 
 @pytest.fixture
@@ -97,6 +104,39 @@ def test_only_what_is_not_done_yet_is_advised(overrides, expected, root):
     assert re.search(expected, describe_lack(load_recipe(RECIPE, overrides, data=root), CPU))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], r"of 4 segments of 0\.5 s, which 2 processes share, needs .* GB in each, as estimated: set training\.acc"),
+        (
+            ["training.accumulate=2"],
+            r"in 2 parts of 2, which 2 processes share, needs .*: set training\.recompute=true",
+        ),
+        (["training.sharding=fsdp"], r"which 2 processes share, needs more than that: set training\.accumulate=2 "),
+    ],
+    ids=str,
+)
+def test_of_several_processes_the_share_of_each_is_told(overrides, expected, root):
+    assert re.search(expected, describe_lack(load_recipe(RECIPE, overrides, data=root), CPU, 2))
+
+
+def test_a_share_is_that_of_the_process_with_the_most(root):
+    recipe = load_recipe(RECIPE, ["training.batch_size=10", "training.accumulate=2"], data=root)
+    assert [share_of(recipe, world).training.batch_size for world in (1, 2, 3, 5)] == [10, 6, 4, 2]
+
+
+def test_several_processes_do_not_look_for_the_largest_batch(recipe_file, capsys, monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    codes = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        codes.append(train_command([str(recipe_file), "--find-batch"]))
+    assert codes == [2, 0]
+    said = "sepkit-train: --find-batch tries what one GPU holds: start it without torchrun; n processes hold n times as"
+    assert capsys.readouterr().err.count(said) == 1
+
+
 def test_a_network_that_cannot_be_estimated_is_told_all_the_same(root, monkeypatch):
     monkeypatch.setattr("sepkit.training.out_of_memory.estimate_memory", lambda _: 1 / 0)
     assert "needs more than that: set" in describe_lack(load_recipe(RECIPE, data=root), CPU)
@@ -145,10 +185,9 @@ def test_where_not_even_one_segment_fits_it_is_said(room, root):
         find_batch(RECIPE, data=root, device="cpu")
 
 
-def test_another_device_than_a_gpu_is_refused(root, capsys, tmp_path, monkeypatch):
+def test_another_device_than_a_gpu_is_refused(recipe_file, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(load_recipe(RECIPE, data=root).dump())
-    assert train_command(["tiny.yaml", "--find-batch", "--device", "cpu"]) == 2
+    assert train_command([str(recipe_file), "--find-batch", "--device", "cpu"]) == 2
     said = "--find-batch needs a GPU with CUDA, got cpu: set training.batch_size by hand"
     assert said in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]

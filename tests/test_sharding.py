@@ -71,7 +71,7 @@ def assert_near(some: dict[str, Tensor], others: dict[str, Tensor], tolerance: f
 
 def test_a_sharded_training_is_that_of_one_process(root, tmp_path):
     calls = [(recipe_of(root), str(tmp_path / name), [*EXACT, FSDP, *CASES[name]]) for name in CASES]
-    train_together(calls, tmp_path)
+    train_together(calls)
     for name in CASES:
         assert_same(tmp_path / name, train_alone(root, tmp_path / f"{name} alone", [*EXACT, *CASES[name]]))
 
@@ -81,11 +81,11 @@ def test_a_run_may_change_its_processes_and_whether_it_is_sharded(root, tmp_path
     constant, lines = [*EXACT, "training.schedule={class: Constant}"], []
     longer = [[*constant, f"training.epochs={n}"] for n in range(1, 6)]
     run = str(tmp_path / "run")
-    train_together([(recipe_of(root), run, [*longer[0], FSDP])], tmp_path)
+    train_together([(recipe_of(root), run, [*longer[0], FSDP])])
     train_alone(root, tmp_path / "run", [*longer[1], FSDP], lines)
     assert "training.sharding spreads nothing, since one process trains: `torchrun` starts several" in lines
     later = [[*longer[2]], [*longer[3], FSDP]]
-    train_together([(recipe_of(root), run, overrides) for overrides in later], tmp_path)
+    train_together([(recipe_of(root), run, overrides) for overrides in later])
     train_alone(root, tmp_path / "run", longer[4])
     assert_same(tmp_path / "run", train_alone(root, tmp_path / "alone", longer[4]))
 
@@ -106,9 +106,30 @@ def test_networks_with_blocks_train_sharded_as_they_do_in_one_process(root, tmp_
         network = json.dumps({"class": name, **SMALL.get(name, {})})
         transform = [f"separator.transform={TRANSFORMS[name]}"] if name in TRANSFORMS else []
         changed[name] = [f"separator.network={network}", *transform, *EXACT[:1], *EXACT[2:], "training.clip=null"]
-    train_together([(recipe_of(root), str(tmp_path / name), [*changed[name], FSDP]) for name in changed], tmp_path)
+    train_together([(recipe_of(root), str(tmp_path / name), [*changed[name], FSDP]) for name in changed])
     for name, overrides in changed.items():
         assert_same(tmp_path / name, train_alone(root, tmp_path / f"{name} alone", overrides), 1e-8)
+
+
+class Tempered(nn.Module):
+    """A loss with a weight of its own, which stays whole where those of the network are spread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.zeros(1))
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Return an error per item, (B,)."""
+        return (estimate - target).abs().flatten(1).mean(1) * self.sharpness.neg().exp() + self.sharpness
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["foreach", "fused"])
+def test_losses_that_learn_train_beside_sharded_weights(root, tmp_path, form):
+    overrides = [*EXACT, "losses=[{class: test_sharding.Tempered}]"]
+    overrides += [f"training.optimizer={{class: AdamW, lr: 0.01, {form}: true}}"]
+    train_together([(recipe_of(root), str(tmp_path / "sharded"), [*overrides, FSDP])])
+    assert_same(tmp_path / "sharded", train_alone(root, tmp_path / "alone", overrides))
 
 
 class _Whitening(torch.optim.SGD):

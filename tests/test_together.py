@@ -74,9 +74,9 @@ def runs(recipe, tmp_path_factory):
         read[name, 1] = train_and_record(recipe, at[name, 1], [f"training.precision={name}"])
     read["moved", 1] = train_and_record(recipe, at["moved", 1], [*exact, "training.epochs=3"])
     calls = [(recipe, at[name, 2], [f"training.precision={name}"]) for name in PRECISIONS]
-    first = train_together([*calls, (recipe, at["moved", 2], [*exact, "training.epochs=1"])], folder)
+    first = train_together([*calls, (recipe, at["moved", 2], [*exact, "training.epochs=1"])])
     alone = train_and_record(recipe, at["moved", 2], [*exact, "training.epochs=2"])
-    last = train_together([(recipe, at["moved", 2], [*exact, "training.epochs=3"])], folder)
+    last = train_together([(recipe, at["moved", 2], [*exact, "training.epochs=3"])])
     for position, name in enumerate(PRECISIONS):
         read[name, 2] = [share[position] for share in first]
     read["moved", 2] = [[share[2] for share in first], [alone], [share[0] for share in last]]
@@ -120,7 +120,7 @@ def test_names_of_weights_are_those_of_one_process(runs):
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_examples_of_two_processes_are_disjoint_and_complete(runs, name):
     _, read = runs
-    one, (first, second) = read[name, 1], (list(map(tuple, share)) for share in read[name, 2])
+    one, (first, second) = read[name, 1], read[name, 2]
     assert len(first) == len(second) == len(one) / 2
     assert not set(first) & set(second)
     assert [number for pair in zip(first, second, strict=True) for number in pair] == one
@@ -129,9 +129,7 @@ def test_examples_of_two_processes_are_disjoint_and_complete(runs, name):
 def test_a_run_goes_on_with_other_numbers_of_processes(runs):
     places, read = runs
     one, (begun, alone, again) = read["moved", 1], read["moved", 2]
-    merged = [
-        tuple(number) for part in (begun, alone, again) for numbers in zip(*part, strict=True) for number in numbers
-    ]
+    merged = [number for part in (begun, alone, again) for numbers in zip(*part, strict=True) for number in numbers]
     assert merged == one
     assert [len(part) for part in (begun, alone, again)] == [2, 1, 2]
     states = [stored_state(places["moved", world]) for world in (1, 2)]
@@ -146,6 +144,31 @@ def test_each_process_has_its_random_state_in_the_checkpoint(runs):
     assert "ranks" not in states[0]
     (other,) = states[1]["ranks"]
     assert not torch.equal(other["cpu"], states[1]["cpu"])
+
+
+class Scaled(nn.Module):
+    """An error in units of those seen before, which each process measures on its own examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("usual", torch.ones(()))
+
+    def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return an error per item, (B,)."""
+        error = (estimate - target).abs().flatten(1).mean(1)
+        with torch.no_grad():
+            self.usual.lerp_(error.mean(), 0.5)
+        return error / self.usual.clone()
+
+
+@pytest.mark.slow
+def test_when_checkpoints_are_written_changes_nothing_of_losses_that_measure(recipe, tmp_path):
+    losses = "losses=[{class: test_together.Scaled}]"
+    runs = {"few": [losses], "many": [losses, "training.checkpoint_minutes=1e-9"]}
+    train_together([(recipe, str(tmp_path / name), overrides) for name, overrides in runs.items()])
+    few, many = (stored_state(tmp_path / name) for name in runs)
+    assert_equal(few["objective"], many["objective"])
+    assert_equal(few["separator"], many["separator"])
 
 
 # One process, which stands for several
@@ -342,6 +365,16 @@ def test_a_process_that_fails_takes_the_job_down_and_says_why_once(torchrun, ran
     assert failed.returncode == 1
     lines = [line for line in failed.stderr.splitlines() if line.startswith("sepkit-train: ")]
     assert lines == ["sepkit-train: the reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("training.sharding=fsdp",)], ids=["whole", "sharded"])
+def test_a_dry_run_takes_the_step_of_all_processes_and_tells_the_share_of_one(torchrun, tmp_path, more):
+    tried = torchrun("tried", more=("--dry-run", "data.items_per_epoch=12", *more))
+    assert tried.returncode == 0, tried.stderr
+    assert tried.stdout.count("by 2 processes") == tried.stdout.count("  stems        2 x 2 x 2 x 4000") == 1
+    assert "GPU memory that a step needs of each process: " in tried.stdout
+    assert not (tmp_path / "tried").exists()
 
 
 @pytest.mark.slow

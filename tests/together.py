@@ -1,46 +1,42 @@
 """Trainings of several processes, for tests: what torchrun does, without torchrun; and what each of them trained on."""
 
-import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from unittest import mock
 
 from sepkit.datasets import loader
 from sepkit.training import train
 
 Call = tuple[dict, str, list[str]]  # recipe, run folder, overrides
+Number = tuple[int, int]  # epoch, item
+LOADED = ["sepkit.training.train", "torch._dynamo", "torch.distributed.fsdp"]  # once, which takes seconds
 
 
-def train_together(calls: Sequence[Call], folder: Path, world: int = 2) -> list[list]:
+def train_together(calls: Sequence[Call], world: int = 2) -> list[list[list[Number]]]:
     """Train in one job of several processes, one call after the other; return what each process read, by call."""
-    given = folder / "calls.json"
-    given.write_text(json.dumps(calls))
+    is_loaded_once = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if is_loaded_once else "spawn")
+    if is_loaded_once:
+        context.set_forkserver_preload(LOADED)
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        job = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "localhost"}
-        job["MASTER_PORT"] = free.getsockname()[1]
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(given)],
-            env={**os.environ, **{name: str(v) for name, v in {**job, "RANK": rank, "LOCAL_RANK": rank}.items()}},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    ended = [(*process.communicate(timeout=300), process.returncode) for process in running]
-    assert [code for _, _, code in ended] == [0] * world, ended
-    return [json.loads(out.splitlines()[-1]) for out, _, _ in ended]
+        port = free.getsockname()[1]
+    job = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    shares = [({**os.environ, **job, "RANK": rank, "LOCAL_RANK": rank}, calls) for rank in range(world)]
+    with context.Pool(world) as pool:
+        return pool.starmap_async(_train_share, shares, chunksize=1).get(timeout=300)
 
 
-def train_and_record(recipe: dict, run: str, overrides: list[str], **more) -> list[tuple[int, int]]:
+def _train_share(environment: Mapping[str, object], calls: Sequence[Call]) -> list[list[Number]]:
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    return [train_and_record(*call) for call in calls]
+
+
+def train_and_record(recipe: dict, run: str, overrides: list[str], **more) -> list[Number]:
     """Train, and return the numbers of the examples that this process read, in their order."""
     numbers, fill = [], loader._Filling.__getitem__
 
@@ -56,8 +52,3 @@ def train_and_record(recipe: dict, run: str, overrides: list[str], **more) -> li
             stack.enter_context(mock.patch(f"sepkit.training.afterwards.{name}"))
         train(recipe, run, overrides=overrides, device="cpu", quiet=True, log=str, **more)
     return numbers
-
-
-if __name__ == "__main__":
-    read = [train_and_record(*call) for call in json.loads(Path(sys.argv[1]).read_text())]
-    print(json.dumps(read))

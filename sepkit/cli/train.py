@@ -47,11 +47,13 @@ def _train(options: argparse.Namespace) -> int:
     from sepkit.processes import retain_freed_memory
 
     retain_freed_memory()
-    if options.dry_run and not is_main():
+    if options.find_batch and not is_main():
         return 0
     shared = pick(options, "overrides", "data", "initial", "trust", "device")
     if options.dry_run:
         result = training.dry_run(options.recipe, **shared, log=print_line)
+        if not is_main():
+            return 0
         for name, shape in result.shapes.items():
             print(f"  {name:12} {' x '.join(map(str, shape))}")
         peak = "unknown" if result.peak_memory is None else f"{result.peak_memory / 2**20:.0f} MB"

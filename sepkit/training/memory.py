@@ -66,20 +66,41 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
     return held + tensors.most, round(_SPARE * (held + max(tensors.most, at_the_step))) + _LIBRARIES
 
 
-def tell_memory(recipe: Recipe, device: torch.device, log: Callable[[str], object]) -> tuple[int, int] | None:
+def share_of(recipe: Recipe, world: int) -> Recipe:
+    """Return a recipe whose batch is what one of several processes has of it, at most."""
+    training = recipe.training
+    part = -(-training.batch_size // training.accumulate // world)
+    own = training.model_copy(update={"batch_size": training.accumulate * part})
+    return recipe.model_copy(update={"training": own})
+
+
+def tell_memory(
+    recipe: Recipe, device: torch.device, log: Callable[[str], object], world: int = 1
+) -> tuple[int, int] | None:
     """Show what `estimate_memory` finds in the log, and refuse what cannot fit; None where it cannot tell.
+
+    Args:
+        recipe: checked.
+        device: of this process.
+        log: called with a line.
+        world: processes that share each batch; what they shard is not estimated.
 
     Raises:
         TrainingError: a step needs more memory than the device has.
     """
+    each = " of each process" if world > 1 else ""
+    if each and recipe.training.sharding:
+        log(f"GPU memory that a step needs{each}: not known, since training.sharding spreads it")
+        return None
+    recipe = share_of(recipe, world)
     try:
         needed = estimate_memory(recipe)
     except Exception as error:  # whatever a network from elsewhere does with tensors that have no values
         reason = (str(error).splitlines() or [""])[0]
-        log(f"GPU memory that a step needs: not known ({type(error).__name__}: {reason})")
+        log(f"GPU memory that a step needs{each}: not known ({type(error).__name__}: {reason})")
         return None
-    low, high = (each / 2**30 for each in needed)
-    log(f"GPU memory that a step needs: {low:.1f} to {high:.1f} GB, as estimated")
+    low, high = (n_bytes / 2**30 for n_bytes in needed)
+    log(f"GPU memory that a step needs{each}: {low:.1f} to {high:.1f} GB, as estimated")
     total = total_memory(device)
     if total is not None and (least := _least(recipe, device, needed[0])) > total:
         raise TrainingError(

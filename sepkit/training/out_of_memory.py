@@ -10,10 +10,11 @@ import torch
 
 from sepkit.devices import choose_device, peak_memory, total_memory
 from sepkit.generators import borrowed_generators
+from sepkit.joining import is_job
 from sepkit.processes import end_if_spawned
 from sepkit.recipe import Recipe, importable, load_recipe
 from sepkit.training.determinism import deterministic_algorithms
-from sepkit.training.memory import estimate_memory
+from sepkit.training.memory import estimate_memory, share_of
 from sepkit.training.opening import open_data
 from sepkit.training.signals import TrainingError
 from sepkit.training.stepping import judge, move
@@ -40,49 +41,59 @@ def telling_memory(trainer: "Trainer") -> Iterator[None]:
         if not _tells_of_memory(error):
             raise
         way_on = f"; {trainer.folder.way_on()}" if trainer.folder and trainer.step else ""
-        raise TrainingError(describe_lack(trainer.recipe, trainer.device) + way_on) from error
+        raise TrainingError(describe_lack(trainer.recipe, trainer.device, trainer.processes.world) + way_on) from error
 
 
 def _tells_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _SIGNS)
 
 
-def describe_lack(recipe: Recipe, device: torch.device) -> str:
-    """Describe that a step does not fit into the memory of a device, and three things that change it."""
+def describe_lack(recipe: Recipe, device: torch.device, world: int = 1) -> str:
+    """Describe that a step does not fit into the memory of a device, and three things that change it.
+
+    Args:
+        recipe: which is trained.
+        device: of this process.
+        world: processes that share each batch.
+    """
     training, segment = recipe.training, recipe.separator.segment
     size = training.batch_size // training.accumulate
     total = total_memory(device)
     has = f", which has {total / _GB:.1f} GB" if total is not None else ""
     parts = f" in {training.accumulate} parts of {size}" if training.accumulate > 1 else ""
-    remedies = ", ".join(_list_remedies(recipe)[:3])
+    shared = f", which {world} processes share," if world > 1 else ""
+    remedies = ", ".join(_list_remedies(recipe, world)[:3])
     return (
-        f"out of memory on {device}{has}: a batch of {training.batch_size} segments of {segment:g} s{parts} needs "
-        f"{_describe_need(recipe)}: {remedies}; or see what fits by sepkit-train --find-batch"
+        f"out of memory on {device}{has}: a batch of {training.batch_size} segments of {segment:g} s{parts}{shared} "
+        f"needs {_describe_need(recipe, world)}: {remedies}; or see what fits by sepkit-train --find-batch"
     )
 
 
-def _describe_need(recipe: Recipe) -> str:
+def _describe_need(recipe: Recipe, world: int) -> str:
+    if world > 1 and recipe.training.sharding:
+        return "more than that"
     try:
-        low, high = (each / _GB for each in estimate_memory(recipe))
+        low, high = (each / _GB for each in estimate_memory(share_of(recipe, world)))
     except Exception:  # whatever a network from elsewhere does with tensors that have no values
         return "more than that"
-    return f"{low:.1f} to {high:.1f} GB, as estimated"
+    return f"{low:.1f} to {high:.1f} GB{' in each' if world > 1 else ''}, as estimated"
 
 
-def _list_remedies(recipe: Recipe) -> list[str]:
+def _list_remedies(recipe: Recipe, world: int) -> list[str]:
     """List what needs less memory and is not in the recipe yet, what changes the result least first."""
     training, segment = recipe.training, recipe.separator.segment
-    size = training.batch_size // training.accumulate
-    more = next((n for n in range(training.accumulate + 1, training.batch_size + 1) if training.batch_size % n == 0), 0)
-    validated = recipe.validation.batch_size or size
+    size = training.batch_size
+    share = -(-size // training.accumulate // world)  # at a time
+    more = next((n for n in range(training.accumulate + 1, size + 1) if size % (n * world) == 0), 0)
+    validated = recipe.validation.batch_size or share
     validate_fewer = ["set validation.batch_size=1"] if validated > 1 else []
     return [
-        *(validate_fewer if validated > size else []),
-        *([f"set training.accumulate={more} (parts of {training.batch_size // more})"] if size > 1 else []),
+        *(validate_fewer if validated > share else []),
+        *([f"set training.accumulate={more} (parts of {size // more})"] if more else []),
         *(["set training.recompute=true"] if not training.recompute else []),
         *(["set training.precision=bfloat16"] if training.precision not in ("auto", "bfloat16", "float16") else []),
         f"set separator.segment={segment / 2:g}",
-        *(validate_fewer if validated <= size else []),
+        *(validate_fewer if validated <= share else []),
         "take a smaller network",
     ]
 
@@ -126,12 +137,16 @@ def find_batch(
         log: called with a line on each batch that is tried, and with the settings that fit.
 
     Raises:
-        ValueError: the device is no GPU whose memory ends with an error.
+        ValueError: the device is no GPU whose memory ends with an error, or torchrun started several processes.
         sepkit.recipe.RecipeError: the recipe has mistakes.
         sepkit.datasets.DatasetError: the data cannot be used.
         TrainingError: not even one segment fits.
     """
     end_if_spawned()
+    if is_job():
+        raise ValueError(
+            "--find-batch tries what one GPU holds: start it without torchrun; n processes hold n times as many"
+        )
     chosen = choose_device(device)
     if chosen.type not in _TYPES:
         raise ValueError(f"--find-batch needs a GPU with CUDA, got {chosen}: set training.batch_size by hand")

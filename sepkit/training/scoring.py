@@ -45,7 +45,7 @@ def score_training(trainer: "Trainer") -> Scored:
 def _score(trainer: "Trainer", separator: Separator) -> Scored:
     """Score a separator on the validation songs, and hold excerpts for the observers."""
     settings = trainer.recipe.validation
-    batch_size = settings.batch_size or trainer.sampler.batch_size
+    batch_size = settings.batch_size or -(-trainer.sampler.batch_size // trainer.processes.world)
     excerpts: list[Excerpt] = []
     keep = excerpts.append if trainer.folder and trainer.observers.waits_for("on_epoch") else None
     scores = validate(separator, trainer.valid_songs, settings.excerpt, batch_size, keep, trainer.processes)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sepkit.instantiate import instantiate, resolve_class
+from sepkit.instantiate import resolve_class
 from sepkit.processes import Processes
 from sepkit.recipe import Recipe
 from sepkit.separator import Separator
+from sepkit.training.optimizers import make_optimizer
 from sepkit.training.recomputation import outermost
 from sepkit.training.rows import gather_rows, gather_tensor, is_sharded, own_rows
 from sepkit.training.weight_average import WeightAverage, WeightAverages
@@ -86,6 +87,9 @@ class ShardedOptimizer:
 
     def __init__(self, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
         self.optimizer, self.processes = optimizer, processes
+        weights = [each for group in optimizer.param_groups for each in group["params"]]
+        self._is_mixed = len({is_sharded(weight) for weight in weights}) > 1
+        self._forms: list[dict[str, Any]] = [{} for _ in optimizer.param_groups]  # of that which is not sharded
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state whole; all processes ask for it at the same time."""
@@ -93,7 +97,8 @@ class ShardedOptimizer:
         held = {
             key: {name: self._gather(value) for name, value in values.items()} for key, values in state["state"].items()
         }
-        return {**state, "state": held}
+        groups = [{**group, **forms} for group, forms in zip(state["param_groups"], self._forms, strict=True)]
+        return {"state": held, "param_groups": groups}
 
     def _gather(self, value: Any) -> Any:
         return gather_tensor(value, self.processes) if isinstance(value, Tensor) else value
@@ -106,6 +111,14 @@ class ShardedOptimizer:
             for key, values in state["state"].items()
         }
         self.optimizer.load_state_dict({**state, "state": held})
+        if self._is_mixed:
+            self._forms = [self._take_one_by_one(group) for group in self.optimizer.param_groups]
+
+    def _take_one_by_one(self, group: dict[str, Any]) -> dict[str, Any]:
+        """Set a step to move weight by weight, as torch takes no sharded and whole ones at once; return the former."""
+        former = {form: group[form] for form in ("fused", "foreach") if form in group}
+        group.update(dict.fromkeys(former, False))
+        return former
 
     def _cut(self, value: Any, parameter: Tensor) -> Any:
         if not (is_sharded(parameter) and isinstance(value, Tensor) and value.shape == parameter.shape):
@@ -201,7 +214,7 @@ def _renew_optimizer(trainer: "Trainer", state: Mapping[str, Any]) -> None:
     """Make the optimizer anew, for the weights that this process has."""
     parameters = [*trainer.separator.parameters(), *trainer.objective.parameters()]
     trainer.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-    trainer.optimizer = instantiate(trainer.recipe.training.optimizer, "torch.optim", {"params": trainer.parameters})
+    trainer.optimizer = make_optimizer(trainer.recipe.training.optimizer, trainer.parameters, trainer.device)
     part = ShardedOptimizer(trainer.optimizer, trainer.processes)
     part.load_state_dict(state)
     trainer.checkpointer.parts["optimizer"] = part

@@ -12,7 +12,7 @@ from torch import Tensor
 from sepkit.datasets.loader import Batch
 from sepkit.devices import HALVES
 from sepkit.objective import Judgement
-from sepkit.training.exchange import sum_gradients, sum_judgement
+from sepkit.training.exchange import share_buffers, sum_gradients, sum_judgement
 from sepkit.training.sharding import clip_gradients
 from sepkit.training.step_guard import report_skipped
 
@@ -56,6 +56,7 @@ def take_step(trainer: "Trainer", batches: Iterator[Batch], position: int = 0) -
     began = time.perf_counter()
     done.loss = sum_gradients(trainer.processes, trainer.parameters, done.loss)
     norm, taken = move(trainer, done.loss)
+    share_buffers(trainer.processes, [trainer.objective])  # not only for checkpoints, whose times change nothing
     computed = done.computed + time.perf_counter() - began
     _count(trainer, done, items, norm, taken)
     trainer.step += 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sepkit.devices import available_cores, choose_device, peak_memory
+from sepkit.devices import available_cores, peak_memory
 from sepkit.generators import borrowed_generators
 from sepkit.joining import has_begun, joined, mark_begun
 from sepkit.model_folder import WEIGHTS
@@ -279,7 +279,7 @@ def describe(trainer: Trainer) -> str:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one step of a recipe needs.
+    """What one step of a recipe needs, of each process where several train.
 
     Attributes:
         description: what would be trained on what.
@@ -318,7 +318,8 @@ def dry_run(
         initial: a model to start from, its folder or name, in place of the recipe's `separator.from`.
         trust: let that model name classes from outside this package.
         device: "auto", "cpu", "cuda" or "mps".
-        log: called before the step with lines on what is trained, and on the memory that a GPU needs for it.
+        log: called before the step with lines on what is trained, and on the memory that a GPU needs for it, in the
+            first of several processes.
 
     Raises:
         sepkit.recipe.RecipeError: the recipe has mistakes.
@@ -326,19 +327,35 @@ def dry_run(
         TrainingError: a step needs more memory than there is.
     """
     end_if_spawned()
-    checked, chosen = load_recipe(recipe, overrides, data, initial, trust), choose_device(device)
-    repeating = deterministic_algorithms(chosen, checked.training.deterministic)
-    with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen), repeating:
-        sets: list[str] = []
-        trainer = Trainer(checked, open_data(checked, sets.append), chosen)
-        log("\n".join([describe(trainer), *sets]))
-        needed = tell_memory(checked, chosen, log)
-        start(trainer)
-        with loading(trainer), telling_memory(trainer), closing(make_loader(trainer)) as loader:
-            trainer.take_step(loader.batches(0))
+    with joined(device) as (processes, chosen):
+        log = log if processes.is_main else str
+        checked = load_recipe(recipe, overrides, data, initial, trust)
+        repeating = deterministic_algorithms(chosen, checked.training.deterministic)
+        with importable(checked.path.parent if checked.path else None), borrowed_generators(chosen), repeating:
+            trainer = _open_trial(checked, chosen, processes, log)
+            needed = tell_memory(checked, chosen, log, processes.world)
+            start(trainer)
+            shard_training(trainer)
+            with loading(trainer), telling_memory(trainer), closing(make_loader(trainer)) as loader:
+                trainer.take_step(loader.batches(0))
+        return _tell_trial(trainer, needed)
+
+
+def _open_trial(recipe: Recipe, device: torch.device, processes: Processes, log: Callable[[str], object]) -> Trainer:
+    """Build a training that writes nothing."""
+    sets: list[str] = []
+    with processes.first_here():
+        trainer = Trainer(recipe, open_data(recipe, sets.append), device, processes=processes)
+    check_sharding(trainer)
+    log("\n".join([describe(trainer), *sets]))
+    return trainer
+
+
+def _tell_trial(trainer: Trainer, needed: tuple[int, int] | None) -> DryRun:
+    """Return what a step of a training took."""
     mixture, targets = trainer.dataset[0]
     spectrogram = trainer.separator.spectrogram(mixture[None].to(trainer.device, trainer.dtype))
-    batch = min(trainer.sampler.batch_size, len(trainer.dataset))
+    batch = trainer.sampler.count_own(min(trainer.sampler.batch_size, len(trainer.dataset)))
     return DryRun(
         describe(trainer),
         trainer.totals.means()["loss"],
