@@ -461,7 +461,7 @@ def make_trainer(root: Path, *overrides: str, log=str) -> Trainer:
 def run(trainer: Trainer) -> None:
     with loading(trainer), borrowed_generators(CPU):
         torch.manual_seed(0)
-        trainer.run(SimpleNamespace(requested=None, save_requested=False), quiet=True)
+        trainer.run(SimpleNamespace(requested=0, save_requested=False), quiet=True)
 
 
 def test_songs_are_stored_ahead_of_a_training_which_finds_them(root, cache):
