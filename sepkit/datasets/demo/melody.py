@@ -163,3 +163,9 @@ def harmonise(rng: np.random.Generator, song: Song, line: list[Syllable], interv
         )
         for syllable in line
     ]
+
+
+def sounding_frames(syllable: Syllable, rate: float, n_frames: int) -> tuple[int, int]:
+    """Return the first frame of a syllable, of `rate` a second, and the one behind its last."""
+    first = int(np.clip(syllable.start * rate, 0, n_frames - 1))
+    return first, int(np.clip((syllable.start + syllable.duration) * rate, first + 1, n_frames))

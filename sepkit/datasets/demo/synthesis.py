@@ -4,6 +4,7 @@ import numpy as np
 from scipy import fft
 
 HOP = 256  # samples between two values of a control curve
+FRAME = 4 * HOP  # samples that are filtered at a time
 _TABLE = 2048  # samples of one period
 
 
@@ -200,3 +201,17 @@ def colour(sound: np.ndarray, frequencies: np.ndarray, gains_db: np.ndarray, sam
     bins = fft.rfftfreq(n_fft, 1.0 / sample_rate)
     gains = amplitude(np.interp(np.log(bins + 1.0), np.log(np.asarray(frequencies) + 1.0), gains_db))
     return fft.irfft(fft.rfft(sound, n_fft) * gains.astype(np.float32), n_fft)[..., :n_samples]
+
+
+def filter_frames(excitation: np.ndarray, gains: np.ndarray, sounding: np.ndarray) -> np.ndarray:
+    """Filter (T,) by gains of the frames, HOP apart, that are `sounding` (N,); the others fall silent."""
+    n_frames, n_samples = len(sounding), len(excitation)
+    window = np.sqrt(np.hanning(FRAME + 1)[:-1]).astype(np.float32)
+    padded = np.pad(excitation, (FRAME // 2, n_frames * HOP + FRAME // 2 - n_samples))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP][:n_frames][sounding]
+    parts = np.zeros((n_frames, FRAME), dtype=np.float32)
+    parts[sounding] = fft.irfft(fft.rfft(frames * window) * gains, FRAME) * (0.5 * window)
+    joined = np.zeros((n_frames + 3, HOP), dtype=np.float32)
+    for k in range(4):
+        joined[k : k + n_frames] += parts[:, k * HOP : (k + 1) * HOP]
+    return joined.reshape(-1)[FRAME // 2 : FRAME // 2 + n_samples]

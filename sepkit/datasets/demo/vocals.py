@@ -6,15 +6,17 @@ import numpy as np
 from scipy import fft, ndimage
 
 from sepkit.datasets.demo.effects import chorus, compress, echo, finish, saturate
-from sepkit.datasets.demo.melody import N_VOWELS, STYLES, VOICED, Syllable, compose, harmonise
+from sepkit.datasets.demo.melody import N_VOWELS, STYLES, VOICED, Syllable, compose, harmonise, sounding_frames
 from sepkit.datasets.demo.song import Song
 from sepkit.datasets.demo.synthesis import (
+    FRAME,
     HOP,
     amplitude,
     chance,
     colour,
     drift,
     envelope,
+    filter_frames,
     hertz,
     noise,
     pan,
@@ -25,7 +27,6 @@ from sepkit.datasets.demo.synthesis import (
     stretch,
 )
 
-_FRAME = 4 * HOP
 # Formants of an adult man in Hz: ten vowels, then m, n, l, r, w.
 _FORMANTS = np.array(
     [
@@ -105,7 +106,7 @@ def draw_singer(rng: np.random.Generator, style: str) -> Singer:
 
 def _envelopes(singer: Singer, sample_rate: int) -> np.ndarray:
     """Compute the gains of all sounds of a tract, log amplitude, (15, F)."""
-    bins = fft.rfftfreq(_FRAME, 1.0 / sample_rate)
+    bins = fft.rfftfreq(FRAME, 1.0 / sample_rate)
     n_more = max(2, int(sample_rate / 2 / (1050.0 * singer.tract)) - 4)
     upper = 4500.0 + 1050.0 * np.arange(n_more)
     formants = np.concatenate([_FORMANTS, np.tile(upper, (len(_FORMANTS), 1))], axis=1) * singer.tract
@@ -135,7 +136,7 @@ def _pitch(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], 
     """Draw the pitch on the MIDI scale at every frame, (N,), with `rate` frames a second."""
     target, depth = np.full(n, np.nan), np.zeros(n)
     for syllable in syllables:
-        first, last = _frames(syllable, rate, n)
+        first, last = sounding_frames(syllable, rate, n)
         time = np.arange(last - first) / rate
         scoop = singer.scoop * rng.random() ** 2 * (2.0 if syllable.breath else 1.0)
         target[first:last] = syllable.midi + syllable.slope * time / max(syllable.duration, 0.05)
@@ -151,16 +152,11 @@ def _pitch(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], 
     return np.clip(target + vibrato + wobble, 36.0, 93.0)
 
 
-def _frames(syllable: Syllable, rate: float, n_frames: int) -> tuple[int, int]:
-    first = int(np.clip(syllable.start * rate, 0, n_frames - 1))
-    return first, int(np.clip((syllable.start + syllable.duration) * rate, first + 1, n_frames))
-
-
 def _mouth(rng: np.random.Generator, syllables: list[Syllable], rate: float, n: int) -> tuple[np.ndarray, ...]:
     """Draw loudness (N,), effort (N,) and the share of each sound (N, 15) at every frame."""
     loudness, effort, sounds = np.zeros(n), np.full(n, 0.5), np.zeros(n, dtype=int)
     for syllable in syllables:
-        first, last = _frames(syllable, rate, n)
+        first, last = sounding_frames(syllable, rate, n)
         middle = first + int((last - first) * rng.uniform(0.5, 0.8))
         sounds[first:] = syllable.vowel
         sounds[middle:] = syllable.second_vowel
@@ -182,20 +178,6 @@ def _mouth(rng: np.random.Generator, syllables: list[Syllable], rate: float, n: 
     return ndimage.gaussian_filter1d(loudness, 0.008 * rate) * shimmer, effort, shares
 
 
-def _shape(excitation: np.ndarray, gains: np.ndarray, sounding: np.ndarray) -> np.ndarray:
-    """Filter (T,) by gains of the frames, HOP apart, that are `sounding` (N,); the others fall silent."""
-    n_frames, n_samples = len(sounding), len(excitation)
-    window = np.sqrt(np.hanning(_FRAME + 1)[:-1]).astype(np.float32)
-    padded = np.pad(excitation, (_FRAME // 2, n_frames * HOP + _FRAME // 2 - n_samples))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::HOP][:n_frames][sounding]
-    parts = np.zeros((n_frames, _FRAME), dtype=np.float32)
-    parts[sounding] = fft.irfft(fft.rfft(frames * window) * gains, _FRAME) * (0.5 * window)
-    joined = np.zeros((n_frames + 3, HOP), dtype=np.float32)
-    for k in range(4):
-        joined[k : k + n_frames] += parts[:, k * HOP : (k + 1) * HOP]
-    return joined.reshape(-1)[_FRAME // 2 : _FRAME // 2 + n_samples]
-
-
 def _voice(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], song: Song) -> np.ndarray:
     """Render the voiced part of a line and its breathiness, (T,)."""
     rate = song.sample_rate / HOP
@@ -211,11 +193,11 @@ def _voice(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], 
     air = np.diff(noise(rng, song.n_samples + 1)) * (0.3 + 0.5 * np.abs(glottis))
     sounding = loudness > 1e-4
     excitation = (glottis + np.float32(singer.breath) * air) * stretch(loudness, song.n_samples)
-    bins = fft.rfftfreq(_FRAME, 1.0 / song.sample_rate)
+    bins = fft.rfftfreq(FRAME, 1.0 / song.sample_rate)
     tilt = 0.9 * np.log2(np.clip(bins, 300.0, 5000.0) / 300.0).astype(np.float32)
     bright = ndimage.gaussian_filter1d(effort, 0.05 * rate)[:, None].astype(np.float32) - 0.7
     gains = np.exp(shares[sounding] @ _envelopes(singer, song.sample_rate) + bright[sounding] * tilt)
-    return _shape(excitation, gains, sounding)
+    return filter_frames(excitation, gains, sounding)
 
 
 def _burst(rng: np.random.Generator, singer: Singer, kind: str, song: Song) -> np.ndarray:

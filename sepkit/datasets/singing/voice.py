@@ -3,14 +3,16 @@
 import numpy as np
 from scipy import fft, ndimage, signal
 
-from sepkit.datasets.demo.melody import Syllable
+from sepkit.datasets.demo.melody import Syllable, sounding_frames
 from sepkit.datasets.demo.song import Song
 from sepkit.datasets.demo.synthesis import (
+    FRAME,
     HOP,
     amplitude,
     colour,
     drift,
     envelope,
+    filter_frames,
     hertz,
     noise,
     periods,
@@ -21,7 +23,6 @@ from sepkit.datasets.demo.synthesis import (
 )
 from sepkit.datasets.singing.singers import CONSONANTS, FORMANTS, Singer
 
-_FRAME = 4 * HOP
 # Each unvoiced sound: s, dB relative to the voice, and its spectrum as (Hz, dB) knots.
 _BURSTS = {
     "s": (0.12, -11.0, (500, 2500, 4500, 7000, 10000, 16000), (-45, -28, -6, 0, -3, -12)),
@@ -36,11 +37,6 @@ _BURSTS = {
     "breath": (0.35, -27.0, (300, 1000, 1800, 4000, 8000, 16000), (-18, -4, 0, -5, -10, -22)),
 }
 _BURST_OF = {"d": "t", "b": "p", "g": "k", "v": "f", "z": "s"}  # weaker, and the voice goes on
-
-
-def _frames(syllable: Syllable, rate: float, n_frames: int) -> tuple[int, int]:
-    first = int(np.clip(syllable.start * rate, 0, n_frames - 1))
-    return first, int(np.clip((syllable.start + syllable.duration) * rate, first + 1, n_frames))
 
 
 def draw_pitch(
@@ -65,7 +61,7 @@ def draw_pitch(
     target, depth = np.full(n, np.nan), np.zeros(n)
     vibrato_rate, vibrato_depth, delay, _ = singer.vibrato
     for syllable in syllables:
-        first, last = _frames(syllable, rate, n)
+        first, last = sounding_frames(syllable, rate, n)
         time = np.arange(last - first) / rate
         scoop = singer.scoop * rng.random() ** 2 * (2.0 if syllable.breath else 1.0)
         target[first:last] = syllable.midi + syllable.slope * time / max(syllable.duration, 0.05)
@@ -90,7 +86,7 @@ def _mouth(
     loudness, effort, sounds = np.zeros(n), np.full(n, 0.5), np.zeros(n, dtype=int)
     fade = rng.uniform(2.0, 16.0)
     for syllable in syllables:
-        first, last = _frames(syllable, rate, n)
+        first, last = sounding_frames(syllable, rate, n)
         middle = first + int((last - first) * rng.uniform(0.5, 0.85))
         sounds[first:] = singer.inventory[syllable.vowel]
         sounds[middle:] = singer.inventory[syllable.second_vowel]
@@ -127,7 +123,7 @@ def _resonances(
     singer: Singer, formants: np.ndarray, nasal: np.ndarray, frequency: np.ndarray, sample_rate: int
 ) -> np.ndarray:
     """Compute the gains of a tract at every frame, log amplitude, (N, F)."""
-    bins = np.maximum(fft.rfftfreq(_FRAME, 1.0 / sample_rate), 40.0).astype(np.float32)
+    bins = np.maximum(fft.rfftfreq(FRAME, 1.0 / sample_rate), 40.0).astype(np.float32)
     moving = formants * singer.tract
     moving[:, 0] = np.maximum(moving[:, 0], 0.95 * np.minimum(frequency, 1000.0))  # high voices open the mouth
     square = bins**2
@@ -158,20 +154,6 @@ def _glottis(rng: np.random.Generator, singer: Singer, tilt: float, sample_rate:
     return periods(harmonics * fits, rng.normal(0.0, 0.35, 700))
 
 
-def _shape(excitation: np.ndarray, gains: np.ndarray, sounding: np.ndarray) -> np.ndarray:
-    """Filter (T,) by gains of the frames, HOP apart, that are `sounding` (N,); the others fall silent."""
-    n_frames, n_samples = len(sounding), len(excitation)
-    window = np.sqrt(np.hanning(_FRAME + 1)[:-1]).astype(np.float32)
-    padded = np.pad(excitation, (_FRAME // 2, n_frames * HOP + _FRAME // 2 - n_samples))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::HOP][:n_frames][sounding]
-    parts = np.zeros((n_frames, _FRAME), dtype=np.float32)
-    parts[sounding] = fft.irfft(fft.rfft(frames * window) * gains, _FRAME) * (0.5 * window)
-    joined = np.zeros((n_frames + 3, HOP), dtype=np.float32)
-    for k in range(4):
-        joined[k : k + n_frames] += parts[:, k * HOP : (k + 1) * HOP]
-    return joined.reshape(-1)[_FRAME // 2 : _FRAME // 2 + n_samples]
-
-
 def _voiced(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], song: Song) -> np.ndarray:
     """Synthesize the voiced part of a line and its breathiness, (T,)."""
     rate = song.sample_rate / HOP
@@ -194,7 +176,7 @@ def _voiced(rng: np.random.Generator, singer: Singer, syllables: list[Syllable],
     sounding = loudness > 1e-4
     excitation = (glottis + np.float32(singer.breath) * air) * stretch(loudness, song.n_samples)
     gains = _resonances(singer, formants[sounding], nasal[sounding], frequency[sounding], song.sample_rate)
-    return _shape(excitation, np.exp(gains), sounding)
+    return filter_frames(excitation, np.exp(gains), sounding)
 
 
 def _burst(rng: np.random.Generator, singer: Singer, kind: str, song: Song) -> np.ndarray:
