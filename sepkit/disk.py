@@ -10,6 +10,7 @@ from pathlib import Path
 import soundfile
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SPARE = 1 << 26  # bytes of the disk that are left free
 
 
 class OutputError(OSError):
@@ -78,7 +79,7 @@ def explain(error: BaseException, folder: str | os.PathLike) -> str | None:
     if cause is not None and cause.errno in (errno.EMFILE, errno.ENFILE):
         return "no more files may be open at once (`ulimit -n` allows more)"
     free = free_space(folder)
-    room = "" if free is None else f" ({free / 2**20:.1f} MB are free)"
+    room = "" if free is None else f" ({format_size(free)} are free)"
     if cause is None:
         return f"its disk is full, or fails{room}" if isinstance(error, soundfile.SoundFileRuntimeError) else None
     if cause.errno in FULL:
@@ -97,6 +98,15 @@ def free_space(folder: str | os.PathLike) -> int | None:
         except OSError:
             continue
     return None
+
+
+def format_size(n_bytes: float) -> str:
+    """Format a number of bytes, in powers of ten."""
+    if n_bytes < 1e6:
+        return f"{n_bytes / 1e3:.0f} kB"
+    if n_bytes < 1e9:
+        return f"{n_bytes / 1e6:.{0 if n_bytes >= 1e7 else 1}f} MB"
+    return f"{n_bytes / 1e9:.2f} GB"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -18,14 +18,13 @@ from urllib.parse import unquote, urlsplit
 from tqdm import tqdm
 
 from sepkit import __version__
-from sepkit.disk import OutputError, free_space, writing
+from sepkit.disk import SPARE, OutputError, format_size, free_space, writing
 from sepkit.files import atomic_file, hash_file, put_in_place
 from sepkit.locks import locked
 
 _PIECE = 1 << 18  # bytes read at once
 _TIMEOUT = 30.0  # s without a byte
 _PAUSES = (1.0, 3.0)  # s before another try
-_SPARE = 1 << 26  # bytes of the disk that are left free
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may be others a moment later
 _PAGES = (b"<!doctype html", b"<html")
 _REMEDY = "make room; the same command goes on where it stopped"
@@ -150,7 +149,7 @@ class _Job:
                 if self._loaded() > furthest:
                     pauses, furthest = list(_PAUSES), self._loaded()
                 if not pauses:
-                    kept = f"; {self._loaded() / 1e6:.1f} MB are kept, the same command goes on from there"
+                    kept = f"; {format_size(self._loaded())} are kept, the same command goes on from there"
                     raise DownloadError(f"{failure}{kept if self._loaded() else ''}") from failure
                 self.log(f"{failure}: another try in {pauses[0]:g} s")
                 time.sleep(pauses.pop(0))
@@ -226,16 +225,16 @@ class _Job:
     def _most(self, start: int = 0) -> int:
         """Return the bytes that the file may have, of which some are loaded."""
         room = free_space(self.path.parent)
-        bounds = [self.size, self.largest, None if room is None else room + start - _SPARE]
+        bounds = [self.size, self.largest, None if room is None else room + start - SPARE]
         return min(bound for bound in (*bounds, sys.maxsize) if bound is not None)
 
     def _too_large(self, total: int, start: int) -> OSError:
         if self.largest is not None and total > self.largest:
             return DownloadError(f"{self.url} has {total} bytes, but such a file has {self.largest} at most")
-        free = (free_space(self.path.parent) or 0) / 1e6
+        free = free_space(self.path.parent) or 0
         return OutputError(
-            f"{self.path.parent} has no room for {self.path.name}: {(total - start) / 1e6:.1f} MB lack and {free:.1f} "
-            f"MB are free, of which {_SPARE / 1e6:.0f} are left; {_REMEDY}"
+            f"{self.path.parent} has no room for {self.path.name}: {format_size(total - start)} lack and "
+            f"{format_size(free)} are free, of which {format_size(SPARE)} are left; {_REMEDY}"
         )
 
     def _refuse_page(self) -> None:

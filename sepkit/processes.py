@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -90,6 +91,18 @@ def _end_for_parent(parent: int) -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid not in (0, parent) and os.getppid() == parent:
         pass
     os._exit(0)
+
+
+def thread_pool(workers: int) -> ThreadPoolExecutor:
+    """Make a pool of threads that may compute with torch, in a forked process too.
+
+    Threads that are the first of such a process to compute, several at once, set up torch's own pool anew in a race, in
+    which they fail with "Invalid thread pool!": it is set up here, before there are any.
+    """
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
+    return ThreadPoolExecutor(workers)
 
 
 def retain_freed_memory() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
+from sepkit import disk
 from sepkit.problems import did_you_mean, show
 
 NOT_STATED = "not stated"
@@ -207,7 +208,7 @@ def format_size(size: int | None) -> str:
     """Format a number of bytes; None is not stated."""
     if size is None:
         return NOT_STATED
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    return disk.format_size(size)
 
 
 def _fold(cells: Sequence[str], column: int) -> str:

@@ -92,7 +92,7 @@ def test_a_set_becomes_a_root_with_a_manifest_and_licences(songs, tmp_path):
         assert file.url in licences
         assert file.sha256 in licences
         assert f"  attribution: {file.attribution}" in licences
-    assert lines[0] == "open: 3 songs, 7 files, 0 MB"
+    assert lines[0] == "open: 3 songs, 7 files, 224 kB"
     assert lines[1] == 'licence    CC0-1.0: Somebody, "one"'
 
 
@@ -201,7 +201,7 @@ def test_the_table_of_the_package_is_in_order():
 def test_sets_are_listed_with_what_decides():
     head, *lines = format_sets(list_sets()).splitlines()
     assert head.split() == ["name", "songs", "minutes", "size", "stems", "licence", "by"]
-    assert re.fullmatch(r"boas +1 test +1 +3 MB +bass, drums, other +CC0-1.0 +Mark Boas .*", lines[1])
+    assert re.fullmatch(r"boas +1 test +1 +3.3 MB +bass, drums, other +CC0-1.0 +Mark Boas .*", lines[1])
 
 
 def test_the_command_lists_and_fetches(songs, server, tmp_path, monkeypatch, capsys):

@@ -292,7 +292,7 @@ def test_equal_songs_are_equal_shards_of_about_the_size_in_their_order(tmp_path)
     lines: list[str] = []
     pack(tmp_path / "root", tmp_path / "one", size=0.14, log=lines.append)
     pack(tmp_path / "root", tmp_path / "two", size=0.14)
-    assert lines == ["3 shards of 5 tracks, 0 MB"]
+    assert lines == ["3 shards of 5 tracks, 320 kB"]
     names = ["00000.tar", "00001.tar", "00002.tar", "index.json"]
     for folder in ("one", "two"):
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == names
@@ -498,7 +498,7 @@ def test_the_command_packs_and_says_what_is_next(tmp_path, monkeypatch, capsys):
     write_root(tmp_path / "root", ["train/a"])
     assert data_command(["shard", "root", "--output", "shards"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "1 shard of 1 track, 0 MB",
+        "1 shard of 1 track, 64 kB",
         "index      shards/index.json",
         "next       sepkit-train RECIPE data.root=shards",
     ]

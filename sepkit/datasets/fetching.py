@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sepkit.datasets.manifest import SPLITS, Manifest, Row
 from sepkit.datasets.manifest_files import write_manifest
-from sepkit.disk import OutputError, free_space, writing
+from sepkit.disk import SPARE, OutputError, format_size, free_space, writing
 from sepkit.downloads import download
 from sepkit.files import atomic_file, safe_name
 from sepkit.locks import locked
@@ -22,7 +22,6 @@ from sepkit.problems import did_you_mean, show
 from sepkit.terminal import bar_option
 
 MANIFEST, LICENCES = "manifest.csv", "LICENCES"
-_SPARE = 1 << 26  # bytes of the disk that are left free
 _REMEDY = "make room, or choose another place with --output; the same command goes on where it stopped"
 _HEAD = "Songs of the set {}, as sepkit-data get laid them out"
 
@@ -129,7 +128,7 @@ def format_sets(sets: Iterable[SongSet]) -> str:
             each.name,
             ", ".join(f"{len(each.songs(split))} {split}" for split in each.splits),
             f"{sum(_durations(each.files).values()) / 60:.0f}",
-            _megabytes(each.files),
+            _total_size(each.files),
             ", ".join(sorted({file.role for file in each.files})),
             ", ".join(dict.fromkeys(file.licence for file in each.files)),
             "; ".join(dict.fromkeys(file.attribution for file in each.files)),
@@ -148,8 +147,8 @@ def _durations(listed: Iterable[OpenFile]) -> dict[str, float]:
     return durations
 
 
-def _megabytes(listed: Iterable[OpenFile]) -> str:
-    return f"{sum(file.size for file in listed) / 1e6:.0f} MB"
+def _total_size(listed: Iterable[OpenFile]) -> str:
+    return format_size(sum(file.size for file in listed))
 
 
 def fetch_songs(
@@ -187,7 +186,7 @@ def fetch_songs(
         root.mkdir(parents=True, exist_ok=True)
         with locked(root, "wait until it is done"):
             _check_root(root, song_set)
-            log(f"{song_set.name}: {len(_durations(wanted))} songs, {len(wanted)} files, {_megabytes(wanted)}")
+            log(f"{song_set.name}: {len(_durations(wanted))} songs, {len(wanted)} files, {_total_size(wanted)}")
             for licence, attribution in dict.fromkeys((file.licence, file.attribution) for file in wanted):
                 log(f"licence    {licence}: {attribution}")
             _load(root, wanted, log, progress)
@@ -211,10 +210,10 @@ def _load(root: Path, wanted: Sequence[OpenFile], log: Callable[[str], Any], pro
     """Load the files that are not there."""
     lacking = sum(file.size for file in wanted if not _is_there(root, file))
     free = free_space(root)
-    if free is not None and lacking + _SPARE > free:
+    if free is not None and lacking + SPARE > free:
         raise OutputError(
-            f"{root} has no room for these songs: {lacking / 1e6:.0f} MB lack and {free / 1e6:.0f} MB are free, of "
-            f"which {_SPARE / 1e6:.0f} are left; {_REMEDY}"
+            f"{root} has no room for these songs: {format_size(lacking)} lack and {format_size(free)} are free, "
+            f"of which {format_size(SPARE)} are left; {_REMEDY}"
         )
     shown = {"unit": "B", "unit_scale": True, "total": sum(file.size for file in wanted), "leave": False}
     with tqdm(**shown, disable=bar_option(progress)) as bar:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -15,6 +15,7 @@ from sepkit.datasets.measurement import BLOCK_SECONDS, Measurement, Meter, pack,
 from sepkit.datasets.remembered import Remembered, file_key
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError
+from sepkit.processes import thread_pool
 from sepkit.terminal import bar_option
 
 VERSION = 6  # of what is measured
@@ -142,7 +143,7 @@ def in_batches(
     """
     queue, running = iter(items), {}
     bar = tqdm(desc=title, total=len(items), unit=unit, leave=False, disable=bar_option(progress), delay=1)
-    with bar, ThreadPoolExecutor(workers or available_cores()) as pool:
+    with bar, thread_pool(workers or available_cores()) as pool:
         try:
             batch, last = [], monotonic()
             while True:

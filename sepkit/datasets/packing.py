@@ -8,7 +8,6 @@ import posixpath
 import struct
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,9 @@ from sepkit.datasets.shards import COLUMNS, FORMAT, INDEX, VERSION
 from sepkit.datasets.sources import find
 from sepkit.datasets.stored_file import is_lossy, needs_float
 from sepkit.devices import available_cores
-from sepkit.disk import OutputError, writing
+from sepkit.disk import OutputError, format_size, writing
 from sepkit.files import atomic_file, remove_abandoned, safe_name
+from sepkit.processes import thread_pool
 from sepkit.terminal import bar_option
 
 _BLOCK = 1 << 18  # samples that are converted at a time
@@ -81,7 +81,7 @@ def write_shards(
     shards = _divide(files, size * 1e6)
     n_bytes = sum(file.n_bytes for file in files)
     n_tracks = len({file.number for file in files})
-    log(f"{_count(len(shards), 'shard')} of {_count(n_tracks, 'track')}, {n_bytes / 1e6:.0f} MB")
+    log(f"{_count(len(shards), 'shard')} of {_count(n_tracks, 'track')}, {format_size(n_bytes)}")
     with place.writing(), _bar(n_bytes, progress) as bar:
         written = _write_all(place, shards, bar)
         rows = [row for _, some in written for row in some]
@@ -210,7 +210,7 @@ def _write_all(
     place: "_Local | _Remote", shards: Sequence[Sequence[Sequence[_File]]], bar: tqdm
 ) -> list[tuple[list[Any], list[list[Any]]]]:
     """Write all shards, some at a time; return for each its name, bytes and hash, and the rows of its files."""
-    pool = ThreadPoolExecutor(min(4, available_cores()))
+    pool = thread_pool(min(4, available_cores()))
     try:
         jobs = [pool.submit(_write_shard, place, i, tracks, bar) for i, tracks in enumerate(shards)]
         return [job.result() for job in jobs]

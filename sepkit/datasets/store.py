@@ -6,7 +6,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from sepkit.datasets.stored_file import (
 )
 from sepkit.devices import available_cores
 from sepkit.disk import OutputError, writing
+from sepkit.processes import thread_pool
 from sepkit.terminal import bar_option
 
 try:
@@ -252,7 +252,7 @@ def build_store(
             if report:
                 report([str(error)])
 
-    with ThreadPoolExecutor(workers or available_cores()) as pool:
+    with thread_pool(workers or available_cores()) as pool:
         try:
             bar = {"total": len(store.entries), "unit": "file", "disable": bar_option(progress)}
             for _ in tqdm(pool.map(build, store.entries), "storing", **bar):

@@ -1,7 +1,6 @@
 """What the store of decoded files holds: what is slow to read, as far as there is room."""
 
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -13,12 +12,12 @@ from sepkit.datasets.songs import Song
 from sepkit.datasets.stems import Stem, StemFile
 from sepkit.datasets.store import DecodedStore, Entry
 from sepkit.datasets.stored_file import Key, count_bytes, make_key
-from sepkit.disk import OutputError
+from sepkit.disk import OutputError, format_size, free_space
 
 LIMIT = "SEPKIT_STORE_LIMIT"  # environment variable, GB
 DEFAULT_LIMIT = 50.0  # GB
 _GB = 1e9  # bytes
-_RESERVE = 1e9  # bytes of the disk that are left free
+_RESERVE = 1e9  # bytes of the disk that are left free, or half of what is free where that is less
 _ABANDONED = 3600.0  # s after which what is half written belongs to a process that died
 _NEEDED = "are coded with loss, or converted to another rate, so that they are decoded once into the store"
 _OFF = "or set data.store: off, by which they are decoded each time, to samples that are rounded otherwise"
@@ -87,14 +86,14 @@ def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStor
     there = _list_entries(store.folder)
     own = {store.path(key): key for key in wanted}
     used = sum(size for path, (size, _) in there.items() if path in own)
-    allowed, free = choose_limit(limit), _free_space(store.folder)
-    room = min(allowed, used + max(0.0, free - _RESERVE))
+    allowed, free = choose_limit(limit), free_space(store.folder)
+    room = allowed if free is None else min(allowed, used + free - min(_RESERVE, free / 2))
     store.entries = _choose(wanted, room)
     store.n_left_out = len(wanted) - len(store.entries)
     if store.n_left_out:
-        cause = f"{free / _GB:.1f} GB are free, of which {_RESERVE / _GB:g} GB is left free,"
-        if allowed <= room:
-            cause = f"data.store_limit is {allowed / _GB:g} GB"
+        cause = f"data.store_limit is {allowed / _GB:g} GB"
+        if free is not None and room < allowed:
+            cause = f"{format_size(free)} are free, of which {format_size(min(_RESERVE, free / 2))} are left free,"
         _tell_left_out(wanted, store, f"{cause} in {store.folder}")
     _make_room(store, there, allowed)
     return store
@@ -122,17 +121,17 @@ def _tell_left_out(wanted: Mapping[Key, Entry], store: DecodedStore, cause: str)
     Raises:
         OutputError: a file needs the store.
     """
-    size = sum(count_bytes(*entry) for entry in wanted.values()) / _GB
+    size = format_size(sum(count_bytes(*entry) for entry in wanted.values()))
     needed = [entry.file.info.path for key, entry in wanted.items() if entry.is_needed and key not in store.entries]
     remedy = "make room, set data.store_limit, or set SEPKIT_CACHE to another folder"
     if needed:
         raise OutputError(
             f"{len(needed)} files {_NEEDED}, and have no room there, the first is {needed[0]}: stored, all take "
-            f"{size:.1f} GB, and {cause}; {remedy}; {_OFF}"
+            f"{size}, and {cause}; {remedy}; {_OFF}"
         )
     warnings.warn(
         f"{store.n_left_out} of {len(wanted)} files are decoded each time that they are read: "
-        f"stored, all take {size:.1f} GB, and {cause}; {remedy}",
+        f"stored, all take {size}, and {cause}; {remedy}",
         stacklevel=4,
     )
 
@@ -182,8 +181,3 @@ def _make_room(store: DecodedStore, there: Mapping[Path, tuple[int, float]], all
         with suppress(OSError):
             path.unlink()
             total -= there[path][0]
-
-
-def _free_space(folder: Path) -> float:
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(existing).free

@@ -21,13 +21,12 @@ from sepkit.datasets.songs import Song
 from sepkit.datasets.stems import Stem, StemFile
 from sepkit.datasets.stored_file import needs_float
 from sepkit.datasets.stretching import Stretcher
-from sepkit.disk import OutputError
+from sepkit.disk import OutputError, format_size, free_space
 from sepkit.files import atomic_folder
 
 VERSION = 1  # of what is made; another one is made anew
 _BLOCK = 1 << 17  # samples read at a time
 _HEADROOM = 2.0  # of 16-bit files above full scale, since waves between samples are higher than these
-_GB = 1e9  # bytes
 
 
 @dataclass(frozen=True)
@@ -142,13 +141,10 @@ def _check_room(missing: Sequence[tuple[Song, Variant, Path]]) -> None:
         for song, variant, _ in missing
         for stem in _recorded(song)
     )
-    place = cache_directory()
-    while not place.is_dir() and place != place.parent:
-        place = place.parent
-    needed, free = sum(sizes), shutil.disk_usage(place).free
-    if needed > free:
+    needed, free = sum(sizes), free_space(cache_directory())
+    if free is not None and needed > free:
         raise OutputError(
-            f"{len(missing)} variants of songs take {needed / _GB:.1f} GB, and {free / _GB:.1f} GB are free in "
+            f"{len(missing)} variants of songs take {format_size(needed)}, and {format_size(free)} are free in "
             f"{cache_directory()}; ask for fewer, make room, or set SEPKIT_CACHE to another folder"
         )
 

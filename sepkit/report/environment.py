@@ -10,7 +10,8 @@ import torch
 
 from sepkit import __version__
 from sepkit.devices import available_cores, peak_memory
-from sepkit.report.page import Section, build_section, duration, size
+from sepkit.disk import format_size
+from sepkit.report.page import Section, build_section, duration
 
 
 class Stopwatch:
@@ -30,7 +31,7 @@ def cost_section(cost: Mapping[str, object] | None, device: torch.device) -> Sec
     peak = peak_memory(device)
     owner = "the GPU" if device.type == "cuda" else "this process"
     environment = {
-        "peak memory": f"{size(peak)}, of {owner}" if peak else None,
+        "peak memory": f"{format_size(peak)}, of {owner}" if peak else None,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": f"{processor()}, {available_cores()} cores",
         "system": platform.platform(),

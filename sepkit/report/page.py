@@ -112,11 +112,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def size(n_bytes: float) -> str:
-    """Format a number of bytes."""
-    return f"{n_bytes / 2**30:.1f} GB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MB"
-
-
 def check_page(output: str | os.PathLike) -> None:
     """Check that a page can have a path, before what is shown on it is made.
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sepkit.disk import format_size
 from sepkit.plain import parse_json, parse_yaml, read_text
 from sepkit.plots import new_figure, plot_history
 from sepkit.report.media import drawing, picture
-from sepkit.report.page import Section, Tile, build_section, duration, number, size
+from sepkit.report.page import Section, Tile, build_section, duration, number
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def recipe_section(run: Run, data: Mapping[str, object] | None = None) -> Sectio
         "network": _format_call(separator.get("network")),
         "transform": _format_call(separator.get("transform")),
         "sample rate": f"{separator['sample_rate']} Hz" if "sample_rate" in separator else None,
-        "weights": size(run.weights) if run.weights else None,
+        "weights": format_size(run.weights) if run.weights else None,
         "losses": ", ".join(_format_weighted(loss) for loss in recipe.get("losses") or []),
         "optimizer": _format_call(training.get("optimizer")),
         "batch size": training.get("batch_size"),

@@ -9,6 +9,7 @@ from sepkit.datasets.sources import find, set_aside
 from sepkit.datasets.stems import Stem, StemFile
 from sepkit.datasets.store import DecodedStore, build_store
 from sepkit.datasets.store_plan import plan_stems, plan_store
+from sepkit.disk import format_size
 from sepkit.recipe import load_recipe
 from sepkit.training.opening import open_data
 
@@ -53,7 +54,7 @@ def store_data(
         return 0
     built = build_store(store, workers, progress, lambda failures: [log(f"error      {line}") for line in failures])
     n_files = len(store.entries) + store.n_left_out
-    log(f"stored     {built.n_files} of {n_files} files, {built.n_bytes / 1e9:.2f} GB, in {store.folder}")
+    log(f"stored     {built.n_files} of {n_files} files, {format_size(built.n_bytes)}, in {store.folder}")
     return int(bool(built.failures))
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -25,6 +25,7 @@ from sepkit.datasets.rendering.recording import record
 from sepkit.devices import available_cores
 from sepkit.disk import writing
 from sepkit.files import PREFIX, atomic_file, atomic_folder, hash_file, in_a_line, readable, safe_name
+from sepkit.processes import thread_pool
 
 RECORD = "render.json"  # what a root was rendered from
 FACTS = "piece.json"  # what is known of a track, in its folder
@@ -220,7 +221,7 @@ def _render_all(
 ) -> dict[_Job, dict[str, Any] | str]:
     """Render what is not there yet, and return the facts of each rendering, or why it failed."""
     told: dict[_Job, dict[str, Any] | str] = {}
-    pool = ThreadPoolExecutor(workers)
+    pool = thread_pool(workers)
     try:
         futures: dict[Future, _Job] = {pool.submit(_render, job, fonts, output, settings): job for job in jobs}
         bar = tqdm(
