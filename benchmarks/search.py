@@ -27,7 +27,6 @@ RECIPE = ROOT / "recipes" / "default.yaml"
 VARIANTS = Path(__file__).with_suffix(".yaml")
 TABLE = ROOT / "docs" / "tables" / "search.csv"
 STEMS = ("vocals", "drums", "bass", "other")
-COLUMNS = ("variant", "minutes", "seed", "roots", "parameters", "steps", "CPU min", *STEMS, "SI-SDRi")
 EPOCHS, TRIAL = 10, 40  # epochs of a training; steps of the trial that measures what one costs
 METRICS = ("SDR", "SI-SDRi")
 TRAIN = "import sys; from sepkit.cli import train_command; sys.exit(train_command())"
@@ -35,13 +34,8 @@ TRAIN = "import sys; from sepkit.cli import train_command; sys.exit(train_comman
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("judge", type=Path)
-    parser.add_argument("--root", nargs="+", default=["demo"], help="songs to train on, ROOT or ROOT=WEIGHT")
-    parser.add_argument("--minutes", type=float, default=8.0, help="CPU time of a training")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    add_options(parser, TABLE, seeds=[0])
     parser.add_argument("--only", nargs="+", help="names of variants")
-    parser.add_argument("--runs", type=Path, default=Path("runs/search"))
-    parser.add_argument("--table", type=Path, default=TABLE)
     options = parser.parse_args()
     from sepkit.training.data_store import store_data
 
@@ -57,8 +51,19 @@ def main() -> None:
                 write_page(options.table)
 
 
-def score(options: argparse.Namespace, name: str, changes: dict, seed: int) -> dict[str, str]:
-    """Train a variant for the CPU time that it has, and score it."""
+def add_options(parser: argparse.ArgumentParser, table: Path, seeds: list[int]) -> None:
+    """Add what all trainings for equal CPU time are given."""
+    parser.add_argument("judge", type=Path, help="songs that are scored, JUDGE/<split>/<song>/")
+    parser.add_argument("--root", nargs="+", default=["demo"], help="songs to train on, ROOT or ROOT=WEIGHT")
+    parser.add_argument("--minutes", type=float, default=8.0, help="CPU time of a training")
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    parser.add_argument("--split", default="valid", help="of JUDGE")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / table.stem)
+    parser.add_argument("--table", type=Path, default=table)
+
+
+def fit(options: argparse.Namespace, name: str, changes: dict, seed: int) -> tuple[Path, int, float]:
+    """Train a variant for the CPU time that it has; return its run, its steps and its CPU seconds."""
     run = options.runs / f"{name} {options.minutes:g} min {seed}"
     settings = {
         **roots(options),
@@ -76,19 +81,29 @@ def score(options: argparse.Namespace, name: str, changes: dict, seed: int) -> d
     step = (seconds[1] - seconds[0]) / (TRIAL - TRIAL // 4)
     steps = max(1, round(60 * options.minutes / step / EPOCHS))
     shutil.rmtree(run, ignore_errors=True)
-    spent = train(run, settings, epochs=EPOCHS, steps=steps)
+    return run, EPOCHS * steps, train(run, settings, epochs=EPOCHS, steps=steps)
 
+
+def judge(options: argparse.Namespace, run: Path):
+    """Score the model of a run; return it, and the scores."""
     from sepkit import evaluate, load_model
 
-    model = load_model(run)
-    scores = evaluate(model, options.judge, split="valid", metrics=METRICS, baselines=False, output=run / "evaluation")
+    model, output = load_model(run), run / "evaluation"
+    how = {"split": options.split, "metrics": METRICS, "baselines": False, "output": output}
+    return model, evaluate(model, options.judge, **how)
+
+
+def score(options: argparse.Namespace, name: str, changes: dict, seed: int) -> dict[str, str]:
+    """Train a variant for the CPU time that it has, and score it."""
+    run, steps, spent = fit(options, name, changes, seed)
+    model, scores = judge(options, run)
     row = {
         "variant": name,
         "minutes": f"{options.minutes:g}",
         "seed": str(seed),
         "roots": str(len(options.root)),
         "parameters": f"{sum(each.numel() for each in model.parameters()) / 1e6:.2f} M",
-        "steps": str(EPOCHS * steps),
+        "steps": str(steps),
         "CPU min": f"{spent / 60:.1f}",
         **{stem: f"{scores.median('model', stem, 'SDR'):.2f}" for stem in STEMS},
         "SI-SDRi": f"{scores.mean('model', 'vocals', 'SI-SDRi'):.2f}",
@@ -133,10 +148,23 @@ def read(table: Path) -> list[dict[str, str]]:
 
 def write(table: Path, rows: list[dict[str, str]]) -> None:
     """Write the rows of a table."""
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    from sepkit.files import atomic_file
+
+    with atomic_file(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def average(rows: list[dict[str, str]], column: str) -> float:
+    """Average a column."""
+    return mean(float(row[column]) for row in rows)
+
+
+def span(rows: list[dict[str, str]], column: str) -> str:
+    """Write the mean of a column, and the range where there is one."""
+    values = [float(row[column]) for row in rows]
+    return f"{mean(values):.1f}" + (f" ({min(values):.1f} to {max(values):.1f})" if len(rows) > 1 else "")
 
 
 def write_page(table: Path) -> None:
@@ -146,22 +174,24 @@ def write_page(table: Path) -> None:
         groups.setdefault((row["minutes"], row["roots"], row["variant"]), []).append(row)
     lines = ["| CPU min | roots | variant | seeds | steps | vocals | drums | bass | other | SI-SDRi of vocals |"]
     lines.append("|" + "---|" * 10)
-
-    def average(rows: list[dict[str, str]], column: str) -> float:
-        return mean(float(row[column]) for row in rows)
-
     for (minutes, roots, name), rows in sorted(
         groups.items(), key=lambda item: (float(item[0][0]), -average(item[1], "vocals"))
     ):
-        vocals = [float(row["vocals"]) for row in rows]
-        span = f" ({min(vocals):.1f} to {max(vocals):.1f})" if len(rows) > 1 else ""
         others = " | ".join(f"{average(rows, stem):.1f}" for stem in STEMS[1:])
         steps = f"{average(rows, 'steps'):.0f}"
         lines.append(
-            f"| {minutes} | {roots} | {name} | {len(rows)} | {steps} | {average(rows, 'vocals'):.1f}{span} "
+            f"| {minutes} | {roots} | {name} | {len(rows)} | {steps} | {span(rows, 'vocals')} "
             f"| {others} | {average(rows, 'SI-SDRi'):.1f} |"
         )
-    table.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(table, lines)
+
+
+def write_lines(table: Path, lines: list[str]) -> None:
+    """Write the page beside a table."""
+    from sepkit.files import atomic_file
+
+    with atomic_file(table.with_suffix(".md")) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
