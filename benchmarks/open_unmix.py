@@ -6,9 +6,10 @@
 "Open-Unmix" is the class of the package openunmix, trained as its scripts/train.py does: 512 features, frames of 4096
 samples, bins up to 16 kHz, Adam with rate 1e-3 and decay 1e-5, batches of 16 examples of 6 s, mean squared error of
 magnitudes, gains of 0.25 to 1.25 and swapped channels, stems of random songs, input standardised by their mixtures. It
-learns vocals alone, with all of the time. Its rate never falls and its best epoch is its last: its published patience
-of 80 epochs is longer than such a training. "Open-Unmix, Wiener" is the same weights with one iteration of its filter,
-the residual as the second source; else its magnitudes have the mixture's phase. A recording is given to it whole.
+learns vocals alone, with all of the time. Its rate never falls, and the last weights are scored: where 8 minutes are
+less than one of its published epochs, of 5504 examples, neither its plateau schedule nor its choice of an epoch acts.
+"Open-Unmix, Wiener" is the same weights with one iteration of its filter, the residual as the second source; else its
+magnitudes have the mixture's phase. A recording is given to it whole.
 
 "ours" is recipes/default.yaml, which learns all four stems. Examples of both are read by sepkit from the same songs;
 one thread of the CPU; the songs are decoded before. The time of Open-Unmix begins with its first step: to import,

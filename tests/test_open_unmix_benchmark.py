@@ -231,6 +231,14 @@ def test_the_page_has_means_and_ranges_the_best_first(program, row, tmp_path):
     ]
 
 
+def test_the_page_in_the_docs_is_that_of_the_table(program, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_bytes(program.TABLE.read_bytes())
+    program.write_page(table)
+    written, kept = (place.with_suffix(".md").read_text(encoding="utf-8") for place in (table, program.TABLE))
+    assert written == kept
+
+
 def test_a_missing_package_is_named_with_the_remedy(program, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "openunmix", None)
     monkeypatch.setattr(sys, "path", list(sys.path))
