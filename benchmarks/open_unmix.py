@@ -18,7 +18,7 @@ before, by what they cost, start not included.
 
 The songs of JUDGE/valid (--split) are scored after the training: the median over songs of the SDR of vocals, and the
 mean of their SI-SDR above the mixture's, dB. Rows go to docs/tables/open_unmix.csv, and a table of their means beside
-it. Trainings whose rows are there, of as many minutes and roots and of the same split, are passed over: the same
+it. Trainings whose rows are there, of as many minutes, the same songs and of the same split, are passed over: the same
 command goes on where it stopped.
 """
 
@@ -103,7 +103,7 @@ def is_done(options: argparse.Namespace, side: str, seed: int) -> bool:
 def identity(options: argparse.Namespace, network: str, seed: int) -> dict[str, str]:
     """Return the cells by which a row is known."""
     facts = {"network": network, "minutes": f"{options.minutes:g}", "seed": str(seed)}
-    return {**facts, "roots": str(len(options.root)), "split": options.split}
+    return {**facts, "songs": search.songs(options), "split": options.split}
 
 
 def score_ours(options: argparse.Namespace, seed: int) -> list[dict[str, str]]:
@@ -216,13 +216,13 @@ def write_page(table: Path) -> None:
     """Write means over seeds, with ranges, the best first."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in search.read(table):
-        groups.setdefault((row["minutes"], row["roots"], row["split"], row["network"]), []).append(row)
-    lines = ["| CPU min | roots | split | network | parameters | seeds | steps | SDR | SI-SDRi |", "|" + "---|" * 9]
-    for (minutes, roots, split, network), rows in sorted(
+        groups.setdefault((row["minutes"], row["songs"], row["split"], row["network"]), []).append(row)
+    lines = ["| CPU min | songs | split | network | parameters | seeds | steps | SDR | SI-SDRi |", "|" + "---|" * 9]
+    for (minutes, mix, split, network), rows in sorted(
         groups.items(), key=lambda item: (float(item[0][0]), *item[0][1:3], -search.average(item[1], "SDR"))
     ):
         lines.append(
-            f"| {minutes} | {roots} | {split} | {network} | {rows[0]['parameters']} | {len(rows)} "
+            f"| {minutes} | {mix} | {split} | {network} | {rows[0]['parameters']} | {len(rows)} "
             f"| {search.average(rows, 'steps'):.0f} | {search.span(rows, 'SDR')} | {search.span(rows, 'SI-SDRi')} |"
         )
     search.write_lines(table, lines)

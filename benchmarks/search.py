@@ -5,9 +5,9 @@
 benchmarks/search.yaml names the variants: what each changes of recipes/default.yaml. The songs of --root (default: the
 built-in ones) are trained on, and those of JUDGE/valid/<song>/, of singers and bands that no root has, are scored after
 the training by its last averages, so that no epoch is chosen by them. How many steps take --minutes of CPU time,
-loading included, is measured before each training. Rows go to docs/tables/search.csv, in place of those of the same
-variant, seed and minutes: medians over songs of the SDR, dB; docs/tables/search.md is written from it. Variants whose
-row is there are passed over, so that the same command goes on where it was stopped.
+loading included, is measured before each training. Rows go to docs/tables/search.csv (medians over songs of the SDR,
+dB), from which docs/tables/search.md is written. What has a row of the same variant, minutes, seed and songs is passed
+over, so that the same command goes on where it was stopped.
 """
 
 import argparse
@@ -27,6 +27,7 @@ RECIPE = ROOT / "recipes" / "default.yaml"
 VARIANTS = Path(__file__).with_suffix(".yaml")
 TABLE = ROOT / "docs" / "tables" / "search.csv"
 STEMS = ("vocals", "drums", "bass", "other")
+KEY = ("variant", "minutes", "seed", "songs")
 EPOCHS, TRIAL = 10, 40  # epochs of a training; steps of the trial that measures what one costs
 METRICS = ("SDR", "SI-SDRi")
 TRAIN = "import sys; from sepkit.cli import train_command; sys.exit(train_command())"
@@ -45,8 +46,8 @@ def main() -> None:
     store_data(RECIPE, overrides(roots(options)))  # or a trial pays for it
     for seed in options.seeds:
         for name in options.only or variants:
-            key = name, f"{options.minutes:g}", str(seed)
-            if not any((row["variant"], row["minutes"], row["seed"]) == key for row in read(options.table)):
+            key = name, f"{options.minutes:g}", str(seed), songs(options)
+            if not any(tuple(row[column] for column in KEY) == key for row in read(options.table)):
                 write(options.table, [*read(options.table), score(options, name, variants[name] or {}, seed)])
                 write_page(options.table)
 
@@ -64,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser, table: Path, seeds: list[int]) 
 
 def fit(options: argparse.Namespace, name: str, changes: dict, seed: int) -> tuple[Path, int, float]:
     """Train a variant for the CPU time that it has; return its run, its steps and its CPU seconds."""
-    run = options.runs / f"{name} {options.minutes:g} min {seed}"
+    run = options.runs / f"{name} {songs(options)} {options.minutes:g} min {seed}"
     settings = {
         **roots(options),
         "data.workers": 0,
@@ -101,7 +102,7 @@ def score(options: argparse.Namespace, name: str, changes: dict, seed: int) -> d
         "variant": name,
         "minutes": f"{options.minutes:g}",
         "seed": str(seed),
-        "roots": str(len(options.root)),
+        "songs": songs(options),
         "parameters": f"{sum(each.numel() for each in model.parameters()) / 1e6:.2f} M",
         "steps": str(steps),
         "CPU min": f"{spent / 60:.1f}",
@@ -116,6 +117,12 @@ def roots(options: argparse.Namespace) -> dict:
     """Return the songs to train on, as a recipe has them."""
     parts = [each.partition("=") for each in options.root]
     return {"data.root": [{"root": root, "weight": float(weight or 1)} for root, _, weight in parts]}
+
+
+def songs(options: argparse.Namespace) -> str:
+    """Return the names and weights of the roots."""
+    parts = [each.partition("=") for each in options.root]
+    return ", ".join(f"{Path(root).name} {weight or 1}" for root, _, weight in parts)
 
 
 def overrides(settings: dict) -> list[str]:
@@ -171,16 +178,16 @@ def write_page(table: Path) -> None:
     """Write means over seeds, with the range of the vocals, the best vocals first."""
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in read(table):
-        groups.setdefault((row["minutes"], row["roots"], row["variant"]), []).append(row)
-    lines = ["| CPU min | roots | variant | seeds | steps | vocals | drums | bass | other | SI-SDRi of vocals |"]
+        groups.setdefault((row["minutes"], row["songs"], row["variant"]), []).append(row)
+    lines = ["| CPU min | songs | variant | seeds | steps | vocals | drums | bass | other | SI-SDRi of vocals |"]
     lines.append("|" + "---|" * 10)
-    for (minutes, roots, name), rows in sorted(
+    for (minutes, mix, name), rows in sorted(
         groups.items(), key=lambda item: (float(item[0][0]), -average(item[1], "vocals"))
     ):
         others = " | ".join(f"{average(rows, stem):.1f}" for stem in STEMS[1:])
         steps = f"{average(rows, 'steps'):.0f}"
         lines.append(
-            f"| {minutes} | {roots} | {name} | {len(rows)} | {steps} | {span(rows, 'vocals')} "
+            f"| {minutes} | {mix} | {name} | {len(rows)} | {steps} | {span(rows, 'vocals')} "
             f"| {others} | {average(rows, 'SI-SDRi'):.1f} |"
         )
     write_lines(table, lines)

@@ -159,7 +159,7 @@ def test_a_training_ends_in_rows_of_both_filters(program, tmp_path):
     options = Namespace(judge=root, root=[str(root)], minutes=0.001, split="valid", runs=tmp_path / "runs")
     rows = program.score_theirs(options, 3, tiny)
     assert [row["network"] for row in rows] == ["Open-Unmix", "Open-Unmix, Wiener"]
-    assert {(row["minutes"], row["seed"], row["roots"]) for row in rows} == {("0.001", "3", "1")}
+    assert {(row["minutes"], row["seed"], row["songs"]) for row in rows} == {("0.001", "3", "songs 1")}
     assert all(np.isfinite(float(row[name])) for row in rows for name in ("SDR", "SI-SDRi"))
     assert all(int(row["steps"]) >= 1 for row in rows)
 
@@ -226,8 +226,8 @@ def test_the_page_has_means_and_ranges_the_best_first(program, row, tmp_path):
     program.write_page(table)
     lines = table.with_suffix(".md").read_text(encoding="utf-8").splitlines()
     assert lines[2:] == [
-        "| 8 | 1 | valid | ours | 1.00 M | 1 | 100 | 3.0 | 2.0 |",
-        "| 8 | 1 | valid | Open-Unmix | 1.00 M | 2 | 100 | 1.5 (1.0 to 2.0) | 2.0 (2.0 to 2.0) |",
+        "| 8 | demo 1 | valid | ours | 1.00 M | 1 | 100 | 3.0 | 2.0 |",
+        "| 8 | demo 1 | valid | Open-Unmix | 1.00 M | 2 | 100 | 1.5 (1.0 to 2.0) | 2.0 (2.0 to 2.0) |",
     ]
 
 
