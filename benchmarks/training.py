@@ -38,13 +38,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from unmix import ADAM, PACKAGE, PUBLISHED, make_encoder, make_network, take_step
 
-RATE, BATCH, N_FFT, HOP, HIDDEN, BANDWIDTH = 44100, 4, 4096, 1024, 512, 16000
-SECONDS, SHORT = 6, 2  # of an example: of one whose cost is measured, and of those in float64
+RATE, N_FFT, HOP, HIDDEN, BANDWIDTH = PUBLISHED[:5]
+BATCH, SECONDS, SHORT = 4, 6, 2  # SECONDS: of an example whose cost is measured; SHORT: of those in float64
 N_BATCHES = 10
 WARM_UP = 3  # steps
-PACKAGES = ["openunmix==1.3.0"]
-ADAM = {"lr": 1e-3, "weight_decay": 1e-5}  # the published settings
+PACKAGES = [PACKAGE]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "MKL_NUM_THREADS": "1"}
 ENGINES = ("openunmix", "sepkit", "kept", "recomputed")
 EPS = 1e-8  # of Adam, as published
@@ -108,34 +108,19 @@ def openunmix_steps(
     folder: Path, seconds: int, dtype: torch.dtype, dropout: bool, eps: float = EPS
 ) -> Iterator[Callable[[], float]]:
     """Yield a step of the published loop for each batch."""
-    from openunmix.model import OpenUnmix
-    from openunmix.transforms import ComplexNorm, make_filterbanks
-
     torch.manual_seed(0)
-    n_used = int((np.linspace(0, RATE / 2, N_FFT // 2 + 1) <= BANDWIDTH).sum())
-    unmix = OpenUnmix(nb_bins=N_FFT // 2 + 1, nb_channels=2, hidden_size=HIDDEN, max_bin=n_used)
+    unmix = make_network()
     if not (folder / "weights.pt").exists():
         torch.save(unmix.state_dict(), folder / "weights.pt")
     if not dropout:
         unmix.lstm.dropout = 0.0
-    stft, _ = make_filterbanks(n_fft=N_FFT, n_hop=HOP, center=True, sample_rate=float(RATE))
-    stft.window.data = torch.hann_window(N_FFT, dtype=torch.float64).float()  # its own is computed in float32
-    encoder = torch.nn.Sequential(stft, ComplexNorm(mono=False)).to(dtype)
+    encoder = make_encoder()
+    encoder[0].window.data = torch.hann_window(N_FFT, dtype=torch.float64).float()  # its own is computed in float32
+    encoder = encoder.to(dtype)
     unmix = unmix.to(dtype).train()
     optimizer = torch.optim.Adam(unmix.parameters(), eps=eps, **ADAM)
     for x, y in Batches(folder, seconds, dtype):
-
-        def step(x: Tensor = x, y: Tensor = y) -> float:
-            optimizer.zero_grad()
-            magnitude = encoder(x)
-            estimate = unmix(magnitude)
-            target = encoder(y)
-            loss = torch.nn.functional.mse_loss(estimate, target)
-            loss.backward()
-            optimizer.step()
-            return loss.item()
-
-        yield step
+        yield partial(take_step, unmix, encoder, optimizer, x, y)
 
 
 class Given:
