@@ -292,7 +292,8 @@ def step(case: Case, network: nn.Module, n_items: int, length: int) -> Tensor:
 def magnitudes(network: nn.Module, mixture: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Give the estimated magnitude of one source, and the target's."""
     if isinstance(network, Separator):
-        separation = network.analyze(mixture, None if target is None else target[:, None])
+        wanted = ("estimate_magnitude", "target_magnitude")  # as a training with this loss says
+        separation = network.analyze(mixture, None if target is None else target[:, None], wanted=wanted)
         return separation.estimate_magnitude[:, 0], None if target is None else separation.target_magnitude[:, 0]
     filterbank = importlib.import_module("openunmix.transforms")
     encode = nn.Sequential(filterbank.make_filterbanks(4096, 1024, center=True)[0], filterbank.ComplexNorm())

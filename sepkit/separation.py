@@ -152,16 +152,16 @@ class Separation:
         return spectrogram == "mixture_spectrogram" and bool(masked & self._wanted)
 
     def _measure(self, waveform: Tensor) -> Tensor:
-        """Take the magnitude of waveforms (B, ..., T); on a CPU, one item's spectrogram at a time is in memory."""
+        """Take the magnitude of waveforms (..., T); on a CPU, one channel's spectrogram at a time is in memory."""
         if waveform.device.type != "cpu" or waveform.requires_grad:
             return absolute(self._separator.spectrogram(waveform))
-        magnitudes = None
-        for i, item in enumerate(waveform):
-            magnitude = absolute(self._separator.spectrogram(item))
+        magnitudes, channels = None, waveform.flatten(0, -2)
+        for i, channel in enumerate(channels):
+            magnitude = absolute(self._separator.spectrogram(channel))
             if magnitudes is None:
-                magnitudes = magnitude.new_empty(len(waveform), *magnitude.mT.shape).mT  # as a spectrogram lies
+                magnitudes = magnitude.new_empty(len(channels), *magnitude.mT.shape).mT  # as a spectrogram lies
             magnitudes[i] = magnitude
-        return magnitudes
+        return magnitudes.unflatten(0, waveform.shape[:-1])
 
 
 def _mask_magnitude(mask: Tensor, magnitude: Tensor) -> Tensor:

@@ -221,3 +221,11 @@ def test_a_bar_shows_progress_on_a_terminal_unless_told_not_to(monkeypatch, term
     monkeypatch.setattr(sys, "stderr", stream)
     demo_root(**{**SMALL, "progress": progress})
     assert ("making the built-in songs" in stream.getvalue()) is (terminal and progress)
+
+
+def test_a_training_is_imported_without_what_makes_songs():
+    """Transforms and filters of scipy take 15 MB of each training."""
+    code = "import sys, sepkit.training.train, sepkit.datasets.demo.song; "
+    code += "print({*sys.modules} & {'scipy.fft', 'scipy.ndimage'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,7 +1,6 @@
 """Optimizers of a recipe: those of torch in their fast form, those of other packages by their path."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from test_training_state import SMALL, do_steps, make, root, stored, weights  # noqa: F401
 from torch import nn
 
+from sepkit.training.muon import Muon
 from sepkit.training.optimizers import make_optimizer, try_optimizer
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "train.md"
@@ -58,23 +58,16 @@ def test_no_state_of_torch_s_own_optimizers_is_tried():
     assert try_optimizer({"class": "AdamW"}, CPU) == {}
 
 
-@pytest.fixture
-def described(tmp_path, monkeypatch):
-    """The file of the guide beside a recipe."""
-    pytest.importorskip("pytorch_optimizer")
-    (code,) = re.findall(r"```python\n(# my_optimizers.py\n.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "my_optimizers.py").write_text(code, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("my_optimizers", None)
+NAMED = re.findall(r"\{class: ([a-z_]+\.[\w.]+), lr: ([\d.e-]+)\}", GUIDE.read_text("utf-8"))
 
 
-NAMED = re.findall(r"\{class: (pytorch_optimizer\.\w+|my_optimizers\.\w+), lr: ([\d.e-]+)\}", GUIDE.read_text("utf-8"))
+def test_the_guide_names_optimizers_by_their_paths():
+    assert {"bitsandbytes", "pytorch_optimizer", "sepkit"} == {name.partition(".")[0] for name, _ in NAMED}
 
 
-@pytest.mark.usefixtures("described")
 @pytest.mark.parametrize(("name", "rate"), NAMED)
 def test_a_training_by_an_optimizer_of_the_guide_goes_on_where_it_stopped(make, name, rate):  # noqa: F811
+    pytest.importorskip(name.partition(".")[0])
     settings = {"optimizer": {"class": name, "lr": float(rate)}}
     whole, stopped = (do_steps(make(**settings), n_steps) for n_steps in (4, 2))
     state = stored(stopped)
@@ -84,3 +77,48 @@ def test_a_training_by_an_optimizer_of_the_guide_goes_on_where_it_stopped(make, 
     do_steps(going_on, 2)
     assert any(not tensor.equal(before[key]) for key, tensor in weights(going_on).items())
     assert all(tensor.equal(weights(whole)[key]) for key, tensor in weights(going_on).items())
+
+
+# Muon
+
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch is older than 2.9")
+MUON = "sepkit.training.muon.Muon"
+
+
+@needs_muon
+@pytest.mark.parametrize("shapes", [[(6, 4)], [(6,)], [(6, 4), (6,), (2, 3, 5), (4, 6)]], ids=str)
+def test_muon_moves_matrices_by_muon_and_all_else_by_adamw(shapes):
+    draws = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=draws) for shape in shapes]
+    gradients = [torch.randn(shape, generator=draws) for shape in shapes]
+    found, expected = ([nn.Parameter(weight.clone()) for weight in start] for _ in range(2))
+    ours = make_optimizer({"class": MUON, "lr": 0.1, "weight_decay": 0.2, "momentum": 0.8}, found, CPU)
+    both, muon = {"lr": 0.1, "weight_decay": 0.2}, {"momentum": 0.8, "adjust_lr_fn": "match_rms_adamw"}
+    theirs = [
+        torch.optim.Muon([w], **muon, **both) if w.dim() == 2 else torch.optim.AdamW([w], **both) for w in expected
+    ]
+    for _ in range(3):
+        for weight, other, gradient in zip(found, expected, gradients, strict=True):
+            weight.grad, other.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        for optimizer in theirs:
+            optimizer.step()
+    assert all(weight.equal(other) for weight, other in zip(found, expected, strict=True))
+
+
+@needs_muon
+def test_muon_follows_the_rates_that_a_schedule_sets():
+    weights_ = [nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4))]
+    optimizer = make_optimizer({"class": MUON, "lr": 0.1}, weights_, CPU)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    for weight in weights_:
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert all((weight == 1).all() for weight in weights_)
+
+
+def test_muon_says_which_torch_it_needs(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(ValueError, match=r"Muon must be computed by torch 2\.9 or later, got 2\.\d+.*: choose AdamW"):
+        Muon([nn.Parameter(torch.ones(2, 2))])

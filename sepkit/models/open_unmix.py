@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sepkit.models._magnitude import check_magnitude
 from sepkit.models._products import Linear, linear
+from sepkit.models._recurrence import LSTM
 from sepkit.models._statistics import row_statistics
 from sepkit.transforms import absolute
 
@@ -128,7 +129,7 @@ class _Source(nn.Module):
         self.mean, self.scale = nn.Parameter(torch.zeros(n_used_bins)), nn.Parameter(torch.ones(n_used_bins))
         self.encode = Linear(n_channels * n_used_bins, hidden_size, bias=False)
         self.encode_norm = nn.BatchNorm1d(hidden_size)
-        self.recurrence = nn.LSTM(
+        self.recurrence = LSTM(
             hidden_size,
             hidden_size // 2 if bidirectional else hidden_size,
             n_layers,

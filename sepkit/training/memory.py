@@ -154,7 +154,7 @@ def _make_valueless(module: nn.Module, count: Callable[[Tensor], None]) -> None:
         for name, buffer in part._buffers.items():
             if buffer is not None:
                 part._buffers[name] = torch.empty_like(buffer)
-        if type(part) in _RESERVED:
+        if isinstance(part, tuple(_RESERVED)):
             part._flat_weights = [getattr(part, name) for name in part._flat_weights_names]
             part.forward = partial(_recur, part)
 
@@ -171,7 +171,8 @@ class _Recurrence(torch.autograd.Function):
     def forward(ctx: Any, cell: nn.RNNBase, dtype: torch.dtype, features: Tensor, *weights: Tensor) -> Tensor:
         width = cell.hidden_size * (2 if cell.bidirectional else 1)
         leading = features.shape[:-1]
-        reserved = features.new_empty(*leading, _RESERVED[type(cell)] * width * cell.num_layers, dtype=dtype)
+        n_values = next(n_values for kind, n_values in _RESERVED.items() if isinstance(cell, kind))
+        reserved = features.new_empty(*leading, n_values * width * cell.num_layers, dtype=dtype)
         ctx.save_for_backward(features, reserved, *weights)
         return features.new_empty(*leading, width, dtype=dtype)
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from sepkit.models._recurrence import LSTM
 from sepkit.separator import Separator
 
 
@@ -25,7 +26,10 @@ def recompute_blocks(separator: Separator) -> int:
             f"training.recompute needs a network that declares its `blocks`, {name} has none: leave it out"
         )
     for block in blocks:
-        block.forward = partial(_recompute, block.forward)
+        if isinstance(block, LSTM):
+            block.recomputes = True
+        else:
+            block.forward = partial(_recompute, block.forward)
     return len(blocks)
 
 

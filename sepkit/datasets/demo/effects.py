@@ -1,7 +1,7 @@
 """What a studio adds: compression, delays, doubling, and at the end equaliser, room and level."""
 
 import numpy as np
-from scipy import fft, ndimage
+import scipy  # whose parts are imported when they are used
 
 from sepkit.datasets.demo.song import Song
 from sepkit.datasets.demo.synthesis import HOP, amplitude, chance, drift, noise, rms, stretch
@@ -36,7 +36,7 @@ def compress(waveform: np.ndarray, ratio: float) -> np.ndarray:
     """Compress the level of a stem (2, T): above a floor, `ratio` dB in become 1 dB out."""
     n_samples = waveform.shape[-1]
     padded = np.pad(np.mean(waveform**2, axis=0), (0, -n_samples % HOP))
-    level = np.sqrt(ndimage.gaussian_filter1d(padded.reshape(-1, HOP).mean(-1), 6.0))
+    level = np.sqrt(scipy.ndimage.gaussian_filter1d(padded.reshape(-1, HOP).mean(-1), 6.0))
     reference = np.sqrt(np.mean(level**2)) + 1e-9
     gain = np.maximum(level / reference, 0.1) ** (1.0 / ratio - 1.0)
     return waveform * stretch(gain, n_samples)
@@ -78,13 +78,13 @@ def _octaves(rng: np.random.Generator, waveform: np.ndarray) -> np.ndarray | Non
     if not len(loud):
         return None
     chosen = frames[:, rng.choice(loud, min(len(loud), 120), replace=False)]
-    return (np.abs(fft.rfft(chosen * np.hanning(n_fft).astype(np.float32))) ** 2).mean((0, 1))
+    return (np.abs(scipy.fft.rfft(chosen * np.hanning(n_fft).astype(np.float32))) ** 2).mean((0, 1))
 
 
 def _equaliser(rng: np.random.Generator, stem: str, waveform: np.ndarray, song: Song) -> np.ndarray:
     """Draw gains on a grid of frequencies: part of the way towards the spectra of recorded stems."""
     power = _octaves(rng, waveform)
-    bins = fft.rfftfreq(4096, 1.0 / song.sample_rate)
+    bins = scipy.fft.rfftfreq(4096, 1.0 / song.sample_rate)
     octave = np.clip(np.round(np.log2(np.maximum(bins, 16.0) / 1000.0)), -5, 4).astype(int) + 5
     energy = np.bincount(octave, power, minlength=10)
     measured = 10.0 * np.log10(energy / energy.sum() + 1e-9)
@@ -98,9 +98,9 @@ def _equaliser(rng: np.random.Generator, stem: str, waveform: np.ndarray, song: 
 
 def _filter(rng: np.random.Generator, gains_db: np.ndarray, song: Song) -> np.ndarray:
     """Interpolate octave gains, add narrow bumps and now and then a low-pass: a short response, (n,)."""
-    bins = fft.rfftfreq(2 * _TAPS, 1.0 / song.sample_rate)
+    bins = scipy.fft.rfftfreq(2 * _TAPS, 1.0 / song.sample_rate)
     grid = np.geomspace(20.0, song.sample_rate / 2, 300)
-    curve = ndimage.gaussian_filter1d(np.interp(np.log(grid), np.log(_CENTRES), gains_db), 8.0)
+    curve = scipy.ndimage.gaussian_filter1d(np.interp(np.log(grid), np.log(_CENTRES), gains_db), 8.0)
     for _ in range(rng.integers(0, 4)):
         centre, width = rng.uniform(4.5, 9.2), rng.uniform(0.08, 0.5)
         curve += rng.normal(0.0, 3.0) * np.exp(-0.5 * ((np.log(grid) - centre) / width) ** 2)
@@ -112,10 +112,10 @@ def _filter(rng: np.random.Generator, gains_db: np.ndarray, song: Song) -> np.nd
 
 def _minimum_phase(gains: np.ndarray) -> np.ndarray:
     """Turn gains on a grid of frequencies (n + 1,) into a response (n,) that starts at once."""
-    cepstrum = fft.irfft(np.log(gains))
+    cepstrum = scipy.fft.irfft(np.log(gains))
     cepstrum[1:_TAPS] *= 2.0
     cepstrum[_TAPS + 1 :] = 0.0
-    return fft.irfft(np.exp(fft.rfft(cepstrum)))[:_TAPS].astype(np.float32)
+    return scipy.fft.irfft(np.exp(scipy.fft.rfft(cepstrum)))[:_TAPS].astype(np.float32)
 
 
 def _room(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
@@ -124,7 +124,7 @@ def _room(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     n_samples = min(int(0.75 * t60 * sample_rate), _BLOCK // 2 - 3 * _TAPS)
     time = np.arange(n_samples, dtype=np.float32) / sample_rate
     tail = np.stack([noise(rng, n_samples), noise(rng, n_samples)])
-    dull = ndimage.uniform_filter1d(tail, int(rng.integers(4, 14)), axis=-1) * 2.5
+    dull = scipy.ndimage.uniform_filter1d(tail, int(rng.integers(4, 14)), axis=-1) * 2.5
     response = dull * np.exp(-6.9 * time / t60) + tail * np.exp(-6.9 * time / (t60 * rng.uniform(0.2, 0.6)))
     for _ in range(rng.integers(4, 12)):
         response[rng.integers(2), int(rng.uniform(0.002, 0.05) * sample_rate) % n_samples] += rng.normal(0.0, 8.0)
@@ -137,13 +137,13 @@ def _convolve(waveform: np.ndarray, direct: np.ndarray, room: np.ndarray) -> np.
     """Filter each channel by `direct` (n,) and add the filtered sum of both sent through `room` (2, n)."""
     n_samples = waveform.shape[-1]
     step = _BLOCK - len(direct) - room.shape[-1]
-    room_spectrum = 0.5 * fft.rfft(room, _BLOCK)
-    direct_spectrum = fft.rfft(direct, _BLOCK)
+    room_spectrum = 0.5 * scipy.fft.rfft(room, _BLOCK)
+    direct_spectrum = scipy.fft.rfft(direct, _BLOCK)
     joined = np.zeros((2, n_samples + _BLOCK), dtype=np.float32)
     for start in range(0, n_samples, step):
-        spectrum = fft.rfft(waveform[:, start : start + step], _BLOCK) * direct_spectrum  # (2, F)
+        spectrum = scipy.fft.rfft(waveform[:, start : start + step], _BLOCK) * direct_spectrum  # (2, F)
         spectrum += spectrum.sum(0) * room_spectrum
-        joined[:, start : start + _BLOCK] += fft.irfft(spectrum, _BLOCK)
+        joined[:, start : start + _BLOCK] += scipy.fft.irfft(spectrum, _BLOCK)
     return joined[:, :n_samples]
 
 

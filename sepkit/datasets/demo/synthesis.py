@@ -1,7 +1,7 @@
 """What every instrument is made of: tables, decaying partials, pads, noise, control curves."""
 
 import numpy as np
-from scipy import fft
+import scipy  # whose parts are imported when they are used
 
 HOP = 256  # samples between two values of a control curve
 FRAME = 4 * HOP  # samples that are filtered at a time
@@ -91,7 +91,7 @@ def periods(harmonics: np.ndarray, phases: np.ndarray | None = None) -> np.ndarr
     spectrum[:, 1 : harmonics.shape[1] + 1] = -1j * harmonics
     if phases is not None:
         spectrum[:, 1 : harmonics.shape[1] + 1] *= np.exp(1j * phases)
-    table = fft.irfft(spectrum, axis=-1).astype(np.float32)
+    table = scipy.fft.irfft(spectrum, axis=-1).astype(np.float32)
     table /= np.sqrt(np.mean(table**2, axis=-1, keepdims=True)) + 1e-9
     return np.concatenate([table, table[:, :1]], axis=-1)
 
@@ -154,7 +154,7 @@ def damped_partials(
         damping = 1.0 / (min(decay, longest) * sample_rate)
         phase = np.exp(2j * np.pi * rng.random())
         spectrum[low:high] += 0.5 * level * phase / (1.0 - np.exp(-damping + 1j * detune))
-    sound = fft.irfft(spectrum)[:n_samples].astype(np.float32)
+    sound = scipy.fft.irfft(spectrum)[:n_samples].astype(np.float32)
     return sound * envelope(n_samples, 0.001, 0.1 * n_samples / sample_rate, sample_rate)
 
 
@@ -190,17 +190,17 @@ def pad_loop(
         bins = (np.arange(low, high) - centre) / width
         magnitude[low:high] += level / np.sqrt(width) * np.exp(-0.5 * bins**2)
     phases = rng.random((2, n_fft // 2 + 1), dtype=np.float32) * np.float32(2 * np.pi)
-    loop = fft.irfft(magnitude * np.exp(1j * phases), axis=-1).astype(np.float32)
+    loop = scipy.fft.irfft(magnitude * np.exp(1j * phases), axis=-1).astype(np.float32)
     return loop / (rms(loop) + 1e-9)
 
 
 def colour(sound: np.ndarray, frequencies: np.ndarray, gains_db: np.ndarray, sample_rate: int) -> np.ndarray:
     """Filter a short sound (..., n) by gains in dB given at rising frequencies in Hz."""
     n_samples = sound.shape[-1]
-    n_fft = fft.next_fast_len(n_samples + 512, real=True)
-    bins = fft.rfftfreq(n_fft, 1.0 / sample_rate)
+    n_fft = scipy.fft.next_fast_len(n_samples + 512, real=True)
+    bins = scipy.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     gains = amplitude(np.interp(np.log(bins + 1.0), np.log(np.asarray(frequencies) + 1.0), gains_db))
-    return fft.irfft(fft.rfft(sound, n_fft) * gains.astype(np.float32), n_fft)[..., :n_samples]
+    return scipy.fft.irfft(scipy.fft.rfft(sound, n_fft) * gains.astype(np.float32), n_fft)[..., :n_samples]
 
 
 def filter_frames(excitation: np.ndarray, gains: np.ndarray, sounding: np.ndarray) -> np.ndarray:
@@ -210,7 +210,7 @@ def filter_frames(excitation: np.ndarray, gains: np.ndarray, sounding: np.ndarra
     padded = np.pad(excitation, (FRAME // 2, n_frames * HOP + FRAME // 2 - n_samples))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP][:n_frames][sounding]
     parts = np.zeros((n_frames, FRAME), dtype=np.float32)
-    parts[sounding] = fft.irfft(fft.rfft(frames * window) * gains, FRAME) * (0.5 * window)
+    parts[sounding] = scipy.fft.irfft(scipy.fft.rfft(frames * window) * gains, FRAME) * (0.5 * window)
     joined = np.zeros((n_frames + 3, HOP), dtype=np.float32)
     for k in range(4):
         joined[k : k + n_frames] += parts[:, k * HOP : (k + 1) * HOP]

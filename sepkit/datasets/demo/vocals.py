@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import fft, ndimage
+import scipy  # whose parts are imported when they are used
 
 from sepkit.datasets.demo.effects import chorus, compress, echo, finish, saturate
 from sepkit.datasets.demo.melody import N_VOWELS, STYLES, VOICED, Syllable, compose, harmonise, sounding_frames
@@ -106,7 +106,7 @@ def draw_singer(rng: np.random.Generator, style: str) -> Singer:
 
 def _envelopes(singer: Singer, sample_rate: int) -> np.ndarray:
     """Compute the gains of all sounds of a tract, log amplitude, (15, F)."""
-    bins = fft.rfftfreq(FRAME, 1.0 / sample_rate)
+    bins = scipy.fft.rfftfreq(FRAME, 1.0 / sample_rate)
     n_more = max(2, int(sample_rate / 2 / (1050.0 * singer.tract)) - 4)
     upper = 4500.0 + 1050.0 * np.arange(n_more)
     formants = np.concatenate([_FORMANTS, np.tile(upper, (len(_FORMANTS), 1))], axis=1) * singer.tract
@@ -144,9 +144,9 @@ def _pitch(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], 
         depth[first:last] = np.clip((time - 0.2) / 0.3, 0.0, 1.0)
     known = np.flatnonzero(~np.isnan(target))
     target = target[known[np.clip(np.searchsorted(known, np.arange(n), side="right") - 1, 0, len(known) - 1)]]
-    target = ndimage.gaussian_filter1d(target, max(0.3, 0.6 * singer.glide * rate))
+    target = scipy.ndimage.gaussian_filter1d(target, max(0.3, 0.6 * singer.glide * rate))
     speed = singer.vibrato_rate * (1.0 + 0.06 * drift(rng, n, int(0.4 * rate)))
-    depth = ndimage.uniform_filter1d(depth, int(0.1 * rate)) * (1.0 + 0.25 * drift(rng, n, int(0.5 * rate)))
+    depth = scipy.ndimage.uniform_filter1d(depth, int(0.1 * rate)) * (1.0 + 0.25 * drift(rng, n, int(0.5 * rate)))
     vibrato = singer.vibrato_depth * depth * np.sin(2 * np.pi * np.cumsum(speed) / rate)
     wobble = singer.jitter * (drift(rng, n, int(0.12 * rate)) + 0.4 * drift(rng, n, 3))
     return np.clip(target + vibrato + wobble, 36.0, 93.0)
@@ -173,9 +173,9 @@ def _mouth(rng: np.random.Generator, syllables: list[Syllable], rate: float, n: 
             sounds[last - int(0.08 * rate) :] = _VOICED[syllable.coda]
             loudness[last - int(0.08 * rate) : last] *= 0.5
     shares = np.eye(len(_FORMANTS), dtype=np.float32)[sounds]
-    shares = ndimage.gaussian_filter1d(shares, rng.uniform(0.012, 0.03) * rate, axis=0)
+    shares = scipy.ndimage.gaussian_filter1d(shares, rng.uniform(0.012, 0.03) * rate, axis=0)
     shimmer = 1.0 + 0.06 * drift(rng, n, 4) + 0.08 * drift(rng, n, int(0.15 * rate))
-    return ndimage.gaussian_filter1d(loudness, 0.008 * rate) * shimmer, effort, shares
+    return scipy.ndimage.gaussian_filter1d(loudness, 0.008 * rate) * shimmer, effort, shares
 
 
 def _voice(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], song: Song) -> np.ndarray:
@@ -193,9 +193,9 @@ def _voice(rng: np.random.Generator, singer: Singer, syllables: list[Syllable], 
     air = np.diff(noise(rng, song.n_samples + 1)) * (0.3 + 0.5 * np.abs(glottis))
     sounding = loudness > 1e-4
     excitation = (glottis + np.float32(singer.breath) * air) * stretch(loudness, song.n_samples)
-    bins = fft.rfftfreq(FRAME, 1.0 / song.sample_rate)
+    bins = scipy.fft.rfftfreq(FRAME, 1.0 / song.sample_rate)
     tilt = 0.9 * np.log2(np.clip(bins, 300.0, 5000.0) / 300.0).astype(np.float32)
-    bright = ndimage.gaussian_filter1d(effort, 0.05 * rate)[:, None].astype(np.float32) - 0.7
+    bright = scipy.ndimage.gaussian_filter1d(effort, 0.05 * rate)[:, None].astype(np.float32) - 0.7
     gains = np.exp(shares[sounding] @ _envelopes(singer, song.sample_rate) + bright[sounding] * tilt)
     return filter_frames(excitation, gains, sounding)
 

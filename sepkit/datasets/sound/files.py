@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
+import scipy  # whose parts are imported when they are used
 
 from sepkit import audio
 from sepkit.datasets.findings import Finding, Severity
@@ -152,10 +152,11 @@ def find_band_limit(measured: Measurement) -> tuple[float, float]:
     width, gap = max(1, round(300 / hertz)), max(1, round(150 / hertz))
     best = (0.0, 0.0)
     for curve in (measured.highest, measured.spectrum):
-        smooth = uniform_filter1d(10 * np.log10(np.maximum(curve, 1e-14)), width)
+        smooth = scipy.ndimage.uniform_filter1d(10 * np.log10(np.maximum(curve, 1e-14)), width)
         above = np.maximum.accumulate(smooth[::-1])[::-1]
         reach, broad = gap + width // 2, max(1, round(_BROAD / hertz))
-        below = minimum_filter1d(smooth, broad, origin=(broad - 1) // 2)  # of the band that ends at each bin
+        # Of the band that ends at each bin.
+        below = scipy.ndimage.minimum_filter1d(smooth, broad, origin=(broad - 1) // 2)
         first, last = int(_LOWEST_END / hertz) + reach, len(smooth) - reach
         if last > first:
             drops = below[first - reach : last - reach] - above[first + reach : last + reach]
