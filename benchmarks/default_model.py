@@ -1,6 +1,6 @@
 """Make the model that comes with the package of a run, and measure what docs/default_model.md states of it.
 
-    python benchmarks/default_model.py pack runs/default --scores evaluation/unseen
+    python benchmarks/default_model.py pack runs/default --scores evaluation/unseen [--sources NAME ...]
     python benchmarks/default_model.py robust [--data ROOT]
     python benchmarks/default_model.py cost
 
@@ -21,6 +21,13 @@ ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "sepkit" / "data" / "default"
 SOURCES = {
     "demo": {"name": "the built-in songs of sepkit", "licence": "MIT", "by": "the authors of sepkit"},
+    "made": {"name": "the songs of `sepkit-data songs`", "licence": "MIT", "by": "the authors of sepkit"},
+    "bands": {
+        "name": "music of Freedoom, by Fluid R3 GM and MuseScore General (MIT)",
+        "licence": "BSD-3-Clause",
+        "by": "contributors to the Freedoom project",
+        "address": "https://github.com/freedoom/freedoom",
+    },
     "sek": {
         "name": "Everything is Free: Caesium, Francium, Hydrogen, Lithium",
         "licence": "CC0-1.0",
@@ -35,6 +42,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack")
     packing.add_argument("run", type=Path)
+    packing.add_argument("--sources", nargs="+", help="of SOURCES; default: the names of the run's roots")
     packing.add_argument("--scores", type=Path, required=True)
     packing.add_argument("--songs", default="unseen singers over unseen bands")
     packing.add_argument("--output", type=Path, default=PLACE)
@@ -53,11 +61,11 @@ def pack(options: argparse.Namespace) -> None:
     from sepkit.model_folder import load_model, read_card, save_model
 
     card = read_card(options.run)
-    names = [name.strip() for name in card["data"].split(",")]
+    names = options.sources or [Path(name.strip()).name for name in card["data"].split(",")]
     missing = [name for name in names if name not in SOURCES]
     if missing:
         raise SystemExit(f"SOURCES must state licence and origin of all songs, {', '.join(missing)} missing: add them")
-    stated = {"recipe": "default", **{key: card[key] for key in ("data", "finished") if card.get(key)}}
+    stated = {"recipe": "default", "data": ", ".join(names), "finished": card["finished"]}
     stated |= {"sources": [SOURCES[name] for name in names], "licence": "MIT"}
     stated["score"] = read_score(options.scores, options.songs)
     save_model(load_model(options.run).half(), options.output, stated)

@@ -48,7 +48,8 @@ def main() -> None:
         for name in options.only or variants:
             key = name, f"{options.minutes:g}", str(seed), songs(options)
             if not any(tuple(row[column] for column in KEY) == key for row in read(options.table)):
-                write(options.table, [*read(options.table), score(options, name, variants[name] or {}, seed)])
+                row = score(options, name, variants[name] or {}, seed)
+                write(options.table, [*read(options.table), row])  # of now: others may write into it
                 write_page(options.table)
 
 
