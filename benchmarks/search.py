@@ -1,4 +1,4 @@
-"""Search the settings of the model that comes with the package: variants of one recipe, each at the same CPU time.
+"""Search the settings of the model that comes with the package: variants of its recipe, each at the same CPU time.
 
     python benchmarks/search.py JUDGE [--root ROOT[=WEIGHT] ...] [--minutes 8] [--seeds 0 1] [--only NAME ...]
 
