@@ -75,11 +75,12 @@ def fit(options: argparse.Namespace, name: str, changes: dict, seed: int) -> tup
         "observers": [],
         **changes,
     }
-    trial = options.runs / "trial"
+    trial = run.with_name(f"{run.name}, trial")  # of its own, as others may be searching
     seconds = []
     for steps in (TRIAL // 4, TRIAL):  # the difference is what steps cost without the start
         shutil.rmtree(trial, ignore_errors=True)
         seconds.append(train(trial, settings, epochs=1, steps=steps))
+    shutil.rmtree(trial, ignore_errors=True)
     step = (seconds[1] - seconds[0]) / (TRIAL - TRIAL // 4)
     steps = max(1, round(60 * options.minutes / step / EPOCHS))
     shutil.rmtree(run, ignore_errors=True)

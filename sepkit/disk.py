@@ -102,10 +102,10 @@ def free_space(folder: str | os.PathLike) -> int | None:
 
 def format_size(n_bytes: float) -> str:
     """Format a number of bytes, in powers of ten."""
-    if n_bytes < 1e6:
+    if n_bytes < 999.5e3:  # which would be rounded to 1000
         return f"{n_bytes / 1e3:.0f} kB"
-    if n_bytes < 1e9:
-        return f"{n_bytes / 1e6:.{0 if n_bytes >= 1e7 else 1}f} MB"
+    if n_bytes < 999.5e6:
+        return f"{n_bytes / 1e6:.{0 if n_bytes >= 9.95e6 else 1}f} MB"
     return f"{n_bytes / 1e9:.2f} GB"
 
 

@@ -30,6 +30,7 @@ def pass_through(cell: nn.LSTM, dtype: torch.dtype = torch.float32, shape: tuple
     return [output, *gradients, torch.rand(1)]
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # which oneDNN leaves to torch
 @pytest.mark.parametrize("recomputes", [False, True])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def pass_through(cell: nn.LSTM, dtype: torch.dtype = torch.float32, shape: tuple
         {"num_layers": 3, "bidirectional": True, "dropout": 0.4},
         {"num_layers": 2, "bias": False},
         {"num_layers": 2, "bidirectional": True, "batch_first": True},
+        {"num_layers": 2, "bidirectional": True, "proj_size": 3},
     ],
     ids=str,
 )
@@ -86,3 +88,51 @@ def test_a_state_that_is_given_is_begun_with(shape):
 def test_one_sequence_without_a_batch_is_torchs():
     found, expected = (pass_through(cell, shape=SHAPE[1:]) for cell in reversed(pair(num_layers=2)))
     assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_weights_that_take_the_place_of_its_own_for_a_call_are_used(recomputes):
+    found, expected = [], []
+    for cell, values in zip(pair(num_layers=2), (expected, found), strict=True):
+        cell.recomputes = recomputes
+        others = {name: (2 * weight.detach()).requires_grad_() for name, weight in cell.named_parameters()}
+        features = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
+        output = torch.func.functional_call(cell, others, (features,))[0]
+        values += [output, *torch.autograd.grad(output.square().sum(), [*others.values()])]
+    assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+@pytest.mark.parametrize(
+    ("features", "error", "match"),
+    [
+        (torch.zeros(3, 11, 5), RuntimeError, r"input\.size\(-1\) must be equal to input_size\. Expected 6, got 5"),
+        (torch.zeros(3, 11, 7), RuntimeError, r"input\.size\(-1\) must be equal to input_size\. Expected 6, got 7"),
+        (torch.zeros(2, 3, 11, 6), ValueError, r"Expected input to be 2D or 3D, got 4D instead"),
+        (torch.zeros(0, 3, 6), RuntimeError, r"Expected sequence length to be larger than 0"),
+    ],
+    ids=["narrow", "wide", "four dimensions", "no frames"],
+)
+def test_what_torchs_refuses_is_refused_in_training_too(features, error, match, recomputes):
+    _, ours = pair(num_layers=2)
+    ours.recomputes = recomputes
+    with pytest.raises(error, match=match):
+        ours(features)
+
+
+def test_weights_of_another_precision_are_refused():
+    plain, ours = (cell.double() for cell in pair(num_layers=2))
+    for cell in (plain, ours):
+        with pytest.raises((RuntimeError, ValueError), match=r"dtype"):
+            cell(torch.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_second_derivatives_are_torchs(recomputes):
+    found = []
+    for cell in pair(num_layers=2, bidirectional=True, batch_first=True):
+        cell.recomputes = recomputes
+        features = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)).requires_grad_()
+        (slope,) = torch.autograd.grad(cell(features)[0].square().sum(), features, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), [features, *cell.parameters()]))
+    assert all(one.equal(other) for one, other in zip(*found, strict=True))

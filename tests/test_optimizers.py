@@ -1,5 +1,7 @@
 """Optimizers of a recipe: those of torch in their fast form, those of other packages by their path."""
 
+import copy
+import pickle
 import re
 from pathlib import Path
 
@@ -122,3 +124,71 @@ def test_muon_says_which_torch_it_needs(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ValueError, match=r"Muon must be computed by torch 2\.9 or later, got 2\.\d+.*: choose AdamW"):
         Muon([nn.Parameter(torch.ones(2, 2))])
+
+
+@needs_muon
+@pytest.mark.parametrize("shape", [(2, 2), (2,)], ids=str)
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_momentum_out_of_range_is_refused_whatever_the_weights(shape, momentum):
+    with pytest.raises(ValueError, match=rf"momentum must be in \[0, 1\), got {momentum:g}"):
+        Muon([nn.Parameter(torch.ones(shape))], momentum=momentum)
+
+
+@needs_muon
+@pytest.mark.parametrize("number", [{"lr": -1.0}, {"weight_decay": -1.0}], ids=["lr", "weight_decay"])
+@pytest.mark.parametrize("shape", [(2, 2), (2,)], ids=str)
+def test_numbers_below_0_are_refused_as_torch_does(shape, number):
+    with pytest.raises(ValueError, match=r"(?i)(learning rate|weight.decay).*-1\.0"):
+        Muon([nn.Parameter(torch.ones(shape))], **number)
+
+
+def trained(n_steps: int) -> tuple[list[nn.Parameter], Muon]:
+    """Return a matrix and a vector, moved by some steps, and what moves them."""
+    weights_ = [nn.Parameter(torch.eye(4)), nn.Parameter(torch.ones(4))]
+    optimizer = Muon(weights_, lr=0.1)
+    for _ in range(n_steps):
+        move(weights_, optimizer)
+    return weights_, optimizer
+
+
+def move(weights_: list[nn.Parameter], optimizer: Muon) -> None:
+    for weight in weights_:
+        weight.grad = weight.detach() + 1
+    optimizer.step()
+
+
+@needs_muon
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))], ids=["copy", "pickle"])
+def test_a_copy_goes_on_where_the_first_is_and_leaves_it_alone(how):
+    weights_, optimizer = trained(2)
+    before = [weight.detach().clone() for weight in weights_]
+    others, copied = how((weights_, optimizer))
+    move(others, copied)
+    assert all(weight.equal(other) for weight, other in zip(weights_, before, strict=True))
+    assert all(weight.equal(other) for weight, other in zip(others, trained(3)[0], strict=True))
+
+
+@needs_muon
+def test_a_closure_computes_the_gradients_and_its_loss_is_returned():
+    weights_, optimizer = trained(2)
+
+    def compute() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = sum((weight.square() / 2 + weight).sum() for weight in weights_)
+        loss.backward()
+        return loss
+
+    expected = compute().detach()
+    with torch.no_grad():
+        assert optimizer.step(compute).equal(expected)
+    assert all(weight.equal(other) for weight, other in zip(weights_, trained(3)[0], strict=True))
+
+
+@needs_muon
+def test_weights_without_a_gradient_stay_and_keep_nothing():
+    weights_, optimizer = trained(0)
+    weights_[0].grad = torch.ones(4, 4)
+    optimizer.step()
+    assert not weights_[0].equal(torch.eye(4))
+    assert weights_[1].equal(torch.ones(4))
+    assert list(optimizer.state) == [weights_[0]]

@@ -146,7 +146,19 @@ def test_without_a_terminal_a_model_is_a_line():
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(None, "not stated"), (84_141_911, "84 MB"), (3_764_030_874, "3.76 GB"), (12_345, "12 kB")]
+    ("size", "text"),
+    [
+        (None, "not stated"),
+        (84_141_911, "84 MB"),
+        (3_764_030_874, "3.76 GB"),
+        (12_345, "12 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (9_949_999, "9.9 MB"),
+        (9_950_000, "10 MB"),
+        (999_499_999, "999 MB"),
+        (999_500_000, "1.00 GB"),
+    ],
 )
 def test_a_size_is_written_in_a_unit_of_its_kind(size, text):
     assert format_size(size) == text

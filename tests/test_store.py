@@ -29,6 +29,7 @@ from sepkit.datasets.loader import Loader
 from sepkit.datasets.stems import Stem, StemFile, single
 from sepkit.datasets.store import DecodedStore, build_store
 from sepkit.datasets.store_plan import DEFAULT_LIMIT, choose_limit, plan_stems, plan_store
+from sepkit.datasets.stored_file import count_bytes
 from sepkit.disk import OutputError
 from sepkit.generators import borrowed_generators
 from sepkit.processes import thread_pool
@@ -382,6 +383,26 @@ def test_a_disk_with_little_room_limits_too(write, monkeypatch):
         monkeypatch.setattr("sepkit.datasets.store_plan.free_space", lambda _, free=free: free)
         with pytest.warns(UserWarning, match=said) if said else nullcontext():
             assert len(plan_stems(stems).entries) == {200e3: 1, 2.1e9: 2, 100e3: 0}[free]
+
+
+@pytest.mark.filterwarnings("ignore:2 of 4 files are decoded each time")
+def test_a_disk_with_little_room_is_shared_alike_however_much_is_stored(write, cache, monkeypatch):
+    """A store that is planned anew, by the next training or another process, neither grows nor gives up what it has."""
+    stems = [write(name=name) for name in "abcd"]
+    size = count_bytes(stems[0].files[0], stems[0].sample_rate)
+
+    def free(_):
+        return most - sum(path.stat().st_size for path in entries(cache))
+
+    most = 4.4 * size
+    monkeypatch.setattr("sepkit.datasets.store_plan.free_space", free)
+    first = plan_stems(stems)
+    for key in first.entries:
+        first.build(key)
+        assert plan_stems(stems).entries.keys() == first.entries.keys()
+    most = 2 * size  # others have filled the disk
+    assert plan_stems(stems).entries.keys() == first.entries.keys()
+    assert len(entries(cache)) == len(first.entries) == 2
 
 
 def test_what_is_not_used_makes_room_the_oldest_first(write, cache):

@@ -17,7 +17,7 @@ from sepkit.disk import OutputError, format_size, free_space
 LIMIT = "SEPKIT_STORE_LIMIT"  # environment variable, GB
 DEFAULT_LIMIT = 50.0  # GB
 _GB = 1e9  # bytes
-_RESERVE = 1e9  # bytes of the disk that are left free, or half of what is free where that is less
+_RESERVE = 1e9  # bytes of the disk that are left free, or half of what is free without the entries where that is less
 _ABANDONED = 3600.0  # s after which what is half written belongs to a process that died
 _NEEDED = "are coded with loss, or converted to another rate, so that they are decoded once into the store"
 _OFF = "or set data.store: off, by which they are decoded each time, to samples that are rounded otherwise"
@@ -87,13 +87,14 @@ def plan_stems(stems: Iterable[Stem], limit: float | None = None) -> DecodedStor
     own = {store.path(key): key for key in wanted}
     used = sum(size for path, (size, _) in there.items() if path in own)
     allowed, free = choose_limit(limit), free_space(store.folder)
-    room = allowed if free is None else min(allowed, used + free - min(_RESERVE, free / 2))
+    left = 0.0 if free is None else min(_RESERVE, (used + free) / 2, free)  # the same, however much is stored
+    room = allowed if free is None else min(allowed, used + free - left)
     store.entries = _choose(wanted, room)
     store.n_left_out = len(wanted) - len(store.entries)
     if store.n_left_out:
         cause = f"data.store_limit is {allowed / _GB:g} GB"
         if free is not None and room < allowed:
-            cause = f"{format_size(free)} are free, of which {format_size(min(_RESERVE, free / 2))} are left free,"
+            cause = f"{format_size(free)} are free, of which {format_size(left)} are left free,"
         _tell_left_out(wanted, store, f"{cause} in {store.folder}")
     _make_room(store, there, allowed)
     return store

@@ -28,7 +28,9 @@ class LSTM(nn.LSTM):
         """Run over (B, N, D), or (N, B, D), as torch's own class; layer by layer, it returns None as the state."""
         if not torch.is_grad_enabled() or state is not None:
             return super().forward(features, state)
-        if multiplies(features) and features.dim() == 3:
+        if multiplies(features) and features.dim() == 3 and not self.proj_size:
+            self._update_flat_weights()  # as torch does: functional_call, for one, puts others in their place
+            self.check_input(features, None)  # oneDNN reads past the end of what is too narrow
             return self._run_layers(features), None
         if self.recomputes:
             return checkpoint(super().forward, features, use_reentrant=False)

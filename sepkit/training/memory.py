@@ -47,8 +47,6 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
             separator = Separator(**recipe.separator_settings())
             limit_training(separator, recipe, plan_inheritance(recipe))
         objective = Objective(plain["losses"], separator)
-        if settings.recompute:
-            recompute_blocks(separator)
         with FakeTensorMode(allow_non_fake_inputs=True), _fused_attention(), LiveBytes() as tensors:
             n_bytes = 4
             if settings.precision == "float64":
@@ -57,6 +55,8 @@ def estimate_memory(recipe: Recipe) -> tuple[int, int]:
                     module.double()
             for module in (separator, objective):
                 _make_valueless(module, tensors.add)
+            if settings.recompute:  # what recurrences have become, too
+                recompute_blocks(separator)
             weights = [weight for module in (separator, objective) for weight in module.parameters()]
             n_values = sum(weight.numel() for weight in weights if weight.requires_grad)
             held = n_bytes * round(n_values * (_states(settings.optimizer) + _count_averages(settings.ema)))

@@ -1,9 +1,10 @@
 """Muon for a whole network: torch's for its matrices, AdamW for all else."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
@@ -18,7 +19,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: of both, >= 0.
 
     Raises:
-        ValueError: this torch has no Muon, as those before 2.9.
+        ValueError: this torch has no Muon, as those before 2.9, or a number is out of its range.
 
     Source:
         K. Jordan, Muon: an optimizer for hidden layers in neural networks, 2024, as `torch.optim.Muon` has it; the size
@@ -31,6 +32,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(f"Muon must be computed by torch 2.9 or later, got {torch.__version__}: choose AdamW")
+        if not 0 <= momentum < 1:  # of which torch checks the lower bound alone, and that only where there is a matrix
+            raise ValueError(f"momentum must be in [0, 1), got {momentum:g}")
         params, both = list(params), {"lr": lr, "weight_decay": weight_decay}
         matrices = [weight for weight in params if weight.dim() == 2]
         others = [weight for weight in params if weight.dim() != 2]
@@ -41,8 +44,24 @@ class Muon(torch.optim.Optimizer):
             self._parts.append(torch.optim.AdamW(others, **both))
         super().__init__([group for part in self._parts for group in part.param_groups], both)
 
-    def step(self) -> None:
-        """Move all weights that have a gradient."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy of the optimizer is made of."""
+        return {**super().__getstate__(), "_parts": self._parts}
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Move all weights that have a gradient.
+
+        Args:
+            closure: computes gradients before, and returns their loss.
+
+        Returns:
+            The loss of the closure; None without one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for part, group in zip(self._parts, self.param_groups, strict=True):
             part.param_groups, part.state = [group], self.state  # which are others after a state is loaded
             part.step()
+        return loss

@@ -26,7 +26,7 @@ def recompute_blocks(separator: Separator) -> int:
             f"training.recompute needs a network that declares its `blocks`, {name} has none: leave it out"
         )
     for block in blocks:
-        if isinstance(block, LSTM):
+        if isinstance(block, LSTM) and "forward" not in vars(block):  # by which its own is replaced
             block.recomputes = True
         else:
             block.forward = partial(_recompute, block.forward)
