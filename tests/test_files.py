@@ -37,9 +37,9 @@ LONGEST = [255 * "n", 85 * "日", 63 * "🎵", 250 * "n" + ".json"]
     [
         (errno.EMFILE, r"no more files may be open at once \(`ulimit -n` allows more\)"),
         (errno.ENFILE, r"no more files may be open at once \(`ulimit -n` allows more\)"),
-        (errno.EFBIG, r"a file may not be so large by `ulimit -f` or on its disk \([\d.]+ MB are free\)"),
-        (errno.ENOSPC, r"no space is left on its disk \([\d.]+ MB are free\)"),
-        (errno.EDQUOT, r"no space is left on its disk \([\d.]+ MB are free\)"),
+        (errno.EFBIG, r"a file may not be so large by `ulimit -f` or on its disk \([\d.]+ [kMG]B are free\)"),
+        (errno.ENOSPC, r"no space is left on its disk \([\d.]+ [kMG]B are free\)"),
+        (errno.EDQUOT, r"no space is left on its disk \([\d.]+ [kMG]B are free\)"),
         (errno.EROFS, "Read-only file system: 'stem'"),
     ],
 )
